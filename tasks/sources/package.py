@@ -1,0 +1,52 @@
+"""Data that an installed package carries: the documentation of AWS API operations in botocore, scikit-learn's digits."""
+
+import hashlib
+import importlib.metadata
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from tasks.recipe import Package
+from tasks.sources import Partition
+
+
+def fingerprint(source: Package) -> dict[str, str]:
+    distribution = {"sklearn.digits": "scikit-learn"}.get(source.name, source.name)
+    return {source.name: importlib.metadata.version(distribution)}
+
+
+def partitions(source: Package) -> Iterator[Partition]:
+    table = READERS[source.name]()
+    digest = hashlib.sha256(repr(fingerprint(source)).encode()).hexdigest()
+    yield Partition(source.name, digest, table)
+
+
+def botocore_operations() -> pa.Table:
+    """One row per operation: id `service.Operation`, service, operation, and its documentation as HTML."""
+    import botocore.loaders
+
+    loader = botocore.loaders.Loader()
+    rows = []
+    for service in sorted(loader.list_available_services("service-2")):
+        model = loader.load_service_model(service, "service-2")
+        for name, operation in sorted(model["operations"].items()):
+            rows.append({"id": f"{service}.{name}", "service": service, "operation": name, "text": operation.get("documentation", "")})
+    return pa.Table.from_pylist(rows)
+
+
+def digits() -> pa.Table:
+    """The 1,797 handwritten digits of 8×8 pixels (UCI, Alpaydin and Kaynak 1998), as greyscale PNG; levels 0 to 16 become 0 to 240."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    rows = []
+    for index, (pixels, label) in enumerate(zip(data.images, data.target, strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray((pixels * 15).astype("uint8")).save(buffer, "PNG")
+        rows.append({"id": f"digit-{index:04d}", "image": buffer.getvalue(), "label": str(label)})
+    return pa.Table.from_pylist(rows)
+
+
+READERS = {"botocore": botocore_operations, "sklearn.digits": digits}

@@ -1,0 +1,75 @@
+"""What every step shares: its errors, its exit status and its entry point."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+EXIT_FAILED, EXIT_MISTAKE, EXIT_RETRYABLE = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
+
+
+class Failure(Exception):
+    """A final failure: running the step again would end the same way. The message is one sentence for the person who can mend it."""
+
+    exit_status = EXIT_FAILED
+
+
+class Mistake(Failure):
+    """A mistake in the call or the recipe."""
+
+    exit_status = EXIT_MISTAKE
+
+
+class Retryable(Failure):
+    """A failure that may pass by itself: a lost connection, a full GPU."""
+
+    exit_status = EXIT_RETRYABLE
+
+
+def note_status(kind: str, reason: str = "") -> None:
+    """Tell whoever supervises this process how it stands. DVC ends with 255 whatever the step's status was, so a file has to carry it."""
+    path = os.environ.get("MILLRACE_STATUS")
+    if path:
+        Path(path).write_text(json.dumps({"kind": kind, "reason": reason}))
+
+
+def main(step: Callable[[str], None], argv: list[str] | None = None) -> NoReturn:
+    """Run `step(recipe)` for `python -m tasks.<step> RECIPE` and end with the status that says whether another try could help."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(f"usage: python -m {step.__module__ if step.__module__ != '__main__' else 'tasks.' + step.__name__} RECIPE", file=sys.stderr)
+        sys.exit(EXIT_MISTAKE)
+    note_status("started")
+    try:
+        step(arguments[0])
+    except Failure as failure:
+        end(failure)
+    except MemoryError:
+        end(Failure(f"{step.__name__} ran out of memory: use a machine with more, or a smaller batch or data set."))
+    except OSError as error:
+        end(from_os_error(error, step.__name__))
+    except Exception as error:
+        traceback.print_exc()
+        end(Failure(f"{step.__name__} met an error that it does not know: {type(error).__name__}: {error}"))
+    note_status("done")
+    sys.exit(0)
+
+
+def from_os_error(error: OSError, step: str) -> Failure:
+    """A sentence for an error of the operating system; a full disk is the usual one."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno == 28:
+        return Failure(f"No space is left on the disk{where} while {step} was writing: free some space and run it again; nothing half-written was kept.")
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return Retryable(f"{step} lost a connection: {error}.")
+    return Failure(f"{step} could not read or write{where}: {error.strerror or error}.")
+
+
+def end(failure: Failure) -> NoReturn:
+    kind = "retryable" if isinstance(failure, Retryable) else "mistake" if isinstance(failure, Mistake) else "final"
+    note_status(kind, str(failure))
+    print(f"error: {failure}", file=sys.stderr, flush=True)
+    sys.exit(failure.exit_status)

@@ -1,0 +1,79 @@
+"""Train: fit the recipe's model and export it as it will be served.
+
+    python -m tasks.train support-desk
+
+Writes model/: model.safetensors, model.onnx, model.json, history.jsonl and what the modality needs beside them (a tokenizer). A run that was
+cut off is taken up from checkpoints/<recipe>/<fingerprint>/, which lies outside the stage's outputs so that it survives.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from tasks import files, loop, modalities, resolve
+from tasks.recipe import Recipe
+from tasks.step import main
+
+CHECKPOINTS = Path("checkpoints")
+
+
+def train(name: str) -> None:
+    folder = files.folder_of(name)
+    run(resolve.read(name), folder / "split", folder / "model", CHECKPOINTS / name)
+
+
+def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
+    torch.use_deterministic_algorithms(True)
+    tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
+    labels = sorted(set(tables["train"]["label"].to_pylist()))
+    content = modalities.content(recipe)
+    rows = tables["train"][content].to_pylist()
+    adapter = modalities.trainer(recipe, rows, len(labels))
+    val = known(tables["val"], labels) if tables["val"].num_rows else tables["train"]
+    mine = checkpoints / fingerprint(recipe, source)
+    for other in checkpoints.glob("*"):
+        if other != mine:
+            shutil.rmtree(other)
+    history = loop.fit(
+        adapter, recipe.train, adapter.encode(rows), indices(tables["train"], labels), adapter.encode(val[content].to_pylist()), indices(val, labels), mine
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
+    with files.whole(target / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    about = adapter.export(target)
+    files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about})
+    files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+    shutil.rmtree(mine, ignore_errors=True)
+
+
+def known(table: pa.Table, labels: list[str]) -> pa.Table:
+    return table.filter(pa.array([label in set(labels) for label in table["label"].to_pylist()]))
+
+
+def indices(table: pa.Table, labels: list[str]) -> NDArray[np.int64]:
+    position = {label: index for index, label in enumerate(labels)}
+    return np.array([position[label] for label in table["label"].to_pylist()], dtype=np.int64)
+
+
+def fingerprint(recipe: Recipe, source: Path) -> str:
+    """What a checkpoint belongs to: data, recipe section, code, and the device and threads, on which the bits of the weights depend."""
+    place = loop.device()
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {loop.has_bf16(place)}"
+    parts = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
+    parts += [files.sha256(path) for path in sorted([*Path(__file__).parent.glob("*.py"), *(Path(__file__).parent / "modalities").glob("*.py")]) if path.stem in CODE]
+    parts += [recipe.train.model_dump_json(), recipe.modality, torch.__version__, name]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+CODE = {"loop", "train", "text", "image", "intervals"}
+
+if __name__ == "__main__":
+    main(train)
