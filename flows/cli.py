@@ -1,0 +1,166 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that help comes at once."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from tasks.step import EXIT_FAILED, Failure
+
+STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
+
+
+class Group(click.Group):
+    """Commands whose failures end with one sentence and the right exit status."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Failure as failure:
+            click.echo(f"error: {failure}", err=True)
+            sys.exit(failure.exit_status if failure.exit_status != 75 else EXIT_FAILED)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Retrains, judges, promotes and serves models.
+
+    Example: millrace run support-desk
+    """
+
+
+@main.command()
+@click.argument("recipe")
+def run(recipe: str) -> None:
+    """Retrain RECIPE here and now; promote the result where the gate allows.
+
+    Example: millrace run digits
+
+    Exit status: 0 promoted or unchanged, 3 rejected, 4 inconclusive, 5 superseded, 2 a mistake in the call or recipe, 1 any other failure.
+    """
+    from tasks.recipe import load
+
+    load(recipe)
+    home = Path(".millrace/prefect").absolute()
+    defaults = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    from flows.retrain import retrain
+
+    state = retrain(recipe, return_state=True)
+    click.echo(f"{state.name}: {state.message}")
+    sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
+
+
+@main.group()
+def recipe() -> None:
+    """Check, list and register recipes.
+
+    Example: millrace recipe list
+    """
+
+
+@recipe.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Check the recipe NAME and say every mistake at once.
+
+    Example: millrace recipe check digits
+    """
+    from tasks.recipe import load
+
+    load(name)
+    click.echo(f"{name}: no mistakes.")
+
+
+@recipe.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(as_json: bool) -> None:
+    """List the registered recipes.
+
+    Example: millrace recipe list --json
+    """
+    from tasks.recipe import load, registered
+
+    rows = [{"name": name, "modality": load(name).modality, "source": load(name).ingest.kind} for name in registered()]
+    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(f"{row['name']:24} {row['modality']:10} {row['source']}" for row in rows))
+
+
+@recipe.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors.
+
+    Example: millrace recipe schema
+    """
+    from tasks.recipe import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@recipe.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def add(path: Path) -> None:
+    """Check the recipe in the file PATH and register it.
+
+    Example: millrace recipe add recipes/digits.yaml
+    """
+    from tasks.recipe import PARAMS, RECIPES, read, registered
+
+    found = read(path)
+    names = registered()
+    target = RECIPES / f"{found.name}.yaml"
+    if target.exists() and target.resolve() != path.resolve():
+        raise Failure(f"{target} exists already: give your recipe another name, or edit that file.")
+    if not target.exists():
+        shutil.copyfile(path, target)
+    if found.name not in names:
+        PARAMS.write_text(yaml.safe_dump({"recipes": [*names, found.name]}, sort_keys=False))
+    click.echo(f"{found.name} is registered. Run it: millrace run {found.name}")
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(recipe: str, as_json: bool) -> None:
+    """Say which version of RECIPE is in production, and since when.
+
+    Example: millrace status support-desk
+    """
+    records = moves(recipe)
+    if as_json:
+        click.echo(json.dumps(records[0] if records else None, indent=2))
+    elif not records:
+        click.echo(f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a first model.")
+    else:
+        now = records[0]
+        click.echo(f"{recipe}: {now['version']} is in {now['channel']} since {now['time']} (generation {now['generation']}, by {now['actor']}: {now['reason']})")
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def history(recipe: str, as_json: bool) -> None:
+    """List every move of RECIPE's production version, newest first.
+
+    Example: millrace history support-desk
+    """
+    records = moves(recipe)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    for record in [] if as_json else records:
+        click.echo(f"{record['generation']:4}  {record['time']}  {record['version']}  {record['actor']}: {record['reason']}")
+
+
+def moves(name: str) -> list[dict[str, Any]]:
+    from flows import storage
+    from tasks import registry
+    from tasks.recipe import load
+
+    channel = load(name).promote.channel
+    with storage.opened() as store:
+        return list(registry.history(store, name, channel))

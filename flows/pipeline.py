@@ -1,0 +1,72 @@
+"""The pipeline as dvc.yaml defines it: stages, their order and policy, and which of them are stale and why."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.step import Failure
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one recipe, such as clean@digits, with the policy in its `meta`."""
+
+    address: str
+    retries: int
+    backoff: list[float]  # seconds before each retry
+    timeout: float  # seconds
+    tags: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.address.partition("@")[0]
+
+
+class Pipeline:
+    """DVC's index of this workspace. Not for use by several threads at once."""
+
+    def __init__(self) -> None:
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        self.repo = Repo(".")
+
+    def stages(self, recipe: str) -> list[Stage]:
+        """The stages that lead to the recipe's gate, each after all that it depends on."""
+        import networkx
+
+        index = self.repo.index
+        try:
+            gate = next(stage for stage in index.stages if getattr(stage, "addressing", "") == f"gate@{recipe}")
+        except StopIteration:
+            raise Failure(f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?") from None
+        needed = networkx.descendants(index.graph, gate) | {gate}  # an edge of DVC's graph points from a stage to what it needs
+        order = networkx.lexicographical_topological_sort(index.graph.subgraph(needed).reverse(), key=lambda stage: stage.addressing)
+        return [plain(stage) for stage in order]
+
+    def why(self, stage: Stage) -> list[str]:
+        """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
+        self.repo._reset()
+        found = next(one for one in self.repo.index.stages if getattr(one, "addressing", "") == stage.address)
+        with self.repo.lock:
+            status = found.status(check_updates=True)
+        return [reason for entry in status.get(stage.address, []) for reason in told(entry)]
+
+
+def plain(stage: Any) -> Stage:
+    meta = stage.meta or {}
+    return Stage(stage.addressing, int(meta.get("retries", 0)), [float(seconds) for seconds in meta.get("backoff", [])], float(meta.get("timeout", 3600)), list(meta.get("tags", [])))
+
+
+def told(entry: Any) -> list[str]:
+    """A line for each change in one entry of `dvc status`."""
+    if isinstance(entry, str):
+        return [entry]
+    lines = []
+    for kind, changes in entry.items():
+        for path, change in changes.items():
+            if isinstance(change, dict):  # parameters: file → key → change
+                lines += [f"{key} in {path} is {what}" for key, what in change.items()]
+            else:
+                lines.append(f"{path} is {change}" if kind == "changed deps" else f"its output {path} is {change}")
+    return lines

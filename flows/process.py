@@ -1,0 +1,144 @@
+"""Running a stage as a process: in its own session, its output line by line, with a deadline, and never left behind."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from tasks.step import Failure, Mistake, Retryable
+
+GRACE_SECONDS = 3.0
+POLL_SECONDS = 0.2
+MARK = "MILLRACE_WORKSPACE"  # in the environment of every process of a stage, so that those of a killed run can be found
+
+
+def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str) -> list[str]:
+    """Run a command to its end and return its lines. Whatever ends this call, an exception included, ends the whole process group.
+
+    Raises Retryable or Failure as the step's status file says, and Retryable where it was killed or took longer than `timeout` seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        status = Path(folder) / "status.json"
+        beside = str(Path(sys.executable).parent)
+        environment = {**os.environ, MARK: str(Path.cwd()), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+        environment["PATH"] = beside + os.pathsep + environment.get("PATH", "")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True)
+        lines: list[str] = []
+        try:
+            for line in output(process, time.monotonic() + timeout, what, timeout):
+                lines.append(line)
+                log(line)
+        finally:
+            end_group(process)
+        if process.returncode != 0:
+            raise failure(status, lines, what)
+        return lines
+
+
+def output(process: "subprocess.Popen[str]", deadline: float, what: str, timeout: float) -> "Lines":
+    return Lines(process, deadline, what, timeout)
+
+
+class Lines:
+    """The lines of a process as they come; stops at its end or with Retryable at the deadline. Polls, so that a signal is handled at once."""
+
+    def __init__(self, process: "subprocess.Popen[str]", deadline: float, what: str, timeout: float) -> None:
+        self.process, self.deadline, self.what, self.timeout = process, deadline, what, timeout
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self) -> None:
+        assert self.process.stdout
+        with contextlib.suppress(ValueError):
+            for line in self.process.stdout:
+                self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            if time.monotonic() > self.deadline:
+                raise Retryable(f"{self.what} took longer than its limit of {self.timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs.")
+            try:
+                line = self.lines.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if line is None:
+                self.process.wait()
+                raise StopIteration
+            return line
+
+
+def end_group(process: "subprocess.Popen[str]") -> None:
+    """End every process of the stage's session: a terminated dvc leaves its command running."""
+    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + patience
+        while group_lives(process) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    process.wait()
+
+
+def group_lives(process: "subprocess.Popen[str]") -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def failure(status: Path, lines: list[str], what: str) -> Failure:
+    """Why the stage failed, from the note that its step left, or from the last line that says so."""
+    try:
+        told = json.loads(status.read_text())
+    except (OSError, ValueError):
+        told = {"kind": "unknown", "reason": ""}
+    if told["kind"] == "started":
+        return Retryable(f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was.")
+    if told["kind"] == "retryable":
+        return Retryable(told["reason"])
+    if told["kind"] == "mistake":
+        return Mistake(told["reason"])
+    if told["kind"] == "final":
+        return Failure(told["reason"])
+    errors = [line for line in lines if line.startswith(("ERROR", "error"))] or lines[-1:]
+    return Failure(f"{what}: {errors[-1] if errors else 'ended without a word'}")
+
+
+def sweep(log: Callable[[str], None]) -> None:
+    """End the processes that a killed run of this workspace left behind. Call it only while holding the workspace's lock."""
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid not in mine and process.environ().get(MARK) == str(Path.cwd()):
+                log(f"ending process {process.pid} of a run that was killed: {' '.join(process.cmdline())[:100]}")
+                process.kill()
+                process.wait(GRACE_SECONDS)
+
+
+def repair_locks(log: Callable[[str], None]) -> None:
+    """Delete DVC's rwlock where a kill has left half of it; every command would stop at it."""
+    path = Path(".dvc/tmp/rwlock")
+    try:
+        json.loads(path.read_text() or "{}")
+    except FileNotFoundError:
+        return
+    except ValueError:
+        log(f"deleting {path}, which a killed run has left truncated")
+        path.unlink()

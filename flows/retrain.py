@@ -1,0 +1,206 @@
+"""Retrain: run a recipe's stages, judge the result against what is in production, and promote it where the verdict allows.
+
+Each stage of dvc.yaml is one task. DVC is the only cache; Prefect retries, limits, shows.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows import process, storage
+from flows.pipeline import Pipeline, Stage
+from tasks import files, registry
+from tasks.registry import Pointer
+from tasks.step import Failure, Retryable
+from tasks.store import Store
+
+LOCK = Path(".millrace/lock")
+RUNS = Path("runs")
+CHAMPIONS = Path(".millrace/champions")
+ROUNDS = 3  # gates against a champion that moved while we judged
+NETWORK = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
+
+
+def may_pass(task: Any, run: Any, state: Any) -> bool:
+    """Prefect's question whether to retry: only what may pass by itself. It must be a plain function, or retries are silently off."""
+    try:
+        state.result()
+    except Retryable:
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+@task(cache_policy=NO_CACHE, retry_condition_fn=may_pass)
+def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
+    """Run one stage as `dvc repro` would; returns its record."""
+    logger = get_run_logger()
+    logger.info("%s: %s", stage.address, "; ".join(why))
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.address]
+    lines = process.run(command, logger.info, stage.timeout, stage.address)
+    ran = any(line.startswith("Running stage") for line in lines)
+    return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2)}
+
+
+@task(name="push", retry_condition_fn=may_pass, **NETWORK)
+def push(store: Store, recipe: str, stages: list[Stage]) -> None:
+    """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
+    settings = store.settings
+    remote = {"url": f"s3://{settings.bucket}/{settings.prefix}/dvc", "endpointurl": settings.endpoint, "access_key_id": settings.key, "secret_access_key": settings.secret}
+    lines = ['[core]', '    remote = store', '[\'remote "store"\']', *(f"    {key} = {value}" for key, value in remote.items() if value)]
+    storage.write_private(Path(".dvc/config.local"), "\n".join(lines) + "\n")
+    process.run([sys.executable, "-m", "dvc", "push", "--quiet", *(stage.address for stage in stages)], get_run_logger().info, 3600, "dvc push")
+
+
+@task(name="gate against the champion", retry_condition_fn=may_pass, **NETWORK)
+def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]:
+    """The gate's result for the candidate and this champion."""
+    if champion is None:
+        result: dict[str, Any] = files.read_json(files.folder_of(recipe) / "gate.json")
+        return result
+    folder = registry.fetch(store, recipe, champion.version, CHAMPIONS / recipe)
+    out = Path(".millrace") / f"gate-{recipe}.json"
+    process.run([sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)], get_run_logger().info, 3600, "gate")
+    judged: dict[str, Any] = files.read_json(out)
+    return judged
+
+
+@task(name="promote", retry_condition_fn=may_pass, **NETWORK)
+def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
+    """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
+    version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
+    registry.record_evidence(store, recipe, version, champion.version if champion else None, evidence)
+    return registry.move(store, recipe, channel, version, evidence, champion, "flow", f"run {run}")
+
+
+@flow(name="retrain", flow_run_name="{recipe}", log_prints=True)
+def retrain(recipe: str) -> State:
+    """Retrain, judge and promote one registered recipe. Ends as Promoted, Unchanged, Rejected, Inconclusive, Superseded, or failed with a sentence."""
+    run = str(flow_run.get_id() or "local")
+    record: dict[str, Any] = {"run": run, "recipe": recipe, "started": now(), "commit": commit(), "stages": []}
+    try:
+        with workspace(), storage.opened() as store:
+            try:
+                outcome, message = steps(store, recipe, run, record)
+            except Failure as failure:
+                outcome, message = "Failed", str(failure)
+            record |= {"outcome": outcome, "message": message, "ended": now()}
+            files.write_json(RUNS / f"{run}.json", record)
+            store.put(f"{recipe}/runs/{run}.json", registry.canonical(record))
+    except Failure as failure:
+        outcome, message = "Failed", str(failure)
+        files.write_json(RUNS / f"{run}.json", record | {"outcome": outcome, "message": message, "ended": now()})
+    return Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
+
+
+def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[str, str]:
+    """The run itself; returns the flow's state and its reason."""
+    pipeline = Pipeline()
+    stages = pipeline.stages(recipe)
+    for stage in stages:
+        why = pipeline.why(stage)
+        if why:
+            options = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
+            record["stages"].append(run_stage.with_options(**options)(stage, why))
+        else:
+            record["stages"].append({"stage": stage.address, "state": "cached", "why": [], "seconds": 0.0})
+    resolved = files.read_json(files.folder_of(recipe) / "recipe.json")
+    channel = resolved["promote"]["channel"]
+    manifest = candidate(recipe, stages)
+    version = registry.version_of(manifest)
+    record |= {"version": version, "channel": channel}
+    show_data(recipe)
+    show_metrics(recipe)
+    for _ in range(ROUNDS):
+        champion = registry.read(store, recipe, channel)
+        if champion and champion.version == version:
+            return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
+        verdict = judge(store, recipe, champion)
+        record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "champion": champion.version if champion else None}
+        show_gate(recipe, verdict)
+        if verdict["verdict"] != "promote":
+            return {"reject": "Rejected"}.get(verdict["verdict"], "Inconclusive"), verdict["reason"]
+        push(store, recipe, stages)
+        moved = promote(store, recipe, channel, manifest, verdict, champion, run)
+        if moved.won and moved.now:
+            create_markdown_artifact(f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}", key=f"{recipe}-version")
+            return "Promoted", f"{recipe} {version} is now in {channel}. {verdict['reason']}"
+    return "Superseded", f"{channel} moved while this run judged: it names {moved.now.version if moved.now else 'nothing'} by {moved.now.record['reason'] if moved.now else 'nobody'}."
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[None]:
+    """Hold the workspace's lock, and clear away what a killed run has left."""
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone.") from None
+        logger = get_run_logger()
+        process.sweep(logger.warning)
+        process.repair_locks(logger.warning)
+        yield
+
+
+def candidate(recipe: str, stages: list[Stage]) -> bytes:
+    """The manifest of what was judged: refuses a model whose files are not those of the evaluation."""
+    folder = files.folder_of(recipe)
+    lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    lineage = {stage.address: {kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, [])} for kind in ("deps", "outs")} for stage in stages}
+    metrics = {name: value for name, value in files.read_json(folder / "evaluation" / "metrics.json").items() if isinstance(value, dict) and "value" in value}
+    return registry.manifest(recipe, folder / "model", lineage, metrics, {"python": ".".join(platform.python_version_tuple()[:2])})
+
+
+def show_data(recipe: str) -> None:
+    folder = files.folder_of(recipe)
+    rows = []
+    for name, report in (("ingest", "raw/snapshot.json"), ("clean", "clean/report.json"), ("label", "labelled/report.json"), ("split", "split/report.json")):
+        told = files.read_json(folder / report)
+        out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
+        rows.append({"step": name, "rows in": told["rows_in"], "rows out": out, "rejects": told["rejects"]})
+    create_table_artifact(rows, key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
+
+
+def show_metrics(recipe: str) -> None:
+    metrics = files.read_json(files.folder_of(recipe) / "evaluation" / "metrics.json")
+    rows = [
+        {"metric": name, "model": value["value"], "interval": f"{value['low']} to {value['high']}", "baseline": metrics["baseline"][name]["value"]}
+        for name, value in metrics.items()
+        if isinstance(value, dict) and "value" in value
+    ]
+    create_table_artifact(rows, key=f"{recipe}-metrics", description="The exported model on the test split, beside the baseline.")
+
+
+def show_gate(recipe: str, verdict: dict[str, Any]) -> None:
+    lines = [f"**{verdict['verdict']}**: {verdict['reason']}", "", "| rule | outcome | reason |", "|---|---|---|"]
+    lines += [f"| {check['rule']} {check['metric']} | {check['outcome']} | {check['reason']} |" for check in verdict["checks"]]
+    create_markdown_artifact("\n".join(lines), key=f"{recipe}-gate")
+    for check in verdict["checks"]:
+        get_run_logger().info("gate: %s %s: %s: %s", check["rule"], check["metric"], check["outcome"], check["reason"])
+
+
+def commit() -> str | None:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,154 @@
+"""Gate: may this model be promoted? Decides from the evaluation alone, and says why.
+
+    python -m tasks.gate support-desk
+
+Writes gate.json. As a DVC stage it judges what content can judge: floors and the baseline. The rule on the champion, which is not content but
+the state of production, is judged again at promotion, by `judge` with the champion's answers on the same rows:
+
+    python -m tasks.gate support-desk --champion FOLDER VERSION --out FILE
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks import evaluate, files, intervals, modalities, resolve
+from tasks.intervals import Ints, Scored
+from tasks.recipe import LOWER_IS_BETTER, Baseline, Champion, Floor, Recipe
+from tasks.step import Failure, main
+
+PROMOTE, REJECT, INCONCLUSIVE = "promote", "reject", "inconclusive"
+
+
+def gate(name: str) -> None:
+    folder = files.folder_of(name)
+    files.write_json(folder / "gate.json", decide(resolve.read(name), folder, None, None))
+
+
+def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | None) -> dict[str, Any]:
+    """The verdict on the evaluation in `folder`, against the champion whose files lie in `champion`, if there is one."""
+    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
+    test = files.read_table(folder / "split" / "test.parquet")
+    same(metrics, predictions, test, folder)
+    labels, said = answers(predictions)
+    if champion is not None:
+        said["champion"] = of_champion(recipe, champion, predictions, test)
+    verdict = judge(recipe, labels, said)
+    return {**verdict, "champion": version, "model_sha256": metrics["model_sha256"], "test_sha256": metrics["test_sha256"], "rows": len(labels)}
+
+
+def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder: Path) -> None:
+    """Refuse to judge anything but the evaluation of this model on this test split."""
+    if metrics["test_sha256"] != files.sha256(folder / "split" / "test.parquet") or sorted(predictions["id"].to_pylist()) != sorted(test["id"].to_pylist()):
+        raise Failure("gate: the test split changed since the evaluation: run `dvc repro`, which evaluates again.")
+    if metrics["model_sha256"] != evaluate.digest(folder / "model"):
+        raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
+
+
+def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
+    """The true classes and what model and baseline said, as indices into the sorted names of all classes."""
+    names = sorted({name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()})
+    position = {name: index for index, name in enumerate(names)}
+
+    def of(column: str) -> Ints:
+        return np.array([position[name] for name in predictions[column].to_pylist()], dtype=np.int64)
+
+    said = {"model": Scored(of("predicted"), predictions["loss"].to_numpy()), "baseline": Scored(of("baseline_predicted"), predictions["baseline_loss"].to_numpy())}
+    return of("label"), said
+
+
+def of_champion(recipe: Recipe, folder: Path, predictions: pa.Table, test: pa.Table) -> Scored:
+    """The champion's answers on the same rows. A class that it does not know it never gets right."""
+    names = sorted({name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()})
+    predictor = modalities.predictor(folder)
+    rows = test.sort_by("id")
+    probabilities = evaluate.predict(predictor, rows[modalities.content(recipe)].to_pylist())
+    index = {name: number for number, name in enumerate(predictor.labels)}
+    other = len(names)
+    position = {name: number for number, name in enumerate(names)}
+    predicted = np.array([position.get(predictor.labels[best], other) for best in probabilities.argmax(1)], dtype=np.int64)
+    true = np.array([probabilities[row, index[name]] if name in index else 0.0 for row, name in enumerate(rows["label"].to_pylist())])
+    return Scored(predicted, -np.log(np.clip(true, 1e-15, 1.0)))
+
+
+def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored]) -> dict[str, Any]:
+    """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote."""
+    classes = 1 + max(int(labels.max()), *(int(scored.predicted.max()) for scored in said.values()))
+    checks = []
+    for rule in recipe.gate:
+        check = floor(recipe, rule, labels, said["model"], classes) if isinstance(rule, Floor) else versus(recipe, rule, labels, said, classes)
+        checks.append({**rule.model_dump(), **check})
+    outcomes = [check["outcome"] for check in checks]
+    verdict = REJECT if "fail" in outcomes else INCONCLUSIVE if "open" in outcomes else PROMOTE
+    against = [check["reason"] for check in checks if check["outcome"] in ("fail", "open")]
+    return {"verdict": verdict, "reason": " ".join(against) or "Every rule is met.", "checks": checks}
+
+
+def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int) -> dict[str, Any]:
+    """A floor on the metric, or for a loss a ceiling."""
+    value = intervals.points(labels, model, classes)[rule.metric]
+    low, high = intervals.bounds(intervals.samples(labels, [model], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)[:, 0], recipe.evaluate.confidence)
+    lower = rule.metric in LOWER_IS_BETTER
+    worst, best = (high, low) if lower else (low, high)
+    if rule.on == "point":
+        worst = best = value
+    met = (lambda number: number <= rule.bound) if lower else (lambda number: number >= rule.bound)
+    outcome = "pass" if met(worst) else "open" if met(best) else "fail"
+    wanted = f"at {'most' if lower else 'least'} {rule.bound:g}"
+    told = {
+        "pass": f"{rule.metric} {value:.4f} is {wanted}.",
+        "open": f"{rule.metric} {value:.4f} must be {wanted} over its whole interval {low:.4f} to {high:.4f}: more test rows would decide.",
+        "fail": f"{rule.metric} {value:.4f} must be {wanted}.",
+    }
+    return checked(outcome, told[outcome], value, low, high)
+
+
+def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[str, Scored], classes: int) -> dict[str, Any]:
+    """Model against another on the same rows, by the paired bootstrap of the difference; positive is better."""
+    other = said.get(rule.rule)
+    if other is None:
+        return {"outcome": "none", "value": None, "low": None, "high": None, "reason": "There is no champion to compare with here; promotion compares with the one in production."}
+    sign = -1 if rule.metric in LOWER_IS_BETTER else 1
+    pair = [said["model"], other]
+    points = [intervals.points(labels, scored, classes)[rule.metric] for scored in pair]
+    drawn = intervals.samples(labels, pair, classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)
+    value = sign * (points[0] - points[1])
+    low, high = intervals.bounds(sign * (drawn[:, 0] - drawn[:, 1]), recipe.evaluate.confidence)
+    bound = rule.margin if isinstance(rule, Baseline) else -rule.margin
+    outcome = "pass" if low > bound or (isinstance(rule, Champion) and low >= bound) else "fail" if high <= bound else "open"
+    wanted = f"better than the baseline by more than {rule.margin:g}" if isinstance(rule, Baseline) else f"no worse than the champion by more than {rule.margin:g}"
+    shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {low:+.4f} to {high:+.4f})"
+    told = {
+        "pass": f"{shown} is {wanted}.",
+        "open": f"{shown} must be {wanted}, which {len(labels)} test rows do not decide.",
+        "fail": f"{shown} must be {wanted}.",
+    }
+    return checked(outcome, told[outcome], value, low, high)
+
+
+def checked(outcome: str, reason: str, value: float, low: float, high: float) -> dict[str, Any]:
+    if not all(math.isfinite(number) for number in (value, low, high)):
+        return {"outcome": "fail", "value": None, "low": None, "high": None, "reason": f"The value is not a number ({value}), so nothing is known: {reason}"}
+    return {"outcome": outcome, "value": round(value, 6), "low": round(low, 6), "high": round(high, 6), "reason": reason}
+
+
+def against_champion(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks.gate")
+    parser.add_argument("recipe")
+    parser.add_argument("--champion", nargs=2, metavar=("FOLDER", "VERSION"), required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    folder, version = arguments.champion
+    files.write_json(arguments.out, decide(resolve.read(arguments.recipe), files.folder_of(arguments.recipe), Path(folder), version))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        main(lambda name: against_champion(sys.argv[1:]), [sys.argv[1]])
+    main(gate)
