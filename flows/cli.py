@@ -47,7 +47,12 @@ def run(recipe: str) -> None:
 
     load(recipe)
     home = Path(".millrace/prefect").absolute()
-    defaults = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore"}
+    defaults = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     from flows.retrain import retrain
@@ -138,7 +143,9 @@ def status(recipe: str, as_json: bool) -> None:
         click.echo(f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a first model.")
     else:
         now = records[0]
-        click.echo(f"{recipe}: {now['version']} is in {now['channel']} since {now['time']} (generation {now['generation']}, by {now['actor']}: {now['reason']})")
+        click.echo(
+            f"{recipe}: {now['version']} is in {now['channel']} since {now['time']} (generation {now['generation']}, by {now['actor']}: {now['reason']})"
+        )
 
 
 @main.command()

@@ -55,7 +55,13 @@ class Pipeline:
 
 def plain(stage: Any) -> Stage:
     meta = stage.meta or {}
-    return Stage(stage.addressing, int(meta.get("retries", 0)), [float(seconds) for seconds in meta.get("backoff", [])], float(meta.get("timeout", 3600)), list(meta.get("tags", [])))
+    return Stage(
+        stage.addressing,
+        int(meta.get("retries", 0)),
+        [float(seconds) for seconds in meta.get("backoff", [])],
+        float(meta.get("timeout", 3600)),
+        list(meta.get("tags", [])),
+    )
 
 
 def told(entry: Any) -> list[str]:

@@ -32,10 +32,12 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
         beside = str(Path(sys.executable).parent)
         environment = {**os.environ, MARK: str(Path.cwd()), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
         environment["PATH"] = beside + os.pathsep + environment.get("PATH", "")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True
+        )
         lines: list[str] = []
         try:
-            for line in output(process, time.monotonic() + timeout, what, timeout):
+            for line in Lines(process, time.monotonic() + timeout, what, timeout):
                 lines.append(line)
                 log(line)
         finally:
@@ -43,10 +45,6 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
         if process.returncode != 0:
             raise failure(status, lines, what)
         return lines
-
-
-def output(process: "subprocess.Popen[str]", deadline: float, what: str, timeout: float) -> "Lines":
-    return Lines(process, deadline, what, timeout)
 
 
 class Lines:
@@ -70,7 +68,9 @@ class Lines:
     def __next__(self) -> str:
         while True:
             if time.monotonic() > self.deadline:
-                raise Retryable(f"{self.what} took longer than its limit of {self.timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs.")
+                raise Retryable(
+                    f"{self.what} took longer than its limit of {self.timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs."
+                )
             try:
                 line = self.lines.get(timeout=POLL_SECONDS)
             except queue.Empty:

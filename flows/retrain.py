@@ -33,7 +33,7 @@ LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
 CHAMPIONS = Path(".millrace/champions")
 ROUNDS = 3  # gates against a champion that moved while we judged
-NETWORK = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
+NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
 
 def may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -63,8 +63,13 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
 def push(store: Store, recipe: str, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
     settings = store.settings
-    remote = {"url": f"s3://{settings.bucket}/{settings.prefix}/dvc", "endpointurl": settings.endpoint, "access_key_id": settings.key, "secret_access_key": settings.secret}
-    lines = ['[core]', '    remote = store', '[\'remote "store"\']', *(f"    {key} = {value}" for key, value in remote.items() if value)]
+    remote = {
+        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
+        "endpointurl": settings.endpoint,
+        "access_key_id": settings.key,
+        "secret_access_key": settings.secret,
+    }
+    lines = ["[core]", "    remote = store", "['remote \"store\"']", *(f"    {key} = {value}" for key, value in remote.items() if value)]
     storage.write_private(Path(".dvc/config.local"), "\n".join(lines) + "\n")
     process.run([sys.executable, "-m", "dvc", "push", "--quiet", *(stage.address for stage in stages)], get_run_logger().info, 3600, "dvc push")
 
@@ -77,7 +82,9 @@ def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]
         return result
     folder = registry.fetch(store, recipe, champion.version, CHAMPIONS / recipe)
     out = Path(".millrace") / f"gate-{recipe}.json"
-    process.run([sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)], get_run_logger().info, 3600, "gate")
+    process.run(
+        [sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)], get_run_logger().info, 3600, "gate"
+    )
     judged: dict[str, Any] = files.read_json(out)
     return judged
 
@@ -117,7 +124,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     for stage in stages:
         why = pipeline.why(stage)
         if why:
-            options = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
+            options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
             record["stages"].append(run_stage.with_options(**options)(stage, why))
         else:
             record["stages"].append({"stage": stage.address, "state": "cached", "why": [], "seconds": 0.0})
@@ -142,7 +149,10 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
         if moved.won and moved.now:
             create_markdown_artifact(f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}", key=f"{recipe}-version")
             return "Promoted", f"{recipe} {version} is now in {channel}. {verdict['reason']}"
-    return "Superseded", f"{channel} moved while this run judged: it names {moved.now.version if moved.now else 'nothing'} by {moved.now.record['reason'] if moved.now else 'nobody'}."
+    return (
+        "Superseded",
+        f"{channel} moved while this run judged: it names {moved.now.version if moved.now else 'nothing'} by {moved.now.record['reason'] if moved.now else 'nobody'}.",
+    )
 
 
 @contextlib.contextmanager
@@ -164,7 +174,9 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     """The manifest of what was judged: refuses a model whose files are not those of the evaluation."""
     folder = files.folder_of(recipe)
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
-    lineage = {stage.address: {kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, [])} for kind in ("deps", "outs")} for stage in stages}
+    lineage = {
+        stage.address: {kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, [])} for kind in ("deps", "outs")} for stage in stages
+    }
     metrics = {name: value for name, value in files.read_json(folder / "evaluation" / "metrics.json").items() if isinstance(value, dict) and "value" in value}
     return registry.manifest(recipe, folder / "model", lineage, metrics, {"python": ".".join(platform.python_version_tuple()[:2])})
 

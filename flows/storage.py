@@ -119,7 +119,11 @@ def credentials() -> tuple[str, str]:
     path = HOME / "s3.json"
     if not path.exists():
         key, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-        identity = {"name": "millrace", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")]}
+        identity = {
+            "name": "millrace",
+            "credentials": [{"accessKey": key, "secretKey": secret}],
+            "actions": [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")],
+        }
         write_private(path, json.dumps({"identities": [identity]}))
     found = json.loads(path.read_text())["identities"][0]["credentials"][0]
     return found["accessKey"], found["secretKey"]

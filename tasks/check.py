@@ -6,6 +6,7 @@ Writes checks/<suite>/result.json and a page, checks/<suite>/index.html. Where a
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,16 +26,18 @@ def run(recipe: Recipe, suite: str, sources: list[Path], target: Path) -> None:
     failed = [result for result in results if not result["success"]]
     write(target, f"{recipe.name}: check {suite}", len(rows), results)
     if failed:
-        raise Failure(f"check {suite}: {len(failed)} of {len(results)} expectations fail. {' '.join(map(told, failed))} See {target / 'index.html'}; mend the data, or change check.{suite} in the recipe.")
+        raise Failure(
+            f"check {suite}: {len(failed)} of {len(results)} expectations fail. {' '.join(map(told, failed))} See {target / 'index.html'}; mend the data, or change check.{suite} in the recipe."
+        )
 
 
-def write(target: Path, title: str, rows: int, results: list[dict[str, object]]) -> None:
+def write(target: Path, title: str, rows: int, results: list[dict[str, Any]]) -> None:
     files.write_json(target / "result.json", {"rows": rows, "success": all(result["success"] for result in results), "results": results})
     files.write_text(target / "index.html", page.checks(title, rows, results))
 
 
-def told(result: dict[str, object]) -> str:
-    arguments = ", ".join(f"{key}={value}" for key, value in dict(result["arguments"]).items())  # type: ignore[call-overload]
+def told(result: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{key}={value}" for key, value in dict(result["arguments"]).items())
     count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else f"observed {result['observed']}"
-    examples = f", such as {', '.join(map(repr, result['examples']))}" if result["examples"] else ""  # type: ignore[arg-type]
+    examples = f", such as {', '.join(map(repr, result['examples']))}" if result["examples"] else ""
     return f"{result['expectation']}({arguments}): {count}{examples}."

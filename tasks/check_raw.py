@@ -1,6 +1,6 @@
 """Check raw: Great Expectations over the data as it came.
 
-    python -m tasks.check_raw support-desk
+python -m tasks.check_raw support-desk
 """
 
 from tasks import check, files, resolve

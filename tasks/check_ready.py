@@ -1,6 +1,6 @@
 """Check ready: Great Expectations over the rows that go into training and evaluation.
 
-    python -m tasks.check_ready support-desk
+python -m tasks.check_ready support-desk
 """
 
 from tasks import check, files, resolve

@@ -43,7 +43,9 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
             out = table.filter(pc.is_valid(reasons))
             dropped.append(files.rejects(out, "clean", rule, reasons.drop_null()))
             table = table.filter(pc.is_null(reasons))
-            report.append({"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": dropped[-1].slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()})
+            report.append(
+                {"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": dropped[-1].slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()}
+            )
     if table.num_rows == 0:
         worst = max(report, key=lambda rule: rule["rejected"])
         raise Failure(f"clean: no row is left of {raw.num_rows}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
@@ -59,7 +61,9 @@ def transformed(table: pa.Table, rules: list[str]) -> tuple[pa.Table, list[dict[
     for before, after, rule in zip(steps, steps[1:], rules, strict=False):
         plan = plan.with_column(after, TRANSFORMS[rule](col(before)))
     plan = plan.collect()
-    counts = plan.agg(*((col(before) != col(after)).cast(DataType.int64()).sum().alias(after) for before, after in zip(steps, steps[1:], strict=False))).to_pydict()
+    counts = plan.agg(
+        *((col(before) != col(after)).cast(DataType.int64()).sum().alias(after) for before, after in zip(steps, steps[1:], strict=False))
+    ).to_pydict()
     shown_as = masked if "personal_data" in rules else lambda text: text  # a report must not show what the data may not
     report = []
     for before, after, rule in zip(steps, steps[1:], rules, strict=False):

@@ -43,7 +43,14 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     files.write_table(target / "predictions.parquet", predictions(test, classes, probabilities, said))
     files.write_json(
         target / "metrics.json",
-        {**metrics["model"], "baseline": metrics["baseline"], "classes": per_class, "rows": test.num_rows, "model_sha256": digest(model), "test_sha256": files.sha256(source / "test.parquet")},
+        {
+            **metrics["model"],
+            "baseline": metrics["baseline"],
+            "classes": per_class,
+            "rows": test.num_rows,
+            "model_sha256": digest(model),
+            "test_sha256": files.sha256(source / "test.parquet"),
+        },
     )
     names = [classes[index] for index in labels]
     guesses = [classes[index] for index in said["model"].predicted]
@@ -69,7 +76,9 @@ def class_indices(table: pa.Table, classes: list[str], side: str) -> Ints:
     names = table["label"].to_pylist()
     unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise Failure(f"split/{side}.parquet has the class {unknown[0]!r}, which the model does not know: run `dvc repro`, so that both come from the same data.")
+        raise Failure(
+            f"split/{side}.parquet has the class {unknown[0]!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
+        )
     return np.array([position[name] for name in names], dtype=np.int64)
 
 
@@ -126,7 +135,15 @@ def mistakes(test: pa.Table, content: str, classes: list[str], labels: Ints, pro
     for row in ordered.tolist():
         value = test[content][row].as_py()
         best = int(probabilities[row].argmax())
-        shown.append({"id": test["id"][row].as_py(), "actual": classes[labels[row]], "predicted": classes[best], "probability": float(probabilities[row, best]), "content": value})
+        shown.append(
+            {
+                "id": test["id"][row].as_py(),
+                "actual": classes[labels[row]],
+                "predicted": classes[best],
+                "probability": float(probabilities[row, best]),
+                "content": value,
+            }
+        )
     return shown
 
 

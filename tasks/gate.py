@@ -59,7 +59,10 @@ def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
     def of(column: str) -> Ints:
         return np.array([position[name] for name in predictions[column].to_pylist()], dtype=np.int64)
 
-    said = {"model": Scored(of("predicted"), predictions["loss"].to_numpy()), "baseline": Scored(of("baseline_predicted"), predictions["baseline_loss"].to_numpy())}
+    said = {
+        "model": Scored(of("predicted"), predictions["loss"].to_numpy()),
+        "baseline": Scored(of("baseline_predicted"), predictions["baseline_loss"].to_numpy()),
+    }
     return of("label"), said
 
 
@@ -93,12 +96,17 @@ def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored]) -> dict[str, An
 def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int) -> dict[str, Any]:
     """A floor on the metric, or for a loss a ceiling."""
     value = intervals.points(labels, model, classes)[rule.metric]
-    low, high = intervals.bounds(intervals.samples(labels, [model], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)[:, 0], recipe.evaluate.confidence)
+    low, high = intervals.bounds(
+        intervals.samples(labels, [model], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)[:, 0], recipe.evaluate.confidence
+    )
     lower = rule.metric in LOWER_IS_BETTER
     worst, best = (high, low) if lower else (low, high)
     if rule.on == "point":
         worst = best = value
-    met = (lambda number: number <= rule.bound) if lower else (lambda number: number >= rule.bound)
+
+    def met(number: float) -> bool:
+        return number <= rule.bound if lower else number >= rule.bound
+
     outcome = "pass" if met(worst) else "open" if met(best) else "fail"
     wanted = f"at {'most' if lower else 'least'} {rule.bound:g}"
     told = {
@@ -113,7 +121,13 @@ def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[s
     """Model against another on the same rows, by the paired bootstrap of the difference; positive is better."""
     other = said.get(rule.rule)
     if other is None:
-        return {"outcome": "none", "value": None, "low": None, "high": None, "reason": "There is no champion to compare with here; promotion compares with the one in production."}
+        return {
+            "outcome": "none",
+            "value": None,
+            "low": None,
+            "high": None,
+            "reason": "There is no champion to compare with here; promotion compares with the one in production.",
+        }
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
     pair = [said["model"], other]
     points = [intervals.points(labels, scored, classes)[rule.metric] for scored in pair]
@@ -122,7 +136,9 @@ def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[s
     low, high = intervals.bounds(sign * (drawn[:, 0] - drawn[:, 1]), recipe.evaluate.confidence)
     bound = rule.margin if isinstance(rule, Baseline) else -rule.margin
     outcome = "pass" if low > bound or (isinstance(rule, Champion) and low >= bound) else "fail" if high <= bound else "open"
-    wanted = f"better than the baseline by more than {rule.margin:g}" if isinstance(rule, Baseline) else f"no worse than the champion by more than {rule.margin:g}"
+    wanted = (
+        f"better than the baseline by more than {rule.margin:g}" if isinstance(rule, Baseline) else f"no worse than the champion by more than {rule.margin:g}"
+    )
     shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {low:+.4f} to {high:+.4f})"
     told = {
         "pass": f"{shown} is {wanted}.",

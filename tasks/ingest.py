@@ -34,7 +34,17 @@ def run(recipe: Recipe, folder: Path) -> None:
         file = f"{number:05d}-{partition.sha256[:12]}.parquet"
         files.write_table(folder / file, kept)
         lost = sum(part.num_rows for part in dropped)
-        parts.append({"source": partition.name, "sha256": partition.sha256, "file": file, "rows_in": table.num_rows + len(partition.broken), "rows": kept.num_rows, "rejects": lost, "bytes": (folder / file).stat().st_size})
+        parts.append(
+            {
+                "source": partition.name,
+                "sha256": partition.sha256,
+                "file": file,
+                "rows_in": table.num_rows + len(partition.broken),
+                "rows": kept.num_rows,
+                "rejects": lost,
+                "bytes": (folder / file).stat().st_size,
+            }
+        )
         like = kept
     if like is None or not any(part["rows"] for part in parts):
         raise Failure(f"{', '.join(part['source'] for part in parts) or 'the source'} holds no rows: a header alone is not data; check the source.")

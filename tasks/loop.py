@@ -26,7 +26,7 @@ def device() -> torch.device:
 def has_bf16(where: torch.device) -> bool:
     """Whether the hardware multiplies bf16; where it only emulates it, it would be slower than fp32."""
     if where.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -94,8 +94,10 @@ class Run:
         loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.section.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
-            raise Failure(f"training diverged: the loss of step {self.step} (epoch {self.epoch + 1}) is {value}: lower train.learning_rate, or look for extreme values in the data.")
-        loss.backward()
+            raise Failure(
+                f"training diverged: the loss of step {self.step} (epoch {self.epoch + 1}) is {value}: lower train.learning_rate, or look for extreme values in the data."
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -117,7 +119,9 @@ class Run:
         return result
 
 
-def fit(adapter: Trainer, section: Train, rows: list[Any], labels: NDArray[np.int64], val: list[Any], val_labels: NDArray[np.int64], checkpoints: Path) -> list[dict[str, Any]]:
+def fit(
+    adapter: Trainer, section: Train, rows: list[Any], labels: NDArray[np.int64], val: list[Any], val_labels: NDArray[np.int64], checkpoints: Path
+) -> list[dict[str, Any]]:
     """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
 
     `rows` and `val` are encoded examples, `labels` and `val_labels` class indices of shape (rows,). Takes up from `checkpoints` where a run was cut off.
@@ -155,7 +159,14 @@ def fit(adapter: Trainer, section: Train, rows: list[Any], labels: NDArray[np.in
 def finish_epoch(run: Run, rows: int, measured: dict[str, float]) -> None:
     """Record the epoch and keep its weights where they are the best so far on the validation split."""
     metric = measured[run.section.metric] * (-1 if run.section.metric in LOWER_IS_BETTER else 1)
-    run.history.append({"epoch": run.epoch + 1, "step": run.step, "loss": round(run.loss_sum / rows, 6), **{f"val_{name}": round(value, 6) for name, value in measured.items()}})
+    run.history.append(
+        {
+            "epoch": run.epoch + 1,
+            "step": run.step,
+            "loss": round(run.loss_sum / rows, 6),
+            **{f"val_{name}": round(value, 6) for name, value in measured.items()},
+        }
+    )
     run.stale += 1
     if metric > run.best:
         run.best, run.stale = metric, 0
@@ -190,5 +201,3 @@ class Progress:
         last = run.history[-1]
         text = "  ".join(f"{name} {value:.4f}" for name, value in last.items() if name not in ("epoch", "step"))
         print(("\r" if self.terminal else "") + f"epoch {last['epoch']}/{self.epochs} done  {text}", file=sys.stderr, flush=True)
-
-

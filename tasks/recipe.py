@@ -294,7 +294,9 @@ def load(name: str) -> Recipe:
     """The registered recipe of that name. Raises Mistake with every mistake in it."""
     names = registered()
     if name not in names:
-        raise Mistake(f"{name!r} is not a registered recipe{nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file.")
+        raise Mistake(
+            f"{name!r} is not a registered recipe{nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file."
+        )
     recipe = read(RECIPES / f"{name}.yaml")
     if recipe.name != name:
         raise Mistake(f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}.")

@@ -112,7 +112,9 @@ def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
     """The files of a version, each verified against its manifest and that against its name; what is here and verifies is not fetched again."""
     found = store.get(f"{model}/versions/{version}/manifest.json")
     if found is None or version_of(found[0]) != version:
-        raise Failure(f"{store.settings.place}: the manifest of {model} {version} is {'missing' if found is None else 'not the one that its name says'}; the version cannot be trusted.")
+        raise Failure(
+            f"{store.settings.place}: the manifest of {model} {version} is {'missing' if found is None else 'not the one that its name says'}; the version cannot be trusted."
+        )
     for name, about in json.loads(found[0])["files"].items():
         path = folder / version / name
         if not path.resolve().is_relative_to((folder / version).resolve()):
@@ -122,7 +124,9 @@ def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
         with files.whole(path) as temporary:
             store.download(blob(model, about["sha256"]), temporary)
             if files.sha256(temporary) != about["sha256"]:
-                raise Failure(f"{store.settings.place}: {name} of {model} {version} does not have the bytes that its manifest names: it was damaged or tampered with.")
+                raise Failure(
+                    f"{store.settings.place}: {name} of {model} {version} does not have the bytes that its manifest names: it was damaged or tampered with."
+                )
     return folder / version
 
 
@@ -139,10 +143,12 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
     Exactly one of several concurrent calls with the same `expected` wins. A lost answer is settled by reading back the promotion id.
     """
     if evidence["champion"] != (expected.version if expected else None) or evidence["verdict"] != "promote":
-        raise Failure(f"{model} {version}: the evidence is for champion {evidence['champion']} with verdict {evidence['verdict']}; it does not allow this promotion.")
+        raise Failure(
+            f"{model} {version}: the evidence is for champion {evidence['champion']} with verdict {evidence['verdict']}; it does not allow this promotion."
+        )
     if expected:
         settle(store, model, channel, expected)
-    record = {
+    record: dict[str, Any] = {
         "generation": expected.generation + 1 if expected else 1,
         "promotion_id": secrets.token_hex(16),
         "model": model,
@@ -176,7 +182,7 @@ def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:
     if now.generation == record["generation"]:
         return now.promotion_id == record["promotion_id"]
     found = store.get(journal(record["model"], record["channel"], record["generation"])) if now.generation > record["generation"] else None
-    return found is not None and json.loads(found[0])["promotion_id"] == record["promotion_id"]
+    return found is not None and bool(json.loads(found[0])["promotion_id"] == record["promotion_id"])
 
 
 def settle(store: Store, model: str, channel: str, pointer: Pointer) -> None:

@@ -61,7 +61,9 @@ def keys(table: pa.Table, content: list[str | bytes], section: Split) -> list[by
     if section.group is None:
         return [value if isinstance(value, bytes) else " ".join(value.lower().split()).encode() for value in content]
     if section.group not in table.column_names:
-        raise Failure(f"split.group: the data has no column {section.group!r}{nearest(section.group, table.column_names)}; it has {', '.join(table.column_names)}.")
+        raise Failure(
+            f"split.group: the data has no column {section.group!r}{nearest(section.group, table.column_names)}; it has {', '.join(table.column_names)}."
+        )
     return [str(value).encode() for value in table[section.group].to_pylist()]
 
 

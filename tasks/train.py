@@ -49,7 +49,9 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
     about = adapter.export(target)
-    files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about})
+    files.write_json(
+        target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about}
+    )
     files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
     shutil.rmtree(mine, ignore_errors=True)
 
@@ -68,7 +70,9 @@ def fingerprint(recipe: Recipe, source: Path) -> str:
     place = loop.device()
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {loop.has_bf16(place)}"
     parts = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
-    parts += [files.sha256(path) for path in sorted([*Path(__file__).parent.glob("*.py"), *(Path(__file__).parent / "modalities").glob("*.py")]) if path.stem in CODE]
+    parts += [
+        files.sha256(path) for path in sorted([*Path(__file__).parent.glob("*.py"), *(Path(__file__).parent / "modalities").glob("*.py")]) if path.stem in CODE
+    ]
     parts += [recipe.train.model_dump_json(), recipe.modality, torch.__version__, name]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

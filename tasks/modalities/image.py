@@ -88,12 +88,17 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     class Convolutions(nn.Module):
+        mean: torch.Tensor
+        deviation: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.shape = tuple(shape)
             self.register_buffer("mean", torch.tensor(mean))
             self.register_buffer("deviation", torch.tensor(deviation))
-            self.features = nn.Sequential(block(shape[0], 32), block(32, 32), nn.MaxPool2d(2), block(32, 64), block(64, 64), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+            self.features = nn.Sequential(
+                block(shape[0], 32), block(32, 32), nn.MaxPool2d(2), block(32, 64), block(64, 64), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+            )
             self.head = nn.Linear(256, classes)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:

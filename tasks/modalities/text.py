@@ -37,7 +37,9 @@ def base_folder(base: str, sha256: str | None) -> Path:
         raise Mistake(f"train.base: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first.")
     found = files.sha256(weights) if sha256 else None
     if sha256 and found != sha256:
-        raise Failure(f"train.base: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct train.sha256.")
+        raise Failure(
+            f"train.base: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct train.sha256."
+        )
     return folder
 
 
@@ -50,7 +52,9 @@ def downloaded(base: str) -> Path:
     except (RepositoryNotFoundError, HFValidationError):
         raise Mistake(f"train.base: {base!r} is neither a folder nor a model on the hub: correct the name.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Retryable(f"train.base: {base} could not be fetched from the hub ({files.first_line(error)}): check the connection, or name a local folder.") from None
+        raise Retryable(
+            f"train.base: {base} could not be fetched from the hub ({files.first_line(error)}): check the connection, or name a local folder."
+        ) from None
 
 
 class Trainer:

@@ -83,5 +83,7 @@ def undecodable(path: Path, encoding: str) -> Failure | None:
         data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return Failure(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding} text: save the file as {encoding}, or set ingest.encoding, for example latin-1.")
+        return Failure(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding} text: save the file as {encoding}, or set ingest.encoding, for example latin-1."
+        )
     return None
