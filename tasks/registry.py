@@ -180,7 +180,7 @@ def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:
     if now is None:
         return False
     if now.generation == record["generation"]:
-        return now.promotion_id == record["promotion_id"]
+        return bool(now.promotion_id == record["promotion_id"])
     found = store.get(journal(record["model"], record["channel"], record["generation"])) if now.generation > record["generation"] else None
     return found is not None and bool(json.loads(found[0])["promotion_id"] == record["promotion_id"])
 

@@ -1,0 +1,29 @@
+"""Small real things that several tests use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import storage
+from tasks.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A real S3 server on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("s3"))
+        patch.delenv("MILLRACE_S3_BUCKET", raising=False)
+        patch.delenv("MILLRACE_S3_ENDPOINT", raising=False)
+        with storage.opened() as opened:
+            yield opened

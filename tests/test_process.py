@@ -1,0 +1,64 @@
+"""Running a stage as a process."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import process
+from tasks.step import Failure, Retryable
+
+NOTE = 'import os, sys; open(os.environ[\'MILLRACE_STATUS\'], \'w\').write(\'{"kind": "%s", "reason": "because"}\'); sys.exit(1)'
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_lines_come_as_they_are_printed() -> None:
+    seen: list[str] = []
+    assert process.run(python("print('one'); print('two')"), seen.append, 30, "stage") == ["one", "two"] == seen
+
+
+@pytest.mark.parametrize(("kind", "error"), [("retryable", Retryable), ("started", Retryable), ("final", Failure), ("mistake", Failure)])
+def test_only_what_may_pass_is_retryable(kind: str, error: type[Failure]) -> None:
+    with pytest.raises(error) as caught:
+        process.run(python(NOTE % kind), lambda line: None, 30, "stage")
+    assert isinstance(caught.value, Retryable) == (kind in ("retryable", "started"))
+
+
+def test_at_the_deadline_the_whole_group_ends(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    code = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); open({str(child)!r}, 'w').write(str(p.pid)); time.sleep(60)"
+    begun = time.monotonic()
+    with pytest.raises(Retryable, match="took longer than its limit of 2 s"):
+        process.run(python(code), lambda line: None, 2, "stage")
+    assert time.monotonic() - begun < 10
+    assert not psutil.pid_exists(int(child.read_text()))
+
+
+def test_orphans_of_this_workspace_are_swept_and_others_left(here: Path) -> None:
+    sleeper = python("import time; time.sleep(60)")
+    mine = psutil.Popen(sleeper, env={**os.environ, process.MARK: str(here)})
+    other = psutil.Popen(sleeper, env={**os.environ, process.MARK: str(here / "elsewhere")})
+    try:
+        process.sweep(lambda line: None)
+        assert mine.wait(5) != 0
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_half_a_lock_file_is_deleted_and_a_whole_one_kept(here: Path) -> None:
+    path = here / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"a": ')
+    process.repair_locks(lambda line: None)
+    assert not path.exists()
+    path.write_text("{}")
+    process.repair_locks(lambda line: None)
+    assert path.exists()

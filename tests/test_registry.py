@@ -1,0 +1,93 @@
+"""The promotion protocol against a real S3 server."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tasks import registry
+from tasks.step import Failure
+from tasks.store import Settings, Store
+
+
+def version(store: Store, model: str, folder: Path, content: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.bin").write_text(content)
+    return registry.publish(store, model, folder, registry.manifest(model, folder, {}, {}, {}))
+
+
+def promote(store: Store, model: str, name: str, expected: registry.Pointer | None) -> registry.Move:
+    evidence = {"verdict": "promote", "champion": expected.version if expected else None}
+    return registry.move(store, model, "production", name, evidence, expected, "test", f"promotes {name}")
+
+
+def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_losers_say_who(store: Store, tmp_path: Path) -> None:
+    names = [version(store, "race", tmp_path / str(number), f"content {number}") for number in range(8)]
+    expected = None
+    for generation in (1, 2, 3):
+        with ThreadPoolExecutor(8) as pool:
+            moves = list(pool.map(lambda name, champion=expected: promote(store, "race", name, champion), names))
+        winners = [name for name, move in zip(names, moves, strict=True) if move.won]
+        now = registry.read(store, "race", "production")
+        assert now and now.generation == generation
+        assert winners == [now.version]
+        assert all(move.now and move.now.version == now.version for move in moves)
+        expected = now
+    assert [record["generation"] for record in registry.history(store, "race", "production")] == [3, 2, 1]
+
+
+def test_publishing_twice_is_publishing_once(store: Store, tmp_path: Path) -> None:
+    first = version(store, "twice", tmp_path, "same")
+    objects = list(store.names("twice/"))
+    assert version(store, "twice", tmp_path, "same") == first
+    assert list(store.names("twice/")) == objects
+
+
+def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer_pass(store: Store, tmp_path: Path) -> None:
+    one, two = (version(store, "aba", tmp_path / name, name) for name in "ab")
+    stale = promote(store, "aba", one, None).now
+    other = promote(store, "aba", two, stale).now
+    back = promote(store, "aba", one, other).now
+    assert stale and back and back.version == stale.version
+    assert not promote(store, "aba", two, stale).won
+    assert registry.read(store, "aba", "production") == back
+
+
+def test_evidence_for_another_champion_or_another_verdict_promotes_nothing(store: Store, tmp_path: Path) -> None:
+    name = version(store, "closed", tmp_path, "x")
+    for evidence in ({"verdict": "reject", "champion": None}, {"verdict": "promote", "champion": "another"}):
+        with pytest.raises(Failure, match="does not allow this promotion"):
+            registry.move(store, "closed", "production", name, evidence, None, "test", "")
+    assert registry.read(store, "closed", "production") is None
+
+
+def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_next(store: Store, tmp_path: Path) -> None:
+    one, two = (version(store, "journal", tmp_path / name, name) for name in "ab")
+    first = promote(store, "journal", one, None).now
+    store.client.delete_object(Bucket=store.settings.bucket, Key=store.key("journal/journal/production/000000001.json"))
+    promote(store, "journal", two, first)
+    assert [record["version"] for record in registry.history(store, "journal", "production")] == [two, one]
+    assert len(list(store.names("journal/journal/"))) == 2
+
+
+def test_a_damaged_blob_is_never_handed_out(store: Store, tmp_path: Path) -> None:
+    name = version(store, "damaged", tmp_path / "model", "good")
+    manifest = store.get(f"damaged/versions/{name}/manifest.json")
+    assert manifest
+    store.put(registry.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"]), b"evil")
+    with pytest.raises(Failure, match="damaged or tampered with"):
+        registry.fetch(store, "damaged", name, tmp_path / "cache")
+    assert not (tmp_path / "cache" / name / "model.bin").exists()
+
+
+def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secret(store: Store) -> None:
+    known = store.settings
+    cases = [
+        (Settings("millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"), "cannot be reached"),
+        (Settings("millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"), "refuses the credentials"),
+    ]
+    for settings, sentence in cases:
+        with pytest.raises(Failure, match=sentence) as caught:
+            Store(settings).check()
+        assert "hidden-secret" not in str(caught.value)
