@@ -16,7 +16,28 @@ ingest: {kind: files, path: source.csv}
 columns: {id: id}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
-WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus", "maple", "night", "ocean", "pearl", "quartz", "river", "stone", "tulip"]
+WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "inlet",
+    "jetty",
+    "knoll",
+    "lotus",
+    "maple",
+    "night",
+    "ocean",
+    "pearl",
+    "quartz",
+    "river",
+    "stone",
+    "tulip",
+]
 
 
 def rows(count: int = 120) -> list[str]:
