@@ -54,9 +54,14 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     logger.info("%s: %s", stage.address, "; ".join(why))
     begun = time.monotonic()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.address]
-    lines = process.run(command, logger.info, stage.timeout, stage.address)
+    lines = process.run(command, lambda line: None if chatter(line) else logger.info(line), stage.timeout, stage.address)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2)}
+
+
+def chatter(line: str) -> bool:
+    """Whether this is DVC's advice to a person at a terminal, which a log has no use for."""
+    return not line.strip() or line.strip().startswith(("git add", "dvc config", "To track", "To enable", "Use `dvc push`"))
 
 
 @task(name="push", retry_condition_fn=may_pass, **NETWORK)

@@ -126,6 +126,8 @@ def fit(
 
     `rows` and `val` are encoded examples, `labels` and `val_labels` class indices of shape (rows,). Takes up from `checkpoints` where a run was cut off.
     """
+    if checkpoint.latest(checkpoints) is None:
+        adapter.prepare(rows, labels)
     run = Run(adapter, section, device())
     if run.resume(checkpoints):
         print(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {checkpoints}", flush=True)

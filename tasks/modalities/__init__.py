@@ -35,6 +35,9 @@ class Trainer(Protocol):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
 
+    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+        """Set what is best known before the first step, such as the head."""
+
     def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
         """The network's inputs for a batch; augmented from the generator where there is one."""
 

@@ -51,6 +51,9 @@ class Trainer:
             random.Random(f"{self.section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
         return [order[start : start + self.section.batch_size] for start in range(0, len(order), self.section.batch_size)]
 
+    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+        """Nothing is known before training from scratch."""
+
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch
 

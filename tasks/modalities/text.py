@@ -104,6 +104,25 @@ class Trainer:
         shuffled.shuffle(made)
         return made
 
+    def prepare(self, examples: list[list[int]], labels: NDArray[np.int64]) -> None:
+        """Start the head as a logistic regression on the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
+        import torch
+        from sklearn.linear_model import LogisticRegression
+
+        model = self.network.eval()
+        head, model.head = model.head, torch.nn.Identity()
+        features = np.zeros((len(examples), head.in_features))
+        with torch.no_grad():
+            for batch in self.batches(examples, None):
+                features[batch] = model(*self.collate([examples[index] for index in batch], None)).double().numpy()
+        model.head = head
+        scale = float(np.linalg.norm(features, axis=1).mean())
+        fitted = LogisticRegression(C=10, max_iter=300).fit(features / scale, labels)
+        if len(fitted.classes_) == head.out_features > 2:
+            with torch.no_grad():
+                head.weight.copy_(torch.from_numpy(fitted.coef_ / scale))
+                head.bias.copy_(torch.from_numpy(fitted.intercept_))
+
     def collate(self, examples: list[list[int]], generator: Any) -> tuple[Any, ...]:
         import torch
 
