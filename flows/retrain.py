@@ -6,6 +6,7 @@ Each stage of dvc.yaml is one task. DVC is the only cache; Prefect retries, limi
 import contextlib
 import datetime
 import fcntl
+import json
 import platform
 import subprocess
 import sys
@@ -182,8 +183,12 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     lineage = {
         stage.address: {kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, [])} for kind in ("deps", "outs")} for stage in stages
     }
-    metrics = {name: value for name, value in files.read_json(folder / "evaluation" / "metrics.json").items() if isinstance(value, dict) and "value" in value}
-    return registry.manifest(recipe, folder / "model", lineage, metrics, {"python": ".".join(platform.python_version_tuple()[:2])})
+    evaluation = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}
+    manifest = registry.manifest(recipe, folder / "model", lineage, metrics, {"python": ".".join(platform.python_version_tuple()[:2])})
+    if {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()} != evaluation["model_sha256"]:
+        raise Failure(f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted.")
+    return manifest
 
 
 def show_data(recipe: str) -> None:
