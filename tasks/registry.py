@@ -167,6 +167,8 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
         time.sleep(1)  # let a write that is still under way end
         won = False
     now = read(store, model, channel)
+    if won and not ours(store, record, now):
+        raise Failure(f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`.")
     won = won or ours(store, record, now)
     if won:
         once(store, journal(model, channel, record["generation"]), data)

@@ -4,6 +4,8 @@ Every request is tried once and its outcome is reported as it is: a retry inside
 write that had succeeded and whose answer was lost. Who calls decides what to do next.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ class Settings:
     endpoint: str | None = None
     key: str | None = None
     secret: str | None = None
+    lock: Path | None = None  # conditional writes take turns on this file: for a server of this machine whose own locking cannot be relied on
 
     @classmethod
     def configured(cls) -> "Settings | None":
@@ -82,7 +85,8 @@ class Store:
         from botocore.exceptions import BotoCoreError
 
         try:
-            self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data, ContentType="application/json", **condition)
+            with turn(self.settings.lock):
+                self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data, ContentType="application/json", **condition)
         except Exception as error:
             if code(error) in REFUSED:
                 return False
@@ -156,6 +160,15 @@ class Store:
         if isinstance(error, BotoCoreError) and not isinstance(error, ClientError):
             return Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that MILLRACE_S3_ENDPOINT is right.")
         return Retryable(f"{place} answered with an error ({code(error) or type(error).__name__}).")
+
+
+@contextlib.contextmanager
+def turn(lock: Path | None) -> Iterator[None]:
+    """Hold the lock file, if there is one. Each call opens it anew, so that threads exclude each other too."""
+    with lock.open("w") if lock else contextlib.nullcontext() as file:
+        if file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def code(error: Exception) -> str:
