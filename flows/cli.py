@@ -47,6 +47,7 @@ def run(recipe: str) -> None:
 
     load(recipe)
     home = Path(".millrace/prefect").absolute()
+    home.mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
     defaults = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

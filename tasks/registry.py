@@ -168,7 +168,9 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
         won = False
     now = read(store, model, channel)
     if won and not ours(store, record, now):
-        raise Failure(f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`.")
+        raise Failure(
+            f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`."
+        )
     won = won or ours(store, record, now)
     if won:
         once(store, journal(model, channel, record["generation"]), data)
