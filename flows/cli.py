@@ -1,9 +1,11 @@
 """The command line. Everything heavy is imported by the command that needs it, so that help comes at once."""
 
+import importlib
 import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ def run(recipe: str) -> None:
         os.environ.setdefault(name, value)
     from flows.retrain import retrain
 
+    # DVC takes seconds to import: it does so while Prefect's server starts
+    threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
     state = retrain(recipe, return_state=True)
     click.echo(f"{state.name}: {state.message}")
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))

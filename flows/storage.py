@@ -67,7 +67,7 @@ def start() -> tuple[subprocess.Popen[bytes], Settings]:
             [
                 weed(), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
                 *(f"-{name}={port}" for name, port in ports.items()), *(f"-{name}.grpc={port}" for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)),
-                "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+                "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
             ],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
