@@ -1,8 +1,9 @@
-"""Label: give every row its label and say where it came from; rows without one go to the review queue.
+"""Label: give every row its label and say where it came from; rows without one, and those whose label looks wrong, go to the review queue.
 
     python -m tasks.label support-desk
 
 Writes labelled/rows.parquet (with label_source and label_confidence), labelled/rejects.parquet, labelled/review.csv and labelled/report.json.
+The queue with its column `label` filled in is the file that label.answers names; the next run takes what people said before anything else.
 """
 
 import csv
@@ -10,12 +11,10 @@ import io
 from collections import Counter
 from pathlib import Path
 
-import daft
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import col, lit
 
-from tasks import files, resolve
+from tasks import files, labelling, resolve
 from tasks.recipe import Label, Recipe, nearest
 from tasks.step import Failure, main
 
@@ -26,32 +25,46 @@ def label(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
-    table = files.read_table(source / "rows.parquet")
-    given = pc.if_else(pc.equal(pc.utf8_trim_whitespace(table["label"]), ""), None, pc.utf8_trim_whitespace(table["label"]))
-    sources = pa.chunked_array([pc.if_else(pc.is_valid(given), "given", pa.scalar(None, pa.string())).combine_chunks()])
-    labels = given
-    reasons = pa.array(["no label"] * table.num_rows, pa.string())
-    if recipe.label.lookup:
-        found = looked_up(table, recipe.label)
-        sources, labels = pc.coalesce(sources, pc.if_else(pc.is_valid(found), "lookup", pa.scalar(None, pa.string()))), pc.coalesce(labels, found)
-    if recipe.label.keywords:
-        found, disagree = voted(table, recipe.label)
-        sources, labels = pc.coalesce(sources, pc.if_else(pc.is_valid(found), "keywords", pa.scalar(None, pa.string()))), pc.coalesce(labels, found)
-        reasons = pc.if_else(disagree, "keyword rules disagree", "no label and no keyword")
-    classes = allowed(table, labels, recipe.label)
-    # A given label was somebody's decision; a rule's is worth as much as the rule.
+    table, section = files.read_table(source / "rows.parquet"), recipe.label
+    stated = pc.utf8_trim_whitespace(table["label"].combine_chunks())
+    voted, disagree = labelling.by_keywords(table, section)
+    said = {
+        "people": labelling.by_people(table, section),
+        "given": pc.if_else(pc.equal(stated, ""), None, stated),
+        "lookup": labelling.by_table(table, section),
+        "keywords": voted,
+    }
+    labels, sources = first(said)
+    check_classes(table, labels, section)
+    # What people or the source say was somebody's decision; a rule's label is worth as much as the rule.
     confidence = pc.if_else(pc.equal(sources, "keywords"), 0.9, 1.0)
-    table = table.set_column(table.column_names.index("label"), "label", labels.cast(pa.string()))
-    table = table.append_column("label_source", sources.cast(pa.string())).append_column("label_confidence", confidence)
-    missing = pc.is_null(table["label"])
-    out = table.filter(missing)
-    kept = table.filter(pc.invert(missing))
+    table = table.set_column(table.column_names.index("label"), "label", labels)
+    table = table.append_column("label_source", sources).append_column("label_confidence", confidence)
+    missing = pc.is_null(labels)
+    kept, unlabelled = table.filter(pc.invert(missing)), table.filter(missing)
     if kept.num_rows == 0:
         raise Failure(f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.lookup or label.keywords.")
+    why = pc.if_else(disagree, "keyword rules disagree", "no label, and no rule that knows one") if section.keywords else pa.repeat("no label", table.num_rows)
+    queue = [reviewed(unlabelled, why.filter(missing), [""] * unlabelled.num_rows)]
+    rejected = [files.rejects(unlabelled, "label", "no label", why.filter(missing))]
+    wrong = {} if section.errors == "keep" else labelling.suspects(recipe, kept)
+    if wrong:
+        at = pa.array([index in wrong for index in range(kept.num_rows)])
+        doubted, guesses = kept.filter(at), list(wrong.values())
+        reasons = pa.array([f"labelled {label_}, looks like {guess}" for label_, guess in zip(doubted["label"].to_pylist(), guesses, strict=True)], pa.string())
+        if section.errors == "relabel":
+            values = [wrong.get(index, value) for index, value in enumerate(kept["label"].to_pylist())]
+            kept = kept.set_column(kept.column_names.index("label"), "label", pa.array(values, pa.string()))
+            origin = pc.if_else(at, "relabelled", kept["label_source"])
+            kept = kept.set_column(kept.column_names.index("label_source"), "label_source", origin)
+        elif section.errors == "drop":
+            kept = kept.filter(pc.invert(at))
+            rejected.append(files.rejects(doubted, "label", "label looks wrong", reasons))
+        if section.errors != "relabel":
+            queue.append(reviewed(doubted, reasons, guesses))
     files.write_table(target / "rows.parquet", kept)
-    rules = files.write_rejects(target / "rejects.parquet", [files.rejects(out, "label", "no label", reasons.filter(missing))], table)
-    content = "text" if "text" in out.column_names else "id"
-    write_queue(target / "review.csv", out.select(sorted({"id", content})), classes)
+    rules = files.write_rejects(target / "rejects.parquet", rejected, table)
+    write_queue(target / "review.csv", pa.concat_tables(queue))
     files.write_json(
         target / "report.json",
         {
@@ -60,61 +73,41 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
             "rejects": sum(rules.values()),
             "classes": dict(sorted(Counter(kept["label"].to_pylist()).items())),
             "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
-            "review": out.num_rows,
+            "errors": {"found": len(wrong), "done": section.errors},
+            "review": sum(part.num_rows for part in queue),
         },
     )
 
 
-def looked_up(table: pa.Table, section: Label) -> pa.Array:
-    """The label that the recipe's table gives for each row's key, or null."""
-    assert section.lookup
-    path, key = Path(section.lookup.file), section.lookup.key
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        for name in (key, section.lookup.label):
-            if name not in (reader.fieldnames or []):
-                raise Failure(f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: correct label.lookup.")
-        answers = {row[key]: row[section.lookup.label] for row in reader}
-    if key not in table.column_names:
-        raise Failure(f"label.lookup.key: the data has no column {key!r}{nearest(key, table.column_names)}; it has {', '.join(table.column_names)}.")
-    return pa.array([answers.get(value) for value in table[key].to_pylist()], pa.string())
+def first(said: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """The first answer for each row, and whose it is."""
+    whose = [pc.if_else(pc.is_valid(answer), name, pa.scalar(None, pa.string())) for name, answer in said.items()]
+    return pc.coalesce(*said.values()).cast(pa.string()), pc.coalesce(*whose).cast(pa.string())
 
 
-def voted(table: pa.Table, section: Label) -> tuple[pa.Array, pa.Array]:
-    """For each row the label on which all keyword rules that match agree, or null; and whether matching rules disagree."""
-    plan = daft.from_arrow(table)
-    for number, rule in enumerate(section.keywords):
-        if rule.column not in table.column_names:
-            raise Failure(f"label.keywords[{number}].column: the data has no column {rule.column!r}{nearest(rule.column, table.column_names)}.")
-        matches = col(rule.column).regexp(f"(?i){rule.pattern}").fill_null(False)
-        plan = plan.with_column(f"__{number}", matches.cast(daft.DataType.int8()) * lit(1))
-    votes = plan.select(*(f"__{number}" for number in range(len(section.keywords)))).to_arrow()
-    names = [rule.label for rule in section.keywords]
-    cast = [{names[number] for number, hit in enumerate(row) if hit} for row in zip(*(column.to_pylist() for column in votes.columns), strict=True)]
-    agreed = pa.array([next(iter(found)) if len(found) == 1 else None for found in cast], pa.string())
-    return agreed, pa.array([len(found) > 1 for found in cast], pa.bool_())
+def reviewed(rows: pa.Table, reasons: pa.Array, guesses: list[str]) -> pa.Table:
+    """What a person sees of rows in the queue."""
+    content = "text" if "text" in rows.column_names else "id"
+    shown = rows.select(sorted({"id", content})).append_column("why", pa.chunked_array([pa.array(reasons.to_pylist(), pa.string())]))
+    return shown.append_column("guess", pa.array(guesses, pa.string()))
 
 
-def allowed(table: pa.Table, labels: pa.ChunkedArray, section: Label) -> list[str]:
-    """The classes: those that the recipe lists, or those found. Raises Failure for a label outside the list."""
-    found = sorted(set(labels.drop_null().to_pylist()))
-    if section.classes is None:
-        return found
+def check_classes(table: pa.Table, labels: pa.Array, section: Label) -> None:
+    """Raises Failure for a label that is not among those that the recipe lists."""
     for label_, name in zip(labels.to_pylist(), table["id"].to_pylist(), strict=True):
-        if label_ is not None and label_ not in section.classes:
+        if label_ is not None and section.classes is not None and label_ not in section.classes:
             count = pc.sum(pc.equal(labels, label_)).as_py()
             raise Failure(
                 f"label {label_!r} of {count} row(s), first {name}, is not among label.classes{nearest(label_, section.classes)}: "
                 "correct the source, or add it to the list in the recipe."
             )
-    return section.classes
 
 
-def write_queue(path: Path, rows: pa.Table, classes: list[str]) -> None:
-    """The rows that a person has to label, with an empty column for the answer."""
+def write_queue(path: Path, rows: pa.Table) -> None:
+    """The rows that a person has to look at. The last column is for the answer; a file with `id` and `label` is what label.answers reads."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*rows.column_names, f"label (one of: {' | '.join(classes)})"])
+    writer.writerow([*rows.column_names, "label"])
     writer.writerows([*row.values(), ""] for row in rows.sort_by("id").to_pylist())
     files.write_text(path, buffer.getvalue())
 

@@ -149,9 +149,15 @@ class Keyword(Section):
 
 
 class Label(Section):
-    """Where labels come from, first that answers: the source's own column, the table, the keyword rules. The rest goes to the review queue."""
+    """Where labels come from, first that answers: people, the source's own column, the table, the keyword rules. The rest goes to the review queue.
+
+    `answers` is a CSV file with the columns id and label: what people said about rows of the queue. `errors` is what to do with labels that look
+    wrong: nothing, put the row into the queue too, drop it, or take the label that looks right.
+    """
 
     classes: list[str] | None = Field(None, min_length=2)
+    answers: str | None = None
+    errors: Literal["keep", "flag", "drop", "relabel"] = "keep"
     lookup: Lookup | None = None
     keywords: list[Keyword] = []
 

@@ -15,13 +15,14 @@ from tasks.step import Failure, main
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a plain mapping, all defaults explicit, with a section `sources` of fingerprints by the section that reads them."""
-    fingerprints = {"ingest": sources.fingerprint(recipe.ingest)}
-    if recipe.label.lookup:
-        path = Path(recipe.label.lookup.file)
-        if not path.is_file():
-            raise Failure(f"label.lookup.file: {path} does not exist: put the table there or correct the path.")
-        fingerprints["label"] = {str(path): files.sha256(path)}
-    return {**recipe.model_dump(), "sources": {"label": {}, **fingerprints}}
+    named = {"label.lookup.file": recipe.label.lookup.file if recipe.label.lookup else None, "label.answers": recipe.label.answers}
+    tables = {}
+    for key, name in named.items():
+        if name and not Path(name).is_file():
+            raise Failure(f"{key}: {name} does not exist: put the table there or correct the path.")
+        if name:
+            tables[name] = files.sha256(Path(name))
+    return {**recipe.model_dump(), "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest)}}
 
 
 def path_of(name: str) -> Path:
