@@ -152,7 +152,10 @@ class Store:
         if isinstance(error, NoCredentialsError):
             return Failure(f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.")
         if code(error) in DENIED:
-            return Failure(f"{place} refuses the credentials ({code(error)}): check the access key, its secret and what it may do.")
+            return Failure(
+                f"{place} refuses the credentials ({code(error)}), or the bucket {self.settings.bucket!r} is not theirs: "
+                "check the access key, its secret, what it may do and MILLRACE_S3_BUCKET."
+            )
         if code(error) in ("NoSuchBucket",) or (code(error) == "404" and not name):
             return Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct MILLRACE_S3_BUCKET.")
         if code(error) in ("NoSuchKey", "404"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import storage
 from tasks import registry
 from tasks.step import Failure
 from tasks.store import Settings, Store
@@ -86,8 +87,18 @@ def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secre
     cases = [
         (Settings("millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"), "cannot be reached"),
         (Settings("millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"), "refuses the credentials"),
+        (Settings("of-others", endpoint=known.endpoint, key=known.key, secret=known.secret), "or the bucket 'of-others' is not theirs"),
     ]
     for settings, sentence in cases:
         with pytest.raises(Failure, match=sentence) as caught:
             Store(settings).check()
         assert "hidden-secret" not in str(caught.value)
+        assert str(known.secret) not in str(caught.value)
+
+
+def test_a_missing_bucket_is_named(here: Path) -> None:
+    identity = {"name": "all", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin", "Read", "Write", "List"]}
+    storage.HOME.mkdir(parents=True)
+    storage.write_private(storage.HOME / "s3.json", json.dumps({"identities": [identity]}))
+    with storage.opened() as store, pytest.raises(Failure, match="there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"):
+        Store(Settings("nowhere", endpoint=store.settings.endpoint, key="key", secret="secret")).check()

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import clean, files, ingest, label, split
+from tasks import clean, files, ingest, label, split, step
 from tasks.recipe import Recipe, read
 from tasks.step import Failure
 
@@ -169,3 +169,15 @@ def test_a_full_disk_leaves_nothing_half_written(here: Path) -> None:
         temporary.write_text("x" * 100_000)
     assert target.read_text() == "before"
     assert list(here.iterdir()) == [target]
+
+
+def test_a_full_disk_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def clean(name: str) -> None:
+        with files.whole(here / name) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("x" * 100_000)
+
+    with pytest.raises(SystemExit) as ended:
+        step.main(clean, ["out"])
+    assert ended.value.code == 1
+    assert f"No space is left on the disk at {here / 'out'} while clean was writing: free some space and run it again" in capsys.readouterr().err
