@@ -12,6 +12,7 @@ from typing import Any
 import click
 import yaml
 
+from flows import show
 from tasks.step import EXIT_FAILED, Failure
 
 STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
@@ -60,11 +61,14 @@ def run(recipe: str) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    from flows.retrain import retrain
+    from flows.retrain import RUNS, retrain
 
     # DVC takes seconds to import: it does so while Prefect's server starts
     threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
     state = retrain(recipe, return_state=True)
+    record = RUNS / f"{state.state_details.flow_run_id}.json"
+    if record.is_file():
+        show.run(json.loads(record.read_text()))
     click.echo(f"{state.name}: {state.message}")
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
 
@@ -100,7 +104,10 @@ def list_(as_json: bool) -> None:
     from tasks.recipe import load, registered
 
     rows = [{"name": name, "modality": load(name).modality, "source": load(name).ingest.kind} for name in registered()]
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(f"{row['name']:24} {row['modality']:10} {row['source']}" for row in rows))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        show.table("Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows])
 
 
 @recipe.command()
@@ -143,16 +150,13 @@ def status(recipe: str, as_json: bool) -> None:
 
     Example: millrace status support-desk
     """
-    records = moves(recipe)
+    records, manifest = moves(recipe)
     if as_json:
-        click.echo(json.dumps(records[0] if records else None, indent=2))
-    elif not records:
-        click.echo(f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a first model.")
+        click.echo(json.dumps({**records[0], "manifest": manifest} if records else None, indent=2))
+    elif records:
+        show.status(recipe, records[0], manifest)
     else:
-        now = records[0]
-        click.echo(
-            f"{recipe}: {now['version']} is in {now['channel']} since {now['time']} (generation {now['generation']}, by {now['actor']}: {now['reason']})"
-        )
+        click.echo(f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a first model.")
 
 
 @main.command()
@@ -163,18 +167,24 @@ def history(recipe: str, as_json: bool) -> None:
 
     Example: millrace history support-desk
     """
-    records = moves(recipe)
+    records, _ = moves(recipe)
     if as_json:
         click.echo(json.dumps(records, indent=2))
-    for record in [] if as_json else records:
-        click.echo(f"{record['generation']:4}  {record['time']}  {record['version']}  {record['actor']}: {record['reason']}")
+    else:
+        show.history(recipe, records)
 
 
-def moves(name: str) -> list[dict[str, Any]]:
+def moves(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Every move of the recipe's channel, newest first, and the manifest of what is there now."""
     from flows import storage
     from tasks import registry
     from tasks.recipe import load
 
     channel = load(name).promote.channel
     with storage.opened() as store:
-        return list(registry.history(store, name, channel))
+        records = list(registry.history(store, name, channel))
+        return records, registry.read_manifest(store, name, records[0]["version"]) if records else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -130,8 +130,13 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     for stage in stages:
         why = pipeline.why(stage)
         if why:
+            begun = time.monotonic()
             options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
-            record["stages"].append(run_stage.with_options(**options)(stage, why))
+            try:
+                record["stages"].append(run_stage.with_options(**options)(stage, why))
+            except Failure:
+                record["stages"].append({"stage": stage.address, "state": "failed", "why": why, "seconds": round(time.monotonic() - begun, 2)})
+                raise
         else:
             record["stages"].append({"stage": stage.address, "state": "cached", "why": [], "seconds": 0.0})
     resolved = files.read_json(files.folder_of(recipe) / "recipe.json")
@@ -146,7 +151,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
         if champion and champion.version == version:
             return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
         verdict = judge(store, recipe, champion)
-        record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "champion": champion.version if champion else None}
+        record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "checks": verdict["checks"], "champion": champion.version if champion else None}
         show_gate(recipe, verdict)
         if verdict["verdict"] != "promote":
             return {"reject": "Rejected"}.get(verdict["verdict"], "Inconclusive"), verdict["reason"]

@@ -108,14 +108,20 @@ def read(store: Store, model: str, channel: str) -> Pointer | None:
         raise Failure(f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal.") from None
 
 
-def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
-    """The files of a version, each verified against its manifest and that against its name; what is here and verifies is not fetched again."""
+def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
+    """The manifest of a version, verified against its name."""
     found = store.get(f"{model}/versions/{version}/manifest.json")
     if found is None or version_of(found[0]) != version:
         raise Failure(
             f"{store.settings.place}: the manifest of {model} {version} is {'missing' if found is None else 'not the one that its name says'}; the version cannot be trusted."
         )
-    for name, about in json.loads(found[0])["files"].items():
+    listed: dict[str, Any] = json.loads(found[0])
+    return listed
+
+
+def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
+    """The files of a version, each verified against its manifest; what is here and verifies is not fetched again."""
+    for name, about in read_manifest(store, model, version)["files"].items():
         path = folder / version / name
         if not path.resolve().is_relative_to((folder / version).resolve()):
             raise Failure(f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted.")

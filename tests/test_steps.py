@@ -80,11 +80,11 @@ DIRT = [
 def test_rows_in_are_rows_out_and_rejects_at_every_step(here: Path) -> None:
     folder = until_split(recipe(here, rows() + DIRT), here)
     previous = len(rows()) + len(DIRT)
-    for step, report in (("raw", "snapshot"), ("clean", "report"), ("labelled", "report"), ("split", "report")):
-        told: dict[str, Any] = files.read_json(folder / step / f"{report}.json")
+    for name, report in (("raw", "snapshot"), ("clean", "report"), ("labelled", "report"), ("split", "report")):
+        told: dict[str, Any] = files.read_json(folder / name / f"{report}.json")
         out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
         assert told["rows_in"] == previous == out + told["rejects"]
-        assert pq.read_table(folder / step / "rejects.parquet").num_rows == told["rejects"]
+        assert pq.read_table(folder / name / "rejects.parquet").num_rows == told["rejects"]
         previous = out
     assert files.read_json(folder / "raw" / "snapshot.json")["rules"] == {"broken row": 1, "id given twice": 1, "no id": 1}
     assert pq.read_table(folder / "labelled" / "rejects.parquet")["id"].to_pylist() == ["r202"]

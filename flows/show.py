@@ -1,0 +1,50 @@
+"""What people see at the terminal: tables of a run, of what is in production, and of the moves before it."""
+
+from typing import Any
+
+COLOURS = {"ran": "green", "restored": "cyan", "cached": "dim", "failed": "red", "pass": "green", "open": "yellow", "fail": "red", "none": "dim"}
+
+
+def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
+    """Print a table; on something that is no terminal without colour and as wide as it has to be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    made = Table(*heads, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else cell for cell in row))
+    console.print(made)
+
+
+def run(record: dict[str, Any]) -> None:
+    """The stages of a run record, and what each rule of the gate said."""
+    stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
+    table("Stages", ["stage", "state", "seconds", "because"], stages)
+    if record.get("checks"):
+        table("Gate", ["rule", "metric", "outcome", "reason"], [[check[key] for key in ("rule", "metric", "outcome", "reason")] for check in record["checks"]])
+
+
+def reasons(why: list[str]) -> str:
+    return "; ".join(why[:2]) + (f"; and {len(why) - 2} more" if len(why) > 2 else "")
+
+
+def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """What is in production, how good it was, and from which bytes it was made."""
+    table(
+        f"{recipe} in {now['channel']}",
+        ["version", "since", "generation", "by", "because", "instead of"],
+        [[now["version"], now["time"], str(now["generation"]), now["actor"], now["reason"], now["previous"] or "nothing"]],
+    )
+    metrics = [[name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"] for name, one in sorted(manifest["metrics"].items())]
+    table("Metrics of the exported model on the test split", ["metric", "value", "95 % interval"], metrics)
+    outputs = [[path, digest or "in git", stage] for stage, about in manifest["lineage"].items() for path, digest in about["outs"].items() if digest]
+    table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
+
+
+def history(recipe: str, records: list[dict[str, Any]]) -> None:
+    rows = [[str(one["generation"]), one["time"], one["version"], one["previous"] or "nothing", one["actor"], one["reason"]] for one in records]
+    table(f"Every move of {recipe}, newest first", ["generation", "time", "version", "instead of", "by", "because"], rows)
