@@ -25,7 +25,8 @@ from prefect.states import Completed, Failed
 
 from flows import process, storage
 from flows.pipeline import Pipeline, Stage
-from tasks import files, registry
+from tasks import files, registry, resolve
+from tasks.recipe import load
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
 from tasks.store import Store
@@ -34,6 +35,7 @@ LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
 CHAMPIONS = Path(".millrace/champions")
 ROUNDS = 3  # gates against a champion that moved while we judged
+OUTSIDE = "a source that DVC does not watch has changed"
 NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
 
@@ -54,7 +56,7 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     logger = get_run_logger()
     logger.info("%s: %s", stage.address, "; ".join(why))
     begun = time.monotonic()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.address]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if why == [OUTSIDE] else []), stage.address]
     lines = process.run(command, lambda line: None if chatter(line) else logger.info(line), stage.timeout, stage.address)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2)}
@@ -129,6 +131,8 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     stages = pipeline.stages(recipe)
     for stage in stages:
         why = pipeline.why(stage)
+        if stage.name == "resolve" and not why and files.read_json(resolve.path_of(recipe)) != json.loads(json.dumps(resolve.resolved(load(recipe)))):
+            why = [OUTSIDE]
         if why:
             begun = time.monotonic()
             options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}

@@ -26,9 +26,9 @@ table.matrix td { text-align: center; padding: .3rem; min-width: 1.6rem; font-si
 
 CHECKS = """<h1>{{ title }}</h1>
 <p class="lead">{{ passed }} of {{ results|length }} expectations hold on {{ rows }} rows.</p>
-<div class="wide"><table><tr><th>expectation</th><th>arguments</th><th>result</th><th class="n">unexpected</th><th>examples</th></tr>
+<div class="wide"><table><tr><th>expectation</th><th>arguments</th><th>result</th><th class="n">found</th><th>examples</th></tr>
 {% for result in results %}<tr><td>{{ result.expectation }}</td><td class="soft">{{ result.arguments }}</td>
-<td class="{{ 'pass' if result.success else 'fail' }}">{{ 'holds' if result.success else 'fails' }}</td><td class="n">{{ result.unexpected if result.unexpected is not none else (result.observed if result.observed is not none else '') }}</td>
+<td class="{{ 'pass' if result.success else 'fail' }}">{{ 'holds' if result.success else 'fails' }}</td><td class="n">{% if result.unexpected is not none %}{{ result.unexpected }} unexpected{% elif result.observed is not none %}{{ result.observed }}{% endif %}</td>
 <td class="text">{{ result.examples|join(', ') }}</td></tr>{% endfor %}</table></div>"""
 
 EVALUATION = """<h1>{{ title }}</h1>
@@ -42,7 +42,7 @@ EVALUATION = """<h1>{{ title }}</h1>
 <td class="n soft">{{ '%.3f – %.3f'|format(values.f1.low, values.f1.high) }}</td><td class="n">{{ '%.3f'|format(values.precision) }}</td><td class="n">{{ '%.3f'|format(values.recall) }}</td><td class="n">{{ values.support }}</td></tr>{% endfor %}</table>
 <h2>Confusion</h2><p class="lead">Rows: the true class. Columns: what the model said, in the same order.</p>
 <div class="wide"><table class="matrix"><tr><th></th>{% for name in names %}<th>{{ loop.index }}</th>{% endfor %}</tr>
-{% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }} {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
+{% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }}: {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
 <h2>Wrong with most certainty</h2>
 <table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">probability</th><th></th></tr>
 {% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.probability) }}</td>
