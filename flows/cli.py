@@ -46,9 +46,11 @@ def run(recipe: str) -> None:
 
     Exit status: 0 promoted or unchanged, 3 rejected, 4 inconclusive, 5 superseded, 2 a mistake in the call or recipe, 1 any other failure.
     """
+    from flows import process
     from tasks.recipe import load
 
     load(recipe)
+    os.environ.update(process.mark())  # Prefect's own server does not end with a run that is killed, and is then found by this
     home = Path(".millrace/prefect").absolute()
     home.mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
     defaults = {

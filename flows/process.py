@@ -19,7 +19,7 @@ from tasks.step import Failure, Mistake, Retryable
 
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.2
-MARK = "MILLRACE_WORKSPACE"  # in the environment of every process of a stage, so that those of a killed run can be found
+MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
 def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str) -> list[str]:
@@ -30,7 +30,7 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
         beside = str(Path(sys.executable).parent)
-        environment = {**os.environ, MARK: str(Path.cwd()), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+        environment = {**os.environ, **mark(), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
         environment["PATH"] = beside + os.pathsep + environment.get("PATH", "")
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True
@@ -45,6 +45,11 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
         if process.returncode != 0:
             raise failure(status, lines, what)
         return lines
+
+
+def mark() -> dict[str, str]:
+    """The variables that say which workspace a process works for, and the process of the run that started it."""
+    return {MARK: str(Path.cwd()), OWNER: str(os.getpid())}
 
 
 class Lines:
@@ -124,12 +129,31 @@ def failure(status: Path, lines: list[str], what: str) -> Failure:
 def sweep(log: Callable[[str], None]) -> None:
     """End the processes that a killed run of this workspace left behind. Call it only while holding the workspace's lock."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid not in mine and process.environ().get(MARK) == str(Path.cwd()):
+            environment = process.environ()
+            if process.pid not in mine and environment.get(MARK) == str(Path.cwd()) and not owned(process, environment.get(OWNER, "")):
                 log(f"ending process {process.pid} of a run that was killed: {' '.join(process.cmdline())[:100]}")
                 process.kill()
-                process.wait(GRACE_SECONDS)
+                left.append(process)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(lives(process) for process in left) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def lives(process: psutil.Process) -> bool:
+    """A zombie does not: it only waits for the machine's first process to count it, which may take seconds."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def owned(process: psutil.Process, owner: str) -> bool:
+    """Whether the run that started the process still lives, as one does that is about to find the workspace taken; a younger process only has its number."""
+    with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+        return psutil.Process(int(owner)).create_time() <= process.create_time()
+    return False
 
 
 def repair_locks(log: Callable[[str], None]) -> None:

@@ -41,16 +41,22 @@ def test_at_the_deadline_the_whole_group_ends(tmp_path: Path) -> None:
 
 
 def test_orphans_of_this_workspace_are_swept_and_others_left(here: Path) -> None:
-    sleeper = python("import time; time.sleep(60)")
-    mine = psutil.Popen(sleeper, env={**os.environ, process.MARK: str(here)})
-    other = psutil.Popen(sleeper, env={**os.environ, process.MARK: str(here / "elsewhere")})
+    ended = psutil.Popen(python(""))
+    ended.wait()
+
+    def sleeper(where: Path, owner: int) -> psutil.Popen:
+        return psutil.Popen(python("import time; time.sleep(60)"), env={**os.environ, process.MARK: str(where), process.OWNER: str(owner)})
+
+    orphan, elsewhere, of_a_living_run = sleeper(here, ended.pid), sleeper(here / "elsewhere", ended.pid), sleeper(here, os.getpid())
     try:
         process.sweep(lambda line: None)
-        assert mine.wait(5) != 0
-        assert other.poll() is None
+        assert orphan.wait(5) != 0
+        assert elsewhere.poll() is None
+        assert of_a_living_run.poll() is None
     finally:
-        other.kill()
-        other.wait()
+        for other in (elsewhere, of_a_living_run):
+            other.kill()
+            other.wait()
 
 
 def test_half_a_lock_file_is_deleted_and_a_whole_one_kept(here: Path) -> None:
