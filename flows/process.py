@@ -157,12 +157,26 @@ def owned(process: psutil.Process, owner: str) -> bool:
 
 
 def repair_locks(log: Callable[[str], None]) -> None:
-    """Delete DVC's rwlock where a kill has left half of it; every command would stop at it."""
+    """Delete DVC's rwlock where a kill has left half of it, or nothing but entries of the dead; every command would stop at it.
+
+    DVC itself forgives the dead, but takes a zombie for a living process.
+    """
     path = Path(".dvc/tmp/rwlock")
     try:
-        json.loads(path.read_text() or "{}")
+        held = json.loads(path.read_text() or "{}")
+        readers = [holder for holders in held.get("read", {}).values() for holder in holders]
+        holders = {holder["pid"] for holder in [*readers, *held.get("write", {}).values()]}
+        if not holders or any(lives_number(number) for number in holders):
+            return
+        log(f"deleting {path}, which a killed run has left")
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, KeyError, TypeError, AttributeError):
         log(f"deleting {path}, which a killed run has left truncated")
-        path.unlink()
+    path.unlink()
+
+
+def lives_number(number: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return lives(psutil.Process(number))
+    return False

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.fs import LocalFileSystem
+from dvc.rwlock import rwlock
 
 from flows import process
 from tasks.step import Failure, Retryable
@@ -68,3 +70,19 @@ def test_half_a_lock_file_is_deleted_and_a_whole_one_kept(here: Path) -> None:
     path.write_text("{}")
     process.repair_locks(lambda line: None)
     assert path.exists()
+
+
+def test_a_lock_of_a_dead_process_is_deleted_even_of_a_zombie_and_that_of_a_living_one_kept(here: Path) -> None:
+    path = here / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    zombie = psutil.Popen(python(""))
+    while process.lives(psutil.Process(zombie.pid)):
+        time.sleep(0.02)
+    for number, stays in ((zombie.pid, False), (os.getpid(), True)):
+        with rwlock(str(path.parent), LocalFileSystem(), "dvc repro", [str(here / "raw")], [str(here / "clean")], False):  # as DVC writes it
+            text = path.read_text()
+        assert text.count(str(os.getpid())) == 2
+        path.write_text(text.replace(f'"pid": {os.getpid()}', f'"pid": {number}'))
+        process.repair_locks(lambda line: None)
+        assert path.exists() == stays
+    zombie.wait()
