@@ -54,7 +54,7 @@ class Store:
 
         self.settings = settings
         style = {"addressing_style": "path"} if settings.endpoint else {}
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, s3=style, max_pool_connections=16)
+        config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, s3=style, max_pool_connections=48)
         self.client: Any = boto3.client(
             "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
             region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
