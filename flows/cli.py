@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -71,6 +72,7 @@ def run(recipe: str) -> None:
     record = RUNS / f"{state.state_details.flow_run_id}.json"
     if record.is_file():
         show.run(json.loads(record.read_text()))
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # so that how it ended is the last line
     click.echo(f"{state.name}: {state.message}")
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
 

@@ -30,19 +30,24 @@ class Section(BaseModel):
 
 
 class Files(Section):
-    """Local files: CSV, TSV, JSON lines or Parquet, one path or glob or a list of them, relative to the repository's root."""
+    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow; one path, glob or folder or a list of them, relative to the repository's root.
+
+    `encoding: auto` has it guessed. `names` are the columns of files without a header.
+    """
 
     kind: Literal["files"]
     path: str | list[str]
     encoding: str = "utf-8"
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    names: list[str] | None = Field(None, min_length=1)
 
     @field_validator("encoding")
     @classmethod
     def known(cls, name: str) -> str:
         try:
-            "".encode(name)
+            "".encode("utf-8" if name == "auto" else name)
         except LookupError:
-            raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030") from None
+            raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
         return name
 
 

@@ -1,0 +1,112 @@
+"""Local files of every format, compression and encoding give the same rows, and what cannot be read says so."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.recipe import Files
+from tasks.sources import files, partitions
+from tasks.step import Failure
+
+ROWS = [{"id": "1", "text": "façade, größer"}, {"id": "2", "text": "plain words"}, {"id": "3", "text": "naïve café"}]
+TABLE = pa.Table.from_pylist(ROWS)
+
+
+def delimited(delimiter: str = ",", header: bool = True) -> str:
+    cell: Callable[[str], str] = lambda text: f'"{text}"' if delimiter in text else text  # noqa: E731
+    lines = [f"id{delimiter}text"] * header + [f"{row['id']}{delimiter}{cell(row['text'])}" for row in ROWS]
+    return "\n".join(lines) + "\n"
+
+
+def zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return bytes(sink.getvalue())
+
+
+def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
+    found = list(partitions(Files.model_validate({"kind": "files", "path": path, **settings})))
+    return [row for part in found for row in part.table.to_pylist()], [line for part in found for line in part.broken]
+
+
+JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "settings"),
+    [
+        ("rows.csv", delimited().encode(), {}),
+        ("rows.tsv", delimited("\t").encode(), {}),
+        ("rows.csv", delimited(";").encode(), {"delimiter": ";"}),
+        ("rows.csv", delimited(header=False).encode(), {"names": ["id", "text"]}),
+        ("rows.csv", delimited().encode("latin-1"), {"encoding": "latin-1"}),
+        ("rows.csv", delimited().encode("utf-16"), {"encoding": "utf-16"}),
+        ("rows.csv", delimited().encode(), {"encoding": "auto"}),
+        ("rows.csv.gz", gzip.compress(delimited().encode()), {}),
+        ("rows.csv.zst", zstd(delimited().encode()), {}),
+        ("rows.jsonl", JSON.encode(), {}),
+        ("rows.jsonl.gz", gzip.compress(JSON.encode()), {}),
+        ("rows.jsonl", JSON.encode("utf-16"), {"encoding": "utf-16"}),
+    ],
+)
+def test_every_text_format_gives_the_same_rows(here: Path, name: str, data: bytes, settings: dict[str, object]) -> None:
+    (here / name).write_bytes(data)
+    assert read(name, **settings) == (ROWS, [])
+
+
+def test_arrow_and_parquet_and_a_folder_of_several_kinds_are_read(here: Path) -> None:
+    (here / "in" / "deep").mkdir(parents=True)
+    pq.write_table(TABLE, here / "in" / "a.parquet")
+    pyarrow.feather.write_feather(TABLE, str(here / "in" / "deep" / "b.arrow"))
+    (here / "in" / "deep" / "notes.pdf").write_bytes(b"not data")
+    (here / "in" / ".hidden.csv").write_text("not,data\n")
+    assert read("in") == (ROWS * 2, [])
+
+
+def test_plain_text_is_a_row_a_line(here: Path) -> None:
+    (here / "lines.txt").write_text("one\n\n  \ntwo\n")
+    assert read("lines.txt") == ([{"text": "one"}, {"text": "two"}], [])
+
+
+def test_chinese_text_in_its_national_encoding_is_recognised(here: Path) -> None:
+    text = "id,text\n" + "".join(f"{n},外卖送得很快，味道也不错，下次还会再点第{n}次\n" for n in range(50))
+    (here / "rows.csv").write_bytes(text.encode("gb18030"))
+    rows, _ = read("rows.csv", encoding="auto")
+    assert [row["text"] for row in rows] == [f"外卖送得很快，味道也不错，下次还会再点第{n}次" for n in range(50)]
+
+
+def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path) -> None:
+    (here / "rows.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "2", "te\n[1, 2]\n{"id": 3, "text": {"nested": true}}\n')
+    rows, broken = read("rows.jsonl")
+    assert rows == [{"id": "1", "text": "a"}, {"id": "3", "text": '{"nested": true}'}]
+    assert [(line, why.partition(":")[0]) for line, why in broken] == [('{"id": "2", "te', "line 2"), ("[1, 2]", "line 3")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("rows.csv.gz", gzip.compress(delimited().encode() * 999)[:-20], r"rows.csv.gz is cut off or not gzip \(.*\): copy it again."),
+        ("rows.csv.gz", b"id,text\n1,not compressed\n", r"rows.csv.gz is cut off or not gzip"),
+        ("rows.csv.zst", zstd(delimited().encode() * 999)[:-20], r"rows.csv.zst is cut off or not zstd"),
+        ("rows.csv.gz", gzip.compress(b""), r"rows.csv.gz holds an empty file"),
+        ("rows.csv.gz", gzip.compress(b"0" * 50_000_000), r"rows.csv.gz expands to more than 10,000,000 bytes, 100 times its size: it is not read"),
+        ("rows.csv.gz", gzip.compress("id,text\n1,ok\n2,caf\xe9\n".encode("latin-1")), r"rows.csv.gz, line 3: byte 0xe9 is not utf-8 text"),
+        ("rows.xlsx", b"PK", r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, .parquet, .arrow, .feather"),
+        ("rows.arrow", b"ARROW1 but not really", r"rows.arrow cannot be read as ARROW"),
+        ("rows.parquet", b"PAR1 but not really", r"rows.parquet is not a readable Parquet file"),
+        ("rows.csv", b"id,id\n1,2\n", r"rows.csv: the header names id more than once: rename the columns."),
+        ("rows.csv", b"", r"rows.csv is empty \(0 bytes\): write the data there again."),
+    ],
+)
+def test_what_cannot_be_read_ends_with_a_sentence(here: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, sentence: str) -> None:
+    monkeypatch.setattr(files, "BOMB_BYTES", 10_000_000)
+    (here / name).write_bytes(data)
+    with pytest.raises(Failure, match=sentence):
+        read(name)
