@@ -51,6 +51,25 @@ class Files(Section):
         return name
 
 
+class Sql(Section):
+    """A table or a query of any database that SQLAlchemy reaches. `${NAME}` in the URL is taken from the environment, where passwords belong.
+
+    With a `watermark`, a column that grows with every insert or update, a change is seen by its maximum and the count, without reading all rows.
+    """
+
+    kind: Literal["sql"]
+    url: str
+    table: str | None = None
+    query: str | None = None
+    watermark: str | None = None
+
+    @model_validator(mode="after")
+    def one_of(self) -> "Sql":
+        if (self.table is None) == (self.query is None):
+            raise ValueError("needs exactly one of table and query: name what is to be read")
+        return self
+
+
 class Package(Section):
     """Data that an installed package carries."""
 
@@ -246,7 +265,7 @@ class Recipe(Section):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     modality: Literal["text", "image"]
-    ingest: Annotated[Files | Package, Field(discriminator="kind")]
+    ingest: Annotated[Files | Sql | Package, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
     clean: Clean
