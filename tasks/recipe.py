@@ -29,14 +29,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Files(Section):
-    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow; one path, glob or folder or a list of them, relative to the repository's root.
+class Format(Section):
+    """How a file of text is read. `encoding: auto` has it guessed; `names` are the columns of a file without a header."""
 
-    `encoding: auto` has it guessed. `names` are the columns of files without a header.
-    """
-
-    kind: Literal["files"]
-    path: str | list[str]
     encoding: str = "utf-8"
     delimiter: str | None = Field(None, min_length=1, max_length=1)
     names: list[str] | None = Field(None, min_length=1)
@@ -49,6 +44,30 @@ class Files(Section):
         except LookupError:
             raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
         return name
+
+
+class Files(Format):
+    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow; one path, glob or folder or a list of them, relative to the repository's root."""
+
+    kind: Literal["files"]
+    path: str | list[str]
+
+
+class Http(Format):
+    """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment."""
+
+    kind: Literal["http"]
+    url: str = Field(pattern="^https?://")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    max_bytes: Count = 10 << 30
+
+
+class Images(Section):
+    """PNG and JPEG files in one folder per class, or a pair of files in MNIST's IDX format (`path` and `labels`), gzipped or not."""
+
+    kind: Literal["images"]
+    path: str
+    labels: str | None = None
 
 
 class Sql(Section):
@@ -265,7 +284,7 @@ class Recipe(Section):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     modality: Literal["text", "image"]
-    ingest: Annotated[Files | Sql | Package, Field(discriminator="kind")]
+    ingest: Annotated[Files | Http | Images | Sql | Package, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
     clean: Clean

@@ -1,11 +1,15 @@
 """Sources: one module per kind, each with `fingerprint(source)` and `partitions(source)`."""
 
 import importlib
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+
+from tasks.step import Mistake
 
 
 @dataclass
@@ -26,3 +30,15 @@ def fingerprint(source: Any) -> dict[str, str]:
 
 def partitions(source: Any) -> Iterator[Partition]:
     yield from importlib.import_module(f"tasks.sources.{source.kind}").partitions(source)
+
+
+def expanded(url: str) -> str:
+    """The URL with each `${NAME}` taken from the environment, where passwords belong."""
+
+    def variable(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
+            raise Mistake(f"ingest.url names the variable {match[1]}, which is not set: export it before the run.")
+        return value
+
+    return re.sub(r"\$\{(\w+)\}", variable, url)

@@ -12,7 +12,7 @@ import pyarrow.feather
 import pyarrow.json
 
 from tasks import files
-from tasks.recipe import Files
+from tasks.recipe import Files, Format
 from tasks.sources import Partition
 from tasks.step import Failure
 
@@ -53,7 +53,7 @@ def kind(path: Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() in COMPRESSION else path).suffix.lower()
 
 
-def read(path: Path, source: Files, broken: Broken) -> pa.Table:
+def read(path: Path, source: Format, broken: Broken) -> pa.Table:
     if kind(path) not in READERS:
         allowed = ", ".join(READERS)
         raise Failure(
@@ -113,7 +113,7 @@ def guessed(path: Path) -> str:
     return best.encoding
 
 
-def delimited(path: Path, source: Files, broken: Broken) -> pa.Table:
+def delimited(path: Path, source: Format, broken: Broken) -> pa.Table:
     """Every cell as text: types are decided by the recipe, not guessed. A row with too few or too many cells is set aside, not dropped."""
 
     def set_aside(row: "pyarrow.csv.InvalidRow") -> str:
@@ -135,7 +135,7 @@ def delimited(path: Path, source: Files, broken: Broken) -> pa.Table:
         return pyarrow.csv.read_csv(stream, read_options=options, parse_options=parse, convert_options=convert)
 
 
-def json_lines(path: Path, source: Files, broken: Broken) -> pa.Table:
+def json_lines(path: Path, source: Format, broken: Broken) -> pa.Table:
     """One object a line. Where Arrow cannot read the file as a whole, line by line, and what is no object is set aside."""
     text = content(path).decode(source.encoding)
     try:
@@ -156,21 +156,21 @@ def json_lines(path: Path, source: Files, broken: Broken) -> pa.Table:
         return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
 
 
-def lines(path: Path, source: Files, broken: Broken) -> pa.Table:
+def lines(path: Path, source: Format, broken: Broken) -> pa.Table:
     """Plain text: a row for each line that is not blank."""
     rows = [line for line in content(path).decode(source.encoding).splitlines() if line.strip()]
     return pa.table({"text": pa.array(rows, pa.string())})
 
 
-def parquet(path: Path, source: Files, broken: Broken) -> pa.Table:
+def parquet(path: Path, source: Format, broken: Broken) -> pa.Table:
     return files.read_table(path)
 
 
-def arrow(path: Path, source: Files, broken: Broken) -> pa.Table:
+def arrow(path: Path, source: Format, broken: Broken) -> pa.Table:
     return pyarrow.feather.read_table(path)
 
 
-BINARY: dict[str, Callable[[Path, Files, Broken], pa.Table]] = {".parquet": parquet, ".arrow": arrow, ".feather": arrow}
+BINARY: dict[str, Callable[[Path, Format, Broken], pa.Table]] = {".parquet": parquet, ".arrow": arrow, ".feather": arrow}
 READERS = {".csv": delimited, ".tsv": delimited, ".jsonl": json_lines, ".txt": lines, **BINARY}
 
 

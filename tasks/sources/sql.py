@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import os
-import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -12,11 +10,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, S
 
 from tasks import files
 from tasks.recipe import Sql
-from tasks.sources import Partition
+from tasks.sources import Partition, expanded
 from tasks.step import Failure, Mistake, Retryable
 
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def fingerprint(source: Sql) -> dict[str, str]:
@@ -63,7 +60,7 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
     """A connection in a transaction that cannot write where the database can promise that, and is rolled back everywhere."""
     engine = None
     try:
-        engine = sqlalchemy.create_engine(VARIABLE.sub(variable, source.url), hide_parameters=True)
+        engine = sqlalchemy.create_engine(expanded(source.url), hide_parameters=True)
         with engine.connect() as connection:
             if engine.dialect.name in READ_ONLY:
                 connection.execute(sqlalchemy.text(READ_ONLY[engine.dialect.name]))
@@ -81,13 +78,6 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
     finally:
         if engine:
             engine.dispose()
-
-
-def variable(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
-    if value is None:
-        raise Mistake(f"ingest.url names the variable {match[1]}, which is not set: export it before the run.")
-    return value
 
 
 def reason(error: SQLAlchemyError) -> str:

@@ -1,0 +1,135 @@
+"""A file behind a URL, from a real server on loopback that can cut connections off."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tasks.recipe import Http
+from tasks.sources import fingerprint, partitions
+from tasks.step import Failure, Mistake, Retryable
+
+DATA = b"id,text\n" + b"".join(b"%d,row number %d\n" % (n, n) for n in range(20_000))
+
+
+class Site(ThreadingHTTPServer):
+    """What it serves, and what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data, self.etag, self.cut_after, self.status = DATA, '"one"', 0, 200
+        self.to: str | None = None
+        self.asked: list[tuple[str, str | None]] = []
+
+    def url(self, rest: str = "/rows.csv?token=hidden") -> str:
+        return f"http://user:hidden@127.0.0.1:{self.server_port}{rest}"
+
+    def downloads(self) -> list[str | None]:
+        return [ranges for method, ranges in self.asked if method == "GET"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        site, ranges = self.server, self.headers.get("Range")
+        site.asked.append((self.command, ranges))
+        start = int(ranges.removeprefix("bytes=").rstrip("-")) if ranges else 0
+        data = site.data[start:]
+        self.send_response(302 if site.to else 206 if start and site.status == 200 else site.status)
+        if site.to:
+            self.send_header("Location", site.to)
+        if site.etag:
+            self.send_header("ETag", site.etag)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if body:
+            self.wfile.write(data[: site.cut_after] if site.cut_after else data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(here: Path) -> Iterator[Site]:
+    server = Site()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def source(site: Site, **settings: object) -> Http:
+    return Http.model_validate({"kind": "http", "url": site.url(), **settings})
+
+
+def rows(made: Http) -> int:
+    return sum(part.table.num_rows for part in partitions(made))
+
+
+def test_a_version_is_downloaded_once_and_a_new_one_again(site: Site) -> None:
+    first = fingerprint(source(site))
+    assert rows(source(site)) == rows(source(site)) == 20_000
+    assert site.downloads() == [None]
+    site.data, site.etag = DATA + b"20000,one more\n", '"two"'
+    assert fingerprint(source(site)) != first
+    assert rows(source(site)) == 20_001
+
+
+def test_a_download_that_was_cut_off_goes_on_where_it_was(site: Site) -> None:
+    site.cut_after = 100_000
+    with pytest.raises(Retryable, match="cannot be read to its end"):
+        rows(source(site))
+    site.cut_after = 0
+    assert rows(source(site)) == 20_000
+    assert site.downloads() == [None, "bytes=100000-"]
+
+
+def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(site: Site) -> None:
+    site.cut_after = 100_000
+    with pytest.raises(Retryable):
+        rows(source(site))
+    site.cut_after, site.data, site.etag = 0, b"id,text\n1,new\n", '"two"'
+    assert rows(source(site)) == 1
+    assert site.downloads() == [None, None]
+
+
+def test_without_a_version_the_content_is_the_fingerprint(site: Site) -> None:
+    site.etag = ""
+    first = fingerprint(source(site))
+    assert fingerprint(source(site)) == first
+    site.data += b"20000,one more\n"
+    assert fingerprint(source(site)) != first
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "kind", "sentence"),
+    [
+        ({"status": 404}, {}, Failure, "answers with status 404: check the address"),
+        ({"status": 503}, {}, Retryable, "answers with status 503"),
+        ({"to": "file:///etc/passwd"}, {}, Failure, "leads to an address that is not read"),
+        ({"to": "/rows.csv"}, {}, Failure, r"leads to an address that is not read \(TooManyRedirects\)"),
+        ({}, {"max_bytes": 1000}, Failure, "is larger than 1,000 bytes: raise ingest.max_bytes"),
+        ({}, {"sha256": "0" * 64}, Failure, r"rows.csv has sha256 [0-9a-f]{64}, but the recipe expects 0000"),
+        ({}, {"url": "http://127.0.0.1:9/rows.csv"}, Retryable, r"http://127.0.0.1:9/rows.csv cannot be read to its end \(ConnectError\)"),
+        ({}, {"url": "https://${NOT_SET}@127.0.0.1/rows.csv"}, Mistake, "names the variable NOT_SET, which is not set"),
+    ],
+)
+def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
+    site: Site, change: dict[str, object], settings: dict[str, object], kind: type[Failure], sentence: str
+) -> None:
+    for name, value in change.items():
+        setattr(site, name, value)
+    with pytest.raises(kind, match=sentence) as caught:
+        rows(source(site, **settings))
+    assert "hidden" not in str(caught.value)
