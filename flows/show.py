@@ -23,7 +23,8 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
 def run(record: dict[str, Any]) -> None:
     """The stages of a run record, and what each rule of the gate said."""
     stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
-    table("Stages", ["stage", "state", "seconds", "because"], stages)
+    if stages:
+        table("Stages", ["stage", "state", "seconds", "because"], stages)
     if record.get("checks"):
         table("Gate", ["rule", "metric", "outcome", "reason"], [[check[key] for key in ("rule", "metric", "outcome", "reason")] for check in record["checks"]])
 
