@@ -26,7 +26,6 @@ from prefect.states import Completed, Failed
 from flows import process, storage
 from flows.pipeline import Pipeline, Stage
 from tasks import files, registry, resolve
-from tasks.recipe import load
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
 from tasks.store import Store
@@ -131,7 +130,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     stages = pipeline.stages(recipe)
     for stage in stages:
         why = pipeline.why(stage)
-        if stage.name == "resolve" and not why and files.read_json(resolve.path_of(recipe)) != json.loads(json.dumps(resolve.resolved(load(recipe)))):
+        if stage.name == "resolve" and not why and resolve.outdated(recipe):
             why = [OUTSIDE]
         if why:
             begun = time.monotonic()
@@ -143,7 +142,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
                 raise
         else:
             record["stages"].append({"stage": stage.address, "state": "cached", "why": [], "seconds": 0.0})
-    resolved = files.read_json(files.folder_of(recipe) / "recipe.json")
+    resolved = files.read_json(resolve.path_of(recipe))
     channel = resolved["promote"]["channel"]
     manifest = candidate(recipe, stages)
     version = registry.version_of(manifest)

@@ -34,7 +34,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     labels = class_indices(test, classes, "test")
     content = modalities.content(recipe)
     rows = test[content].to_pylist()
-    probabilities = predict(predictor, rows)
+    probabilities = modalities.predict(predictor, rows)
     baseline = modalities.module(recipe.modality).baseline(train[content].to_pylist(), class_indices(train, classes, "train"), rows, len(classes))
     said = {"model": intervals.scored(labels, probabilities), "baseline": intervals.scored(labels, baseline)}
     metrics = {name: with_intervals(labels, scored, len(classes), recipe.evaluate) for name, scored in said.items()}
@@ -48,7 +48,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "baseline": metrics["baseline"],
             "classes": per_class,
             "rows": test.num_rows,
-            "model_sha256": digest(model),
+            "model_sha256": files.hashes(model),
             "test_sha256": files.sha256(source / "test.parquet"),
         },
     )
@@ -60,15 +60,6 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     write_csv(target / "plots" / "history.csv", list(history[0]), [record.values() for record in history])
     report = page.evaluation(recipe.name, metrics, per_class, matrix.astype(int).tolist(), classes, mistakes(test, content, classes, labels, probabilities))
     files.write_text(target / "report.html", report)
-
-
-def predict(predictor: modalities.Predictor, rows: list[Any]) -> Floats:
-    """Probabilities of shape (rows, classes), refused where they are none."""
-    probabilities = predictor(rows)
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(1) | (np.abs(probabilities.sum(1) - 1) > 1e-6))
-    if len(bad):
-        raise Failure(f"the model gives no probabilities for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again.")
-    return probabilities
 
 
 def class_indices(table: pa.Table, classes: list[str], side: str) -> Ints:
@@ -145,11 +136,6 @@ def mistakes(test: pa.Table, content: str, classes: list[str], labels: Ints, pro
             }
         )
     return shown
-
-
-def digest(model: Path) -> dict[str, str]:
-    """What was judged: the hash of every file of the model."""
-    return {path.relative_to(model).as_posix(): files.sha256(path) for path in sorted(model.rglob("*")) if path.is_file()}
 
 
 def write_csv(path: Path, header: list[str], rows: Any) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import daft
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -81,11 +80,6 @@ def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def frame(paths: Path | Sequence[Path]) -> daft.DataFrame:
-    """The rows of Parquet files as a lazy Daft plan."""
-    return daft.from_arrow(read_table(paths))
-
-
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
     """The same rows with the columns that say who dropped them and why. No step drops a row in any other way."""
     for name, value in (("step", step), ("rule", rule), ("detail", detail)):
@@ -106,6 +100,11 @@ def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by its path there."""
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def first_line(error: BaseException) -> str:

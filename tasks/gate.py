@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks import evaluate, files, intervals, modalities, resolve
+from tasks import files, intervals, modalities, resolve
 from tasks.intervals import Ints, Scored
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Champion, Floor, Recipe
 from tasks.step import Failure, main
@@ -47,14 +47,13 @@ def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder:
     """Refuse to judge anything but the evaluation of this model on this test split."""
     if metrics["test_sha256"] != files.sha256(folder / "split" / "test.parquet") or sorted(predictions["id"].to_pylist()) != sorted(test["id"].to_pylist()):
         raise Failure("gate: the test split changed since the evaluation: run `dvc repro`, which evaluates again.")
-    if metrics["model_sha256"] != evaluate.digest(folder / "model"):
+    if metrics["model_sha256"] != files.hashes(folder / "model"):
         raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
 
 
 def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
     """The true classes and what model and baseline said, as indices into the sorted names of all classes."""
-    names = sorted({name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()})
-    position = {name: index for index, name in enumerate(names)}
+    position = positions(predictions)
 
     def of(column: str) -> Ints:
         return np.array([position[name] for name in predictions[column].to_pylist()], dtype=np.int64)
@@ -66,15 +65,20 @@ def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
     return of("label"), said
 
 
+def positions(predictions: pa.Table) -> dict[str, int]:
+    """Each class that the rows have or were given, and its index."""
+    names = {name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()}
+    return {name: index for index, name in enumerate(sorted(names))}
+
+
 def of_champion(recipe: Recipe, folder: Path, predictions: pa.Table, test: pa.Table) -> Scored:
     """The champion's answers on the same rows. A class that it does not know it never gets right."""
-    names = sorted({name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()})
+    position = positions(predictions)
     predictor = modalities.predictor(folder)
     rows = test.sort_by("id")
-    probabilities = evaluate.predict(predictor, rows[modalities.content(recipe)].to_pylist())
+    probabilities = modalities.predict(predictor, rows[modalities.content(recipe)].to_pylist())
     index = {name: number for number, name in enumerate(predictor.labels)}
-    other = len(names)
-    position = {name: number for number, name in enumerate(names)}
+    other = len(position)
     predicted = np.array([position.get(predictor.labels[best], other) for best in probabilities.argmax(1)], dtype=np.int64)
     true = np.array([probabilities[row, index[name]] if name in index else 0.0 for row, name in enumerate(rows["label"].to_pylist())])
     return Scored(predicted, -np.log(np.clip(true, 1e-15, 1.0)))

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import files, resolve, sources
-from tasks.recipe import Recipe, nearest
+from tasks.mistakes import nearest
+from tasks.recipe import Recipe
 from tasks.step import Failure, main
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import files, labelling, resolve
-from tasks.recipe import Label, Recipe, nearest
+from tasks.mistakes import nearest
+from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
 
 

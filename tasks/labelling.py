@@ -6,10 +6,11 @@ from pathlib import Path
 import daft
 import numpy as np
 import pyarrow as pa
-from daft import col, lit
+from daft import col
 
 from tasks import modalities
-from tasks.recipe import Label, Recipe, nearest
+from tasks.mistakes import nearest
+from tasks.recipe import Label, Recipe
 from tasks.step import Failure
 
 FOLDS = 5
@@ -55,7 +56,7 @@ def by_keywords(table: pa.Table, section: Label) -> tuple[pa.Array, pa.Array]:
         if rule.column not in table.column_names:
             raise Failure(f"label.keywords[{number}].column: the data has no column {rule.column!r}{nearest(rule.column, table.column_names)}.")
         matches = col(rule.column).regexp(f"(?i){rule.pattern}").fill_null(False)
-        plan = plan.with_column(f"__{number}", matches.cast(daft.DataType.int8()) * lit(1))
+        plan = plan.with_column(f"__{number}", matches)
     votes = plan.select(*(f"__{number}" for number in range(len(section.keywords)))).to_arrow()
     names = [rule.label for rule in section.keywords]
     cast = [{names[number] for number, hit in enumerate(row) if hit} for row in zip(*(column.to_pylist() for column in votes.columns), strict=True)]

@@ -57,9 +57,7 @@ def version_of(manifest: bytes) -> str:
 
 def manifest(model: str, folder: Path, lineage: dict[str, Any], metrics: dict[str, Any], runtime: dict[str, str]) -> bytes:
     """The manifest of the model whose files lie in `folder`: content only, so that the same model always has the same version."""
-    listed = {
-        path.relative_to(folder).as_posix(): {"sha256": files.sha256(path), "size": path.stat().st_size} for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    listed = {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in files.hashes(folder).items()}
     return canonical({"model": model, "files": listed, "lineage": lineage, "metrics": metrics, "runtime": runtime})
 
 
@@ -173,16 +171,16 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
         time.sleep(1)  # let a write that is still under way end
         won = False
     now = read(store, model, channel)
-    if won and not ours(store, record, now):
+    shown = ours(store, record, now)
+    if won and not shown:
         raise Failure(
             f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`."
         )
-    won = won or ours(store, record, now)
-    if won:
+    if shown:
         once(store, journal(model, channel, record["generation"]), data)
     elif now == expected:
         raise Retryable(f"{store.settings.place}: the move of {model} {channel} got no answer and did not happen.")
-    return Move(won, now)
+    return Move(shown, now)
 
 
 def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:

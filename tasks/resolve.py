@@ -5,6 +5,7 @@
 Every later stage depends on its own sections of the result, so a changed key, default or source row makes stale what it touches and nothing else.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def path_of(name: str) -> Path:
 def read(name: str) -> Recipe:
     """The resolved recipe, as the steps use it."""
     return Recipe.model_validate({key: value for key, value in files.read_json(path_of(name)).items() if key != "sources"})
+
+
+def outdated(name: str) -> bool:
+    """Whether a source is no longer what it was when the recipe was resolved; DVC sees that only below data/sources."""
+    return bool(files.read_json(path_of(name)) != json.loads(json.dumps(resolved(load(name)))))
 
 
 def resolve(name: str) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks import duplicates, files, modalities, resolve
-from tasks.recipe import Recipe, Split, nearest
+from tasks.mistakes import nearest
+from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
 
 SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster

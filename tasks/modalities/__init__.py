@@ -78,6 +78,15 @@ def predictor(folder: Path, threads: int = 2) -> Predictor:
     return made
 
 
+def predict(predictor: Predictor, rows: Sequence[Any]) -> NDArray[np.float64]:
+    """Probabilities of shape (rows, classes), refused where they are none."""
+    probabilities = predictor(rows)
+    bad = np.flatnonzero(~np.isfinite(probabilities).all(1) | (np.abs(probabilities.sum(1) - 1) > 1e-6))
+    if len(bad):
+        raise Failure(f"the model gives no probabilities for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again.")
+    return probabilities
+
+
 def session(path: Path, threads: int) -> Any:
     """An onnxruntime session on the CPU."""
     import onnxruntime

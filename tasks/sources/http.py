@@ -58,10 +58,10 @@ def fetched(source: Http) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "part"
     begun = folder / "part.version"
-    if not (version and begun.is_file() and begun.read_text() == version):
+    if not (source.sha256 or strong(version)) or not begun.is_file() or begun.read_text() != version:
         part.unlink(missing_ok=True)
         files.write_text(begun, version or "")
-    download(source, part)
+    download(source, part, version)
     found = files.sha256(part)
     if source.sha256 and found != source.sha256:
         part.unlink()
@@ -73,10 +73,18 @@ def fetched(source: Http) -> Path:
     return target
 
 
-def download(source: Http, part: Path) -> None:
-    """Append what is missing to `part`; from the beginning where the server does not continue."""
+def strong(version: str | None) -> bool:
+    """Whether the version is an ETag that promises the same bytes, so that parts of two answers may be joined."""
+    return version is not None and version.startswith('"')
+
+
+def download(source: Http, part: Path, version: str | None) -> None:
+    """Append what is missing to `part`; from the beginning where the server does not continue, or the file is no longer of that version."""
     have = part.stat().st_size if part.is_file() else 0
-    with asked(source, "GET", {"Range": f"bytes={have}-"} if have else {}) as response:
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if have and version and strong(version):
+        headers["If-Range"] = version
+    with asked(source, "GET", headers) as response:
         if have and response.status_code == 416:  # nothing is missing
             return
         continued = response.status_code == 206
