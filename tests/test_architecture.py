@@ -83,3 +83,10 @@ def test_steps_never_import_steps() -> None:
     steps = {f"tasks.{name}" for name in STAGES} - {"tasks.resolve"}  # every step reads the resolved recipe through it
     for name in STAGES:
         assert not imported(ROOT / "tasks" / f"{name}.py") & steps
+
+
+@pytest.mark.parametrize("name", sorted(set(STAGES) - {"resolve"}))
+def test_no_stage_depends_on_a_module_that_its_step_does_not_use(name: str) -> None:
+    used = closure(f"tasks/{name}.py")
+    listed = {path for path in STAGES[name]["deps"] if path.startswith("tasks/")}
+    assert not listed - used - {str(Path(path).parent) for path in used}
