@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from daft import DataType, col
 
 from tasks import files, resolve
-from tasks.cleaning import FILTERS, TRANSFORMS, masked
+from tasks.cleaning import RULES
+from tasks.cleaning.text import masked
 from tasks.recipe import Recipe
 from tasks.step import Failure, main
 
@@ -33,13 +34,17 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     named = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
     report: list[dict[str, Any]] = []
     dropped: list[pa.Table] = []
-    for is_transform, group in groupby(named, key=lambda rule: rule[0] in TRANSFORMS):
-        if is_transform:
-            table, counted = transformed(table, [rule for rule, _ in group])
+    for kind, group in groupby(named, key=lambda rule: RULES[rule[0]].kind):
+        if kind == "text":
+            table, counted = transformed(table, list(group))
             report += counted
             continue
         for rule, arguments in group:
-            reasons = pa.array(FILTERS[rule](table, **arguments), pa.string())
+            if kind == "columns":
+                table, counted_one = recolumned(table, rule, arguments)
+                report.append(counted_one)
+                continue
+            reasons = pa.array(RULES[rule].apply(table, **arguments), pa.string())
             out = table.filter(pc.is_valid(reasons))
             dropped.append(files.rejects(out, "clean", rule, reasons.drop_null()))
             table = table.filter(pc.is_null(reasons))
@@ -54,22 +59,36 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.write_json(target / "report.json", {"rows_in": raw.num_rows, "rows": table.num_rows, "rejects": sum(rules.values()), "rules": report})
 
 
-def transformed(table: pa.Table, rules: list[str]) -> tuple[pa.Table, list[dict[str, Any]]]:
+def recolumned(table: pa.Table, rule: str, arguments: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
+    """The table after a rule that changes cells, and how many rows it changed, with examples."""
+    after = RULES[rule].apply(table, **arguments)
+    examples = []
+    touched = pa.array([False] * table.num_rows)
+    for name in table.column_names:
+        differs = pc.fill_null(pc.not_equal(table[name], after[name]), False)
+        differs = pc.or_(differs, pc.xor(pc.is_null(table[name]), pc.is_null(after[name])))
+        touched = pc.or_(touched, differs)
+        first = [index for index, changed in enumerate(differs.to_pylist()) if changed][:EXAMPLES]
+        examples += [{"id": table["id"][at].as_py(), "column": name, "before": table[name][at].as_py(), "after": after[name][at].as_py()} for at in first]
+    return after, {"rule": rule, "changed": pc.sum(touched).as_py() or 0, "rejected": 0, "examples": examples}
+
+
+def transformed(table: pa.Table, rules: list[tuple[str, dict[str, Any]]]) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The table after these rules, as one Daft plan, and for each rule how many texts it changed, with examples."""
-    steps = ["text", *(f"__{rule}" for rule in rules)]
+    steps = ["text", *(f"__{number}" for number in range(len(rules)))]
     plan = daft.from_arrow(table)
     for before, after, rule in zip(steps, steps[1:], rules, strict=False):
-        plan = plan.with_column(after, TRANSFORMS[rule](col(before)))
+        plan = plan.with_column(after, RULES[rule[0]].apply(col(before), **rule[1]))
     plan = plan.collect()
     counts = plan.agg(
         *((col(before) != col(after)).cast(DataType.int64()).sum().alias(after) for before, after in zip(steps, steps[1:], strict=False))
     ).to_pydict()
-    shown_as = masked if "personal_data" in rules else lambda text: text  # a report must not show what the data may not
+    shown_as = masked if any(rule == "personal_data" for rule, _ in rules) else lambda text: text  # a report must not show what the data may not
     report = []
     for before, after, rule in zip(steps, steps[1:], rules, strict=False):
         changed = plan.where(col(before) != col(after)).sort("id").limit(EXAMPLES)
         shown = changed.select("id", shown_as(col(before)).alias("before"), shown_as(col(after)).alias("after")).to_pylist()
-        report.append({"rule": rule, "changed": counts[after][0] or 0, "rejected": 0, "examples": shown})
+        report.append({"rule": rule[0], "changed": counts[after][0] or 0, "rejected": 0, "examples": shown})
     done = plan.with_column("text", col(steps[-1])).select(*table.column_names).to_arrow()
     return done.cast(table.schema), report
 

@@ -2,13 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rensa import RMinHash
+
+from tasks import files
 
 BANDS, ROWS = 25, 5  # finds a pair of similarity 0.8 with probability 0.9999, one of 0.7 with 0.99
 SHINGLE = 5  # characters
 MANY = 64  # rows in one bucket past which each is compared with the bucket's first only
+
+
+def contents(table: pa.Table) -> list[Any]:
+    """What a row is, apart from its name and label: its text, the bytes of its image, or all its cells."""
+    for column in ("text", "image"):
+        if column in table.column_names:
+            return list(table[column].to_pylist())
+    names = [name for name in table.column_names if name not in files.ROLES]
+    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 
 def shingles(text: str) -> frozenset[str]:

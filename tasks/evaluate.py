@@ -32,10 +32,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     predictor = modalities.predictor(model)
     classes = predictor.labels
     labels = class_indices(test, classes, "test")
-    content = modalities.content(recipe)
-    rows = test[content].to_pylist()
+    rows = modalities.rows(recipe, test)
     probabilities = modalities.predict(predictor, rows)
-    baseline = modalities.module(recipe.modality).baseline(train[content].to_pylist(), class_indices(train, classes, "train"), rows, len(classes))
+    baseline = modalities.module(recipe.modality).baseline(modalities.rows(recipe, train), class_indices(train, classes, "train"), rows, len(classes))
     said = {"model": intervals.scored(labels, probabilities), "baseline": intervals.scored(labels, baseline)}
     metrics = {name: with_intervals(labels, scored, len(classes), recipe.evaluate) for name, scored in said.items()}
     matrix = intervals.confusion(labels, said["model"].predicted, len(classes))
@@ -58,7 +57,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in per_class.items()])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     write_csv(target / "plots" / "history.csv", list(history[0]), [record.values() for record in history])
-    report = page.evaluation(recipe.name, metrics, per_class, matrix.astype(int).tolist(), classes, mistakes(test, content, classes, labels, probabilities))
+    report = page.evaluation(recipe.name, metrics, per_class, matrix.astype(int).tolist(), classes, mistakes(test, rows, classes, labels, probabilities))
     files.write_text(target / "report.html", report)
 
 
@@ -118,13 +117,13 @@ def predictions(test: pa.Table, classes: list[str], probabilities: Floats, said:
     return pa.table(columns)
 
 
-def mistakes(test: pa.Table, content: str, classes: list[str], labels: Ints, probabilities: Floats, count: int = 15) -> list[dict[str, Any]]:
+def mistakes(test: pa.Table, rows: list[Any], classes: list[str], labels: Ints, probabilities: Floats, count: int = 15) -> list[dict[str, Any]]:
     """The wrong answers of which the model was most certain."""
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     ordered = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:count]
     shown = []
     for row in ordered.tolist():
-        value = test[content][row].as_py()
+        value = rows[row]
         best = int(probabilities[row].argmax())
         shown.append(
             {

@@ -76,7 +76,7 @@ def of_champion(recipe: Recipe, folder: Path, predictions: pa.Table, test: pa.Ta
     position = positions(predictions)
     predictor = modalities.predictor(folder)
     rows = test.sort_by("id")
-    probabilities = modalities.predict(predictor, rows[modalities.content(recipe)].to_pylist())
+    probabilities = modalities.predict(predictor, modalities.rows(recipe, rows))
     index = {name: number for number, name in enumerate(predictor.labels)}
     other = len(position)
     predicted = np.array([position.get(predictor.labels[best], other) for best in probabilities.argmax(1)], dtype=np.int64)

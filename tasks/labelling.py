@@ -76,7 +76,7 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, str]:
     if folds < 2 or len(classes) < 2:
         rare = [name for name, count in zip(classes, np.bincount(labels), strict=True) if count < 2]
         raise Failure(f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows.")
-    rows = table[modalities.content(recipe)].to_pylist()
+    rows = modalities.rows(recipe, table)
     fit = modalities.module(recipe.modality).baseline
     probabilities = np.zeros((len(rows), len(classes)))
     for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):

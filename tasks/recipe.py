@@ -96,12 +96,16 @@ class Package(Section):
 
 
 class Columns(Section):
-    """The source's names for the columns that the pipeline knows as `id`, `text` or `image`, and `label`. Others keep their names."""
+    """The source's names for the columns that the pipeline knows as `id`, `text` or `image`, and `label`. Others keep their names.
+
+    `features` are the columns from which a table's model predicts; all others where it is not given.
+    """
 
     id: str | None = None
     text: str = "text"
     image: str = "image"
     label: str = "label"
+    features: list[str] | None = Field(None, min_length=1)
 
 
 class Check(Section):
@@ -133,7 +137,7 @@ class NearDuplicates(Section):
 
 
 class Clean(Section):
-    """Cleaning rules in the order in which they are applied; `tasks/cleaning.py` has one function for each."""
+    """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
     rules: list[str | dict[str, dict[str, Any]]]
 
@@ -282,7 +286,7 @@ class Recipe(Section):
     """One model, from source to promotion."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
-    modality: Literal["text", "image"]
+    modality: Literal["text", "image", "tabular"]
     ingest: Annotated[Files | Http | Images | Sql | Package, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
@@ -309,6 +313,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "personal_data", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"base": MINILM},
     },
+    "tabular": {"clean": {"rules": ["exact_duplicates"]}},
     "image": {
         "clean": {"rules": ["unreadable", "exact_duplicates"]},
         "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},

@@ -9,10 +9,11 @@ different sides, those on the side that is evaluated stay and the others are set
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from tasks import duplicates, files, modalities, resolve
+from tasks import duplicates, files, resolve
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
@@ -28,7 +29,7 @@ def split(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     table = files.read_table(source / "rows.parquet")
-    content = table[modalities.content(recipe)].to_pylist()
+    content = duplicates.contents(table)
     sides = [side_of(key, recipe.split) for key in keys(table, content, recipe.split)]
     lost: dict[int, str] = {}
     ids = table["id"].to_pylist()
@@ -57,10 +58,10 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     )
 
 
-def keys(table: pa.Table, content: list[str | bytes], section: Split) -> list[bytes]:
+def keys(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
     """What a row's side is a hash of: its group, or its content with letter case and white space ignored."""
     if section.group is None:
-        return [value if isinstance(value, bytes) else " ".join(value.lower().split()).encode() for value in content]
+        return [value if isinstance(value, bytes) else " ".join(str(value).lower().split()).encode() for value in content]
     if section.group not in table.column_names:
         raise Failure(
             f"split.group: the data has no column {section.group!r}{nearest(section.group, table.column_names)}; it has {', '.join(table.column_names)}."
@@ -73,8 +74,8 @@ def side_of(key: bytes, section: Split) -> str:
     return "test" if share < section.test else "val" if share < section.test + section.val else "train"
 
 
-def paired(content: list[str | bytes]) -> list[tuple[int, int]]:
-    """Near-duplicate texts. Images are compared by their bytes alone, which the hash has done already."""
+def paired(content: list[Any]) -> list[tuple[int, int]]:
+    """Near-duplicate texts. Images and tables are compared by their bytes alone, which the hash has done already."""
     texts = [value for value in content if isinstance(value, str)]
     return [(i, j) for i, j, _ in duplicates.near_pairs(texts, THRESHOLD)] if len(texts) == len(content) else []
 

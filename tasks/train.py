@@ -33,8 +33,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
     torch.use_deterministic_algorithms(True)
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     labels = sorted(set(tables["train"]["label"].to_pylist()))
-    content = modalities.content(recipe)
-    rows = tables["train"][content].to_pylist()
+    rows = modalities.rows(recipe, tables["train"])
     adapter = modalities.trainer(recipe, rows, len(labels))
     val = known(tables["val"], labels) if tables["val"].num_rows else tables["train"]
     mine = checkpoints / fingerprint(recipe, source)
@@ -42,7 +41,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
         if other != mine:
             shutil.rmtree(other)
     history = loop.fit(
-        adapter, recipe.train, adapter.encode(rows), indices(tables["train"], labels), adapter.encode(val[content].to_pylist()), indices(val, labels), mine
+        adapter, recipe.train, adapter.encode(rows), indices(tables["train"], labels), adapter.encode(modalities.rows(recipe, val)), indices(val, labels), mine
     )
     target.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}

@@ -50,7 +50,7 @@ def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path:
     told = mistakes(written(tmp_path, BAD))
     for expected in (
         "has 12 mistakes",
-        "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image.",
+        "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image, tabular.",
         "train.epocs: is not a known key (did you mean epochs?)",
         "split.val: 2.0: input should be less than 1",
         "(did you mean expect_column_values_to_not_be_null?)",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import files
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tasks.recipe import Recipe
 
-ADAPTERS = {"text": "text", "image": "image"}  # modality → the column that holds its content
+ADAPTERS = {"text": "text", "image": "image", "tabular": None}  # modality → the column that holds its content, if it is one
 
 
 class Trainer(Protocol):
@@ -58,9 +59,13 @@ def module(modality: str) -> Any:
     return importlib.import_module(f"tasks.modalities.{modality}")
 
 
-def content(recipe: "Recipe") -> str:
-    """The column that holds the model's input."""
-    return ADAPTERS[recipe.modality]
+def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
+    """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell."""
+    column = ADAPTERS[recipe.modality]
+    if column:
+        return list(table[column].to_pylist())
+    names = recipe.columns.features or [name for name in table.column_names if name not in files.ROLES]
+    return list(table.select(names).to_pylist())
 
 
 def trainer(recipe: "Recipe", rows: Sequence[Any], classes: int) -> Trainer:

@@ -1,10 +1,7 @@
-"""The cleaning rules. A transform maps a text to a text; a filter gives, for each row, the reason to drop it or nothing."""
+"""Rules for texts: what is undone, taken off and made alike, and which texts are dropped."""
 
 import html
-import io
 import unicodedata
-from collections.abc import Callable
-from typing import Any
 
 import daft
 import pyarrow as pa
@@ -12,6 +9,7 @@ import pyarrow.compute as pc
 from daft import DataType, Expression, Series
 
 from tasks import duplicates
+from tasks.cleaning.rule import Reasons, Rule
 
 BLOCK = "address|article|aside|blockquote|body|br|caption|dd|div|dl|dt|fieldset|figure|footer|form|h[1-6]|head|header|hr|html|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|title|tr|ul"
 INLINE = "a|abbr|acronym|b|big|center|cite|code|del|dfn|em|fullname|font|i|img|input|ins|kbd|label|link|mark|meta|note|important|option|q|s|samp|select|small|span|strike|strong|sub|sup|textarea|tt|u|var"
@@ -64,50 +62,9 @@ def masked(text: Expression) -> Expression:
     return text
 
 
-TRANSFORMS: dict[str, Callable[[Expression], Expression]] = {
-    "encoding": mended,
-    "html": html_to_text,
-    "unicode": composed,
-    "white_space": single_spaces,
-    "personal_data": masked,
-}
-
-Reasons = list[str | None]  # one per row: why it is dropped, or None
-
-
 def length(table: pa.Table, min: int, max: int) -> Reasons:
     sizes = pc.fill_null(pc.utf8_length(table["text"]), 0).to_pylist()
     return [f"{size} characters; allowed are {min} to {max}" if not min <= size <= max else None for size in sizes]
-
-
-def unreadable(table: pa.Table) -> Reasons:
-    """Images that do not decode, or whose size differs from that of the first readable one."""
-    from PIL import Image, UnidentifiedImageError
-
-    reasons: Reasons = []
-    shape: tuple[Any, ...] | None = None
-    for data in table["image"].to_pylist():
-        try:
-            with Image.open(io.BytesIO(data or b"")) as image:
-                image.load()
-                found = (*image.size, image.mode)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reasons.append(f"not a readable image: {type(error).__name__}")
-            continue
-        shape = shape or found
-        reasons.append(None if found == shape else f"size and mode {found} where others have {shape}")
-    return reasons
-
-
-def exact_duplicates(table: pa.Table) -> Reasons:
-    """All but the first, by id, of rows with equal content."""
-    first: dict[Any, str] = {}
-    content = table["text"] if "text" in table.column_names else table["image"]
-    reasons: Reasons = []
-    for name, value in zip(table["id"].to_pylist(), content.to_pylist(), strict=True):
-        reasons.append(f"same as {first[value]}" if value in first else None)
-        first.setdefault(value, name)
-    return reasons
 
 
 def near_duplicates(table: pa.Table, threshold: float) -> Reasons:
@@ -120,9 +77,12 @@ def near_duplicates(table: pa.Table, threshold: float) -> Reasons:
     return reasons
 
 
-FILTERS: dict[str, Callable[..., Reasons]] = {
-    "length": length,
-    "unreadable": unreadable,
-    "exact_duplicates": exact_duplicates,
-    "near_duplicates": near_duplicates,
+RULES = {
+    "encoding": Rule("text", mended),
+    "html": Rule("text", html_to_text),
+    "unicode": Rule("text", composed),
+    "white_space": Rule("text", single_spaces),
+    "personal_data": Rule("text", masked),
+    "length": Rule("filter", length),
+    "near_duplicates": Rule("filter", near_duplicates, whole=True),
 }
