@@ -17,11 +17,12 @@ MANY = 64  # rows in one bucket past which each is compared with the bucket's fi
 
 def contents(table: pa.Table) -> list[Any]:
     """What a row is, apart from its name and label: its text, the bytes of its image, or all its cells."""
-    for column in ("text", "image"):
-        if column in table.column_names:
-            return list(table[column].to_pylist())
-    names = [name for name in table.column_names if name not in files.ROLES]
-    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
+    columns = [table[name].to_pylist() for name in content_columns(table)]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def content_columns(table: pa.Table) -> list[str]:
+    return [name for name in ("text", "image") if name in table.column_names] or [name for name in table.column_names if name not in files.ROLES]
 
 
 def shingles(text: str) -> frozenset[str]:
