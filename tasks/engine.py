@@ -8,6 +8,7 @@ def use(recipe: Recipe) -> None:
     """Set Daft's runner as the recipe says. To be called before a step's first plan."""
     import daft
 
+    daft.set_execution_config(default_morsel_size=8192)  # the default gives a part of ordinary size to a single core
     if recipe.engine.kind == "local":  # Daft's own default
         return
     try:
