@@ -179,6 +179,36 @@ def history(recipe: str, as_json: bool) -> None:
         show.history(recipe, records)
 
 
+@main.command()
+@click.argument("recipe")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def explain(recipe: str, as_json: bool) -> None:
+    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists.
+
+    Example: millrace explain support-desk
+    """
+    from flows import storage
+    from flows.pipeline import Pipeline
+    from tasks import files, ingest, registry
+    from tasks.recipe import load
+
+    with_erasures(load(recipe).name)
+    pipeline = Pipeline()
+    stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe)]
+    erased = ingest.erasures(files.folder_of(recipe) / "erase.csv")
+    versions: dict[str, int | None] = {}
+    current = None
+    if erased:
+        with storage.opened() as store:
+            versions = registry.trained_on(store, recipe, erased)
+            pointer = registry.read(store, recipe, load(recipe).promote.channel)
+            current = pointer.version if pointer else None
+    if as_json:
+        click.echo(json.dumps({"stages": stages, "erased": {"ids": len(erased), "in_production": current, "versions": versions}}, indent=2))
+    else:
+        show.explained(recipe, stages, len(erased), versions, current)
+
+
 def with_erasures(name: str) -> None:
     """Make the recipe's list of ids to erase, where there is none: DVC needs a file that ingest can depend on."""
     from tasks import files

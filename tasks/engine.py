@@ -1,5 +1,7 @@
 """Where Daft's plans are carried out: in this process, or on a Ray cluster. The rows that come out are the same."""
 
+import os
+
 from tasks.recipe import Recipe
 from tasks.step import Mistake
 
@@ -11,6 +13,7 @@ def use(recipe: Recipe) -> None:
     daft.set_execution_config(default_morsel_size=8192)  # the default gives a part of ordinary size to a single core
     if recipe.engine.kind == "local":  # Daft's own default
         return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         daft.set_runner_ray(recipe.engine.address, noop_if_initialized=True)
     except ImportError:

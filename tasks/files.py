@@ -132,6 +132,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()).hexdigest()
 
 
+def name_hash(name: str) -> bytes:
+    """Eight bytes that stand for a row's id where the id itself should not be kept."""
+    return hashlib.sha256(name.encode()).digest()[:8]
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
