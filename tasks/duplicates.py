@@ -44,6 +44,11 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(same[start : start + SHINGLE] for start in range(max(1, len(same) - SHINGLE + 1)))
 
 
+def bands_for(threshold: float) -> int:
+    """So many that a pair right at the threshold agrees in one with probability 1 - MISSED."""
+    return math.ceil(math.log(MISSED) / math.log(1 - threshold**ROWS))
+
+
 def bucket_keys(texts: Sequence[str], bands: int) -> NDArray[np.uint64]:
     """For each text and band a hash of the band's minima, shape (texts, bands). The shingles are hashed as numbers, all in one array."""
     same = [plain(text).ljust(SHINGLE, "\0") for text in texts]
@@ -85,7 +90,7 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, f
     """All pairs (i, j, similarity) with i < j whose shingles have a Jaccard similarity of at least `threshold`, but for the few that MinHash misses."""
     if len(texts) < 2:
         return []
-    bands = math.ceil(math.log(MISSED) / math.log(1 - threshold**ROWS))
+    bands = bands_for(threshold)
     blocks = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         keys = np.concatenate(list(pool.map(lambda block: bucket_keys(block, bands), blocks)))

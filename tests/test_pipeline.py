@@ -390,3 +390,30 @@ def test_a_terminated_flow_ends_within_ten_seconds_and_leaves_no_process(reprodu
     flow.terminate()
     assert flow.wait(10) != 0
     assert workspace.processes() == []
+
+
+def test_snapshots_of_the_data_are_compared_pushed_and_brought_back_with_dvc(cold: Workspace, tmp_path: Path) -> None:
+    workspace = cold.copy(tmp_path)
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    (workspace.root / ".gitignore").write_text("/data/*/*\n!/data/sources/*\n!/data/*/erase.csv\n")
+    for command in (
+        ("git", "init", "-q"), ("dvc", "config", "--unset", "core.no_scm"), ("dvc", "remote", "add", "-q", "-d", "elsewhere", str(tmp_path / "remote")),
+    ):  # fmt: skip
+        assert workspace.run(*command).returncode == 0
+    assert workspace.repro("ingest@tiny") == ["resolve", "ingest"]
+    assert workspace.run(*git, "add", "-A").returncode == workspace.run(*git, "commit", "-qm", "first").returncode == 0
+    with (workspace.root / "data" / "sources" / "tiny.csv").open("a") as file:
+        file.write("new,one more invoice,money\n")
+    assert workspace.repro("ingest@tiny") == ["resolve", "ingest"]
+    compared = json.loads(workspace.run("dvc", "diff", "--json", "HEAD").stdout)
+    assert "data/tiny/raw/snapshot.json" in [change["path"] for change in compared["modified"]]
+    assert workspace.run("dvc", "push", "resolve@tiny", "ingest@tiny").returncode == 0
+    newest = workspace.lock()
+    (workspace.root / "dvc.lock").write_text(workspace.run("git", "show", "HEAD:dvc.lock").stdout)
+    assert workspace.run("dvc", "checkout", "ingest@tiny").returncode == 0
+    assert files.read_json(workspace.root / "data" / "tiny" / "raw" / "snapshot.json")["rows"] == 40
+    (workspace.root / "dvc.lock").write_bytes(newest)
+    shutil.rmtree(workspace.root / ".dvc" / "cache")
+    shutil.rmtree(workspace.root / "data" / "tiny" / "raw")
+    assert workspace.run("dvc", "pull", "ingest@tiny").returncode == 0
+    assert files.read_json(workspace.root / "data" / "tiny" / "raw" / "snapshot.json")["rows"] == 41
