@@ -58,7 +58,7 @@ def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
     roles = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
-    optional = {"label"} if recipe.label.lookup or recipe.label.keywords else set()
+    optional = {"label"} if recipe.label.functions or recipe.label.answers else set()
     names = table.column_names
     for role, column in roles.items():
         if column is None or column in names:
