@@ -37,34 +37,32 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     trusted = [(function.kind, vote) for function, vote in zip(section.functions, cast, strict=True) if function.trusted]
     known = first([*stated, *trusted])[0]
     check_classes(table, known, section)
-    classes = section.classes or sorted({name for part in (known, *cast) for name in part.to_pylist()} - {None})
+    classes = section.classes or sorted({name for part in (known, *cast) for name in part.to_pylist()} - {None}) or [""]
     decided, posterior, functions = by_votes(section, classes, cast, first(stated)[0], known)
     labels, sources = first([*stated, *trusted, ("functions", decided)])
     # What people, the source or a trusted function says was somebody's decision; what functions agree on is worth what the label model says.
     confidence = pc.if_else(pc.is_valid(known), 1.0, posterior.max(axis=1, initial=0))
     missing = pc.is_null(labels)
-    reasons, guesses = unsure(section, classes, posterior[missing.to_numpy(zero_copy_only=False)])
+    why, guesses = unsure(section, classes, posterior[missing.to_numpy(zero_copy_only=False)])
     table = table.set_column(table.column_names.index("label"), "label", labels)
     table = table.append_column("label_source", sources).append_column("label_confidence", confidence)
-    kept, unlabelled = table.filter(pc.invert(missing)), table.filter(missing)
+    kept, queue = table.filter(pc.invert(missing)), table.filter(missing)
     if kept.num_rows == 0:
         raise Failure(f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.functions.")
-    queue = [review.queued(unlabelled, reasons, guesses)]
-    rejected = [files.rejects(unlabelled, "label", "no label", pa.chunked_array([pa.array(reasons, pa.string())]))]
+    rejected = [files.rejects(queue, "label", "no label", pa.chunked_array([why], pa.string()))]
     wrong = {} if section.errors == "keep" else suspicion.suspects(recipe, kept)
-    if wrong:
-        doubted, right = kept.take(list(wrong)), list(wrong.values())
-        reasons = [f"labelled {label_}, looks like {guess}" for label_, guess in zip(doubted["label"].to_pylist(), right, strict=True)]
-        if section.errors == "relabel":
-            kept = relabelled(kept, wrong)
-        else:
-            queue.append(review.queued(doubted, reasons, right))
-        if section.errors == "drop":
-            kept = kept.filter(pa.array([index not in wrong for index in range(kept.num_rows)]))
-            rejected.append(files.rejects(doubted, "label", "label looks wrong", pa.chunked_array([pa.array(reasons, pa.string())])))
+    doubted, looks = kept.take(pa.array(list(wrong), pa.int64())), list(wrong.values())
+    doubts = [f"labelled {given}, looks like {guess}" for given, guess in zip(doubted["label"].to_pylist(), looks, strict=True)]
+    if section.errors == "relabel":
+        kept = relabelled(kept, wrong)
+    else:
+        queue, why, guesses = pa.concat_tables([queue, doubted]), why + doubts, guesses + looks
+    if section.errors == "drop":
+        kept = kept.filter(pa.array([index not in wrong for index in range(kept.num_rows)]))
+        rejected.append(files.rejects(doubted, "label", "label looks wrong", pa.chunked_array([doubts], pa.string())))
     files.write_table(target / "rows.parquet", kept)
     rules = files.write_rejects(target / "rejects.parquet", rejected, table)
-    review.write(target, recipe, pa.concat_tables(queue), classes)
+    review.write(target, recipe, queue, why, guesses, classes)
     report = {
         "rows_in": table.num_rows,
         "rows": kept.num_rows,
@@ -73,7 +71,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
         "answers": {"given": len(said), "used": len(people) - people.null_count},
         "errors": {"found": len(wrong), "done": section.errors},
-        "review": sum(part.num_rows for part in queue),
+        "review": queue.num_rows,
         "model": section.model,
         "functions": functions,
     }
