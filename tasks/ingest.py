@@ -140,7 +140,7 @@ def erasures(path: Path) -> set[str]:
 
 def unlabelled(recipe: Recipe) -> bool:
     """Whether the source need not have a column of labels, since the recipe has other ways to them."""
-    return bool(recipe.label.lookup or recipe.label.keywords)
+    return bool(recipe.label.functions or recipe.label.answers)
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:

@@ -2,19 +2,21 @@
 
     python -m tasks.label support-desk
 
-Writes labelled/rows.parquet (with label_source and label_confidence), labelled/rejects.parquet, labelled/review.csv and labelled/report.json.
-The queue with its column `label` filled in is the file that label.answers names; the next run takes what people said before anything else.
+Writes labelled/rows.parquet (with label_source and label_confidence), labelled/rejects.parquet, labelled/report.json, the page labelled/index.html and
+the queue for people: labelled/review.csv, and labelled/review.labelstudio.json to import into Label Studio. The table with its column `label` filled in,
+or Label Studio's export, is a file that label.answers names; the next run takes what people said before anything else.
 """
 
-import csv
-import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from tasks import files, labelling, resolve
+from tasks import answers, files, label_model, label_report, resolve, review, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -27,70 +29,94 @@ def label(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     table, section = files.read_rows(source), recipe.label
-    stated = pc.utf8_trim_whitespace(table["label"].combine_chunks())
-    voted, disagree = labelling.by_keywords(table, section)
-    said = {
-        "people": labelling.by_people(table, section),
-        "given": pc.if_else(pc.equal(stated, ""), None, stated),
-        "lookup": labelling.by_table(table, section),
-        "keywords": voted,
-    }
-    labels, sources = first(said)
-    check_classes(table, labels, section)
-    # What people or the source say was somebody's decision; a rule's label is worth as much as the rule.
-    confidence = pc.if_else(pc.equal(sources, "keywords"), 0.9, 1.0)
+    said = answers.of_people(section)
+    people = pa.array([said.get(name) for name in table["id"].to_pylist()], pa.string())
+    given = pc.utf8_trim_whitespace(table["label"].combine_chunks())
+    stated = [("people", people), ("given", pc.if_else(pc.equal(given, ""), None, given))]
+    cast = votes.cast(recipe, table)
+    trusted = [(function.kind, vote) for function, vote in zip(section.functions, cast, strict=True) if function.trusted]
+    known = first([*stated, *trusted])[0]
+    check_classes(table, known, section)
+    classes = section.classes or sorted({name for part in (known, *cast) for name in part.to_pylist()} - {None}) or [""]
+    decided, posterior, functions = by_votes(section, classes, cast, first(stated)[0], known)
+    labels, sources = first([*stated, *trusted, ("functions", decided)])
+    # What people, the source or a trusted function says was somebody's decision; what functions agree on is worth what the label model says.
+    confidence = pc.if_else(pc.is_valid(known), 1.0, posterior.max(axis=1, initial=0))
+    missing = pc.is_null(labels)
+    why, guesses = unsure(section, classes, posterior[missing.to_numpy(zero_copy_only=False)])
     table = table.set_column(table.column_names.index("label"), "label", labels)
     table = table.append_column("label_source", sources).append_column("label_confidence", confidence)
-    missing = pc.is_null(labels)
-    kept, unlabelled = table.filter(pc.invert(missing)), table.filter(missing)
+    kept, queue = table.filter(pc.invert(missing)), table.filter(missing)
     if kept.num_rows == 0:
-        raise Failure(f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.lookup or label.keywords.")
-    why = pc.if_else(disagree, "keyword rules disagree", "no label, and no rule that knows one") if section.keywords else pa.repeat("no label", table.num_rows)
-    queue = [reviewed(unlabelled, why.filter(missing), [""] * unlabelled.num_rows)]
-    rejected = [files.rejects(unlabelled, "label", "no label", why.filter(missing))]
-    wrong = {} if section.errors == "keep" else labelling.suspects(recipe, kept)
-    if wrong:
-        at = pa.array([index in wrong for index in range(kept.num_rows)])
-        doubted, guesses = kept.filter(at), list(wrong.values())
-        reasons = pa.array([f"labelled {label_}, looks like {guess}" for label_, guess in zip(doubted["label"].to_pylist(), guesses, strict=True)], pa.string())
-        if section.errors == "relabel":
-            values = [wrong.get(index, value) for index, value in enumerate(kept["label"].to_pylist())]
-            kept = kept.set_column(kept.column_names.index("label"), "label", pa.array(values, pa.string()))
-            origin = pc.if_else(at, "relabelled", kept["label_source"])
-            kept = kept.set_column(kept.column_names.index("label_source"), "label_source", origin)
-        elif section.errors == "drop":
-            kept = kept.filter(pc.invert(at))
-            rejected.append(files.rejects(doubted, "label", "label looks wrong", reasons))
-        if section.errors != "relabel":
-            queue.append(reviewed(doubted, reasons, guesses))
+        raise Failure(f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.functions.")
+    rejected = [files.rejects(queue, "label", "no label", pa.chunked_array([why], pa.string()))]
+    wrong = {} if section.errors == "keep" else suspicion.suspects(recipe, kept)
+    doubted, looks = kept.take(pa.array(list(wrong), pa.int64())), list(wrong.values())
+    doubts = [f"labelled {given}, looks like {guess}" for given, guess in zip(doubted["label"].to_pylist(), looks, strict=True)]
+    if section.errors == "relabel":
+        kept = relabelled(kept, wrong)
+    else:
+        queue, why, guesses = pa.concat_tables([queue, doubted]), why + doubts, guesses + looks
+    if section.errors == "drop":
+        kept = kept.filter(pa.array([index not in wrong for index in range(kept.num_rows)]))
+        rejected.append(files.rejects(doubted, "label", "label looks wrong", pa.chunked_array([doubts], pa.string())))
     files.write_table(target / "rows.parquet", kept)
     rules = files.write_rejects(target / "rejects.parquet", rejected, table)
-    write_queue(target / "review.csv", pa.concat_tables(queue))
-    files.write_json(
-        target / "report.json",
-        {
-            "rows_in": table.num_rows,
-            "rows": kept.num_rows,
-            "rejects": sum(rules.values()),
-            "classes": dict(sorted(Counter(kept["label"].to_pylist()).items())),
-            "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
-            "errors": {"found": len(wrong), "done": section.errors},
-            "review": sum(part.num_rows for part in queue),
-        },
-    )
+    review.write(target, recipe, queue, why, guesses, classes)
+    report = {
+        "rows_in": table.num_rows,
+        "rows": kept.num_rows,
+        "rejects": sum(rules.values()),
+        "classes": dict(sorted(Counter(kept["label"].to_pylist()).items())),
+        "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
+        "answers": {"given": len(said), "used": len(people) - people.null_count},
+        "errors": {"found": len(wrong), "done": section.errors},
+        "review": queue.num_rows,
+        "model": section.model,
+        "functions": functions,
+    }
+    files.write_json(target / "report.json", report)
+    files.write_text(target / "index.html", label_report.rendered(recipe.name, report))
 
 
-def first(said: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
+def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:
     """The first answer for each row, and whose it is."""
-    whose = [pc.if_else(pc.is_valid(answer), name, pa.scalar(None, pa.string())) for name, answer in said.items()]
-    return pc.coalesce(*said.values()).cast(pa.string()), pc.coalesce(*whose).cast(pa.string())
+    whose = [pc.if_else(pc.is_valid(answer), name, pa.scalar(None, pa.string())) for name, answer in said]
+    return pc.coalesce(*(answer for _, answer in said)).cast(pa.string()), pc.coalesce(*whose).cast(pa.string())
 
 
-def reviewed(rows: pa.Table, reasons: pa.Array, guesses: list[str]) -> pa.Table:
-    """What a person sees of rows in the queue."""
-    content = "text" if "text" in rows.column_names else "id"
-    shown = rows.select(sorted({"id", content})).append_column("why", pa.chunked_array([pa.array(reasons.to_pylist(), pa.string())]))
-    return shown.append_column("guess", pa.array(guesses, pa.string()))
+def by_votes(section: Label, classes: list[str], cast: list[pa.Array], stated: pa.Array, known: pa.Array) -> tuple[pa.Array, NDArray[np.float64], list[Any]]:
+    """The label of each row on which the functions that are not trusted agree enough, the classes' posterior, and the report on all functions."""
+
+    def numbers(labels: pa.Array) -> label_model.Votes:
+        found: label_model.Votes = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1).to_numpy(zero_copy_only=False).astype(int)
+        return found
+
+    matrix = np.stack([numbers(vote) for vote in cast], axis=1) if cast else np.zeros((len(known), 0), int)
+    voters = [number for number, function in enumerate(section.functions) if not function.trusted]
+    fitted = label_model.MODELS[section.model](matrix[:, voters], len(classes), numbers(known))
+    best, sure = fitted.decided(section.confidence)
+    decided = pc.if_else(pa.array(sure), pa.array(classes, pa.string()).take(pa.array(best)), None)
+    return decided, fitted.posterior, label_report.functions(section.functions, matrix, numbers(stated), numbers(known), fitted)
+
+
+def unsure(section: Label, classes: list[str], posterior: NDArray[np.float64]) -> tuple[list[str], list[str]]:
+    """Why rows have no label, and the one that they may have: the class with most votes, if there is one."""
+    reasons, guesses = [], []
+    for row, single in zip(posterior, label_model.single(posterior), strict=True):
+        ranked = sorted((-share, name) for share, name in zip(row, classes, strict=True) if share > 0)
+        shown = ", ".join(f"{name} {-share:.2f}" for share, name in ranked[:3])
+        reasons.append(f"functions are not sure: {shown}" if ranked else "no function knows one" if section.functions else "no label")
+        guesses.append(ranked[0][1] if single else "")
+    return reasons, guesses
+
+
+def relabelled(rows: pa.Table, right: dict[int, str]) -> pa.Table:
+    values = [right.get(index, value) for index, value in enumerate(rows["label"].to_pylist())]
+    whose = ["relabelled" if index in right else value for index, value in enumerate(rows["label_source"].to_pylist())]
+    for name, column in (("label", values), ("label_source", whose)):
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(column, pa.string()))
+    return rows
 
 
 def check_classes(table: pa.Table, labels: pa.Array, section: Label) -> None:
@@ -102,15 +128,6 @@ def check_classes(table: pa.Table, labels: pa.Array, section: Label) -> None:
                 f"label {label_!r} of {count} row(s), first {name}, is not among label.classes{nearest(label_, section.classes)}: "
                 "correct the source, or add it to the list in the recipe."
             )
-
-
-def write_queue(path: Path, rows: pa.Table) -> None:
-    """The rows that a person has to look at. The last column is for the answer; a file with `id` and `label` is what label.answers reads."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*rows.column_names, "label"])
-    writer.writerows([*row.values(), ""] for row in rows.sort_by("id").to_pylist())
-    files.write_text(path, buffer.getvalue())
 
 
 if __name__ == "__main__":

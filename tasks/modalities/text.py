@@ -109,6 +109,18 @@ class Trainer:
         import torch
         from sklearn.linear_model import LogisticRegression
 
+        features, head = self.features(examples), self.network.head
+        scale = float(np.linalg.norm(features, axis=1).mean())
+        fitted = LogisticRegression(C=10, max_iter=300).fit(features / scale, labels)
+        if len(fitted.classes_) == head.out_features > 2:
+            with torch.no_grad():
+                head.weight.copy_(torch.from_numpy(fitted.coef_ / scale))
+                head.bias.copy_(torch.from_numpy(fitted.intercept_))
+
+    def features(self, examples: list[list[int]]) -> NDArray[np.float64]:
+        """The encoder's pooled output for each example, shape (examples, width)."""
+        import torch
+
         model = self.network.eval()
         head, model.head = model.head, torch.nn.Identity()
         features = np.zeros((len(examples), head.in_features))
@@ -116,12 +128,7 @@ class Trainer:
             for batch in self.batches(examples, None):
                 features[batch] = model(*self.collate([examples[index] for index in batch], None)).double().numpy()
         model.head = head
-        scale = float(np.linalg.norm(features, axis=1).mean())
-        fitted = LogisticRegression(C=10, max_iter=300).fit(features / scale, labels)
-        if len(fitted.classes_) == head.out_features > 2:
-            with torch.no_grad():
-                head.weight.copy_(torch.from_numpy(fitted.coef_ / scale))
-                head.bias.copy_(torch.from_numpy(fitted.intercept_))
+        return features
 
     def collate(self, examples: list[list[int]], generator: Any) -> tuple[Any, ...]:
         import torch
@@ -136,6 +143,14 @@ class Trainer:
         shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}
         modalities.export_onnx(self.network.cpu(), example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
         return {"base": self.section.base, "pooling": self.pooling, "max_length": self.max_length, "pad": self.pad}
+
+
+def embeddings(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
+    """What a base model makes of each text before any training: vectors of length 1, shape (rows, width)."""
+    encoder = Trainer(Train(base=base), rows, 1)
+    features = encoder.features(encoder.encode(rows))
+    result: NDArray[np.float64] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return result
 
 
 def network(encoder: Any, width: int, classes: int, pooling: str) -> Any:

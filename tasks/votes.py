@@ -1,0 +1,105 @@
+"""Labelling functions: what each of them votes for, row by row; null where it abstains."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import daft
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import col
+from numpy.typing import NDArray
+
+from tasks import answers, files, modalities
+from tasks.mistakes import nearest
+from tasks.recipe import Lookup, Model, Recipe, Regex, Similarity
+from tasks.step import Failure
+
+
+def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
+    """The votes of each function for each row."""
+    encoded: dict[tuple[str, str], NDArray[np.float64]] = {}  # by base and column, since several functions compare with the same texts
+    made = []
+    for number, function in enumerate(recipe.label.functions):
+        key = f"label.functions[{number}]"
+        if isinstance(function, Model):
+            votes = by_model(function, recipe, table, key)
+        else:
+            texts = column_of(table, function.column, key)
+            if isinstance(function, Lookup):
+                said = answers.from_csv(Path(function.file), function.column, function.value, key)
+                votes = pa.array([said.get(text) for text in texts.to_pylist()], pa.string())
+            elif isinstance(function, Similarity):
+                votes = where(by_similarity(function, texts, encoded, key), function.label)
+            else:
+                pattern = function.pattern if isinstance(function, Regex) else any_of(function.words)
+                votes = where(by_pattern(pattern, texts, key), function.label)
+        check(votes, recipe.label.classes, key)
+        made.append(votes)
+    return made
+
+
+def where(hits: pa.Array, label: str) -> pa.Array:
+    return pc.if_else(hits, label, pa.scalar(None, pa.string()))
+
+
+def any_of(words: list[str]) -> str:
+    """A pattern for whole words and phrases, whatever white space stands between their parts."""
+    phrases = [r"\s+".join(map(re.escape, phrase.split())) for phrase in words]
+    return rf"(?:^|\W)(?:{'|'.join(phrases)})(?:\W|$)"
+
+
+def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
+    try:
+        found = daft.from_arrow(pa.table({"text": texts})).select(col("text").regexp(f"(?i){pattern}").fill_null(False)).to_arrow()
+    except ValueError as error:  # Daft's patterns are Rust's, which know less than Python's
+        raise Failure(f"{key}.pattern: {pattern} cannot be matched ({str(error).strip().splitlines()[-1]}): write it without that.") from None
+    return found.column(0).combine_chunks()
+
+
+def by_similarity(function: Similarity, texts: pa.Array, encoded: dict[tuple[str, str], NDArray[np.float64]], key: str) -> pa.Array:
+    from tasks.modalities import text
+
+    present = np.flatnonzero(pc.is_valid(texts).to_numpy(zero_copy_only=False))
+    hits = np.zeros(len(texts), bool)
+    if len(present):
+        try:
+            if (at := (function.base, function.column)) not in encoded:
+                encoded[at] = text.embeddings(function.base, texts.take(present).to_pylist())
+            nearness = (encoded[at] @ text.embeddings(function.base, function.examples).T).max(axis=1)
+        except Failure as error:
+            raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
+        hits[present] = nearness >= function.threshold
+    return pa.array(hits)
+
+
+def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
+    folder = Path(function.path)
+    modality, predictor = files.read_json(folder / "model.json").get("modality"), modalities.predictor(folder)
+    if function.column is None and modality != recipe.modality:
+        raise Failure(f"{key}.path: {folder} predicts from {modality}, but this recipe's modality is {recipe.modality}: name another model, or give column.")
+    inputs: list[Any] = modalities.rows(recipe, table) if function.column is None else column_of(table, function.column, key).to_pylist()
+    present = [row for row, value in enumerate(inputs) if value is not None]
+    votes = np.full(table.num_rows, None, object)
+    if present:
+        probabilities = modalities.predict(predictor, [inputs[row] for row in present])
+        sure = probabilities.max(axis=1) >= function.confidence
+        votes[present] = np.where(sure, np.array(predictor.labels, object)[probabilities.argmax(axis=1)], None)
+    return pa.array(votes, pa.string())
+
+
+def column_of(table: pa.Table, name: str, key: str) -> pa.Array:
+    """A column as text. Raises Failure where there is none or it holds something else."""
+    if name not in table.column_names:
+        raise Failure(f"{key}.column: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    try:
+        return pc.cast(table[name].combine_chunks(), pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise Failure(f"{key}.column: {name!r} holds {table[name].type}, not text: name another column.") from None
+
+
+def check(votes: pa.Array, classes: list[str] | None, key: str) -> None:
+    for label in sorted(filter(None, pc.unique(votes).to_pylist())):
+        if classes is not None and label not in classes:
+            raise Failure(f"{key} says {label!r}, which is not among label.classes{nearest(label, classes)}: correct what it reads, or add it to the list.")
