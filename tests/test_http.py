@@ -24,8 +24,8 @@ class Site(ThreadingHTTPServer):
         self.served = ""  # what GET serves where it is not what HEAD has just named
         self.asked: list[tuple[str, str | None]] = []
 
-    def url(self, rest: str = "/rows.csv?token=hidden") -> str:
-        return f"http://user:hidden@127.0.0.1:{self.server_port}{rest}"
+    def url(self, rest: str = "/rows.csv?token=${PASSWORD}") -> str:
+        return f"http://user:${{PASSWORD}}@127.0.0.1:{self.server_port}{rest}"
 
     def downloads(self) -> list[str | None]:
         return [ranges for method, ranges in self.asked if method == "GET"]
@@ -61,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(here: Path) -> Iterator[Site]:
+def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("PASSWORD", "hidden")
     server = Site()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

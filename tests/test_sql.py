@@ -12,7 +12,8 @@ from tasks.step import Failure
 
 
 @pytest.fixture
-def database(here: Path) -> Path:
+def database(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", "tiger")
     with sqlite3.connect(here / "desk.db") as connection:
         connection.execute("create table messages (id integer, text text, changed integer)")
         connection.executemany("insert into messages values (?, ?, ?)", [(2, "second", 20), (1, None, 10), (3, "third", 30)])
@@ -62,7 +63,7 @@ def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, quer
         ({"query": "selec 1"}, 'sql query: the database answers: near "selec": syntax error'),
         ({"table": "messages", "url": "no url at all"}, "ingest.url is not the URL of a database"),
         ({"table": "messages", "url": "sqlite:///${DESK_PATH}"}, "ingest.url names the variable DESK_PATH, which is not set: export it before the run."),
-        ({"table": "messages", "url": "oracle://scott:tiger@localhost/desk"}, "the driver of this database is not installed"),
+        ({"table": "messages", "url": "oracle://scott:${PASSWORD}@localhost/desk"}, "the driver of this database is not installed"),
     ],
 )
 def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_password(database: Path, settings: dict[str, str], sentence: str) -> None:
