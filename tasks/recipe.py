@@ -435,6 +435,8 @@ def read(path: Path) -> Recipe:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise Mistake(f"{path}{place}: not valid YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
     filled = with_defaults(data)

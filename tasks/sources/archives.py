@@ -1,12 +1,11 @@
 """Archives: the members of a zip or tar file one after the other, in memory; nothing of them is ever written to the disk."""
 
 import contextlib
-import lzma
+import errno
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +15,6 @@ from tasks.sources.content import SAMPLE, Content, check_beginning, too_large
 from tasks.step import Failure
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 def is_archive(name: str) -> bool:
@@ -105,11 +103,12 @@ def accepted(file: Content, name: str, folder: bool, *, regular: bool, wanted: C
 
 @contextlib.contextmanager
 def damage(file: Content) -> Iterator[None]:
+    """Errors as a sentence: of a damaged archive the libraries raise nearly every kind."""
     try:
         yield
-    except DAMAGE as error:
-        raise Failure(f"{file.name} is cut off or damaged ({files.first_line(error)}): copy it again.") from None
-    except OSError as error:
-        if error.errno:
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
             raise
         raise Failure(f"{file.name} is cut off or damaged ({files.first_line(error)}): copy it again.") from None

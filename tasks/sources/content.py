@@ -1,5 +1,6 @@
 """The bytes of a file, wherever they lie: unpacked, recognised by how they begin, and decoded."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -123,6 +124,8 @@ def encoding(file: Content, given: str) -> str:
     """The encoding to read it with. Raises Failure for UTF-16 without its mark, which would pass as UTF-8 full of NUL characters."""
     data = sample(file)
     found = utf16(data)
+    if given != "auto" and codecs.lookup(given).name == "utf-8":
+        given = "utf-8"  # one spelling
     if found and given == "utf-8":
         raise Failure(f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {found}.")
     return given if given != "auto" else found or guessed(file, data)
@@ -149,6 +152,21 @@ def guessed(file: Content, data: bytes) -> str:
     if best is None:
         raise Failure(f"{file.name}: its encoding cannot be told: set ingest.encoding, for example latin-1 or gb18030.")
     return best.encoding
+
+
+def check_utf8(file: Content, encoding: str) -> None:
+    """Raise Failure where the file is not the UTF-8 that it should be: Arrow prints a traceback when a row that it reports is not."""
+    if encoding == "utf-8":
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            with file.opened() as stream:
+                while chunk := stream.read(SAMPLE):
+                    decoder.decode(chunk)
+                decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            unread = undecodable(file, encoding)
+            assert unread
+            raise unread from None
 
 
 def undecodable(file: Content, encoding: str) -> Failure | None:

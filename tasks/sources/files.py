@@ -42,18 +42,20 @@ def listed(source: Files) -> list[Path]:
             raise Failure(f"ingest.path: {pattern} matches no file in {Path.cwd()}: put the file there or correct the path.")
         found += matches
     for path in found:
+        if shown(path) != str(path):
+            raise Failure(f"{shown(path)}: the name of this file is not UTF-8 text: rename it.")
         if not path.is_file():
             raise Failure(f"{shown(path)} is not a file{' but a link to one that is gone' if path.is_symlink() else ''}: put the data there.")
     return sorted(set(found))
 
 
 def fingerprint(source: Files) -> dict[str, str]:
-    return {name: version for path in listed(source) for name, version in identities(Content(shown(path), path)).items()}
+    return {name: version for path in listed(source) for name, version in identities(Content(str(path), path)).items()}
 
 
 def partitions(source: Files, skip: Container[str] = ()) -> Iterator[Partition]:
     for path in listed(source):
-        yield from parts(Content(shown(path), path), source, skip)
+        yield from parts(Content(str(path), path), source, skip)
 
 
 def identities(file: Content) -> dict[str, str]:
@@ -89,14 +91,15 @@ def read(file: Content, source: Format, broken: Broken) -> pa.Table:
     encoding = source.encoding if file.kind in content.BINARY else content.encoding(file, source.encoding)
     try:
         table = READERS[file.kind](file, source.model_copy(update={"encoding": encoding}), broken)
-    except (pa.ArrowInvalid, UnicodeError, OSError) as error:
+        table.validate(full=file.kind in content.BINARY)  # a damaged file may hold texts that are none, which fail where they are used
+        check_names(file, table.column_names)
+    except (pa.ArrowException, UnicodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         unread = None if file.kind in content.BINARY else content.undecodable(file, encoding)
         raise unread or Failure(
             f"{file.name} cannot be read as {file.kind[1:].upper()} ({files.first_line(error)}): it may be cut off; copy it again."
         ) from None
-    check_names(file, table.column_names)
     return table if file.kind in content.BINARY else without_nul(table, broken)
 
 
@@ -127,6 +130,7 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
         broken.append((row.text or "", f"line {row.number or '?'}: {row.actual_columns} cells where the header has {row.expected_columns}"))
         return "skip"
 
+    content.check_utf8(file, source.encoding)
     delimiter, header = layout(file, source)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
     # Arrow knows a row's number only when it reads with one thread; the numbers are worth it.
@@ -209,7 +213,7 @@ def lines(file: Content, source: Format, broken: Broken) -> pa.Table:
 
 
 def parquet(file: Content, source: Format, broken: Broken) -> pa.Table:
-    return pyarrow.parquet.read_table(file.raw())
+    return pyarrow.parquet.ParquetFile(file.raw()).read()
 
 
 def arrow(file: Content, source: Format, broken: Broken) -> pa.Table:

@@ -26,7 +26,7 @@ import pyarrow as pa
 from tasks import files as hashed
 from tasks.recipe import Files, Requests
 from tasks.sources import Partition, files
-from tasks.sources.content import Content, check, shown
+from tasks.sources.content import Content, check
 from tasks.sources.jsonlines import objects
 from tasks.step import Failure
 
@@ -37,7 +37,7 @@ Rows = Iterator[dict[str, Any]]
 
 def fingerprint(source: Requests) -> dict[str, str]:
     """Each file's hash together with those of the other kind, since feedback changes rows of older requests."""
-    logs, said = ({shown(path): hashed.sha256(path) for path in listed(paths)} for paths in (source.path, source.feedback))
+    logs, said = ({str(path): hashed.sha256(path) for path in listed(paths)} for paths in (source.path, source.feedback))
     return {name: digest(version, others) for ours, others in ((logs, said), (said, logs)) for name, version in ours.items()}
 
 
@@ -65,19 +65,19 @@ def partitions(source: Requests, skip: Container[str] = ()) -> Iterator[Partitio
             if feedback or source.unlabelled:
                 rows.append(row_of(request, feedback))
         fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
-        yield Partition(shown(path), versions[shown(path)], table(rows, fields), unread)
+        yield Partition(str(path), versions[str(path)], table(rows, fields), unread)
     for path in said:
         for feedback in lines(path, ("id", "time", "label"), []):
             if feedback["id"] not in known:
                 broken[path].append((json.dumps(feedback, ensure_ascii=False, sort_keys=True), "feedback for a request that is in no log"))
-        yield Partition(shown(path), versions[shown(path)], table([], fields), broken[path])
+        yield Partition(str(path), versions[str(path)], table([], fields), broken[path])
 
 
 def listed(paths: str | list[str] | None) -> list[Path]:
     found = files.listed(Files(kind="files", path=paths)) if paths is not None else []
-    other = [path for path in found if Content(shown(path), path).kind != ".jsonl"]
+    other = [path for path in found if Content(str(path), path).kind != ".jsonl"]
     if other:
-        raise Failure(f"{shown(other[0])} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback.")
+        raise Failure(f"{other[0]} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback.")
     return found
 
 
@@ -96,7 +96,7 @@ def asked(path: Path, broken: list[tuple[str, str]]) -> Rows:
 
 def lines(path: Path, texts: tuple[str, ...], broken: list[tuple[str, str]]) -> Rows:
     """The objects of a log whose keys `texts` are texts, and whose time is one; others are set aside."""
-    file = Content(shown(path), path)
+    file = Content(str(path), path)
     check(file)
     for item in objects(file.read().decode("utf-8", "replace").removeprefix("\ufeff"), broken):
         wrong = next((key for key in texts if not isinstance(item.get(key), str) or not item[key]), None)
