@@ -136,7 +136,7 @@ def test_values_of_every_arrow_type_are_text() -> None:
         (pa.array([b"caf\xc3\xa9", None]), ["café", None]),
         (pa.array([b"\xff", b"a"]), ["ff", "61"]),
         (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
-        (pa.array([datetime.timedelta(days=1, seconds=2)]), ["1 day, 0:00:02"]),
+        (pa.array([datetime.datetime(1, 1, 1)]), ["0001-01-01 00:00:00.000000"]),
         (pa.array([Decimal("1.10")]), ["1.10"]),
         (pa.array([True, None]), ["true", None]),
     ]

@@ -18,6 +18,7 @@ MAGIC = {
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
 }  # fmt: skip
 BINARY = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".zip": "zip", ".tar": "tar"}  # suffix → how such a file begins
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HTML = (b"<!doctype html", b"<html")
 
 
@@ -133,7 +134,7 @@ def encoding(file: Content, given: str) -> str:
 
 def utf16(data: bytes) -> str | None:
     even, odd = data[0::2], data[1::2]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or len(data) < 4:
+    if data[:2] in UTF16_MARKS or len(data) < 4:
         return None
     if odd.count(0) > 0.3 * len(odd) > even.count(0):
         return "utf-16-le"
@@ -144,6 +145,8 @@ def guessed(file: Content, data: bytes) -> str:
     """The encoding that the file's beginning most looks like. UTF-8 where it is valid, which other encodings almost never are by chance."""
     import charset_normalizer
 
+    if data[:2] in UTF16_MARKS:
+        return "utf-16"
     try:
         data.decode("utf-8")
         return "utf-8"

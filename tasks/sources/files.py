@@ -3,7 +3,9 @@
 Text may be compressed (.gz, .zst); files may lie in an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst), each member being a part of its own.
 """
 
+import codecs
 import csv
+import functools
 import glob
 import hashlib
 import json
@@ -11,6 +13,7 @@ import re
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -113,12 +116,10 @@ def check_names(file: Content, names: list[str]) -> None:
 
 def without_nul(table: pa.Table, broken: Broken) -> pa.Table:
     """Rows with a NUL character, which is no text, are set aside."""
-    bad = [pc.fill_null(pc.match_substring(column, "\0"), False) for column in table.columns]
-    if not any(pc.any(mask).as_py() for mask in bad):
+    suspects = [column for column in table.columns if any(not np.frombuffer(chunk.buffers()[2] or b"", np.uint8).min(initial=1) for chunk in column.chunks)]
+    if not suspects:
         return table
-    mask = bad[0]
-    for other in bad[1:]:
-        mask = pc.or_(mask, other)
+    mask = functools.reduce(pc.or_, [pc.fill_null(pc.match_substring(column, "\0"), False) for column in suspects])
     broken += [(json.dumps(row, ensure_ascii=False), "a NUL character, which is no text") for row in table.filter(mask).to_pylist()]
     return table.filter(pc.invert(mask))
 
@@ -186,14 +187,16 @@ def regularity(lines: list[str], delimiter: str) -> tuple[float, int]:
 
 def json_lines(file: Content, source: Format, broken: Broken) -> pa.Table:
     """One object a line, each value as text, nested ones as JSON. Where all are texts, as the first line suggests, Arrow reads the file at once."""
-    text = file.read().decode(source.encoding).removeprefix("\ufeff")
-    first = next(objects(text, []), {})
+    data = file.read().removeprefix(codecs.BOM_UTF8)
+    text = data.decode(source.encoding).removeprefix("\ufeff")
+    start = re.search(r"\S.*", text)
+    first = next(objects(start[0], []), {}) if start else {}
     if first and all(value is None or isinstance(value, str) for value in first.values()):
         # Left to infer types, Arrow would turn texts that look like dates into dates, and crash where objects are nested deeply.
         schema = pa.schema([(name, pa.string()) for name in first])
         parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
         try:
-            return pyarrow.json.read_json(pa.BufferReader(text.encode()), parse_options=parse)
+            return pyarrow.json.read_json(pa.BufferReader(data if source.encoding == "utf-8" else text.encode()), parse_options=parse)
         except pa.ArrowInvalid:
             pass
     rows = list(objects(text, broken))
