@@ -163,7 +163,7 @@ def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     table = table.rename_columns([renames.get(column, column) for column in table.column_names])
     first = [role for role in roles if role in table.column_names]
     table = table.select(first + [column for column in table.column_names if column not in first])
-    return table.cast(pa.schema([(field.name, field.type if field.name == "image" else pa.string()) for field in table.schema]))
+    return pa.table({name: table[name] if name == "image" else sources.as_text(table[name]) for name in table.column_names})
 
 
 def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:

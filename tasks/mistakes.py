@@ -14,7 +14,7 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     model, keys = locate(recipe, location)
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".") or "recipe"
     given = error["input"]
-    shown = repr(given) if not isinstance(given, (dict, list)) else type(given).__name__
+    shown = re.sub(r"://[^/'\"]*@", "://…@", repr(given)) if not isinstance(given, (dict, list)) else type(given).__name__
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         known = sorted(model.model_fields) if model else []

@@ -29,12 +29,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def without_secret(url: str | None) -> str | None:
+    """Refuse a password or token in plain text: recipes lie in git, and the resolved recipe beside the data."""
+    credentials = re.findall(r"://[^/@\s]*:([^/@\s]*)@", url or "") + re.findall(
+        r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)", url or "", re.IGNORECASE
+    )
+    if any(re.sub(r"\$\{\w+\}", "", credential) for credential in credentials):
+        raise ValueError("holds a password or token in plain text: write ${NAME} in its place and export NAME before the run")
+    return url
+
+
 class Format(Section):
-    """How a file of text is read. `encoding: auto` has it guessed; `names` are the columns of a file without a header."""
+    """How a file of text is read. `auto` has the encoding, the delimiter or the header guessed from the first lines.
+
+    The delimiter is a comma, in .tsv files a tab, unless given. The first line is the header unless `header` is false or `names` gives the columns.
+    """
 
     encoding: str = "utf-8"
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    delimiter: str | None = Field(None, pattern=r"^(.|\t|auto)$")
+    header: bool | Literal["auto"] | None = None
     names: list[str] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def one_header(self) -> "Format":
+        if self.names and self.header:
+            raise ValueError("names are the columns of files without a header: leave out names or header")
+        return self
 
     @field_validator("encoding")
     @classmethod
@@ -47,7 +67,7 @@ class Format(Section):
 
 
 class Files(Format):
-    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow; one path, glob or folder or a list of them, relative to the repository's root."""
+    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow, also in a zip or tar archive; one path, glob or folder or a list of them."""
 
     kind: Literal["files"]
     path: str | list[str]
@@ -60,6 +80,23 @@ class Http(Format):
     url: str = Field(pattern="^https?://")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_bytes: Count = 10 << 30
+
+    _without_secret = field_validator("url")(without_secret)
+
+
+class S3(Format):
+    """The objects of a bucket whose names begin with `prefix`, in formats that `files` reads. Credentials are found as boto3 does.
+
+    With `versions`, of a bucket that keeps them, the version that was listed is read even if it was overwritten meanwhile.
+    """
+
+    kind: Literal["s3"]
+    bucket: str = Field(min_length=3)
+    prefix: str = ""
+    endpoint: str | None = None
+    versions: bool = False
+
+    _without_secret = field_validator("endpoint")(without_secret)
 
 
 class Images(Section):
@@ -82,6 +119,8 @@ class Sql(Section):
     query: str | None = None
     watermark: str | None = None
 
+    _without_secret = field_validator("url")(without_secret)
+
     @model_validator(mode="after")
     def one_of(self) -> "Sql":
         if (self.table is None) == (self.query is None):
@@ -94,6 +133,34 @@ class Package(Section):
 
     kind: Literal["package"]
     name: Literal["botocore", "sklearn.digits"]
+
+
+class HuggingFace(Section):
+    """A data set of the `datasets` package: a folder (data files, or what `save_to_disk` wrote) or the name of one on the Hub, at a `revision` if given."""
+
+    kind: Literal["huggingface"]
+    name: str
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = None
+
+
+class Requests(Section):
+    """The model server's log of requests and of what people said about them; paths, globs or folders of .jsonl files.
+
+    Only requests with feedback are rows, unless `unlabelled`.
+    """
+
+    kind: Literal["requests"]
+    path: str | list[str]
+    feedback: str | list[str] | None = None
+    unlabelled: bool = False
+
+    @model_validator(mode="after")
+    def gives_rows(self) -> "Requests":
+        if self.feedback is None and not self.unlabelled:
+            raise ValueError("without feedback no request has a label: name the feedback files, or set unlabelled: true")
+        return self
 
 
 class Columns(Section):
@@ -344,7 +411,7 @@ class Recipe(Section):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     modality: Literal["text", "image", "tabular"]
-    ingest: Annotated[Files | Http | Images | Sql | Package, Field(discriminator="kind")]
+    ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
     clean: Clean
@@ -425,6 +492,8 @@ def read(path: Path) -> Recipe:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise Mistake(f"{path}{place}: not valid YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
     filled = with_defaults(data)

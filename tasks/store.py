@@ -28,6 +28,7 @@ class Settings:
     endpoint: str | None = None
     key: str | None = None
     secret: str | None = None
+    keys: tuple[str, str] = ("MILLRACE_S3_BUCKET", "MILLRACE_S3_ENDPOINT")  # where a person says so, for messages
     lock: Path | None = None  # conditional writes take turns on this file: for a server of this machine whose own locking cannot be relied on
 
     @classmethod
@@ -43,6 +44,15 @@ class Settings:
         return f"s3://{self.bucket}/{self.prefix}" + (f" at {self.endpoint}" if self.endpoint else "")
 
 
+@dataclass(frozen=True)
+class Object:
+    """An object as it was listed; `version` where the bucket keeps versions and they were asked for."""
+
+    name: str
+    etag: str
+    version: str | None = None
+
+
 class Unknown(Exception):
     """A conditional write whose answer did not come: it may have happened or not. Read back to know."""
 
@@ -55,7 +65,7 @@ class Store:
         self.settings = settings
         style = {"addressing_style": "path"} if settings.endpoint else {}
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, s3=style, max_pool_connections=48)
-        self.client: Any = boto3.client(
+        self.client: Any = boto3.Session().client(  # the default session would keep credentials that have changed since
             "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
             region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
         )  # fmt: skip
@@ -137,6 +147,33 @@ class Store:
         except Exception as error:
             raise self.explained(error) from None
 
+    def listed(self, prefix: str, *, versions: bool = False) -> Iterator[Object]:
+        """All objects of the bucket, whoever wrote them, whose whole names start with `prefix`, in order."""
+        pages, entries = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
+        try:
+            for page in self.client.get_paginator(pages).paginate(Bucket=self.settings.bucket, Prefix=prefix):
+                for item in page.get(entries, []):
+                    if item.get("IsLatest", True):
+                        yield Object(item["Key"], item["ETag"].strip('"'), item.get("VersionId"))
+        except Exception as error:
+            raise self.explained(error) from None
+
+    def save(self, item: Object, path: Path) -> bool:
+        """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
+        asked = {"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}
+        try:
+            body = self.client.get_object(Bucket=self.settings.bucket, Key=item.name, **asked)["Body"]
+            with path.open("wb") as file:
+                for chunk in body.iter_chunks(1 << 20):
+                    file.write(chunk)
+        except OSError:
+            raise
+        except Exception as error:
+            if code(error) in REFUSED | {"NoSuchVersion"}:
+                return False
+            raise self.explained(error) from None
+        return True
+
     def check(self) -> None:
         """Raise a sentence where the store cannot be reached, refuses the credentials or has no such bucket."""
         try:
@@ -148,20 +185,20 @@ class Store:
         """The error as a sentence. No credential is ever part of it."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-        place = self.settings.place
+        place, (bucket_key, endpoint_key) = self.settings.place, self.settings.keys
         if isinstance(error, NoCredentialsError):
             return Failure(f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.")
         if code(error) in DENIED:
             return Failure(
                 f"{place} refuses the credentials ({code(error)}), or the bucket {self.settings.bucket!r} is not theirs: "
-                "check the access key, its secret, what it may do and MILLRACE_S3_BUCKET."
+                f"check the access key, its secret, what it may do and {bucket_key}."
             )
         if code(error) in ("NoSuchBucket",) or (code(error) == "404" and not name):
-            return Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct MILLRACE_S3_BUCKET.")
+            return Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}.")
         if code(error) in ("NoSuchKey", "404"):
             return Failure(f"{place} has no object {name}: it was deleted, or the upload never ended.")
         if isinstance(error, BotoCoreError) and not isinstance(error, ClientError):
-            return Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that MILLRACE_S3_ENDPOINT is right.")
+            return Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right.")
         return Retryable(f"{place} answered with an error ({code(error) or type(error).__name__}).")
 
 

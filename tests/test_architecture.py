@@ -39,6 +39,8 @@ def closure(start: str) -> set[str]:
         if path in found:
             continue
         found.add(path)
+        if path.endswith("__init__.py") and path not in NO_OUTPUT:  # packages load their modules by name
+            todo += [str(module.relative_to(ROOT)) for module in (ROOT / path).parent.glob("*.py")]
         if path not in NO_OUTPUT:
             todo += [file for name in imported(ROOT / path) if name.startswith("tasks") and (file := files_of(name))]
     return found

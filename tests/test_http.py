@@ -1,6 +1,8 @@
 """A file behind a URL, from a real server on loopback that can cut connections off."""
 
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,8 +26,8 @@ class Site(ThreadingHTTPServer):
         self.served = ""  # what GET serves where it is not what HEAD has just named
         self.asked: list[tuple[str, str | None]] = []
 
-    def url(self, rest: str = "/rows.csv?token=hidden") -> str:
-        return f"http://user:hidden@127.0.0.1:{self.server_port}{rest}"
+    def url(self, rest: str = "/rows.csv?token=${PASSWORD}") -> str:
+        return f"http://user:${{PASSWORD}}@127.0.0.1:{self.server_port}{rest}"
 
     def downloads(self) -> list[str | None]:
         return [ranges for method, ranges in self.asked if method == "GET"]
@@ -61,9 +63,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(here: Path) -> Iterator[Site]:
+def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("PASSWORD", "hidden")
     server = Site()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -144,3 +147,15 @@ def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
     with pytest.raises(kind, match=sentence) as caught:
         rows(source(site, **settings))
     assert "hidden" not in str(caught.value)
+
+
+def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.csv", DATA)
+        archive.writestr("b/c.csv", b"id,text\nx,last\n")
+    site.data = buffer.getvalue()
+    made = source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
+    place = f"http://127.0.0.1:{site.server_port}/rows.zip"
+    assert {part.name: part.table.num_rows for part in partitions(made)} == {f"{place}/a.csv": 20_000, f"{place}/b/c.csv": 1}
+    assert list(partitions(made, skip=fingerprint(made))) == []

@@ -1,8 +1,13 @@
 """Local files of every format, compression and encoding give the same rows, and what cannot be read says so."""
 
+import datetime
 import gzip
+import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.recipe import Files
-from tasks.sources import files, partitions
+from tasks.sources import as_text, content, fingerprint, partitions
 from tasks.step import Failure
 
 ROWS = [{"id": "1", "text": "façade, größer"}, {"id": "2", "text": "plain words"}, {"id": "3", "text": "naïve café"}]
@@ -49,6 +54,10 @@ JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
         ("rows.csv", delimited().encode("latin-1"), {"encoding": "latin-1"}),
         ("rows.csv", delimited().encode("utf-16"), {"encoding": "utf-16"}),
         ("rows.csv", delimited().encode(), {"encoding": "auto"}),
+        ("rows.csv", delimited().encode(), {"encoding": "UTF8"}),
+        ("rows.csv", delimited(";").encode(), {"delimiter": "auto"}),
+        ("rows.csv", delimited("|").encode(), {"delimiter": "auto", "header": "auto"}),
+        ("rows.tsv", delimited("\t").encode("utf-16"), {"delimiter": "auto", "encoding": "auto"}),
         ("rows.csv.gz", gzip.compress(delimited().encode()), {}),
         ("rows.csv.zst", zstd(delimited().encode()), {}),
         ("rows.jsonl", JSON.encode(), {}),
@@ -59,6 +68,80 @@ JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
 def test_every_text_format_gives_the_same_rows(here: Path, name: str, data: bytes, settings: dict[str, object]) -> None:
     (here / name).write_bytes(data)
     assert read(name, **settings) == (ROWS, [])
+
+
+@pytest.mark.parametrize("settings", [{"header": False}, {"header": "auto"}])
+def test_a_file_without_header_gets_names_of_its_own(here: Path, settings: dict[str, object]) -> None:
+    (here / "rows.csv").write_text(delimited(header=False))
+    assert read("rows.csv", **settings) == ([{"f0": row["id"], "f1": row["text"]} for row in ROWS], [])
+
+
+def packed(name: str) -> bytes:
+    """An archive of one folder with a CSV file, a compressed one of JSON lines, a Parquet file, and what is not read."""
+    table, buffer = io.BytesIO(), io.BytesIO()
+    pq.write_table(TABLE, table)
+    members = {
+        "b/a.csv": delimited().encode(),
+        "b/c.jsonl.gz": gzip.compress(JSON.encode()),
+        "a.parquet": table.getvalue(),
+        "b/notes.md": b"x",
+        "b/.a.csv": b"x",
+    }
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.mkdir("b")
+            for member, data in members.items():
+                archive.writestr(member, data)
+        return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w:gz" if name.endswith("gz") else "w") as tar:
+        folder = tarfile.TarInfo("b")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for member, data in members.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return zstd(buffer.getvalue()) if name.endswith("zst") else buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.tgz", "rows.tar.zst"])
+def test_each_member_of_an_archive_is_a_part_and_nothing_is_unpacked_to_the_disk(here: Path, name: str) -> None:
+    (here / name).write_bytes(packed(name))
+    source = Files(kind="files", path=name)
+    found = list(partitions(source))
+    assert [part.name for part in found] == [f"{name}/{member}" for member in ("b/a.csv", "b/c.jsonl.gz", "a.parquet")]
+    assert [part.table.to_pylist() for part in found] == [ROWS] * 3
+    assert fingerprint(source) == {part.name: part.sha256 for part in found}
+    assert [path.name for path in here.rglob("*")] == [name]
+    kept = partitions(source, skip=[f"{name}/b/a.csv", f"{name}/a.parquet"])
+    assert [part.name for part in kept] == [f"{name}/b/c.jsonl.gz"]
+
+
+def test_a_part_that_is_skipped_is_not_read_and_the_fingerprint_names_the_parts_in_their_order(here: Path) -> None:
+    for name in ("b.csv", "a.csv"):
+        (here / name).write_text(delimited())
+    source = Files(kind="files", path="*.csv")
+    before = fingerprint(source)
+    assert before == {part.name: part.sha256 for part in partitions(source)}
+    assert list(before) == ["a.csv", "b.csv"]
+    (here / "a.csv").write_text("no CSV,\n1\n")
+    assert [part.name for part in partitions(source, skip={"a.csv"})] == ["b.csv"]
+
+
+def test_values_of_every_arrow_type_are_text() -> None:
+    columns = [
+        (pa.array([1.5, float("nan"), None]), ["1.5", None, None]),
+        (pa.array([{"a": [1]}, None]), ['{"a": [1]}', None]),
+        (pa.array([[datetime.date(2020, 1, 2)]]), ['["2020-01-02"]']),
+        (pa.array([b"caf\xc3\xa9", None]), ["café", None]),
+        (pa.array([b"\xff", b"a"]), ["ff", "61"]),
+        (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
+        (pa.array([datetime.datetime(1, 1, 1)]), ["0001-01-01 00:00:00.000000"]),
+        (pa.array([Decimal("1.10")]), ["1.10"]),
+        (pa.array([True, None]), ["true", None]),
+    ]
+    for given, expected in columns:
+        assert as_text(pa.chunked_array([given])).to_pylist() == expected
 
 
 def test_arrow_and_parquet_and_a_folder_of_several_kinds_are_read(here: Path) -> None:
@@ -96,17 +179,21 @@ def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path)
         ("rows.csv.gz", b"id,text\n1,not compressed\n", r"rows.csv.gz is cut off or not gzip"),
         ("rows.csv.zst", zstd(delimited().encode() * 999)[:-20], r"rows.csv.zst is cut off or not zstd"),
         ("rows.csv.gz", gzip.compress(b""), r"rows.csv.gz holds an empty file"),
-        ("rows.csv.gz", gzip.compress(b"0" * 50_000_000), r"rows.csv.gz expands to more than 10,000,000 bytes, 100 times its size: it is not read"),
+        (
+            "rows.csv.gz",
+            gzip.compress(b"0" * 50_000_000),
+            r"rows.csv.gz expands to more than 10,000,000 bytes, and more than 100 times its size: it is not read",
+        ),
         ("rows.csv.gz", gzip.compress("id,text\n1,ok\n2,caf\xe9\n".encode("latin-1")), r"rows.csv.gz, line 3: byte 0xe9 is not utf-8 text"),
         ("rows.xlsx", b"PK", r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, .parquet, .arrow, .feather"),
         ("rows.arrow", b"ARROW1 but not really", r"rows.arrow cannot be read as ARROW"),
-        ("rows.parquet", b"PAR1 but not really", r"rows.parquet is not a readable Parquet file"),
+        ("rows.parquet", b"PAR1 but not really", r"rows.parquet cannot be read as PARQUET \(.*\): it may be cut off; copy it again."),
         ("rows.csv", b"id,id\n1,2\n", r"rows.csv: the header names id more than once: rename the columns."),
         ("rows.csv", b"", r"rows.csv is empty \(0 bytes\): write the data there again."),
     ],
 )
 def test_what_cannot_be_read_ends_with_a_sentence(here: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, sentence: str) -> None:
-    monkeypatch.setattr(files, "BOMB_BYTES", 10_000_000)
+    monkeypatch.setattr(content, "BOMB_BYTES", 10_000_000)
     (here / name).write_bytes(data)
     with pytest.raises(Failure, match=sentence):
         read(name)

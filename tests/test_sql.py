@@ -1,6 +1,8 @@
-"""Rows of a database, read and never written."""
+"""Rows of a database, read and never written: SQLite, and a real PostgreSQL where it is installed."""
 
 import sqlite3
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ from pydantic import ValidationError
 
 from tasks.recipe import Sql
 from tasks.sources import fingerprint, partitions
-from tasks.step import Failure
+from tasks.step import Failure, Mistake, Retryable
+from tests import postgres
 
 
 @pytest.fixture
-def database(here: Path) -> Path:
+def database(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", "tiger")
     with sqlite3.connect(here / "desk.db") as connection:
         connection.execute("create table messages (id integer, text text, changed integer)")
         connection.executemany("insert into messages values (?, ?, ?)", [(2, "second", 20), (1, None, 10), (3, "third", 30)])
@@ -62,7 +66,7 @@ def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, quer
         ({"query": "selec 1"}, 'sql query: the database answers: near "selec": syntax error'),
         ({"table": "messages", "url": "no url at all"}, "ingest.url is not the URL of a database"),
         ({"table": "messages", "url": "sqlite:///${DESK_PATH}"}, "ingest.url names the variable DESK_PATH, which is not set: export it before the run."),
-        ({"table": "messages", "url": "oracle://scott:tiger@localhost/desk"}, "the driver of this database is not installed"),
+        ({"table": "messages", "url": "oracle://scott:${PASSWORD}@localhost/desk"}, "the driver of this database is not installed"),
     ],
 )
 def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_password(database: Path, settings: dict[str, str], sentence: str) -> None:
@@ -82,3 +86,113 @@ def test_table_and_query_exclude_each_other() -> None:
     for settings in ({}, {"table": "a", "query": "select 1"}):
         with pytest.raises(ValidationError, match="needs exactly one of table and query"):
             source(**settings)
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[postgres.Server]:
+    with postgres.running() as server:
+        if server is None:
+            pytest.skip(postgres.MISSING)
+        yield server
+
+
+@pytest.fixture
+def server(started: postgres.Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> postgres.Server:
+    monkeypatch.setenv("PG_PASSWORD", postgres.PASSWORD)
+    started.execute(
+        'drop schema if exists "Help Desk" cascade', 'create schema "Help Desk"', "create sequence if not exists numbers",
+        'create table "Help Desk"."Messages 2026" (id integer, text text, price numeric(10, 2), at timestamptz, image bytea, about jsonb, tags text[], '
+        "open boolean)",
+        """insert into "Help Desk"."Messages 2026" values
+           (2, '100% at 10:30', 1.10, '2026-03-01 12:00:00+02', '\\x89504e47', '{"b": 1, "a": [null]}', '{x,y}', true),
+           (1, null, 'NaN', null, null, null, null, false)""",
+    )  # fmt: skip
+    return started
+
+
+def desk(server: postgres.Server, **settings: str) -> Sql:
+    return source(**{"url": server.url(), **settings})
+
+
+def test_postgres_gives_every_type_the_same_text_in_any_time_zone(server: postgres.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [
+        {"id": "1", "text": None, "price": "NaN", "at": None, "image": None, "about": None, "tags": None, "open": "false"},
+        {
+            "id": "2", "text": "100% at 10:30", "price": "1.10", "at": "2026-03-01 10:00:00+00:00", "image": b"\x89PNG", "about": '{"a": [null], "b": 1}',
+            "tags": '["x", "y"]', "open": "true",
+        },
+    ]  # fmt: skip
+    for zone in ("UTC", "Asia/Tokyo"):
+        monkeypatch.setenv("PGTZ", zone)
+        [part] = partitions(desk(server, table="Help Desk.Messages 2026"))
+        assert part.table.to_pylist() == expected
+
+
+def test_a_query_reaches_postgres_as_it_is_written(server: postgres.Server) -> None:
+    [part] = partitions(desk(server, query="""select id, 'at 10:30'::text as note from "Help Desk"."Messages 2026" where text like '100%';"""))
+    assert part.table.to_pylist() == [{"id": "2", "note": "at 10:30"}]
+
+
+def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(server: postgres.Server) -> None:
+    made = desk(server, table="Help Desk.Messages 2026", watermark="id")
+    assert fingerprint(made) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
+    server.execute("""insert into "Help Desk"."Messages 2026" (id) values (7)""")
+    assert fingerprint(made) == {"sql Help Desk.Messages 2026": "3 rows up to 7"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'delete from "Help Desk"."Messages 2026"',
+        'with gone as (delete from "Help Desk"."Messages 2026" returning id) select * from gone',
+        'commit; delete from "Help Desk"."Messages 2026"',
+        "create table other (id integer)",
+        "select nextval('numbers')",
+    ],
+)
+def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(server: postgres.Server, query: str) -> None:
+    made = desk(server, table="Help Desk.Messages 2026")
+    before = fingerprint(made)
+    with pytest.raises(Failure, match="in a read-only transaction"):
+        list(partitions(desk(server, query=query)))
+    assert fingerprint(made) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "kind", "sentence"),
+    [
+        ({"table": "nothing"}, {}, Failure, 'sql nothing: the database answers: relation "nothing" does not exist'),
+        ({"query": "selec 1"}, {}, Failure, 'syntax error at or near "selec"'),
+        ({"query": "select 1/0"}, {}, Failure, "division by zero"),
+        ({"query": "set work_mem = '4MB'"}, {}, Failure, "does not return rows"),
+        ({"query": "select 1 as a, 2 as a"}, {}, Failure, "sql query gives a more than once: name the columns in ingest.query with AS"),
+        ({"query": "select '-infinity'::timestamp as at"}, {}, Failure, "timestamp too small"),
+        ({"table": "x"}, {"PG_PASSWORD": "hidden"}, Failure, 'password authentication failed for user "reader"'),
+        ({"table": "x", "database": "nowhere"}, {}, Failure, 'database "nowhere" does not exist'),
+        ({"table": "x", "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:9/postgres"}, {}, Retryable, "onnection refused"),
+        ({"table": "x", "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:port/postgres"}, {}, Mistake, "ingest.url is not the URL of a database"),
+        ({"table": "x", "url": "foo://reader:${PG_PASSWORD}@127.0.0.1/postgres"}, {}, Mistake, "the driver of this database is not installed"),
+    ],
+)
+def test_what_postgres_cannot_give_ends_with_a_sentence_without_the_password(
+    server: postgres.Server, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], environment: dict[str, str], kind: type[Failure], sentence: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    database = settings.get("database", "postgres")
+    with pytest.raises(Failure, match=sentence) as caught:
+        list(partitions(source(**{"url": server.url(database), **{name: value for name, value in settings.items() if name != "database"}})))
+    assert type(caught.value) is kind
+    assert not [secret for secret in (postgres.PASSWORD, "hidden") if secret in str(caught.value)]
+
+
+def test_a_server_that_ends_in_the_middle_may_be_back_later(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_PASSWORD", postgres.PASSWORD)
+    with postgres.running() as server:
+        if server is None:
+            pytest.skip(postgres.MISSING)
+        ending = threading.Timer(1, server.kill)
+        ending.start()
+        with pytest.raises(Retryable, match="sql query: the database answers|the connection to the database was lost"):
+            list(partitions(desk(server, query="select pg_sleep(30)::text as slept")))
+        ending.join()

@@ -1,13 +1,15 @@
-"""Sources: one module per kind, each with `fingerprint(source)` and `partitions(source)`."""
+"""Sources: one module per kind, each with `fingerprint(source)` and `partitions(source, skip)`."""
 
 import importlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.step import Mistake
 
@@ -31,22 +33,45 @@ class Partition:
 
 
 def fingerprint(source: Any) -> dict[str, str]:
-    """Identity of everything the source would give now: part → hash or version."""
+    """Identity of everything the source would give now: part → hash or version, in the order of `partitions`."""
     found: dict[str, str] = importlib.import_module(f"tasks.sources.{source.kind}").fingerprint(source)
     return found
 
 
-def partitions(source: Any) -> Iterator[Partition]:
-    yield from importlib.import_module(f"tasks.sources.{source.kind}").partitions(source)
+def partitions(source: Any, skip: Container[str] = ()) -> Iterator[Partition]:
+    """The parts of the source one after the other, without those whose name is in `skip`; where it can be helped, these are not read."""
+    for partition in importlib.import_module(f"tasks.sources.{source.kind}").partitions(source, skip):
+        if partition.name not in skip:
+            yield partition
 
 
-def expanded(url: str) -> str:
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of any Arrow type as text: nested ones as JSON, bytes as UTF-8 or else in hexadecimal digits, a number that is none (NaN) as missing."""
+    kind = column.type
+    if isinstance(kind, pa.ExtensionType):
+        return as_text(column.cast(kind.storage_type))
+    if pa.types.is_dictionary(kind):
+        return as_text(column.cast(kind.value_type))
+    if pa.types.is_nested(kind):
+        return pa.chunked_array(
+            [pa.array([None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())]
+        )
+    if pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = [value.hex() if isinstance(value, bytes) else None if value is None else str(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, pa.string())])
+
+
+def expanded(url: str, key: str = "ingest.url") -> str:
     """The URL with each `${NAME}` taken from the environment, where passwords belong."""
 
     def variable(match: re.Match[str]) -> str:
         value = os.environ.get(match[1])
         if value is None:
-            raise Mistake(f"ingest.url names the variable {match[1]}, which is not set: export it before the run.")
+            raise Mistake(f"{key} names the variable {match[1]}, which is not set: export it before the run.")
         return value
 
     return re.sub(r"\$\{(\w+)\}", variable, url)

@@ -5,7 +5,8 @@ No message shows the user, password or query of the URL.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Container, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,10 +16,12 @@ from tasks import files
 from tasks.recipe import Http
 from tasks.sources import Partition, expanded
 from tasks.sources import files as local
+from tasks.sources.content import Content
 from tasks.step import Failure, Retryable
 
 DOWNLOADS = Path(".millrace/downloads")
 TIMEOUT = httpx.Timeout(30.0)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL with its password
 
 
 def fingerprint(source: Http) -> dict[str, str]:
@@ -27,10 +30,10 @@ def fingerprint(source: Http) -> dict[str, str]:
     return {place(expanded(source.url)): version}
 
 
-def partitions(source: Http) -> Iterator[Partition]:
-    path = fetched(source)
-    broken: local.Broken = []
-    yield Partition(place(expanded(source.url)), files.sha256(path), local.read(path, source, broken), broken)
+def partitions(source: Http, skip: Container[str] = ()) -> Iterator[Partition]:
+    name = place(expanded(source.url))
+    if name not in skip:
+        yield from local.parts(Content(name, fetched(source)), source, skip)
 
 
 def place(url: str) -> str:

@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import io
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tasks import files
 from tasks.recipe import Images
 from tasks.sources import Partition
+from tasks.sources.content import Content, too_large
 from tasks.step import Failure
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -23,15 +25,17 @@ BYTES = 8  # IDX's code for unsigned bytes, the only type that images and labels
 
 def fingerprint(source: Images) -> dict[str, str]:
     if source.labels is not None:
-        return {path: files.sha256(there(path, key)) for path, key in ((source.path, "path"), (source.labels, "labels"))}
+        return {source.path: digest([there(source.path, "path"), there(source.labels, "labels")])}
     return {str(folder): digest(paths) for folder, paths in classes(source).items()}
 
 
-def partitions(source: Images) -> Iterator[Partition]:
+def partitions(source: Images, skip: Container[str] = ()) -> Iterator[Partition]:
     if source.labels is not None:
         yield idx(source.path, source.labels)
         return
     for folder, paths in classes(source).items():
+        if str(folder) in skip:
+            continue
         rows: list[dict[str, object]] = []
         broken: list[tuple[str, str]] = []
         for path in paths:
@@ -60,7 +64,7 @@ def classes(source: Images) -> dict[Path, list[Path]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else []
     if not folders:
         raise Failure(f"ingest.path: {root} holds no folders: put the images of each class into a folder with its name, such as {root}/cat/1.png.")
-    found = {folder: sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) for folder in folders}
+    found = {folder: sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()) for folder in folders}
     empty = [folder.name for folder, paths in found.items() if not paths]
     if empty:
         raise Failure(f"ingest.path: {root / empty[0]} holds no PNG or JPEG file: add images, or remove the folder.")
@@ -101,10 +105,14 @@ def idx(images: str, labels: str) -> Partition:
 def array(path: Path, dimensions: int) -> NDArray[np.uint8]:
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
+        limit = Content(str(path), path).limit()
         try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+            with gzip.open(path) as stream:
+                data = stream.read(limit + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise Failure(f"{path} is cut off or not gzip ({files.first_line(error)}): copy it again.") from None
+        if len(data) > limit:
+            raise too_large(Content(str(path), path), limit)
     if len(data) < 4 or data[:4] != bytes([0, 0, BYTES, dimensions]):
         raise Failure(f"{path} is not an IDX file of unsigned bytes with {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}.")
     start = 4 + 4 * dimensions

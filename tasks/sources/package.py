@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ def fingerprint(source: Package) -> dict[str, str]:
     return {source.name: importlib.metadata.version(distribution)}
 
 
-def partitions(source: Package) -> Iterator[Partition]:
+def partitions(source: Package, skip: Container[str] = ()) -> Iterator[Partition]:
     table = READERS[source.name]()
     digest = hashlib.sha256(repr(fingerprint(source)).encode()).hexdigest()
     yield Partition(source.name, digest, table)

@@ -2,18 +2,26 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Container, Iterator
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from tasks import files
 from tasks.recipe import Sql
 from tasks.sources import Partition, expanded
 from tasks.step import Failure, Mistake, Retryable
 
-READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
+# The session too, lest a query that ends its transaction could write; one time zone, so that equal moments are equal texts.
+PREPARED = {
+    "sqlite": ["PRAGMA query_only = ON"],
+    "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TIME ZONE 'UTC'", "SET TRANSACTION READ ONLY"],
+}
+CONNECT = {"postgresql": {"connect_timeout": 10}}
+PASSING = ("starting up", "shutting down", "too many", "terminating", "recovery mode", "remaining connection slots")  # refusals that end by themselves
 
 
 def fingerprint(source: Sql) -> dict[str, str]:
@@ -22,13 +30,14 @@ def fingerprint(source: Sql) -> dict[str, str]:
     with connected(source) as connection:
         column = connection.dialect.identifier_preparer.quote(source.watermark)
         query = f"SELECT COUNT(*), MAX({column}) FROM ({statement(source, connection)}) AS source"  # noqa: S608  the recipe's own query
-        count, newest = connection.execute(sqlalchemy.text(query)).one()
+        count, newest = tuple(run(connection, query).one())
     return {name(source): f"{count} rows up to {newest}"}
 
 
-def partitions(source: Sql) -> Iterator[Partition]:
-    table = fetched(source)
-    yield Partition(name(source), digest(table), table)
+def partitions(source: Sql, skip: Container[str] = ()) -> Iterator[Partition]:
+    if name(source) not in skip:
+        table = fetched(source)
+        yield Partition(name(source), digest(table), table)
 
 
 def name(source: Sql) -> str:
@@ -46,38 +55,75 @@ def statement(source: Sql, connection: sqlalchemy.Connection) -> str:
 
 
 def fetched(source: Sql) -> pa.Table:
-    """All rows, each cell as text, sorted, since a database promises no order and equal rows have to be equal bytes."""
+    """All rows, each cell as text or bytes, sorted, since a database promises no order and equal rows have to be equal bytes."""
     with connected(source) as connection:
-        result = connection.execute(sqlalchemy.text(statement(source, connection)))
+        result = run(connection, statement(source, connection))
         names = list(result.keys())
-        rows = [tuple(None if cell is None else str(cell) for cell in row) for row in result]
-    rows.sort(key=lambda row: [(cell is not None, cell or "") for cell in row])
-    return pa.table({column: pa.array([row[index] for row in rows], pa.string()) for index, column in enumerate(names)})
+        doubled = sorted({column for column in names if names.count(column) > 1})
+        if doubled:
+            raise Failure(f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS.")
+        rows = [tuple(cell_of(cell) for cell in row) for row in result]
+    rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
+    return pa.table({column: column_of([row[index] for row in rows]) for index, column in enumerate(names)})
+
+
+def cell_of(cell: Any) -> str | bytes | None:
+    if cell is None or isinstance(cell, (str, bytes)):
+        return cell
+    if isinstance(cell, (memoryview, bytearray)):
+        return bytes(cell)
+    return json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (dict, list, bool)) else str(cell)
+
+
+def column_of(cells: list[str | bytes | None]) -> pa.Array:
+    """Bytes where all are bytes, such as images; else text."""
+    if any(isinstance(cell, bytes) for cell in cells) and not any(isinstance(cell, str) for cell in cells):
+        return pa.array(cells, pa.binary())
+    return pa.array([cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell for cell in cells], pa.string())
+
+
+def engine_of(source: Sql) -> sqlalchemy.Engine:
+    try:
+        url = sqlalchemy.make_url(expanded(source.url))
+        return sqlalchemy.create_engine(url, hide_parameters=True, connect_args=CONNECT.get(url.get_backend_name(), {}))
+    except (NoSuchModuleError, ImportError) as error:
+        raise Mistake(f"ingest.url: the driver of this database is not installed ({files.first_line(error)}): install it.") from None
+    except (ArgumentError, ValueError):
+        raise Mistake("ingest.url is not the URL of a database: write it as dialect://user:${PASSWORD}@host/database.") from None
 
 
 @contextlib.contextmanager
 def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
     """A connection in a transaction that cannot write where the database can promise that, and is rolled back everywhere."""
-    engine = None
+    engine = engine_of(source)
     try:
-        engine = sqlalchemy.create_engine(expanded(source.url), hide_parameters=True)
         with engine.connect() as connection:
-            if engine.dialect.name in READ_ONLY:
-                connection.execute(sqlalchemy.text(READ_ONLY[engine.dialect.name]))
+            for prepare in PREPARED.get(engine.dialect.name, []):
+                connection.exec_driver_sql(prepare)
             yield connection
             connection.rollback()
-    except ArgumentError:
-        raise Mistake("ingest.url is not the URL of a database: write it as dialect://user:${PASSWORD}@host/database.") from None
-    except (NoSuchModuleError, ImportError) as error:
-        raise Mistake(f"ingest.url: the driver of this database is not installed ({files.first_line(error)}): install it.") from None
     except OperationalError as error:
-        kind = Retryable if error.connection_invalidated or "connect" in str(error.orig).lower() else Failure
+        kind = Retryable if passes(error) else Failure
         raise kind(f"{name(source)}: the database answers: {reason(error)}.") from None
     except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise Retryable(f"{name(source)}: the connection to the database was lost: {reason(error)}.") from None
         raise Failure(f"{name(source)}: the database answers: {reason(error)}: correct ingest.query or ingest.table.") from None
     finally:
-        if engine:
-            engine.dispose()
+        engine.dispose()
+
+
+def run(connection: sqlalchemy.Connection, query: str) -> sqlalchemy.CursorResult[Any]:
+    """Exactly this text: `:name` and `%` in it are the query's own, no places for parameters."""
+    return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+
+
+def passes(error: OperationalError) -> bool:
+    """Whether the same connection may work later: it was lost or refused for now, not for a wrong name or password."""
+    text = str(error.orig).lower()
+    if "fatal:" in text:
+        return any(words in text for words in PASSING)
+    return error.connection_invalidated or "connect" in text
 
 
 def reason(error: SQLAlchemyError) -> str:

@@ -1,0 +1,100 @@
+"""A real PostgreSQL on loopback for tests, in a temporary folder, or the reason why there is none."""
+
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.storage import free_ports
+
+USER, PASSWORD = "reader", "s3cret-of-the-database"
+MISSING = "PostgreSQL is not installed: apt-get install postgresql"
+
+
+@dataclass
+class Server:
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+psycopg://{USER}:${{PG_PASSWORD}}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, *statements: str) -> None:
+        import psycopg
+
+        with psycopg.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname="postgres", autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+
+
+def program(name: str) -> str | None:
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
+    return found[-1] if found else shutil.which(name)
+
+
+def as_owner() -> list[str] | None:
+    """What stands before a command for a user that PostgreSQL accepts, which root is not; None where there is none."""
+    if os.getuid():
+        return []
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if shutil.which("setpriv") and known("postgres") else None
+
+
+def known(user: str) -> bool:
+    return subprocess.run(["id", user], capture_output=True).returncode == 0
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server | None]:
+    """The server, ended by its process id; None where it cannot be had."""
+    initdb, postgres, owner = program("initdb"), program("postgres"), as_owner()
+    if not initdb or not postgres or owner is None:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="millrace-pg-"))  # not below pytest's folders, which other users may not enter
+    server: Server | None = None
+    try:
+        (folder / "password").write_text(PASSWORD)
+        if owner:
+            subprocess.run(["chown", "-R", "postgres", folder], check=True)
+        made = subprocess.run(
+            [*owner, initdb, "-D", folder / "data", "-U", USER, f"--pwfile={folder / 'password'}", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "-N"],
+            capture_output=True, text=True, cwd=folder,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        [port] = free_ports(1)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*owner, postgres, "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"], stdout=log, stderr=log, cwd=folder
+            )
+        server = Server(folder, port, process)
+        wait(server)
+        yield server
+    finally:
+        if server and server.process.poll() is None:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait(server: Server) -> None:
+    import psycopg
+
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.execute("select 1")
+            return
+        except psycopg.OperationalError:
+            assert server.process.poll() is None and time.monotonic() < deadline, (server.folder / "log").read_text(errors="replace")
+            time.sleep(0.1)
