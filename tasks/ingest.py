@@ -22,9 +22,11 @@ from tasks import files, resolve, sources
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe
 from tasks.seen import Seen, keys
-from tasks.step import Failure, main
+from tasks.step import Failure, Retryable, main
 
 REJECTS = "rejects.parquet"
+LOCAL = ("files", "images")  # sources whose parts are known by the hash of their bytes
+PART = 100_000  # rows of a file; what comes after works on one file at a time
 
 
 def ingest(name: str) -> None:
@@ -33,55 +35,67 @@ def ingest(name: str) -> None:
 
 
 def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
-    erased = pa.array(sorted(erase), pa.string())
-    made_by = files.code("ingest.py", "seen.py", "sources/*.py") + files.digest(
-        [recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality, unlabelled(recipe)]
-    )
-    kept, seen = Kept(folder, made_by, files.digest(erased.to_pylist())), Seen()
     if (folder / REJECTS).is_file():  # as it was written before it became a folder
         (folder / REJECTS).unlink()
-    parts: list[dict[str, Any]] = []
-    for partition in sources.partitions(recipe.ingest):
-        parts += kept.usable(partition, seen, erased) or read(partition, recipe, folder, seen, erased)
+    erased = pa.array(sorted(erase), pa.string())
+    made_by = files.code("ingest.py", "seen.py", "sources/*.py") + files.digest([recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality])
+    versions, seen = sources.fingerprint(recipe.ingest), Seen()
+    kept = Kept(folder, made_by, versions, seen, erased)
+    for partition in sources.partitions(recipe.ingest, skip=kept):
+        if recipe.ingest.kind in LOCAL and versions.get(partition.name) != partition.sha256:
+            raise Retryable(f"{partition.name} changed while it was read: nothing of this reading is kept.")
+        kept.parts += read(partition, versions.get(partition.name, partition.sha256), recipe, folder, seen, erased)
+    parts = kept.parts
     if not any(part["rows"] for part in parts):
         raise Failure(f"{', '.join(part['source'] for part in parts) or 'the source'} holds no rows: a header alone is not data; check the source.")
     files.complete_parts(folder / REJECTS, [part["file"] for part in parts if part["rejects"]], files.read_table(folder / parts[0]["file"]))
     rules: Counter[str] = sum((Counter(part["rules"]) for part in parts), Counter())
     total = {key: sum(part[key] for part in parts) for key in ("rows_in", "rows", "rejects")}
-    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": kept.erased, "rules": dict(sorted(rules.items())), **total}
+    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": kept.erasing, "rules": dict(sorted(rules.items())), **total}
     files.write_json(folder / "snapshot.json", {**about, "partitions": parts})
     files.remove_others(folder, [part["file"] for part in parts])
 
 
 class Kept:
-    """What an earlier run left in the folder. A part is used again where reading it anew would give the same bytes, and its bytes verify."""
+    """What an earlier run left in the folder. A source asks `name in kept` just before it would read a part, in the order of its parts. A part is used
+    again, and need not be read, where reading it would give the same bytes, and what is here verifies; its records are then among `parts`."""
 
-    def __init__(self, folder: Path, made_by: str, erased: str) -> None:
-        self.folder, self.erased = folder, erased
+    def __init__(self, folder: Path, made_by: str, versions: dict[str, str], seen: Seen, erased: pa.Array) -> None:
+        self.folder, self.versions, self.seen, self.erased = folder, versions, seen, erased
+        self.erasing = files.digest(erased.to_pylist())
         before = files.read_json(folder / "snapshot.json") if (folder / "snapshot.json").is_file() else {}
-        self.same_erased = before.get("erased") == erased
-        self.parts: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self.same_erased = before.get("erased") == self.erasing
+        self.before: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for part in before.get("partitions", []) if before.get("made_by") == made_by else []:
-            self.parts.setdefault((part["source"], part["version"]), []).append(part)
-        self.order = list(self.parts)
-        self.asked: list[tuple[str, str]] = []
+            self.before.setdefault((part["source"], part["version"]), []).append(part)
+        self.answers: dict[str, bool] = {}
+        self.parts: list[dict[str, Any]] = []
 
-    def usable(self, partition: sources.Partition, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
-        """The records of the partition's files, whose ids are then seen; none where it has to be read."""
-        name = (partition.name, partition.version)
-        self.asked.append(name)
-        parts = self.parts.get(name, [])
+    def __contains__(self, name: object) -> bool:
+        if name not in self.versions:
+            return False
+        assert isinstance(name, str)
+        if name not in self.answers:
+            found = self.usable(name)
+            self.answers[name] = bool(found)
+            self.parts += found
+        return self.answers[name]
+
+    def usable(self, name: str) -> list[dict[str, Any]]:
+        """The records of the part's files, whose ids are then seen; none where it has to be read."""
+        parts = self.before.get((name, self.versions[name]), [])
         if not all(verified(self.folder, part) for part in parts) or (not self.same_erased and any(part["rules"].get("erased") for part in parts)):
             return []
         ids = [files.read_table(self.folder / part["file"], ["id"]) for part in parts]
-        if any(pc.any(pc.is_in(table["id"], erased)).as_py() for table in ids):
+        if any(pc.any(pc.is_in(table["id"], self.erased)).as_py() for table in ids):
             return []
         found = [keys(table, ["id"]) for table in ids]
-        unmoved = self.asked == self.order[: len(self.asked)] and self.same_erased
-        if not unmoved and any(part["crossed"] or seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
+        asked = [*self.answers, name]
+        unmoved = self.same_erased and [(one, self.versions[one]) for one in asked] == list(self.before)[: len(asked)]
+        if not unmoved and any(part["crossed"] or self.seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
             return []
         for one in found:
-            seen.first(one)
+            self.seen.first(one)
         return parts
 
 
@@ -91,17 +105,16 @@ def verified(folder: Path, part: dict[str, Any]) -> bool:
     return all(path.is_file() and files.sha256(path) == digest for path, digest in named)
 
 
-def read(partition: sources.Partition, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
-    """Write the rows of a part of the source; returns a record for each file."""
+def read(partition: sources.Partition, version: str, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
+    """Write the rows of a part of the source, at most PART to a file; returns a record for each file."""
     start = seen.size
-    stem = f"{files.digest(partition.name)[:8]}-{files.digest(partition.version)[:12]}"
+    stem = f"{files.digest(partition.name)[:8]}-{files.digest(version)[:12]}"
+    whole = named(partition.table, recipe, partition.name)
     parts: list[dict[str, Any]] = []
-    tables = iter(partition.tables)
-    table, following = next(tables, None), next(tables, None)
-    while table is not None:
-        renamed, again = with_id(named(table, recipe, partition.name), seen, stem[:8] + f".{len(parts)}")
+    for offset in range(0, max(whole.num_rows, 1), PART):
+        renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:8]}.{len(parts)}")
         rows, dropped, doubled = unique(renamed, seen, start, erased)
-        if following is None and partition.broken:
+        if not offset and partition.broken:
             dropped.append(broken_rows(rows, partition.broken))
         file = f"{stem}-{len(parts):04d}.parquet"
         files.write_table(folder / file, rows)
@@ -111,7 +124,7 @@ def read(partition: sources.Partition, recipe: Recipe, folder: Path, seen: Seen,
         parts.append(
             {
                 "source": partition.name,
-                "version": partition.version,
+                "version": version,
                 "file": file,
                 "sha256": files.sha256(folder / file),
                 "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None,
@@ -123,7 +136,6 @@ def read(partition: sources.Partition, recipe: Recipe, folder: Path, seen: Seen,
                 "bytes": (folder / file).stat().st_size,
             }
         )
-        table, following = following, next(tables, None)
     return parts
 
 
@@ -138,16 +150,11 @@ def erasures(path: Path) -> set[str]:
         return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
 
 
-def unlabelled(recipe: Recipe) -> bool:
-    """Whether the source need not have a column of labels, since the recipe has other ways to them."""
-    return bool(recipe.label.functions or recipe.label.answers)
-
-
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
     roles = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
-    optional = {"label"} if unlabelled(recipe) else set()
+    optional = {"label"} if recipe.label.functions or recipe.label.answers else set()
     names = table.column_names
     for role, column in roles.items():
         if column is None or column in names:
