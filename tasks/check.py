@@ -72,10 +72,10 @@ def failing(rows: pa.Table, result: dict[str, Any]) -> pa.Table | None:
     if numbers is None:
         return None
     columns = expectations.columns_of(result["arguments"])
-    found = rows.select(["id", *columns]).take(pa.array([] if result["success"] else numbers, pa.int64()))
-    values = [pc.utf8_slice_codeunits(drift.as_text(found[name]).cast(pa.string()), 0, LONG) for name in columns]
+    at = pa.array([] if result["success"] else numbers, pa.int64())
+    values = [pc.utf8_slice_codeunits(drift.as_text(rows[name].take(at)).cast(pa.string()), 0, LONG) for name in columns]
     value = values[0] if len(values) == 1 else pc.binary_join_element_wise(*values, ", ", null_handling="replace", null_replacement="null")
-    return pa.table({"id": found["id"].cast(pa.string()), "column": pa.array([", ".join(columns)] * found.num_rows, pa.string()), "value": value})
+    return pa.table({"id": rows["id"].take(at).cast(pa.string()), "column": pa.array([", ".join(columns)] * len(at), pa.string()), "value": value})
 
 
 def write(target: Path, title: str, suite: str, rows: int, results: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
@@ -108,5 +108,6 @@ def write(target: Path, title: str, suite: str, rows: int, results: list[dict[st
 def told(result: dict[str, Any]) -> str:
     arguments = ", ".join(f"{key}={value}" for key, value in dict(result["arguments"]).items())
     count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else f"observed {result['observed']}"
-    examples = f", such as {', '.join(map(repr, result['examples']))}" if result["examples"] else ""
+    words = map(repr, result["examples"]) if result["of"] == "recipe" else result["examples"]  # the others are words already, not values
+    examples = f", such as {', '.join(words)}" if result["examples"] else ""
     return f"{result['expectation']}({arguments}): {count}{examples}."

@@ -22,6 +22,7 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
     import great_expectations as gx
     from great_expectations.core.batch import BatchRequest  # noqa: F401  resolves forward references of the suite's models
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.validator.v1_validator import Validator
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -39,7 +40,8 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
         except (TypeError, ValueError) as error:
             raise Mistake(f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}.") from None
     definition = context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
-    found = definition.get_batch({"dataframe": rows.reset_index(drop=True)}).validate(suite, result_format=FORMAT)
+    validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.reset_index(drop=True)})
+    found = validator.validate_expectation_suite(suite)
     return [plain(item, outcome) for item, outcome in paired(declared, found.results, suite_name)]
 
 
@@ -81,7 +83,7 @@ def exceptions(info: Any) -> list[str]:
 def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
     name, arguments = parts(item)
     found = outcome.result
-    examples = list(dict.fromkeys(str(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
+    examples = list(dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
     observed, unexpected, numbers = (found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list"))
     return {
         "expectation": name,
@@ -93,3 +95,9 @@ def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
         "examples": examples,
         "numbers": numbers if numbers is not None and len(numbers) == unexpected else None,
     }
+
+
+def shown(value: Any) -> str:
+    """An unexpected value as text; expectations on several columns give theirs together."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    return ", ".join("null" if one is None or one != one else str(one) for one in values)
