@@ -25,7 +25,8 @@ bench: setup ## benchmarks, side by side with their peers
 	@$(BIN)/python -m pytest tests/bench -s -p no:cacheprovider --ignore= $(ARGS)
 
 clean: ## remove the environment, caches and every stage output (not the model store)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache checkpoints build *.egg-info data/*/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache checkpoints build *.egg-info
+	git clean -fdXq data
 
 setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt

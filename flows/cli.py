@@ -50,7 +50,7 @@ def run(recipe: str) -> None:
     from flows import process
     from tasks.recipe import load
 
-    load(recipe)
+    with_erasures(load(recipe).name)
     os.environ.update(process.mark())  # Prefect's own server does not end with a run that is killed, and is then found by this
     home = Path(".millrace/prefect").absolute()
     home.mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
@@ -141,6 +141,7 @@ def add(path: Path) -> None:
         raise Failure(f"{target} exists already: give your recipe another name, or edit that file.")
     if not target.exists():
         shutil.copyfile(path, target)
+    with_erasures(found.name)
     if found.name not in names:
         PARAMS.write_text(yaml.safe_dump({"recipes": [*names, found.name]}, sort_keys=False))
     click.echo(f"{found.name} is registered. Run it: millrace run {found.name}")
@@ -176,6 +177,45 @@ def history(recipe: str, as_json: bool) -> None:
         click.echo(json.dumps(records, indent=2))
     else:
         show.history(recipe, records)
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def explain(recipe: str, as_json: bool) -> None:
+    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists.
+
+    Example: millrace explain support-desk
+    """
+    from flows import storage
+    from flows.pipeline import Pipeline
+    from tasks import files, ingest, registry
+    from tasks.recipe import load
+
+    with_erasures(load(recipe).name)
+    pipeline = Pipeline()
+    stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe)]
+    erased = ingest.erasures(files.folder_of(recipe) / "erase.csv")
+    versions: dict[str, int | None] = {}
+    current = None
+    if erased:
+        with storage.opened() as store:
+            versions = registry.trained_on(store, recipe, erased)
+            pointer = registry.read(store, recipe, load(recipe).promote.channel)
+            current = pointer.version if pointer else None
+    if as_json:
+        click.echo(json.dumps({"stages": stages, "erased": {"ids": len(erased), "in_production": current, "versions": versions}}, indent=2))
+    else:
+        show.explained(recipe, stages, len(erased), versions, current)
+
+
+def with_erasures(name: str) -> None:
+    """Make the recipe's list of ids to erase, where there is none: DVC needs a file that ingest can depend on."""
+    from tasks import files
+
+    path = files.folder_of(name) / "erase.csv"
+    if not path.exists():
+        files.write_text(path, "id\n")
 
 
 def moves(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

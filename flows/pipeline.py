@@ -4,7 +4,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from tasks import resolve
 from tasks.step import Failure
+
+OUTSIDE = "a source that DVC does not watch has changed"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Stage:
     @property
     def name(self) -> str:
         return self.address.partition("@")[0]
+
+    @property
+    def recipe(self) -> str:
+        return self.address.partition("@")[2]
 
 
 class Pipeline:
@@ -50,7 +57,8 @@ class Pipeline:
         found = next(one for one in self.repo.index.stages if getattr(one, "addressing", "") == stage.address)
         with self.repo.lock:
             status = found.status(check_updates=True)
-        return [reason for entry in status.get(stage.address, []) for reason in told(entry)]
+        reasons = [reason for entry in status.get(stage.address, []) for reason in told(entry)]
+        return [OUTSIDE] if not reasons and stage.name == "resolve" and resolve.outdated(stage.recipe) else reasons
 
 
 def plain(stage: Any) -> Stage:

@@ -25,7 +25,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import process, storage
-from flows.pipeline import Pipeline, Stage
+from flows.pipeline import OUTSIDE, Pipeline, Stage
 from tasks import files, registry, resolve
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
@@ -35,7 +35,6 @@ LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
 CHAMPIONS = Path(".millrace/champions")
 ROUNDS = 3  # gates against a champion that moved while we judged
-OUTSIDE = "a source that DVC does not watch has changed"
 NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
 
@@ -136,8 +135,6 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     stages = pipeline.stages(recipe)
     for stage in stages:
         why = pipeline.why(stage)
-        if stage.name == "resolve" and not why and resolve.outdated(recipe):
-            why = [OUTSIDE]
         if why:
             begun = time.monotonic()
             options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}

@@ -46,6 +46,20 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
     table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
 
 
+def explained(recipe: str, stages: list[dict[str, Any]], erased: int, versions: dict[str, int | None], current: str | None) -> None:
+    """Which stages would run, and which versions know rows that are to be erased."""
+    rows, stale = [], ""
+    for one in stages:
+        said = "would run" if one["why"] else "may run" if stale else "up to date"
+        rows.append([one["stage"], said, reasons(one["why"]) or (f"if {stale} gives something new" if stale else "")])
+        stale = one["stage"] if one["why"] else stale
+    table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
+    if erased:
+        said_of = {version: "does not say on which rows it was trained" if count is None else f"{count} of {erased}" for version, count in versions.items()}
+        heads = ["version", "erased rows it was trained on", ""]
+        table("Erased rows", heads, [[version, told, "in production" if version == current else ""] for version, told in said_of.items()])
+
+
 def history(recipe: str, records: list[dict[str, Any]]) -> None:
     rows = [[str(one["generation"]), one["time"], one["version"], one["previous"] or "nothing", one["actor"], one["reason"]] for one in records]
     table(f"Every move of {recipe}, newest first", ["generation", "time", "version", "instead of", "by", "because"], rows)

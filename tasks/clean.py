@@ -2,25 +2,33 @@
 
     python -m tasks.clean support-desk
 
-Writes clean/rows.parquet, clean/rejects.parquet and clean/report.json.
+Writes clean/parts/*.parquet, clean/rejects.parquet/ and clean/report.json, which names the files that hold the rows. Rules that look at one row at a
+time, and exact duplicates, are applied to one part of the raw data after the other, so that memory does not grow with the data; a part that is
+unchanged since the last run is verified and kept. From the first rule on that needs all rows at once, they are, and clean/rows.parquet holds the result.
 """
 
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import daft
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, col
+from daft import col
 
-from tasks import files, resolve
+from tasks import duplicates, engine, files, resolve
 from tasks.cleaning import RULES
 from tasks.cleaning.text import masked
 from tasks.recipe import Recipe
+from tasks.seen import Keys, Seen, keys
 from tasks.step import Failure, main
 
 EXAMPLES = 3
+REJECTS = "rejects.parquet"
+Named = tuple[str, dict[str, Any]]  # a rule and its arguments
+Told = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
 
 
 def clean(name: str) -> None:
@@ -29,68 +37,209 @@ def clean(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
-    raw = files.read_table([source / part["file"] for part in files.read_json(source / "snapshot.json")["partitions"]])
-    table = raw.sort_by("id")
-    named = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
-    report: list[dict[str, Any]] = []
+    engine.use(recipe)
+    rules = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
+    cut = next((at for at, (name, _) in enumerate(rules) if RULES[name].whole and (name != "exact_duplicates" or rules[:at].count((name, {})))), len(rules))
+    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest(rules[:cut])
+    if (target / REJECTS).is_file():  # as it was written before it became a folder
+        (target / REJECTS).unlink()
+    stream = Stream(source, target, rules[:cut], made_by)
+    parts = [stream.kept(raw) or stream.cleaned(raw) for raw in files.read_json(source / "snapshot.json")["partitions"]]
+    told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
+    rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
+    outputs, rejects = [f"parts/{part['file']}" for part in parts], [part["file"] for part in parts if part["rejects"]]
+    like = files.read_table(target / outputs[0]).slice(0, 0)
+    if cut < len(rules) and rows:
+        table = files.read_table([target / output for output in outputs]).sort_by("id")
+        table, dropped, more = applied(table, rules[cut:])
+        told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
+        files.write_table(target / "rows.parquet", table)
+        if dropped:
+            files.write_table(target / REJECTS / "rows.parquet", pa.concat_tables(dropped, promote_options="permissive"))
+            rejects.append("rows.parquet")
+    if rows == 0:
+        worst = max(told, key=lambda rule: int(rule["rejected"]))
+        raise Failure(f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
+    files.complete_parts(target / REJECTS, rejects, like)
+    about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
+    files.write_json(target / "report.json", about)
+    files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
+    for place in ("parts", "keys"):
+        files.remove_others(target / place, [part["file"] for part in parts if place == "parts" or part["keys_sha256"]])
+    files.remove_others(target, outputs)
+
+
+class Stream:
+    """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays."""
+
+    def __init__(self, source: Path, target: Path, rules: list[Named], made_by: str) -> None:
+        self.source, self.target, self.rules = source, target, rules
+        before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
+        self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
+        self.order, self.asked = list(self.before), list[str]()
+        self.seen, self.ids = Seen(), list[pa.Array]()
+
+    def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
+        """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
+        self.asked.append(raw["sha256"])
+        part = self.before.get(raw["sha256"])
+        if part is None or part["file"] != raw["file"] or not self.verified(part):
+            return None
+        if part["keys_sha256"]:
+            table = files.read_table(self.target / "keys" / part["file"])
+            found = (table["high"].to_numpy(), table["low"].to_numpy())
+            unmoved = self.asked == self.order[: len(self.asked)]
+            if not unmoved and (part["crossed"] or self.seen.holds(found).any()):
+                return None
+            self.note(found, table["id"])
+        return dict(part)
+
+    def verified(self, part: dict[str, Any]) -> bool:
+        named = {"parts": part["sha256"], REJECTS: part["rejects_sha256"], "keys": part["keys_sha256"]}
+        return all(
+            digest is None or ((self.target / folder / part["file"]).is_file() and files.sha256(self.target / folder / part["file"]) == digest)
+            for folder, digest in named.items()
+        )
+
+    def note(self, found: Keys, ids: pa.ChunkedArray) -> Any:
+        self.ids.append(ids.combine_chunks())
+        return self.seen.first(found)
+
+    def cleaned(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Clean a part and write it; returns its record."""
+        file = raw["file"]
+        table = files.read_table(self.source / file)
+        rows_in, crossed, hashed = table.num_rows, 0, None
+        at = next((number for number, (name, _) in enumerate(self.rules) if name == "exact_duplicates"), len(self.rules))
+        table, dropped, told = applied(table, self.rules[:at])
+        if at < len(self.rules):
+            start = self.seen.size
+            found = keys(table, duplicates.content_columns(table))
+            first = self.note(found, table["id"])
+            again = first != start + np.arange(table.num_rows)
+            crossed = int((first < start).sum())
+            hashed = pa.table({"id": table["id"], "high": found[0], "low": found[1]})
+            reasons = pa.array([f"same as {self.id_of(row)}" for row in first[again]], pa.string())
+            table, out, one = filtered(table, "exact_duplicates", pa.array(again), reasons)
+            more = applied(table, self.rules[at + 1 :])
+            table, dropped, told = more[0], [*dropped, *([out] if out.num_rows else []), *more[1]], [*told, one, *more[2]]
+        files.write_table(self.target / "parts" / file, table)
+        rejects = pa.concat_tables(dropped, promote_options="permissive") if dropped else None
+        for folder, content in ((REJECTS, rejects), ("keys", hashed)):
+            if content is not None:
+                files.write_table(self.target / folder / file, content)
+        return {
+            "raw": raw["sha256"],
+            "file": file,
+            "sha256": files.sha256(self.target / "parts" / file),
+            "rejects_sha256": files.sha256(self.target / REJECTS / file) if rejects is not None else None,
+            "keys_sha256": files.sha256(self.target / "keys" / file) if hashed is not None else None,
+            "rows_in": rows_in,
+            "rows": table.num_rows,
+            "rejects": rejects.num_rows if rejects is not None else 0,
+            "crossed": crossed,
+            "rules": told,
+        }
+
+    def id_of(self, row: int) -> str:
+        """The id of a row by its number among those that came to the duplicates' rule."""
+        for ids in self.ids:
+            if row < len(ids):
+                return str(ids[row])
+            row -= len(ids)
+        raise IndexError(row)
+
+
+def applied(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[pa.Table], list[Told]]:
+    """The table after the rules, the rows that they dropped, and what each did."""
     dropped: list[pa.Table] = []
-    for kind, group in groupby(named, key=lambda rule: RULES[rule[0]].kind):
+    told: list[Told] = []
+    for kind, group in groupby(rules, key=lambda rule: RULES[rule[0]].kind):
         if kind == "text":
             table, counted = transformed(table, list(group))
-            report += counted
+            told += counted
             continue
         for rule, arguments in group:
-            if kind == "columns":
-                table, counted_one = recolumned(table, rule, arguments)
-                report.append(counted_one)
-                continue
-            reasons = pa.array(RULES[rule].apply(table, **arguments), pa.string())
-            out = table.filter(pc.is_valid(reasons))
-            dropped.append(files.rejects(out, "clean", rule, reasons.drop_null()))
-            table = table.filter(pc.is_null(reasons))
-            report.append(
-                {"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": dropped[-1].slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()}
-            )
-    if table.num_rows == 0:
-        worst = max(report, key=lambda rule: rule["rejected"])
-        raise Failure(f"clean: no row is left of {raw.num_rows}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
-    files.write_table(target / "rows.parquet", table)
-    rules = files.write_rejects(target / "rejects.parquet", dropped, raw)
-    files.write_json(target / "report.json", {"rows_in": raw.num_rows, "rows": table.num_rows, "rejects": sum(rules.values()), "rules": report})
+            result = RULES[rule].apply(table, **arguments)
+            changed, reasons = (None, result) if kind == "filter" else result if isinstance(result, tuple) else (result, None)
+            one: Told = {"rule": rule, "changed": 0, "rejected": 0, "examples": []}
+            if changed is not None:
+                count, examples = differences(table, changed)
+                table, one = changed, {**one, "changed": count, "examples": examples}
+            if reasons is not None:
+                why = pa.array(reasons, pa.string())
+                table, out, counts = filtered(table, rule, pc.is_valid(why), why.drop_null())
+                one = {**one, "rejected": out.num_rows, "examples": [*one["examples"], *counts["examples"]]}
+                dropped += [out] if out.num_rows else []
+            told.append(one)
+    return table, dropped, told
 
 
-def recolumned(table: pa.Table, rule: str, arguments: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-    """The table after a rule that changes cells, and how many rows it changed, with examples."""
-    after = RULES[rule].apply(table, **arguments)
+def filtered(table: pa.Table, rule: str, gone: pa.Array, reasons: pa.Array) -> tuple[pa.Table, pa.Table, Told]:
+    """The table without some rows, those rows as rejects, and the count with examples."""
+    out = files.rejects(table.filter(gone), "clean", rule, reasons)
+    examples = out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()
+    return table.filter(pc.invert(gone)), out, {"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": examples}
+
+
+def differences(before: pa.Table, after: pa.Table) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows differ, and for each column the first cells that do."""
     examples = []
-    touched = pa.array([False] * table.num_rows)
-    for name in table.column_names:
-        differs = pc.fill_null(pc.not_equal(table[name], after[name]), False)
-        differs = pc.or_(differs, pc.xor(pc.is_null(table[name]), pc.is_null(after[name])))
+    touched = pa.array(np.zeros(before.num_rows, bool))
+    for name in before.column_names:
+        old, new = before[name], after[name]
+        differs = (
+            pc.fill_null(pc.not_equal(old.cast(pa.string()), new.cast(pa.string())), False)
+            if old.type != new.type
+            else pc.fill_null(pc.not_equal(old, new), False)
+        )
+        differs = pc.or_(differs, pc.xor(pc.is_null(old), pc.is_null(new)))
         touched = pc.or_(touched, differs)
-        first = [index for index, changed in enumerate(differs.to_pylist()) if changed][:EXAMPLES]
-        examples += [{"id": table["id"][at].as_py(), "column": name, "before": table[name][at].as_py(), "after": after[name][at].as_py()} for at in first]
-    return after, {"rule": rule, "changed": pc.sum(touched).as_py() or 0, "rejected": 0, "examples": examples}
+        first = pc.indices_nonzero(differs).to_pylist()[:EXAMPLES]
+        examples += [{"id": before["id"][at].as_py(), "column": name, "before": shown(old[at]), "after": shown(new[at])} for at in first]
+    return pc.sum(touched).as_py() or 0, examples
 
 
-def transformed(table: pa.Table, rules: list[tuple[str, dict[str, Any]]]) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The table after these rules, as one Daft plan, and for each rule how many texts it changed, with examples."""
+def shown(cell: pa.Scalar) -> str | None:
+    return None if cell.as_py() is None else str(cell.as_py())
+
+
+def transformed(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[Told]]:
+    """The table after rules for texts, as one Daft plan, and for each rule how many texts it changed, with examples."""
+    if not table.num_rows:  # Daft's empty columns of truth values make Arrow crash
+        return table, [{"rule": rule, "changed": 0, "rejected": 0, "examples": []} for rule, _ in rules]
     steps = ["text", *(f"__{number}" for number in range(len(rules)))]
-    plan = daft.from_arrow(table)
-    for before, after, rule in zip(steps, steps[1:], rules, strict=False):
-        plan = plan.with_column(after, RULES[rule[0]].apply(col(before), **rule[1]))
-    plan = plan.collect()
-    counts = plan.agg(
-        *((col(before) != col(after)).cast(DataType.int64()).sum().alias(after) for before, after in zip(steps, steps[1:], strict=False))
-    ).to_pydict()
-    shown_as = masked if any(rule == "personal_data" for rule, _ in rules) else lambda text: text  # a report must not show what the data may not
-    report = []
-    for before, after, rule in zip(steps, steps[1:], rules, strict=False):
-        changed = plan.where(col(before) != col(after)).sort("id").limit(EXAMPLES)
-        shown = changed.select("id", shown_as(col(before)).alias("before"), shown_as(col(after)).alias("after")).to_pylist()
-        report.append({"rule": rule[0], "changed": counts[after][0] or 0, "rejected": 0, "examples": shown})
-    done = plan.with_column("text", col(steps[-1])).select(*table.column_names).to_arrow()
-    return done.cast(table.schema), report
+    pairs = list(zip(steps, steps[1:], strict=False))
+    plan = daft.from_arrow(table.select(["id", "text"]))
+    for (before, after), (rule, arguments) in zip(pairs, rules, strict=True):
+        plan = plan.with_column(after, RULES[rule].apply(col(before), **arguments))
+    # only the last text is kept of all steps, with a mark for each step that changed it
+    done = plan.select("id", col(steps[-1]).alias("text"), *((col(before) != col(after)).alias(f"{after}!") for before, after in pairs)).to_arrow()
+    if not done["id"].equals(table["id"]):  # a cluster may give its parts in another order
+        done, table = done.sort_by("id"), table.sort_by("id")
+    marks = [pc.fill_null(done[f"{after}!"], False) for _, after in pairs]
+    first = [pc.indices_nonzero(mark).to_pylist()[:EXAMPLES] for mark in marks]
+    told = []
+    few = table.take(pa.array(sorted({at for found in first for at in found}), pa.int64())) if any(first) else table.slice(0, 0)
+    again = daft.from_arrow(few.select(["id", "text"]))
+    for (before, after), (rule, arguments) in zip(pairs, rules, strict=True):
+        again = again.with_column(after, RULES[rule].apply(col(before), **arguments))
+    hidden = masked if any(rule == "personal_data" for rule, _ in rules) else lambda text: text  # a report must not show what the data may not
+    by_id = {row["id"]: row for row in again.select("id", *(hidden(col(step)).alias(step) for step in steps)).to_pylist()} if any(first) else {}
+    for (before, after), (rule, _), mark, found in zip(pairs, rules, marks, first, strict=True):
+        names = [table["id"][at].as_py() for at in found]
+        examples = [{"id": name, "before": by_id[name][before], "after": by_id[name][after]} for name in names]
+        told.append({"rule": rule, "changed": pc.sum(mark.cast(pa.int64())).as_py() or 0, "rejected": 0, "examples": examples})
+    return table.set_column(table.column_names.index("text"), "text", done["text"].cast(pa.string())), told
+
+
+def summed(told: list[Told]) -> Told:
+    """What a rule did to all parts."""
+    counts = Counter[str]()
+    for one in told:
+        counts.update({"changed": one["changed"], "rejected": one["rejected"]})
+    examples = [example for one in told for example in one["examples"]][:EXAMPLES]
+    return {"rule": told[0]["rule"], "changed": counts["changed"], "rejected": counts["rejected"], "examples": examples}
 
 
 if __name__ == "__main__":

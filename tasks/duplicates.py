@@ -1,55 +1,99 @@
 """Near-duplicate texts: MinHash candidates (Broder 1997), banded (Leskovec et al.), each verified by its exact Jaccard similarity."""
 
+import math
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from rensa import RMinHash
 
 from tasks import files
 
-BANDS, ROWS = 25, 5  # finds a pair of similarity 0.8 with probability 0.9999, one of 0.7 with 0.99
+ROWS = 5  # hashes in a band: texts of similarity s agree in a band with probability s**ROWS
+MISSED = 0.01  # the share of pairs right at the threshold that no band finds; of those above it fewer
 SHINGLE = 5  # characters
-MANY = 64  # rows in one bucket past which each is compared with the bucket's first only
+MANY = 64  # texts in one bucket past which each is compared with the bucket's first only
+AT_ONCE = 500  # texts whose shingles fit the processor's cache
+WEIGHTS = [np.uint64(pow(0x9E3779B97F4A7C15, SHINGLE - 1 - position, 2**64)) for position in range(SHINGLE)]
 
 
 def contents(table: pa.Table) -> list[Any]:
     """What a row is, apart from its name and label: its text, the bytes of its image, or all its cells."""
-    for column in ("text", "image"):
-        if column in table.column_names:
-            return list(table[column].to_pylist())
-    names = [name for name in table.column_names if name not in files.ROLES]
-    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
+    columns = [table[name].to_pylist() for name in content_columns(table)]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def content_columns(table: pa.Table) -> list[str]:
+    return [name for name in ("text", "image") if name in table.column_names] or [name for name in table.column_names if name not in files.ROLES]
+
+
+def plain(text: str) -> str:
+    """The text as it is compared: letter case and white space ignored."""
+    return " ".join(text.lower().split())
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The set of the text's runs of five characters, letter case and white space ignored."""
-    plain = " ".join(text.lower().split())
-    return frozenset(plain[start : start + SHINGLE] for start in range(max(1, len(plain) - SHINGLE + 1)))
+    """The set of the text's runs of five characters."""
+    same = plain(text)
+    return frozenset(same[start : start + SHINGLE] for start in range(max(1, len(same) - SHINGLE + 1)))
+
+
+def bucket_keys(texts: Sequence[str], bands: int) -> NDArray[np.uint64]:
+    """For each text and band a hash of the band's minima, shape (texts, bands). The shingles are hashed as numbers, all in one array."""
+    same = [plain(text).ljust(SHINGLE, "\0") for text in texts]
+    letters = np.frombuffer("".join(same).encode("utf-32-le"), np.uint32)
+    count = len(letters) - SHINGLE + 1
+    hashed = np.zeros(count, np.uint64)
+    for position, weight in enumerate(WEIGHTS):
+        hashed += letters[position : count + position] * weight
+    hashed ^= hashed >> np.uint64(31)
+    hashed *= np.uint64(0xBF58476D1CE4E5B9)
+    hashed ^= hashed >> np.uint64(29)
+    ends = np.cumsum([len(text) for text in same])
+    within = np.ones(count, bool)
+    for back in range(1, SHINGLE):  # runs that begin in one text and end in the next
+        within[ends[:-1] - back] = False
+    starts = np.concatenate([[0], ends - np.arange(1, len(ends) + 1) * (SHINGLE - 1)]).astype(np.uint64)
+    minima = RMinHash.digest_matrix_from_flat_token_hashes(hashed[within], starts, bands * ROWS, 1).to_rows()
+    mixed = np.asarray(minima, dtype=np.uint64).reshape(len(texts), bands, ROWS)
+    found = np.zeros((len(texts), bands), np.uint64)
+    for row in range(ROWS):
+        found = (found ^ mixed[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
+        found ^= found >> np.uint64(32)
+    return found
+
+
+def candidates(keys: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j) with i < j that share a bucket in some band."""
+    for band in range(keys.shape[1]):
+        order = np.argsort(keys[:, band], kind="stable")
+        same = keys[order[1:], band] == keys[order[:-1], band]
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            members = order[start : end + 1].tolist()  # in order of their numbers, since the sort is stable
+            heads = members if len(members) <= MANY else members[:1]
+            yield from ((i, j) for position, i in enumerate(heads) for j in members[position + 1 :])
 
 
 def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
-    """All pairs (i, j, similarity) with i < j whose shingles have a Jaccard similarity of at least `threshold`."""
+    """All pairs (i, j, similarity) with i < j whose shingles have a Jaccard similarity of at least `threshold`, but for the few that MinHash misses."""
     if len(texts) < 2:
         return []
-    sets = [shingles(text) for text in texts]
-    digests = np.asarray(RMinHash.digests_from_token_sets([list(found) for found in sets], BANDS * ROWS, 1), dtype=np.uint32)
-    candidates: set[tuple[int, int]] = set()
-    for band in range(BANDS):
-        keys = np.ascontiguousarray(digests[:, band * ROWS : (band + 1) * ROWS]).view(np.dtype((np.void, 4 * ROWS))).ravel()
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
-        for bucket in np.split(order, starts[1:]):
-            if len(bucket) > 1:
-                members = sorted(bucket.tolist())
-                heads = members if len(members) <= MANY else members[:1]
-                candidates.update((i, j) for position, i in enumerate(heads) for j in members[position + 1 :])
+    bands = math.ceil(math.log(MISSED) / math.log(1 - threshold**ROWS))
+    blocks = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        keys = np.concatenate(list(pool.map(lambda block: bucket_keys(block, bands), blocks)))
+    known = lru_cache(4096)(lambda index: shingles(texts[index]))
     found = []
-    for i, j in sorted(candidates):
-        shared = len(sets[i] & sets[j])
-        similarity = shared / (len(sets[i]) + len(sets[j]) - shared)
+    for i, j in sorted(set(candidates(keys))):
+        shared = len(known(i) & known(j))
+        similarity = shared / (len(known(i)) + len(known(j)) - shared)
         if similarity >= threshold:
             found.append((i, j, similarity))
     return found

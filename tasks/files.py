@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,12 @@ def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def read_rows(folder: Path) -> pa.Table:
+    """The rows that a step wrote: from the files that its report names, or from rows.parquet."""
+    report = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
+    return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
+
+
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
     """The same rows with the columns that say who dropped them and why. No step drops a row in any other way."""
     for name, value in (("step", step), ("rule", rule), ("detail", detail)):
@@ -96,6 +103,38 @@ def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str
     write_table(path, table)
     counted = table.group_by("rule").aggregate([("rule", "count")]).to_pylist()
     return {row["rule"]: row["rule_count"] for row in sorted(counted, key=lambda row: row["rule"])}
+
+
+def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
+    """Leave exactly these files in a folder of rejects, or one without rows, so that it can always be read as one Parquet data set."""
+    empty = [] if names else ["none.parquet"]
+    for name in empty:
+        write_table(folder / name, rejects(like.slice(0, 0), "", ""))
+    remove_others(folder, [*names, *empty])
+
+
+def remove_others(folder: Path, names: Sequence[str]) -> None:
+    for path in folder.glob("*.parquet"):
+        if path.is_file() and path.name not in names:
+            path.unlink()
+
+
+def code(*patterns: str) -> str:
+    """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
+    here = Path(__file__).parent
+    paths = sorted({path for pattern in ("files.py", *patterns) for path in here.glob(pattern)})
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("daft", "pyarrow")]
+    return digest([[sha256(path) for path in paths], versions])
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a value's canonical JSON; a section of the recipe counts as what it holds."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()).hexdigest()
+
+
+def name_hash(name: str) -> bytes:
+    """Eight bytes that stand for a row's id where the id itself should not be kept."""
+    return hashlib.sha256(name.encode()).digest()[:8]
 
 
 def sha256(path: Path) -> str:

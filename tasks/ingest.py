@@ -1,64 +1,153 @@
-"""Ingest: read the source once and keep its rows as they came, one Parquet partition per part of the source.
+"""Ingest: read the source and keep its rows as they came, in Parquet partitions.
 
     python -m tasks.ingest support-desk
 
-Writes raw/*.parquet, raw/rejects.parquet and raw/snapshot.json. Columns that the recipe names become `id`, `text` or `image`, and `label`.
+Writes raw/*.parquet, raw/rejects.parquet/ and raw/snapshot.json. Columns that the recipe names become `id`, `text` or `image`, and `label`.
+What lies there already from a part of the source that is unchanged is verified and kept; only new and changed parts are read. The result is
+the same as if all had been read. Rows whose id data/<recipe>/erase.csv lists lose their content here, and so everywhere.
 """
 
+import csv
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import files, resolve, sources
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe
+from tasks.seen import Seen, keys
 from tasks.step import Failure, main
+
+REJECTS = "rejects.parquet"
 
 
 def ingest(name: str) -> None:
-    run(resolve.read(name), files.folder_of(name) / "raw")
+    folder = files.folder_of(name)
+    run(resolve.read(name), folder / "raw", erasures(folder / "erase.csv"))
 
 
-def run(recipe: Recipe, folder: Path) -> None:
+def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
+    erased = pa.array(sorted(erase), pa.string())
+    made_by = files.code("ingest.py", "seen.py", "sources/*.py") + files.digest(
+        [recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality, unlabelled(recipe)]
+    )
+    kept, seen = Kept(folder, made_by, files.digest(erased.to_pylist())), Seen()
+    if (folder / REJECTS).is_file():  # as it was written before it became a folder
+        (folder / REJECTS).unlink()
     parts: list[dict[str, Any]] = []
-    rejected: list[pa.Table] = []
-    seen: set[str] = set()
-    like: pa.Table | None = None
-    for number, partition in enumerate(sources.partitions(recipe.ingest)):
-        table = named(partition.table, recipe, partition.name)
-        kept, dropped = unique(with_id(table), seen)
-        dropped += [broken_rows(kept, partition.broken)] if partition.broken else []
-        rejected += dropped
-        file = f"{number:05d}-{partition.sha256[:12]}.parquet"
-        files.write_table(folder / file, kept)
-        lost = sum(part.num_rows for part in dropped)
+    for partition in sources.partitions(recipe.ingest):
+        parts += kept.usable(partition, seen, erased) or read(partition, recipe, folder, seen, erased)
+    if not any(part["rows"] for part in parts):
+        raise Failure(f"{', '.join(part['source'] for part in parts) or 'the source'} holds no rows: a header alone is not data; check the source.")
+    files.complete_parts(folder / REJECTS, [part["file"] for part in parts if part["rejects"]], files.read_table(folder / parts[0]["file"]))
+    rules: Counter[str] = sum((Counter(part["rules"]) for part in parts), Counter())
+    total = {key: sum(part[key] for part in parts) for key in ("rows_in", "rows", "rejects")}
+    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": kept.erased, "rules": dict(sorted(rules.items())), **total}
+    files.write_json(folder / "snapshot.json", {**about, "partitions": parts})
+    files.remove_others(folder, [part["file"] for part in parts])
+
+
+class Kept:
+    """What an earlier run left in the folder. A part is used again where reading it anew would give the same bytes, and its bytes verify."""
+
+    def __init__(self, folder: Path, made_by: str, erased: str) -> None:
+        self.folder, self.erased = folder, erased
+        before = files.read_json(folder / "snapshot.json") if (folder / "snapshot.json").is_file() else {}
+        self.same_erased = before.get("erased") == erased
+        self.parts: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for part in before.get("partitions", []) if before.get("made_by") == made_by else []:
+            self.parts.setdefault((part["source"], part["version"]), []).append(part)
+        self.order = list(self.parts)
+        self.asked: list[tuple[str, str]] = []
+
+    def usable(self, partition: sources.Partition, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
+        """The records of the partition's files, whose ids are then seen; none where it has to be read."""
+        name = (partition.name, partition.version)
+        self.asked.append(name)
+        parts = self.parts.get(name, [])
+        if not all(verified(self.folder, part) for part in parts) or (not self.same_erased and any(part["rules"].get("erased") for part in parts)):
+            return []
+        ids = [files.read_table(self.folder / part["file"], ["id"]) for part in parts]
+        if any(pc.any(pc.is_in(table["id"], erased)).as_py() for table in ids):
+            return []
+        found = [keys(table, ["id"]) for table in ids]
+        unmoved = self.asked == self.order[: len(self.asked)] and self.same_erased
+        if not unmoved and any(part["crossed"] or seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
+            return []
+        for one in found:
+            seen.first(one)
+        return parts
+
+
+def verified(folder: Path, part: dict[str, Any]) -> bool:
+    """Whether the files of a part are still what was written."""
+    named = [(folder / part["file"], part["sha256"]), *([(folder / REJECTS / part["file"], part["rejects_sha256"])] if part["rejects"] else [])]
+    return all(path.is_file() and files.sha256(path) == digest for path, digest in named)
+
+
+def read(partition: sources.Partition, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
+    """Write the rows of a part of the source; returns a record for each file."""
+    start = seen.size
+    stem = f"{files.digest(partition.name)[:8]}-{files.digest(partition.version)[:12]}"
+    parts: list[dict[str, Any]] = []
+    tables = iter(partition.tables)
+    table, following = next(tables, None), next(tables, None)
+    while table is not None:
+        renamed, again = with_id(named(table, recipe, partition.name), seen, stem[:8] + f".{len(parts)}")
+        rows, dropped, doubled = unique(renamed, seen, start, erased)
+        if following is None and partition.broken:
+            dropped.append(broken_rows(rows, partition.broken))
+        file = f"{stem}-{len(parts):04d}.parquet"
+        files.write_table(folder / file, rows)
+        lost = pa.concat_tables(dropped, promote_options="permissive") if dropped else rows.slice(0, 0)
+        if lost.num_rows:
+            files.write_table(folder / REJECTS / file, lost)
         parts.append(
             {
                 "source": partition.name,
-                "sha256": partition.sha256,
+                "version": partition.version,
                 "file": file,
-                "rows_in": table.num_rows + len(partition.broken),
-                "rows": kept.num_rows,
-                "rejects": lost,
+                "sha256": files.sha256(folder / file),
+                "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None,
+                "rows_in": rows.num_rows + lost.num_rows,
+                "rows": rows.num_rows,
+                "rejects": lost.num_rows,
+                "rules": dict(sorted(Counter(lost["rule"].to_pylist()).items())) if lost.num_rows else {},
+                "crossed": again + doubled,
                 "bytes": (folder / file).stat().st_size,
             }
         )
-        like = kept
-    if like is None or not any(part["rows"] for part in parts):
-        raise Failure(f"{', '.join(part['source'] for part in parts) or 'the source'} holds no rows: a header alone is not data; check the source.")
-    rules = files.write_rejects(folder / "rejects.parquet", rejected, like)
-    total = {key: sum(part[key] for part in parts) for key in ("rows_in", "rows", "rejects")}
-    files.write_json(folder / "snapshot.json", {"source": recipe.ingest.model_dump(), "partitions": parts, "rules": rules, **total})
+        table, following = following, next(tables, None)
+    return parts
+
+
+def erasures(path: Path) -> set[str]:
+    """The ids in the column `id` of data/<recipe>/erase.csv: rows that must disappear."""
+    if not path.is_file():
+        return set()
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if "id" not in (reader.fieldnames or []):
+            raise Failure(f"{path}: its first line must name the column id; it is {','.join(reader.fieldnames or []) or 'empty'}: write id there.")
+        return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
+
+
+def unlabelled(recipe: Recipe) -> bool:
+    """Whether the source need not have a column of labels, since the recipe has other ways to them."""
+    return bool(recipe.label.lookup or recipe.label.keywords)
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
     roles = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
-    optional = {"label"} if recipe.label.lookup or recipe.label.keywords else set()
+    optional = {"label"} if unlabelled(recipe) else set()
     names = table.column_names
     for role, column in roles.items():
         if column is None or column in names:
@@ -77,30 +166,34 @@ def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     return table.cast(pa.schema([(field.name, field.type if field.name == "image" else pa.string()) for field in table.schema]))
 
 
-def with_id(table: pa.Table) -> pa.Table:
-    """Rows without an id column are named after their content, equal ones counted, so that a name survives inserts and deletes elsewhere."""
+def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:
+    """Rows without an id column are named after their content, so that a name survives inserts and deletes elsewhere. Equal rows are counted; those
+    that are like a row of an earlier part carry the part's tag, and their number is returned."""
     if "id" in table.column_names:
-        return table
-    counts: dict[str, int] = {}
+        return table, 0
+    counts: Counter[str] = Counter()
     ids = []
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
         digest = hashlib.sha256(repr(row).encode()).hexdigest()[:16]
-        counts[digest] = counts.get(digest, 0) + 1
+        counts[digest] += 1
         ids.append(digest if counts[digest] == 1 else f"{digest}-{counts[digest]}")
-    return table.add_column(0, "id", pa.array(ids, pa.string()))
+    names = pa.array(ids, pa.string())
+    again = pa.array(seen.holds(keys(pa.table({"id": names}), ["id"])))
+    names = pc.if_else(again, pc.binary_join_element_wise(names, tag, "-"), names)
+    return table.add_column(0, "id", names), int(pc.sum(again).as_py() or 0)
 
 
-def unique(table: pa.Table, seen: set[str]) -> tuple[pa.Table, list[pa.Table]]:
-    """Rows whose id is there and new; the others as rejects."""
-    missing = pc.is_null(table["id"])
-    doubled = []
-    for value in table["id"].to_pylist():
-        doubled.append(value in seen)
-        if value is not None:
-            seen.add(value)
-    doubled_mask = pc.and_(pa.array(doubled, pa.bool_()), pc.invert(missing))
-    dropped = [files.rejects(table.filter(mask), "ingest", rule) for mask, rule in ((missing, "no id"), (doubled_mask, "id given twice"))]
-    return table.filter(pc.invert(pc.or_(missing, doubled_mask))), [part for part in dropped if part.num_rows]
+def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array) -> tuple[pa.Table, list[pa.Table], int]:
+    """Rows whose id is there, new and not to be erased; the others as rejects; and how many double an id of a part before row `start`."""
+    gone, missing = pc.is_in(table["id"], erased), pc.is_null(table["id"])
+    blank = pa.table({field.name: table[field.name] if field.name == "id" else pa.nulls(table.num_rows, field.type) for field in table.schema})
+    dropped = [files.rejects(blank.filter(gone), "ingest", "erased"), files.rejects(table.filter(missing), "ingest", "no id")]
+    table = table.filter(pc.invert(pc.or_(gone, missing)))
+    own = seen.size
+    first = seen.first(keys(table, ["id"]))
+    doubled = pa.array(first != own + np.arange(table.num_rows))
+    dropped.append(files.rejects(table.filter(doubled), "ingest", "id given twice"))
+    return table.filter(pc.invert(doubled)), [part for part in dropped if part.num_rows], int((first < start).sum())
 
 
 def broken_rows(like: pa.Table, broken: list[tuple[str, str]]) -> pa.Table:

@@ -26,7 +26,7 @@ def label(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
-    table, section = files.read_table(source / "rows.parquet"), recipe.label
+    table, section = files.read_rows(source), recipe.label
     stated = pc.utf8_trim_whitespace(table["label"].combine_chunks())
     voted, disagree = labelling.by_keywords(table, section)
     said = {

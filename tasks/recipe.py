@@ -339,6 +339,13 @@ class Champion(Section):
     margin: float = Field(0.01, ge=0)
 
 
+class Engine(Section):
+    """Where data is cleaned: on this machine, or on the Ray cluster at `address` (such as ray://head:10001). It changes no result."""
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+
 class Promote(Section):
     channel: str = Field("production", pattern="^[a-z0-9][a-z0-9-]{0,62}$")
 
@@ -358,6 +365,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
+    engine: Engine = Engine()
 
     @field_validator("gate")
     @classmethod

@@ -12,14 +12,19 @@ hash of content, so a pointer that came back to old bytes would let a stale writ
 
 import datetime
 import hashlib
+import io
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks import files
 from tasks.step import Failure, Retryable
@@ -115,6 +120,21 @@ def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
         )
     listed: dict[str, Any] = json.loads(found[0])
     return listed
+
+
+def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | None]:
+    """For each version how many of these rows it was trained on; None where it does not say."""
+    wanted = pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))
+    found: dict[str, int | None] = {}
+    for version in sorted(name.split("/")[-2] for name in store.names(f"{model}/versions/") if name.endswith("/manifest.json")):
+        about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
+        data = store.get(blob(model, about["sha256"])) if about else None
+        if data is None or hashlib.sha256(data[0]).hexdigest() != about["sha256"]:
+            found[version] = None
+            continue
+        known = pq.read_table(io.BytesIO(data[0]))["id"]
+        found[version] = int(pc.sum(pc.is_in(known, wanted)).as_py() or 0)
+    return found
 
 
 def fetch(store: Store, model: str, version: str, folder: Path) -> Path:

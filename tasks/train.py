@@ -2,7 +2,7 @@
 
     python -m tasks.train support-desk
 
-Writes model/: model.safetensors, model.onnx, model.json, history.jsonl and what the modality needs beside them (a tokenizer). A run that was
+Writes model/: model.safetensors, model.onnx, model.json, history.jsonl, trained_on.parquet and what the modality needs beside them (a tokenizer). A run that was
 cut off is taken up from checkpoints/<recipe>/<fingerprint>/, which lies outside the stage's outputs so that it survives.
 """
 
@@ -52,7 +52,13 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
         target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about}
     )
     files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+    write_trained_on(target / "trained_on.parquet", tables["train"]["id"].to_pylist())
     shutil.rmtree(mine, ignore_errors=True)
+
+
+def write_trained_on(path: Path, ids: list[str]) -> None:
+    """Which rows the model was trained on, as hashes of their ids, so that it can be said of an erased row which models knew it."""
+    files.write_table(path, pa.table({"id": pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))}))
 
 
 def known(table: pa.Table, labels: list[str]) -> pa.Table:

@@ -191,6 +191,9 @@ def cold(folders: Callable[[], Path]) -> Workspace:
     for name in ("recipes", "data/sources"):
         (root / name).mkdir(parents=True)
     (root / "params.yaml").write_text("recipes: [digits, tiny]\n")
+    for name in ("digits", "tiny"):
+        (root / "data" / name).mkdir()
+        (root / "data" / name / "erase.csv").write_text("id\n")
     (root / "recipes" / "digits.yaml").write_text(DIGITS)
     (root / "recipes" / "tiny.yaml").write_text(TINY)
     words = ["the invoice has a mistake", "my password is lost", "please send the bill", "a login fails"]

@@ -21,6 +21,14 @@ class Partition:
     table: pa.Table
     broken: list[tuple[str, str]] = field(default_factory=list)  # (the line, what is wrong with it)
 
+    @property
+    def version(self) -> str:
+        return self.sha256
+
+    @property
+    def tables(self) -> list[pa.Table]:
+        return [self.table]
+
 
 def fingerprint(source: Any) -> dict[str, str]:
     """Identity of everything the source would give now: part → hash or version."""

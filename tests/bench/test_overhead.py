@@ -34,6 +34,8 @@ def workspace(folder: Path) -> Path:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    (folder / "data" / RECIPE).mkdir()
+    (folder / "data" / RECIPE / "erase.csv").write_text("id\n")
     (folder / "params.yaml").write_text(yaml.safe_dump({"recipes": [RECIPE]}))
     timed([sys.executable, "-m", "dvc", "init", "--no-scm", "--force", "--quiet"], folder)
     return folder

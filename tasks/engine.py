@@ -1,0 +1,22 @@
+"""Where Daft's plans are carried out: in this process, or on a Ray cluster. The rows that come out are the same."""
+
+import os
+
+from tasks.recipe import Recipe
+from tasks.step import Mistake
+
+
+def use(recipe: Recipe) -> None:
+    """Set Daft's runner as the recipe says. To be called before a step's first plan."""
+    import daft
+
+    daft.set_execution_config(default_morsel_size=8192)  # the default gives a part of ordinary size to a single core
+    if recipe.engine.kind == "local":  # Daft's own default
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        daft.set_runner_ray(recipe.engine.address, noop_if_initialized=True)
+    except ImportError:
+        raise Mistake("engine.kind: ray needs Ray, which is not installed: pip install -c constraints.txt 'millrace[ray]'.") from None
+    except ConnectionError as error:
+        raise Mistake(f"engine.address: no Ray cluster answers at {recipe.engine.address}: {error}.") from None

@@ -1,0 +1,53 @@
+"""Which rows were seen before, over data that comes in parts: 24 bytes a row, whatever a row holds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from daft import Series
+from numpy.typing import NDArray
+
+Keys = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
+
+def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
+    """Two independent 64-bit hashes of each row's cells in these columns; equal for equal cells."""
+    first, second = (np.full(table.num_rows, seed, np.uint64) for seed in (1, 2))
+    for name in columns:
+        cells = Series.from_arrow(table[name].combine_chunks(), name)
+        first, second = (cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy() for seeds in (first, second))
+    return first, second
+
+
+class Seen:
+    """The keys so far, sorted, with the number of the row that first had each; numbers go on from one call to the next."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.known: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]] = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
+
+    def holds(self, found: Keys) -> NDArray[np.bool_]:
+        """Whether each key was seen before; nothing is added."""
+        high, low, _ = self.known
+        if not len(high):
+            return np.zeros(len(found[0]), bool)
+        at = np.minimum(np.searchsorted(high, found[0]), len(high) - 1)
+        held: NDArray[np.bool_] = (high[at] == found[0]) & (low[at] == found[1])
+        return held
+
+    def first(self, found: Keys) -> NDArray[np.int64]:
+        """For each row the number of the first row with an equal key, which is its own where the key is new."""
+        start, self.size = self.size, self.size + len(found[0])
+        own = np.arange(start, self.size)
+        mine = np.argsort(found[0], kind="stable")
+        both = [np.concatenate([old, new[mine]]) for old, new in zip(self.known, (*found, own), strict=True)]
+        order = np.argsort(both[0], kind="stable")  # a merge: both halves are sorted already, and what came before stays before
+        high, low, row = (values[order] for values in both)
+        head = np.ones(len(row), bool)
+        head[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        firsts = row[head][np.cumsum(head) - 1]
+        self.known = (high[head], low[head], row[head])
+        result = np.empty(len(own), np.int64)
+        new = row >= start
+        result[row[new] - start] = firsts[new]
+        return result

@@ -1,0 +1,136 @@
+"""Ingest and clean take up what is unchanged, and what they leave is the same as if everything had been read anew."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import clean, files, ingest
+from tasks.recipe import Recipe, read
+
+RECIPE = """name: parts
+modality: text
+ingest: {kind: files, path: 'in/*.csv'}
+columns: {id: ID}
+clean: {rules: [white_space, RULES]}
+gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
+"""
+
+
+def recipe(here: Path, with_id: bool = True, rules: str = "exact_duplicates") -> Recipe:
+    (here / "recipe.yaml").write_text(RECIPE.replace("{id: ID}", "{id: id}" if with_id else "{}").replace("RULES", rules))
+    (here / "in").mkdir(exist_ok=True)
+    return read(here / "recipe.yaml")
+
+
+def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = True) -> None:
+    lines = ["id,text,label" if with_id else "text,label", *(f"{row},{text},x" if with_id else f"{text},x" for row, text in rows)]
+    (here / "in" / name).write_text("\n".join(lines) + "\n")
+
+
+def run(made: Recipe, folder: Path, erase: list[str] | None = None) -> dict[str, str]:
+    ingest.run(made, folder / "raw", erase or [])
+    clean.run(made, folder / "raw", folder / "clean")
+    return files.hashes(folder)
+
+
+def touched(folder: Path, before: dict[str, int]) -> set[str]:
+    """The Parquet files of rows that were written since."""
+    return {name for name, time in times(folder).items() if before.get(name) != time}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for place in ("raw", "clean/parts") for path in (folder / place).glob("*-*.parquet")}
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_after_any_changes_the_files_are_those_of_a_fresh_run(here: Path, seed: int, with_id: bool) -> None:
+    """Parts come, go and change, ids and texts occur in several of them, and ids are erased, with all that was left in place."""
+    chance = random.Random(seed)
+    made = recipe(here, with_id)
+
+    def rows() -> list[tuple[str, str]]:
+        return [(f"r{chance.randrange(60)}", f"text  {chance.randrange(40)}") for _ in range(chance.randrange(1, 25))]
+
+    for name in "cegi":
+        write(here, f"{name}.csv", rows(), with_id)
+    for _ in range(8):
+        name = f"{chance.choice('abcdefghij')}.csv"
+        if chance.random() < 0.3 and (here / "in" / name).exists() and len(list((here / "in").iterdir())) > 1:
+            (here / "in" / name).unlink()
+        else:
+            write(here, name, rows(), with_id)
+        erase = [f"r{chance.randrange(60)}"] if chance.random() < 0.3 else []
+        after = run(made, here / "data", erase)
+        assert after == run(made, here / "fresh", erase)
+        shutil.rmtree(here / "fresh")
+
+
+def test_only_the_new_part_is_written(here: Path) -> None:
+    made = recipe(here)
+    for number in range(4):
+        write(here, f"{number}.csv", [(f"r{number}{row}", f"text {number} {row}") for row in range(5)])
+    run(made, here / "data")
+    before = times(here / "data")
+    write(here, "4.csv", [(f"r4{row}", f"text 4 {row}") for row in range(5)])
+    run(made, here / "data")
+    assert len(before) == 8
+    assert len(touched(here / "data", before)) == 2
+    assert pq.read_table(here / "data" / "clean" / "parts").num_rows == 25
+
+
+def test_of_equal_texts_in_two_parts_the_first_stays_also_when_its_part_was_kept(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "the same words"), ("b", "other words")])
+    run(made, here / "data")
+    write(here, "2.csv", [("c", "the  same words")])
+    run(made, here / "data")
+    report = files.read_json(here / "data" / "clean" / "report.json")
+    assert report["rules"][1] == {"rule": "exact_duplicates", "changed": 0, "rejected": 1, "examples": [{"id": "c", "detail": "same as a"}]}
+
+
+@pytest.mark.parametrize("place", ["raw/*-*.parquet", "clean/parts/*.parquet", "clean/keys/*.parquet", "raw/rejects.parquet/*-*.parquet"])
+def test_a_damaged_file_is_not_believed(here: Path, place: str) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one"), ("b", "two"), ("a", "doubled")])
+    fresh = run(made, here / "data")
+    [damaged] = (here / "data").glob(place)
+    damaged.write_bytes(damaged.read_bytes()[:-9] + b"x" * 9)
+    assert run(made, here / "data") == fresh
+
+
+def test_a_changed_rule_cleans_every_part_anew(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "<b>one</b>"), ("b", "two")])
+    run(made, here / "data")
+    run(recipe(here, rules="html, exact_duplicates"), here / "data")
+    assert pq.read_table(here / "data" / "clean" / "parts")["text"].to_pylist() == ["one", "two"]
+
+
+def test_rules_for_all_rows_come_after_the_parts_and_lose_none(here: Path) -> None:
+    made = recipe(here, rules="exact_duplicates, near_duplicates, length: {min: 10}")
+    sentence = "the quick brown fox jumps over the lazy dog and runs on through the wide dark forest until the night falls"
+    write(here, "1.csv", [("a", sentence), ("b", "short")])
+    write(here, "2.csv", [("c", sentence + "!"), ("d", sentence), ("e", "a text of its own")])
+    run(made, here / "data")
+    report = files.read_json(here / "data" / "clean" / "report.json")
+    assert (report["rows_in"], report["rows"], report["rejects"]) == (5, 2, 3)
+    assert files.read_rows(here / "data" / "clean")["id"].to_pylist() == ["a", "e"]
+    rejects = {row["id"]: row["rule"] for row in pq.read_table(here / "data" / "clean" / "rejects.parquet").to_pylist()}
+    assert rejects == {"b": "length", "c": "near_duplicates", "d": "exact_duplicates"}
+
+
+def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "a secret of mine"), ("b", "two")])
+    run(made, here / "data")
+    run(made, here / "data", ["a"])
+    for path in (here / "data").rglob("*.parquet"):
+        assert "a secret of mine" not in str(pq.read_table(path).to_pylist())
+    for path in (here / "data").rglob("*.json"):
+        assert "a secret of mine" not in path.read_text()
+    [reject] = pq.read_table(here / "data" / "raw" / "rejects.parquet").to_pylist()
+    assert (reject["id"], reject["text"], reject["rule"]) == ("a", None, "erased")
