@@ -17,7 +17,7 @@ EXAMPLES = 5
 
 def key(value: Any) -> bytes:
     """A row's content with letter case and white space ignored."""
-    return value if isinstance(value, bytes) else " ".join(str(value).lower().split()).encode()
+    return value if isinstance(value, bytes) else duplicates.plain(str(value)).encode()
 
 
 def share(key: bytes, salt: str) -> float:

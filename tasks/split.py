@@ -101,7 +101,7 @@ def by_time(table: pa.Table, section: Split) -> tuple[list[str | None], dict[str
             f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {', '.join(repr(str(value)[:80]) for value in values[:3])}."
         )
     note = None if bounds else "val_from and test_from are quantiles of these rows and move when rows come or go: write both into the recipe to keep every row."
-    bounds = bounds or [plain(values[order[int(len(order) * part)][1]]) for part in (1 - section.test - section.val, 1 - section.test)]
+    bounds = bounds or [plain(values[order[min(round(len(order) * part), len(order) - 1)][1]]) for part in (1 - section.test - section.val, 1 - section.test)]
     val_from, test_from = (read(bound) or 0.0 for bound in bounds)
     found = [None if moment is None else "test" if moment >= test_from else "val" if moment >= val_from else "train" for moment in moments]
     report = {"column": name, "val_from": bounds[0], "test_from": bounds[1], "note": note}
