@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import fcntl
 import json
+import logging
 import platform
 import subprocess
 import sys
@@ -55,7 +56,12 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     logger.info("%s: %s", stage.address, "; ".join(why))
     begun = time.monotonic()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if why == [OUTSIDE] else []), stage.address]
-    lines = process.run(command, lambda line: None if chatter(line) else logger.info(line), stage.timeout, stage.address)
+
+    def log(line: str) -> None:
+        if not chatter(line):
+            logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
+
+    lines = process.run(command, log, stage.timeout, stage.address)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2)}
 
@@ -145,6 +151,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     version = registry.version_of(manifest)
     record |= {"version": version, "channel": channel}
     show_data(recipe)
+    record["warnings"] = show_warnings(recipe)
     show_metrics(recipe)
     for _ in range(ROUNDS):
         champion = registry.read(store, recipe, channel)
@@ -204,6 +211,14 @@ def show_data(recipe: str) -> None:
         out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
         rows.append({"step": name, "rows in": told["rows_in"], "rows out": out, "rejects": told["rejects"]})
     create_table_artifact(rows, key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
+
+
+def show_warnings(recipe: str) -> list[str]:
+    """What the checks warn of, also where they ran in an earlier flow."""
+    warnings = [line for suite in ("raw", "ready") for line in files.read_json(files.folder_of(recipe) / "checks" / suite / "result.json")["warnings"]]
+    if warnings:
+        create_markdown_artifact("\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings")
+    return warnings
 
 
 def show_metrics(recipe: str) -> None:

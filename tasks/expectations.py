@@ -9,46 +9,65 @@ from tasks.step import Failure, Mistake
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 EXAMPLES = 5
+# All row numbers, but not their names: asking for an index column, or storing the result, takes minutes where a million rows fail.
+FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 Declared = list[dict[str, dict[str, Any]]]
 
 
 def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[dict[str, Any]]:
-    """One result for each declared expectation: whether it holds, the number of unexpected values, and examples.
+    """One result for each declared expectation: whether it holds, the number of unexpected values, examples, and the numbers of the rows concerned.
 
     Raises Mistake for arguments that an expectation does not take, and Failure where not every expectation ran.
     """
     import great_expectations as gx
     from great_expectations.core.batch import BatchRequest  # noqa: F401  resolves forward references of the suite's models
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.validator.v1_validator import Validator
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    batch = context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name=suite_name))
+    suite = gx.ExpectationSuite(name=suite_name)
     for number, item in enumerate(declared):
-        name, arguments = next(iter(item.items()))
+        name, arguments = parts(item)
+        missing = [column for column in columns_of(arguments) if column not in rows.columns]
+        if missing:
+            raise Mistake(
+                f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {', '.join(rows.columns)}."
+            )
         expectation = getattr(gx.expectations, "".join(part.capitalize() for part in name.split("_")))
-        column = arguments.get("column")
-        if column is not None and column not in rows.columns:
-            raise Mistake(f"check.{suite_name}[{number}]: {name} names the column {column!r}, which the data does not have; it has {', '.join(rows.columns)}.")
         try:
-            suite.add_expectation(expectation(**arguments))
+            suite.add_expectation(expectation(**arguments, meta={"number": number}))
         except (TypeError, ValueError) as error:
             raise Mistake(f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}.") from None
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name=suite_name, data=batch, suite=suite))
-    result = definition.run(batch_parameters={"dataframe": rows}, result_format="SUMMARY")
-    return [plain(item, outcome) for item, outcome in paired(declared, result.results, suite_name)]
+    definition = context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
+    validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.reset_index(drop=True)})
+    found = validator.validate_expectation_suite(suite)
+    return [plain(item, outcome) for item, outcome in paired(declared, found.results, suite_name)]
+
+
+def parts(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """An expectation's name and its own arguments, without the severity, which is ours."""
+    name, arguments = next(iter(item.items()))
+    return name, {key: value for key, value in arguments.items() if key != "severity"}
+
+
+def columns_of(arguments: dict[str, Any]) -> list[str]:
+    """The columns whose values an expectation looks at."""
+    return [str(arguments[key]) for key in ("column", "column_A", "column_B") if key in arguments] + list(arguments.get("column_list", []))
 
 
 def paired(declared: Declared, results: Any, suite_name: str) -> list[tuple[dict[str, dict[str, Any]], Any]]:
-    """Each declared expectation with its result; none may be missing, and none may have ended in an exception."""
-    if len(results) != len(declared):
-        raise Failure(f"check {suite_name}: {len(declared)} expectations were declared, but only {len(results)} ran: the data is not accepted.")
+    """Each declared expectation with its result, which come in another order; none may be missing, and none may have ended in an exception."""
+    by_number = {outcome.expectation_config.meta["number"]: outcome for outcome in results}
     pairs = []
-    for item, outcome in zip(declared, results, strict=True):
+    for number, item in enumerate(declared):
         name = next(iter(item))
-        if outcome.expectation_config.type != name:
-            raise Failure(f"check {suite_name}: the result of {outcome.expectation_config.type} came where {name} was declared: the data is not accepted.")
+        outcome = by_number.get(number)
+        if outcome is None or outcome.expectation_config.type != name:
+            raise Failure(
+                f"check {suite_name}: {len(declared)} expectations were declared, but only {len(by_number)} ran, and check.{suite_name}[{number}], {name}, "
+                "is not among them: the data is not accepted. Remove it if another says the same."
+            )
         for problem in exceptions(outcome.exception_info):
             raise Failure(f"check {suite_name}: {name} could not be evaluated: {problem}.")
         pairs.append((item, outcome))
@@ -62,15 +81,23 @@ def exceptions(info: Any) -> list[str]:
 
 
 def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
-    name, arguments = next(iter(item.items()))
+    name, arguments = parts(item)
     found = outcome.result
-    examples = list(dict.fromkeys(str(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
-    observed = found.get("observed_value")
+    examples = list(dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
+    observed, unexpected, numbers = (found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list"))
     return {
         "expectation": name,
         "arguments": arguments,
+        "severity": item[name].get("severity", "fail"),
         "success": bool(outcome.success),
-        "unexpected": found.get("unexpected_count"),
+        "unexpected": unexpected,
         "observed": observed if isinstance(observed, (int, float, str)) else None,
         "examples": examples,
+        "numbers": numbers if numbers is not None and len(numbers) == unexpected else None,
     }
+
+
+def shown(value: Any) -> str:
+    """An unexpected value as text; expectations on several columns give theirs together."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    return ", ".join("null" if one is None or one != one else str(one) for one in values)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tasks.step import Failure
 
 ROW_GROUP = 64_000
-ROLES = ("id", "label", "label_source", "label_confidence")  # columns that are about a row, not its content
+ROLES = ("id", "label", "label_source", "label_confidence", "fold")  # columns that are about a row, not its content
 
 
 def folder_of(recipe: str) -> Path:

@@ -25,11 +25,17 @@ table.matrix td { text-align: center; padding: .3rem; min-width: 1.6rem; font-si
 </body></html>"""
 
 CHECKS = """<h1>{{ title }}</h1>
-<p class="lead">{{ passed }} of {{ results|length }} expectations hold on {{ rows }} rows.</p>
-<div class="wide"><table><tr><th>expectation</th><th>arguments</th><th>result</th><th class="n">found</th><th>examples</th></tr>
-{% for result in results %}<tr><td>{{ result.expectation }}</td><td class="soft">{{ result.arguments }}</td>
-<td class="{{ 'pass' if result.success else 'fail' }}">{{ 'holds' if result.success else 'fails' }}</td><td class="n">{% if result.unexpected is not none %}{{ result.unexpected }} unexpected{% elif result.observed is not none %}{{ result.observed }}{% endif %}</td>
-<td class="text">{{ result.examples|join(', ') }}</td></tr>{% endfor %}</table></div>"""
+<p class="lead">{{ counts.holds }} of {{ results|length }} expectations hold on {{ rows }} rows{% if counts.fails %}; <span class="fail">{{ counts.fails }} fail</span>, so the run stopped here{% endif %}{% if counts.warns %}; <span class="warn">{{ counts.warns }} warn</span>{% endif %}.
+{% if results|selectattr('ids')|list %}The ids of the rows concerned are in <a href="failing.parquet">failing.parquet</a>, by the number of the expectation.{% endif %}</p>
+{% for note in notes %}<p class="soft">{{ note }}</p>{% endfor %}
+{% for of, heading in (('recipe', 'From the recipe'), ('split', 'The split'), ('drift', 'Against the last accepted snapshot')) if results|selectattr('of', 'equalto', of)|list %}
+<h2>{{ heading }}</h2>
+<div class="wide"><table><tr><th class="n"></th><th>expectation</th><th>arguments</th><th>result</th><th class="n">found</th>{% if of == 'drift' %}<th></th>{% endif %}<th>examples</th>{% if of != 'drift' %}<th class="n">ids</th>{% endif %}</tr>
+{% for result in results if result.of == of %}<tr><td class="n soft">{{ result.number }}</td><td>{{ result.expectation }}</td><td class="soft">{% for name, value in result.arguments.items() %}{{ name }}: {{ value }}{{ ', ' if not loop.last }}{% endfor %}</td>
+<td class="{{ {'holds': 'pass', 'fails': 'fail', 'warns': 'warn'}[result.outcome] }}">{{ result.outcome }}</td><td class="n" style="white-space: nowrap">{% if result.unexpected %}{{ result.unexpected }} unexpected{% elif result.observed is not none %}{{ result.observed }}{% endif %}</td>
+{% if of == 'drift' %}<td>{% if 'chance' in result %}<span class="bar" style="width: {{ ([result.observed / result.arguments.max_value, 3]|min * 2)|round(2) }}rem{{ '' if result.success else '; background: var(--' ~ ('bad' if result.outcome == 'fails' else 'warn') ~ ')' }}" title="population stability index of the {{ result.kind }}; by chance below {{ result.chance }}"></span>{% endif %}</td>{% endif %}
+<td class="text">{{ result.examples|join(', ') }}</td>{% if of != 'drift' %}<td class="n">{% if result.ids %}<a href="failing.parquet">{{ result.ids }}</a>{% elif not result.success and result.ids is none %}<span class="soft">{{ 'not found' if of == 'recipe' and result.unexpected is not none else 'of no single rows' }}</span>{% endif %}</td>{% endif %}</tr>
+{% endfor %}</table></div>{% endfor %}"""
 
 EVALUATION = """<h1>{{ title }}</h1>
 <p class="lead">The exported model on {{ rows }} test rows that it has not seen, beside a baseline fitted on the same split. Intervals: stratified bootstrap.</p>
@@ -54,8 +60,13 @@ def render(body: str, title: str, **values: Any) -> str:
     return template.render(title=title, **values)
 
 
-def checks(title: str, rows: int, results: list[dict[str, Any]]) -> str:
-    return render(CHECKS, title, rows=rows, results=results, passed=sum(result["success"] for result in results))
+def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str]) -> str:
+    def outcome(result: dict[str, Any]) -> str:
+        return "holds" if result["success"] else "warns" if result["severity"] == "warn" else "fails"
+
+    shown = [{**result, "number": number, "outcome": outcome(result)} for number, result in enumerate(results)]
+    counts = {word: sum(result["outcome"] == word for result in shown) for word in ("holds", "warns", "fails")}
+    return render(CHECKS, title, rows=rows, results=shown, counts=counts, notes=notes)
 
 
 def evaluation(name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]]) -> str:

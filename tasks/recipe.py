@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tasks import times
 from tasks.mistakes import nearest, sentence
 from tasks.step import Mistake
 
@@ -176,22 +178,54 @@ class Columns(Section):
     features: list[str] | None = Field(None, min_length=1)
 
 
+class Drift(Section):
+    """How far a snapshot may be from the last one that was accepted; null turns one of these off, and `drift: null` all.
+
+    `rows` bounds its number of rows as a multiple of the earlier one, `psi` the population stability index of each column that is not in `ignore`,
+    `shares` the change of each class's share; with `columns`, columns and their types must stay.
+    """
+
+    rows: list[float] | None = Field([0.5, 2.0], min_length=2, max_length=2)
+    columns: bool = True
+    shares: Fraction | None = 0.1
+    psi: float | None = Field(0.25, gt=0)
+    ignore: list[str] = []
+    severity: Literal["fail", "warn"] = "warn"
+
+    @field_validator("rows")
+    @classmethod
+    def ordered(cls, rows: list[float] | None) -> list[float] | None:
+        if rows and not 0 <= rows[0] <= 1 <= rows[1]:
+            raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
+        return rows
+
+
 class Check(Section):
-    """Expectations by their Great Expectations names, for the data as it came and as it goes into training."""
+    """Expectations by their Great Expectations names, for the data as it came and as it goes into training.
+
+    Among the arguments, `severity: warn` has a failure shown where `fail`, the default, stops the run.
+    """
 
     raw: list[dict[str, dict[str, Any]]] = []
     ready: list[dict[str, dict[str, Any]]] = []
+    drift: Drift | None = Drift()
 
     @field_validator("raw", "ready")
     @classmethod
     def known(cls, declared: list[dict[str, dict[str, Any]]]) -> list[dict[str, dict[str, Any]]]:
         names = expectation_names()
+        said = []
         for item in declared:
             if len(item) != 1:
                 raise ValueError("each expectation is one name with its arguments, as in {expect_column_values_to_not_be_null: {column: text}}")
-            name = next(iter(item))
+            name, arguments = next(iter(item.items()))
             if name not in names:
                 raise ValueError(f"{name!r} is not an expectation of Great Expectations{nearest(name, names)}")
+            if arguments.get("severity", "fail") not in ("fail", "warn"):
+                raise ValueError(f"{name}: severity: {arguments['severity']!r} is not allowed; fail stops the run, warn only shows it")
+            said.append((name, {key: value for key, value in arguments.items() if key != "severity"}))
+            if said.count(said[-1]) > 1:
+                raise ValueError(f"{name} is given twice with the same arguments: remove one")
         return declared
 
 
@@ -326,15 +360,42 @@ class Label(Section):
 
 
 class Split(Section):
+    """Which rows train, validate and test: by the hash of each row's content, or of its `group`, or by its `time`, the newest being tested.
+
+    `val_from` and `test_from` are the times at which these sides begin; without them they are quantiles, which move when rows come. `folds` gives
+    each row of train a number from 0 in the column `fold`.
+    """
+
     val: Fraction = 0.1
     test: Fraction = 0.15
     group: str | None = None
+    time: str | None = None
+    val_from: float | str | None = None
+    test_from: float | str | None = None
+    folds: int | None = Field(None, ge=2, le=100)
     seed: int = 0
+
+    @field_validator("val_from", "test_from", mode="before")
+    @classmethod
+    def readable(cls, value: Any) -> Any:
+        told = value.isoformat() if isinstance(value, date) else value  # YAML makes a date of 2026-01-31
+        if told is not None and times.number(told) is None and times.instant(told) is None:
+            raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+        return told
 
     @model_validator(mode="after")
     def leaves_some(self) -> "Split":
         if self.val + self.test >= 0.9:
             raise ValueError(f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one")
+        if self.time and self.group:
+            raise ValueError("has both group and time: choose one, since a group may lie on both sides of a moment")
+        given = [bound for bound in (self.val_from, self.test_from) if bound is not None]
+        if given and not self.time:
+            raise ValueError("val_from and test_from need `time`, the name of the column that they are about")
+        if len(given) == 1:
+            raise ValueError("needs both of val_from and test_from, or none")
+        if given and not times.ordered(*given):
+            raise ValueError(f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it")
         return self
 
 

@@ -1,25 +1,21 @@
-"""Split: train, val and test by the hash of each row's content (or group), with near-duplicates never on two sides.
+"""Split: train, val and test by the hash of each row's content, by its group or by its time, with near-duplicates never on two sides.
 
     python -m tasks.split support-desk
 
-A row's side depends on the row alone, so it never changes when others come or go, and equal texts share a side. Where near-duplicates fall on
+A row's side depends on the row alone, so it never changes when others come or go, and equal contents share a side. Where near-duplicates fall on
 different sides, those on the side that is evaluated stay and the others are set aside in split/rejects.parquet.
 """
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks import duplicates, files, resolve
+from tasks import duplicates, files, resolve, sides, times
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
-
-SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster
-THRESHOLD = 0.8
 
 
 def split(name: str) -> None:
@@ -28,56 +24,137 @@ def split(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
+    section = recipe.split
     table = files.read_table(source / "rows.parquet")
+    if section.folds and "fold" in table.column_names:
+        raise Failure("split.folds: the data has a column 'fold' already, which the folds would replace: rename it in the source, or remove split.folds.")
     content = duplicates.contents(table)
-    sides = [side_of(key, recipe.split) for key in keys(table, content, recipe.split)]
-    lost: dict[int, str] = {}
-    ids = table["id"].to_pylist()
-    clusters = duplicates.clusters(len(content), paired(content))
-    for members in clusters:
-        winner = min((sides[member] for member in members), key=SIDES.index)
-        head = next(member for member in members if sides[member] == winner)
-        lost |= {member: f"like {ids[head]} in {winner}" for member in members if sides[member] != winner}
-    tables = {side: table.filter(pa.array([sides[row] == side and row not in lost for row in range(table.num_rows)])) for side in SIDES}
-    complete(tables, sorted(set(table["label"].to_pylist())))
-    for side, rows in tables.items():
-        files.write_table(target / f"{side}.parquet", rows)
-    out = table.take(pa.array(sorted(lost), pa.int64()))
+    given, bounds, broken = by_time(table, section) if section.time else (by_hash(table, content, section), None, [])
+    known = pa.array([side is not None for side in given], pa.bool_())
+    rows, content, placed = table.filter(known), [value for value, side in zip(content, given, strict=True) if side], [side for side in given if side]
+    lost, pairs, clusters = set_aside(rows["id"].to_pylist(), content, placed)
+    if section.folds:
+        rows = rows.append_column("fold", pa.array(folds(groups_of(rows, content, section), pairs, section), pa.int32()))
+    tables = {side: rows.filter(pa.array([place == side and row not in lost for row, place in enumerate(placed)], pa.bool_())) for side in sides.SIDES}
+    if section.folds:
+        tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
+    complete(tables, sorted(set(rows["label"].to_pylist())))
+    for side, part in tables.items():
+        files.write_table(target / f"{side}.parquet", part)
+    out = table.filter(known).take(pa.array(sorted(lost), pa.int64()))
     details = pa.array([lost[row] for row in sorted(lost)], pa.string())
-    rules = files.write_rejects(target / "rejects.parquet", [files.rejects(out, "split", "near-duplicate on another side", details)], table)
-    shares = {side: dict(sorted(Counter(rows["label"].to_pylist()).items())) for side, rows in tables.items()}
+    rules = files.write_rejects(target / "rejects.parquet", [*broken, files.rejects(out, "split", "near-duplicate on another side", details)], table)
+    labels = {side: Counter(part["label"].to_pylist()) for side, part in tables.items()}
     files.write_json(
         target / "report.json",
         {
             "rows_in": table.num_rows,
-            "rows": {side: rows.num_rows for side, rows in tables.items()},
+            "rows": {side: part.num_rows for side, part in tables.items()},
             "rejects": sum(rules.values()),
-            "clusters": len(clusters),
-            "classes": shares,
+            "rules": rules,
+            "clusters": clusters,
+            "classes": {side: dict(sorted(counts.items())) for side, counts in labels.items()},
+            "stratification": {side: stratification(counts, sum(labels.values(), Counter())) for side, counts in labels.items()},
+            "folds": dict(sorted(Counter(tables["train"]["fold"].to_pylist()).items())) if section.folds else None,
+            "time": bounds,
         },
     )
 
 
-def keys(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
-    """What a row's side is a hash of: its group, or its content with letter case and white space ignored."""
+def by_hash(table: pa.Table, content: list[Any], section: Split) -> list[str | None]:
+    """A side for each row, from the hash of its group or content alone."""
+    found: list[str | None] = []
+    for key in groups_of(table, content, section):
+        share = sides.share(key, str(section.seed))
+        found.append("test" if share < section.test else "val" if share < section.test + section.val else "train")
+    return found
+
+
+def groups_of(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
+    """What a row's side is a hash of: its group, or its content, also where the row has no group."""
     if section.group is None:
-        return [value if isinstance(value, bytes) else " ".join(str(value).lower().split()).encode() for value in content]
-    if section.group not in table.column_names:
+        return [sides.key(value) for value in content]
+    groups = column_of(table, "group", section.group)
+    return [sides.key(value) if group is None else str(group).encode() for group, value in zip(groups, content, strict=True)]
+
+
+def column_of(table: pa.Table, key: str, name: str) -> list[Any]:
+    if name not in table.column_names:
+        raise Failure(f"split.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    found: list[Any] = table[name].to_pylist()
+    return found
+
+
+def by_time(table: pa.Table, section: Split) -> tuple[list[str | None], dict[str, Any], list[pa.Table]]:
+    """A side for each row whose time can be read, the times at which val and test begin, and the other rows as rejects."""
+    name = section.time or ""
+    values = column_of(table, "time", name)
+    bounds = [bound for bound in (section.val_from, section.test_from) if bound is not None]
+    readers = [read for read in (times.number, times.instant) if None not in map(read, bounds)]
+    read = max(readers, key=lambda one: sum(one(value) is not None for value in values))
+    wanted = "number" if read is times.number else "date or time of ISO 8601"
+    moments = [read(value) for value in values]
+    order = sorted((moment, at) for at, moment in enumerate(moments) if moment is not None)
+    if not order:
+        kind = f", as split.test_from, {bounds[1]!r}, is" if bounds else ""
         raise Failure(
-            f"split.group: the data has no column {section.group!r}{nearest(section.group, table.column_names)}; it has {', '.join(table.column_names)}."
+            f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {', '.join(repr(str(value)[:80]) for value in values[:3])}."
         )
-    return [str(value).encode() for value in table[section.group].to_pylist()]
+    note = None if bounds else "val_from and test_from are quantiles of these rows and move when rows come or go: write both into the recipe to keep every row."
+    bounds = bounds or [plain(values[order[min(round(len(order) * part), len(order) - 1)][1]]) for part in (1 - section.test - section.val, 1 - section.test)]
+    val_from, test_from = (read(bound) or 0.0 for bound in bounds)
+    found = [None if moment is None else "test" if moment >= test_from else "val" if moment >= val_from else "train" for moment in moments]
+    report = {"column": name, "val_from": bounds[0], "test_from": bounds[1], "note": note}
+    lost = pa.array([moment is None for moment in moments], pa.bool_())
+    details = [f"{name} is empty" if value is None else f"{name} is no {wanted}: {str(value)[:80]!r}" for value in values]
+    return found, report, [files.rejects(table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost))]
 
 
-def side_of(key: bytes, section: Split) -> str:
-    share = int.from_bytes(hashlib.sha256(b"%d:" % section.seed + key).digest()[:8]) / 2**64
-    return "test" if share < section.test else "val" if share < section.test + section.val else "train"
+def plain(value: Any) -> int | float | str:
+    return value if isinstance(value, (int, float)) else str(value)
 
 
-def paired(content: list[Any]) -> list[tuple[int, int]]:
-    """Near-duplicate texts. Images and tables are compared by their bytes alone, which the hash has done already."""
-    texts = [value for value in content if isinstance(value, str)]
-    return [(i, j) for i, j, _ in duplicates.near_pairs(texts, THRESHOLD)] if len(texts) == len(content) else []
+def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[dict[int, str], list[tuple[int, int]], int]:
+    """The rows that are like one on a side which goes before theirs, with the reason; the pairs that are alike; and the number of clusters.
+
+    What goes may have hidden a pair from the search, so that it is repeated until it finds nothing, as check_ready will.
+    """
+    lost: dict[int, str] = {}
+    clusters = 0
+    while True:
+        left = [row for row in range(len(content)) if row not in lost]
+        kept = [content[row] for row in left]
+        pairs = [(left[i], left[j]) for i, j in (*sides.equal(map(sides.key, kept)), *sides.near(kept))]
+        found = duplicates.clusters(len(content), pairs)
+        clusters = clusters or len(found)
+        more: dict[int, str] = {}
+        for members in found:
+            winner = min((placed[member] for member in members), key=sides.SIDES.index)
+            head = next(member for member in members if placed[member] == winner)
+            more |= {member: f"like {ids[head]} in {winner}" for member in members if placed[member] != winner}
+        lost |= more
+        if not more or len(left) > sides.NEAR_LIMIT:
+            return lost, pairs, clusters
+
+
+def folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:
+    """A fold for each row, by the smallest hash among those that are like it or of its group: a row without such keeps its fold whatever comes or goes."""
+    shares = [sides.share(key, f"fold:{section.seed}") for key in keys]
+    for members in duplicates.clusters(len(keys), [*sides.equal(keys), *alike]):
+        least = min(shares[member] for member in members)
+        for member in members:
+            shares[member] = least
+    return [int(share * (section.folds or 1)) for share in shares]
+
+
+def stratification(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
+    """How far a side's class shares are from those of all rows: half the sum of the differences (total variation distance), and the largest."""
+    total = side.total()
+    gaps = {name: (side[name] / total if total else 0.0) - count / whole.total() for name, count in whole.items()}
+    name = min(gaps, key=lambda name: (-abs(gaps[name]), name))
+    shares = {name: round(side[name] / total, 6) if total else 0.0 for name in sorted(whole)}
+    largest = {"class": name, "difference": round(gaps[name], 6)}
+    return {"shares": shares, "total_variation": round(sum(map(abs, gaps.values())) / 2, 6), "largest": largest}
 
 
 def complete(tables: dict[str, pa.Table], classes: list[str]) -> None:

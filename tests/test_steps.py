@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import clean, files, ingest, label, split, step
+from tasks import clean, files, ingest, label, sides, split, step
 from tasks.recipe import Recipe, read
 from tasks.step import Failure
 
@@ -63,8 +63,8 @@ def until_split(made: Recipe, here: Path) -> Path:
     return folder
 
 
-def sides(folder: Path) -> dict[str, str]:
-    return {name: side for side in split.SIDES for name in pq.read_table(folder / "split" / f"{side}.parquet")["id"].to_pylist()}
+def placed(folder: Path) -> dict[str, str]:
+    return {name: side for side in sides.SIDES for name in pq.read_table(folder / "split" / f"{side}.parquet")["id"].to_pylist()}
 
 
 DIRT = [
@@ -97,8 +97,8 @@ def test_equal_input_gives_equal_bytes(here: Path) -> None:
 
 
 def test_no_row_changes_sides_when_others_come_or_go(here: Path) -> None:
-    before = sides(until_split(recipe(here, rows(120)), here))
-    after = sides(until_split(recipe(here, rows(160)[10:]), here))
+    before = placed(until_split(recipe(here, rows(120)), here))
+    after = placed(until_split(recipe(here, rows(160)[10:]), here))
     common = before.keys() & after.keys()
     assert len(common) > 80
     assert all(before[name] == after[name] for name in common)
@@ -107,7 +107,7 @@ def test_no_row_changes_sides_when_others_come_or_go(here: Path) -> None:
 def test_near_duplicates_never_stand_on_two_sides(here: Path) -> None:
     twins = [line.replace(f"r{n:03d}", f"t{n:03d}").replace(",yes", "!,yes").replace(",no", "!,no") for n, line in enumerate(rows())]
     made = recipe(here, rows() + twins, "clean: {rules: [white_space]}\n")
-    found = sides(until_split(made, here))
+    found = placed(until_split(made, here))
     assert len(found) < 240
     assert all(found[f"r{n:03d}"] == found[f"t{n:03d}"] for n in range(120) if f"r{n:03d}" in found and f"t{n:03d}" in found)
 

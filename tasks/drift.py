@@ -1,0 +1,225 @@
+"""Drift: how far a snapshot is from the last one that was accepted, by a profile that holds counts and no row.
+
+The distance of two distributions is the population stability index (Siddiqi, Credit Risk Scorecards, 2006), over the deciles of the earlier snapshot.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks import files
+from tasks.step import Failure
+
+FEW, OFTEN = 50, 10  # a category has at most so many values, each so many times on average
+TOP = 20  # values of a category that are counted each, the rest together
+CLASSES = 1000  # more different labels than this are no classes
+NUMERIC = 0.95  # the share of texts that are numbers, from which on a column of texts is one of numbers
+NUMBER = r"^\s*[+-]?(\d{1,18}\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
+NORMAL = 3.0902  # the quantile of the standard normal distribution at 0.999
+EXAMPLES = 5
+
+
+class Kept(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Bins(Kept):
+    """A column's values in bins: one for each value of a category (named by its hash), or between the `edges` of numbers or of lengths.
+
+    The last two of `counts` are those of other values and of none.
+    """
+
+    kind: Literal["category", "number", "length"]
+    edges: list[float]
+    names: list[str]
+    counts: list[int]
+
+
+class Profile(Kept):
+    rows: int
+    types: dict[str, str]
+    classes: dict[str, int]
+    bins: dict[str, Bins]
+
+
+class Accepted(Kept):
+    """The last accepted snapshot by its fingerprint, its profile, and the one that it was compared with, so that checking it again ends the same way."""
+
+    snapshot: str
+    profile: Profile
+    reference: Profile | None
+
+
+def read(path: Path) -> Accepted | None:
+    """What was accepted last, or None at the first time."""
+    try:
+        return Accepted.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise Failure(
+            f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): get it back with "
+            f"`dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it."
+        ) from None
+
+
+def profile(table: pa.Table) -> Profile:
+    """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
+    columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
+    classes = counted(columns["label"]) if "label" in columns else {}
+    return Profile(
+        rows=table.num_rows,
+        types={field.name: str(field.type) for field in table.schema},
+        classes=dict(sorted(classes.items())) if len(classes) <= CLASSES else {},
+        bins={name: binned(column, empty_bins(name, column)) for name, column in columns.items()},
+    )
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column's values as text, with NaN as none; bytes stay."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        return column if is_bytes(column) or is_text(column) else column.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return pa.chunked_array([pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.large_string())])
+
+
+def is_text(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def is_bytes(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type))
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    found = column.drop_null().value_counts()
+    return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
+
+
+def empty_bins(name: str, column: pa.ChunkedArray) -> Bins:
+    """The bins that suit a column: a category's most frequent values, or deciles."""
+    there = column.drop_null()
+    text = name != "text" and is_text(there)
+    if text:
+        different = pc.count_distinct(there).as_py()
+        if different <= (CLASSES if name == "label" else min(FEW, len(there) / OFTEN)):
+            often = sorted(counted(there).items(), key=lambda item: (-item[1], item[0]))[:TOP]
+            return Bins(kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[])
+    found = numbers(there) if text else np.empty(0)
+    if text and len(found) >= NUMERIC * len(there):
+        return Bins(kind="number", edges=deciles(found), names=[], counts=[])
+    return Bins(kind="length", edges=deciles(lengths(there)), names=[], counts=[])
+
+
+def hashed(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()[:16]
+
+
+def numbers(column: pa.ChunkedArray) -> Any:
+    """The values that are finite numbers."""
+    if not is_text(column):
+        return np.empty(0)
+    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy()
+
+
+def lengths(column: pa.ChunkedArray) -> Any:
+    size = pc.utf8_length if is_text(column) else pc.binary_length
+    return size(column).cast(pa.float64()).to_numpy()
+
+
+def deciles(values: Any) -> list[float]:
+    return [float(edge) for edge in np.unique(np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf"))] if len(values) else []
+
+
+def binned(column: pa.ChunkedArray, like: Bins) -> Bins:
+    """The column's values counted in the bins of `like`."""
+    there = column.drop_null()
+    if like.kind == "category":
+        by_name = {hashed(value): count for value, count in counted(there).items()} if is_text(there) else {}
+        counts = [by_name.get(name, 0) for name in like.names]
+    else:
+        values = numbers(there) if like.kind == "number" else lengths(there)
+        counts = np.bincount(np.searchsorted(like.edges, values), minlength=len(like.edges) + 1).tolist()
+    return like.model_copy(update={"counts": [*counts, len(there) - sum(counts), len(column) - len(there)]})
+
+
+def psi(old: Bins, new: Bins) -> tuple[float, float]:
+    """The index, and the value that it stays below by chance alone (Yurdakul and Naranjo, 2020: it is distributed as chi-square times 1/n + 1/m).
+
+    Half a row is added to each bin, so that an empty one has a logarithm.
+    """
+    a, b = np.array(old.counts, float), np.array(new.counts, float)
+    a, b = a[(used := a + b > 0)], b[used]
+    if len(a) < 2:
+        return 0.0, 0.0
+    p, q = (a + 0.5) / (a + 0.5).sum(), (b + 0.5) / (b + 0.5).sum()
+    free = len(a) - 1
+    quantile = free * (1 - 2 / (9 * free) + NORMAL * (2 / (9 * free)) ** 0.5) ** 3  # of chi-square, after Wilson and Hilferty (1931)
+    chance = quantile * (1 / max(a.sum(), 1) + 1 / max(b.sum(), 1))
+    return round(float(((q - p) * np.log(q / p)).sum()), 4), round(float(chance), 4)
+
+
+def compare(table: pa.Table, now: Profile, before: Profile, rules: Any) -> Iterator[dict[str, Any]]:
+    """The results of the recipe's rules on drift, a `check.drift`, for the snapshot and the profile that it is compared with."""
+
+    def result(name: str, arguments: dict[str, Any], moved: list[str], success: bool, observed: float | None = None) -> dict[str, Any]:
+        told = {
+            "success": success,
+            "unexpected": len(moved) if observed is None else None,
+            "observed": observed,
+            "examples": [] if success else moved[:EXAMPLES],
+        }
+        return {"expectation": name, "arguments": arguments, "severity": rules.severity, **told}
+
+    if rules.rows:
+        ratio = round(now.rows / max(before.rows, 1), 4)
+        bounds = {"min_value": rules.rows[0], "max_value": rules.rows[1]}
+        yield result("expect_row_count_ratio_to_be_between", bounds, [f"{before.rows} rows → {now.rows}"], rules.rows[0] <= ratio <= rules.rows[1], ratio)
+    if rules.columns:
+        names = sorted(before.types.keys() | now.types.keys())
+        moved = [f"{name}: {before.types.get(name, 'none')} → {now.types.get(name, 'none')}" for name in names if before.types.get(name) != now.types.get(name)]
+        yield result("expect_columns_and_types_to_stay", {}, moved, not moved)
+    if rules.shares and before.classes and now.classes:
+        changes = sorted(class_changes(before.classes, now.classes), key=lambda item: (-abs(item[2] - item[1]), item[0]))
+        moved = [f"{name}: {old:.1%} → {new:.1%}" for name, old, new in changes if abs(new - old) > rules.shares or not old or not new]
+        yield result("expect_class_shares_to_change_by_at_most", {"max_value": rules.shares}, moved, not moved)
+    for name in sorted((before.bins.keys() & now.bins.keys()) - set(rules.ignore)) if rules.psi else []:
+        old, column = before.bins[name], as_text(table[name])
+        new = binned(column, old)
+        value, chance = psi(old, new)
+        fine = value <= max(rules.psi, chance)
+        yield result("expect_column_psi_to_be_at_most", {"column": name, "max_value": rules.psi}, [] if fine else most(old, new, column), fine, value) | {
+            "kind": old.kind,
+            "chance": chance,
+        }
+
+
+def class_changes(before: dict[str, int], now: dict[str, int]) -> Iterator[tuple[str, float, float]]:
+    """Each class with its share before and now; one that came or went has 0."""
+    for name in before.keys() | now.keys():
+        yield name, before.get(name, 0) / sum(before.values()), now.get(name, 0) / sum(now.values())
+
+
+def most(old: Bins, new: Bins, column: pa.ChunkedArray) -> list[str]:
+    """The bins whose shares have moved most, in words."""
+    p, q = (np.array(bins.counts) / max(sum(bins.counts), 1) for bins in (old, new))
+    if old.kind == "category":
+        known = {hashed(value): repr(value[:40]) for value in counted(column)} if is_text(column) else {}
+        words = [known.get(name, "a value that is gone") for name in old.names]
+    else:
+        edges = [f"{edge:g}" for edge in old.edges]
+        words = [
+            f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}" for low, high in zip(["", *edges], [*edges, ""], strict=True)
+        ]
+        words = [f"{'length ' if old.kind == 'length' else ''}{word}" for word in words]
+    words += ["other values", "no value"]
+    order = sorted(range(len(words)), key=lambda at: (-abs(q[at] - p[at]), at))
+    return [f"{words[at]}: {p[at]:.1%} → {q[at]:.1%}" for at in order[:2]]

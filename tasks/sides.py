@@ -1,0 +1,82 @@
+"""The sides of a split: which there are, what a row's side is a hash of, which rows are alike, and the proof that nothing stands on two of them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import duplicates
+
+SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster
+THRESHOLD = 0.8
+NEAR_LIMIT = 200_000  # rows up to which near-duplicates are looked for again once they are gone
+EXAMPLES = 5
+
+
+def key(value: Any) -> bytes:
+    """A row's content with letter case and white space ignored."""
+    return value if isinstance(value, bytes) else duplicates.plain(str(value)).encode()
+
+
+def share(key: bytes, salt: str) -> float:
+    """A number from 0 to 1 that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256(f"{salt}:".encode() + key).digest()[:8]) / 2**64
+
+
+def equal(keys: Iterable[bytes]) -> list[tuple[int, int]]:
+    """For each row whose key was there before, the first row that has it, and the row."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for row, value in enumerate(keys):
+        digest = hashlib.sha256(value).digest()
+        if (head := first.setdefault(digest, row)) != row:
+            pairs.append((head, row))
+    return pairs
+
+
+def near(content: Sequence[Any]) -> list[tuple[int, int]]:
+    """Near-duplicate texts. Images and tables are compared by what they hold exactly."""
+    if not all(isinstance(value, str | None) for value in content):
+        return []
+    return [(i, j) for i, j, _ in duplicates.near_pairs([value or "" for value in content], THRESHOLD)]
+
+
+def proof(tables: dict[str, pa.Table]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
+    rows = pa.concat_tables(
+        [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()], promote_options="permissive"
+    )
+    rows = rows.sort_by("id")  # as the split had them when it looked for near-duplicates
+    names, places = rows["id"].to_pylist(), rows["__side"].to_pylist()
+    content = duplicates.contents(rows.drop_columns(["__side"]))
+
+    def apart(name: str, pairs: Iterable[tuple[int, int]], column: str) -> dict[str, Any]:
+        """The result that says so of every pair of rows that stands on two sides."""
+        found = [(i, j) for i, j in pairs if places[i] != places[j]]
+        told = [f"{names[i]} in {places[i]} and {names[j]} in {places[j]}" for i, j in found]
+        failing = pa.table({"id": [names[j] for _, j in found], "column": [column] * len(found), "value": told}, FAILING)
+        return result(name, told, failing)
+
+    results = [
+        apart("expect_ids_on_one_side", equal(str(name).encode() for name in names), "id"),
+        apart("expect_equal_contents_on_one_side", equal(map(key, content)), "content"),
+    ]
+    notes = []
+    if len(content) <= NEAR_LIMIT:
+        results.append(apart("expect_near_duplicates_on_one_side", near(content), "content"))
+    else:
+        notes.append(f"Near-duplicates across sides were not looked for again: {len(content)} rows are more than {NEAR_LIMIT}. The split has set them aside.")
+    labels = Counter(rows["label"].to_pylist())
+    missing = sorted(map(str, labels.keys() - set(tables["train"]["label"].to_pylist())))
+    results.append(result("expect_every_class_in_train", missing, None))
+    return results, notes
+
+
+FAILING = pa.schema([("id", pa.string()), ("column", pa.string()), ("value", pa.string())])
+
+
+def result(name: str, told: list[str], failing: pa.Table | None) -> dict[str, Any]:
+    about = {"expectation": name, "arguments": {}, "severity": "fail", "success": not told}
+    return {**about, "unexpected": len(told), "observed": None, "examples": told[:EXAMPLES], "failing": failing}
