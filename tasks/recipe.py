@@ -29,10 +29,14 @@ class Section(BaseModel):
 
 
 class Format(Section):
-    """How a file of text is read. `encoding: auto` has it guessed; `names` are the columns of a file without a header."""
+    """How a file of text is read. `encoding: auto` has it guessed; `names` are the columns of a file without a header.
+
+    `quote` is what encloses cells; empty where quotation marks are text like any other.
+    """
 
     encoding: str = "utf-8"
     delimiter: str | None = Field(None, min_length=1, max_length=1)
+    quote: Literal['"', "'", ""] = '"'
     names: list[str] | None = Field(None, min_length=1)
 
     @field_validator("encoding")
@@ -133,7 +137,7 @@ class Length(Section):
 
 
 class Language(Section):
-    """Texts of at least `min_length` characters that are, with this probability, in none of the languages (ISO 639-1, such as en) go."""
+    """Texts of at least `min_length` characters go if their language, told with at least this probability, is not among these (ISO 639-1, such as en)."""
 
     allow: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(min_length=1)
     min_length: Count = 20

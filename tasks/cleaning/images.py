@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from tasks.cleaning.rule import Reasons, Rule
 
 ALIKE = 0.99  # correlation of two thumbnails; different digits by one hand reach 0.98
-THUMBNAIL = (32, 32)
+THUMBNAIL = (16, 16)
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for what is no image
 
 
@@ -60,20 +59,15 @@ def near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int,
     """
     import imagehash
 
-    @cache
-    def thumbnail(row: int) -> NDArray[np.float32]:
-        pixels = np.asarray(decoded(images[row]).convert("RGB").resize(THUMBNAIL), np.float32).ravel()
-        pixels -= pixels.mean()
-        return pixels / max(float(np.linalg.norm(pixels)), 1e-6)
-
-    rows, hashes = [], []
+    rows, hashes, thumbnails = [], [], []
     for row, data in enumerate(images):
         try:
-            bits = imagehash.phash(decoded(data)).hash
+            image = decoded(data)
         except BROKEN:
             continue
         rows.append(row)
-        hashes.append(np.packbits(bits).view(">u8")[0])
+        hashes.append(np.packbits(imagehash.phash(image).hash).view(">u8")[0])
+        thumbnails.append(np.asarray(image.convert("RGB").resize(THUMBNAIL)).ravel())
     codes = np.array(hashes, np.uint64)
     candidates: set[tuple[int, int]] = set()
     edges = np.linspace(0, 64, distance + 2).astype(int)
@@ -83,9 +77,16 @@ def near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int,
         for bucket in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1):
             for position, one in enumerate(bucket[:-1].tolist()):
                 others = bucket[position + 1 :]
-                candidates.update((rows[one], rows[other]) for other in others[np.bitwise_count(codes[others] ^ codes[one]) <= distance].tolist())
-    pairs = ((i, j, float(thumbnail(i) @ thumbnail(j))) for i, j in sorted(candidates))
-    return [(i, j, similarity) for i, j, similarity in pairs if similarity >= ALIKE]
+                near = others[np.bitwise_count(codes[others] ^ codes[one]) <= distance]
+                candidates.update((one, other) for other in near.tolist())
+    found = [(i, j, correlation(thumbnails[i], thumbnails[j])) for i, j in sorted(candidates)]
+    return [(rows[i], rows[j], alike) for i, j, alike in found if alike >= ALIKE]
+
+
+def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Pearson's, between the pixels of two thumbnails; 0 where one is blank."""
+    a, b = (pixels - pixels.mean(dtype=np.float32) for pixels in (one, other))
+    return float(a @ b) / max(float(np.sqrt(a @ a) * np.sqrt(b @ b)), 1e-6)
 
 
 def decoded(data: bytes | None) -> Any:

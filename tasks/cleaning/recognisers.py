@@ -12,13 +12,14 @@ from tasks.step import Failure, Mistake
 
 NAMES = {"person": {"PERSON", "PER"}, "place": {"GPE", "LOC"}}  # the labels of spaCy's models
 SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
+UNSPACED = re.compile("[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")  # Thai, Lao, Chinese, Japanese, Korean
 REGIONS = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR", "AU", "CN", "ES", "IT", "JP", "MX", "NL")  # of numbers that are written without their country
 PHONE = r"""(?x) (?<![\w.+/:#$€£-])
 (?: (?:\+|00)\d{1,3} [ .-]? (?:\(0\)[ .-]?)? (?:\(\d{1,4}\)[ .-]?)? \d{1,5} (?:[ .-]\d{2,5}){1,4}   # with the country's code
   | \(\d{1,4}\) [ .-]? \d{2,5} (?:[ .-]\d{2,5}){1,3}                                              # area code in brackets
   | (?:1[ .-])? \d{3}[ .-]\d{3}[ .-]\d{4} | [2-9]\d\d[ -]\d{4}                                      # North America, and without the area code
   | 0\d{1,4}[ /-]\d{5,8} | 0\d{1,4} (?:[ .-]\d{2,4}){2,4}                                         # with a trunk zero
-  | (?!(?:19|20)\d\d[ ](?:19|20)\d\d) \d{4}[ ]\d{4} | \d{2}[ ]\d{6}                                # groups without one, though not two years
+  | (?<!\d[ ]) (?!(?:19|20)\d\d[ ](?:19|20)\d\d) \d{4}[ ]\d{4} (?![ ]\d) | \d{2}[ ]\d{6}          # groups without one, though not two years
   | (?!\d{1,3}(?:[ ]000)+) (?!\d\d[ ]\d\d[ ]\d\d(?![ ]?\d)) \d{2,3} (?:[ ]\d{2,4}){2,4} | \d{2}(?:-\d{2}){3}
 ) (?: [ ]? (?:x|ext\.?) [ ]? \d{1,6} )? (?! [\w/%°] | [.,:-]\d )"""
 
@@ -114,20 +115,23 @@ def recognisers(kinds: frozenset[str]) -> tuple[Recogniser, ...]:
         ],
         "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
     }
+    accept = {"ip": no_version}
     for kind in sorted(kinds - NAMES.keys()):
-        found += [Recogniser(kind, HINTS[kind], presidio_spans(one)) for one in lists[kind]]
+        found += [Recogniser(kind, HINTS[kind], presidio_spans(one, accept.get(kind))) for one in lists[kind]]
     if "phone" in kinds:
         found.append(Recogniser("phone", digits(9, r"[^\w]{0,2}"), presidio_spans(bare, long)))
     return tuple(found)
 
 
-def presidio_spans(recogniser: Any, accept: Callable[[str, int, int], bool] = lambda text, start, end: True) -> Callable[[str], list[tuple[float, int, int]]]:
+def presidio_spans(recogniser: Any, accept: Callable[[str, int, int], bool] | None = None) -> Callable[[str], list[tuple[float, int, int]]]:
     entity = recogniser.supported_entities
 
     def spans(text: str) -> list[tuple[float, int, int]]:
         results = recogniser.analyze(text, entity, None)
         return [
-            (found.score, found.start, found.end) for found in results if found.score >= SCORE and apart(text, found) and accept(text, found.start, found.end)
+            (found.score, found.start, found.end)
+            for found in results
+            if found.score >= SCORE and apart(text, found) and (not accept or accept(text, found.start, found.end))
         ]
 
     return spans
@@ -137,6 +141,10 @@ def apart(text: str, found: Any) -> bool:
     """Not a piece of a longer word or number, as a few of Presidio's patterns allow."""
     before, after = text[max(0, found.start - 1) : found.start], text[found.end : found.end + 1]
     return not (before.isalnum() and text[found.start].isalnum() or after.isalnum() and text[found.end - 1].isalnum())
+
+
+def no_version(text: str, start: int, end: int) -> bool:
+    return not re.match(r"\.\d", text[end : end + 2]) and not re.search(r"\d\.$", text[max(0, start - 2) : start])
 
 
 def long(text: str, start: int, end: int) -> bool:
@@ -167,9 +175,12 @@ def spacy_model() -> Any:
 
 
 def find(text: str, kinds: frozenset[str]) -> list[Finding]:
-    """Personal data of these kinds, by position. Findings that overlap are one, of the kind that is most certain, then longest, then first."""
+    """Personal data of these kinds, by position, searched as if words ended where a script without spaces begins. Findings that overlap are one, of the kind that is most certain, then longest, then first."""
+    plain = UNSPACED.sub("。", text)
     spans = chain.from_iterable(
-        ((score, start, end, one.kind) for score, start, end in one.spans(text)) for one in recognisers(kinds) if re.search(one.hint, text)
+        ((score, start, end, one.kind) for score, start, end in one.spans(text if one.kind in NAMES else plain))
+        for one in recognisers(kinds)
+        if re.search(one.hint, text)
     )
     groups: list[list[tuple[float, int, int, str]]] = []
     reach = -1

@@ -85,17 +85,16 @@ def length(table: pa.Table, min: int, max: int) -> Reasons:
 
 
 def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> Reasons:
-    """Texts that are, with this probability, in none of the allowed languages (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
+    """Texts whose language, told with at least this probability, is not allowed (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
     identifier = language_identifier()
     unknown = [code for code in allow if code not in identifier.labels]
     if unknown:
-        raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give two letters of ISO 639-1, such as en, de or zh.")
+        raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh.")
     reasons: Reasons = []
     for text in table["text"].to_pylist():
-        ranked = identifier.rank(text) if text and len(text) >= min_length else [("", 0.0)]
-        name, likely = ranked[0]
-        strange = 1 - sum(share for code, share in ranked if code in allow)
-        reasons.append(f"{name} with probability {likely:.2f}; allowed are {', '.join(allow)}" if len(ranked) > 1 and strange >= probability else None)
+        name, certainty = identifier.classify(text) if text and len(text) >= min_length else ("", 0.0)
+        told = certainty >= probability and name not in allow
+        reasons.append(f"{name} with probability {certainty:.2f}; allowed are {', '.join(allow)}" if told else None)
     return reasons
 
 

@@ -121,7 +121,7 @@ def delimited(path: Path, source: Format, broken: Broken) -> pa.Table:
         return "skip"
 
     delimiter = source.delimiter or ("\t" if kind(path) == ".tsv" else ",")
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=source.quote or False, newlines_in_values=True, invalid_row_handler=set_aside)
     # Arrow knows a row's number only when it reads with one thread; the numbers are worth it.
     options = pyarrow.csv.ReadOptions(encoding=source.encoding, use_threads=False, block_size=16 << 20, column_names=source.names)
     with opened(path) as stream:
