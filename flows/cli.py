@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import yaml
@@ -207,6 +207,24 @@ def explain(recipe: str, as_json: bool) -> None:
         click.echo(json.dumps({"stages": stages, "erased": {"ids": len(erased), "in_production": current, "versions": versions}}, indent=2))
     else:
         show.explained(recipe, stages, len(erased), versions, current)
+
+
+@main.command()
+@click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
+def reveal(file: TextIO) -> None:
+    """Write the text of FILE, or of what is piped in, with the values that `pii: encrypt` encrypted restored.
+
+    Example: millrace reveal letter.txt
+
+    MILLRACE_PII_KEY must hold the key with which they were encrypted.
+    """
+    from tasks.cleaning import sealed
+
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise Failure(f"{file.name} is not UTF-8 text (byte {error.start}): a Parquet file has to be exported first, for example to CSV.") from None
+    click.echo(sealed.revealed(text), nl=False)
 
 
 def with_erasures(name: str) -> None:

@@ -2,13 +2,13 @@
 
     python -m tasks.clean support-desk
 
-Writes clean/parts/*.parquet, clean/rejects.parquet/ and clean/report.json, which names the files that hold the rows. Rules that look at one row at a
-time, and exact duplicates, are applied to one part of the raw data after the other, so that memory does not grow with the data; a part that is
+Writes clean/parts/*.parquet, clean/rejects.parquet/, clean/report.json, which names the files that hold the rows, and a page, clean/index.html. Rules that
+look at one row at a time, and exact duplicates, are applied to one part of the raw data after the other, so that memory does not grow with the data; a part that is
 unchanged since the last run is verified and kept. From the first rule on that needs all rows at once, they are, and clean/rows.parquet holds the result.
 """
 
 from collections import Counter
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from daft import col
 
-from tasks import duplicates, engine, files, resolve
-from tasks.cleaning import RULES
-from tasks.cleaning.text import masked
+from tasks import duplicates, engine, files, page, resolve
+from tasks.cleaning import RULES, personal
 from tasks.recipe import Recipe
 from tasks.seen import Keys, Seen, keys
 from tasks.step import Failure, main
 
 EXAMPLES = 3
+CANDIDATES = 30  # rows among which examples without personal data are looked for
 REJECTS = "rejects.parquet"
 Named = tuple[str, dict[str, Any]]  # a rule and its arguments
 Told = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
@@ -40,10 +40,11 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     engine.use(recipe)
     rules = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
     cut = next((at for at, (name, _) in enumerate(rules) if RULES[name].whole and (name != "exact_duplicates" or rules[:at].count((name, {})))), len(rules))
-    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest(rules[:cut])
+    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest(rules)
     if (target / REJECTS).is_file():  # as it was written before it became a folder
         (target / REJECTS).unlink()
-    stream = Stream(source, target, rules[:cut], made_by)
+    kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
+    stream = Stream(source, target, rules[:cut], kinds, made_by)
     parts = [stream.kept(raw) or stream.cleaned(raw) for raw in files.read_json(source / "snapshot.json")["partitions"]]
     told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
@@ -51,7 +52,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     like = files.read_table(target / outputs[0]).slice(0, 0)
     if cut < len(rules) and rows:
         table = files.read_table([target / output for output in outputs]).sort_by("id")
-        table, dropped, more = applied(table, rules[cut:])
+        table, dropped, more = applied(table, rules[cut:], kinds)
         told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
         files.write_table(target / "rows.parquet", table)
         if dropped:
@@ -63,6 +64,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.complete_parts(target / REJECTS, rejects, like)
     about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
     files.write_json(target / "report.json", about)
+    files.write_text(target / "index.html", page.cleaning(f"{recipe.name}: clean", about))
     files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
     for place in ("parts", "keys"):
         files.remove_others(target / place, [part["file"] for part in parts if place == "parts" or part["keys_sha256"]])
@@ -72,8 +74,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
 class Stream:
     """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays."""
 
-    def __init__(self, source: Path, target: Path, rules: list[Named], made_by: str) -> None:
-        self.source, self.target, self.rules = source, target, rules
+    def __init__(self, source: Path, target: Path, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
+        self.source, self.target, self.rules, self.kinds = source, target, rules, kinds
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
         self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
         self.order, self.asked = list(self.before), list[str]()
@@ -111,7 +113,7 @@ class Stream:
         table = files.read_table(self.source / file)
         rows_in, crossed, hashed = table.num_rows, 0, None
         at = next((number for number, (name, _) in enumerate(self.rules) if name == "exact_duplicates"), len(self.rules))
-        table, dropped, told = applied(table, self.rules[:at])
+        table, dropped, told = applied(table, self.rules[:at], self.kinds)
         if at < len(self.rules):
             start = self.seen.size
             found = keys(table, duplicates.content_columns(table))
@@ -120,8 +122,8 @@ class Stream:
             crossed = int((first < start).sum())
             hashed = pa.table({"id": table["id"], "high": found[0], "low": found[1]})
             reasons = pa.array([f"same as {self.id_of(row)}" for row in first[again]], pa.string())
-            table, out, one = filtered(table, "exact_duplicates", pa.array(again), reasons)
-            more = applied(table, self.rules[at + 1 :])
+            table, out, one = filtered(table, "exact_duplicates", pa.array(again), reasons, self.kinds)
+            more = applied(table, self.rules[at + 1 :], self.kinds)
             table, dropped, told = more[0], [*dropped, *([out] if out.num_rows else []), *more[1]], [*told, one, *more[2]]
         files.write_table(self.target / "parts" / file, table)
         rejects = pa.concat_tables(dropped, promote_options="permissive") if dropped else None
@@ -150,13 +152,13 @@ class Stream:
         raise IndexError(row)
 
 
-def applied(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[pa.Table], list[Told]]:
+def applied(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple[pa.Table, list[pa.Table], list[Told]]:
     """The table after the rules, the rows that they dropped, and what each did."""
     dropped: list[pa.Table] = []
     told: list[Told] = []
     for kind, group in groupby(rules, key=lambda rule: RULES[rule[0]].kind):
         if kind == "text":
-            table, counted = transformed(table, list(group))
+            table, counted = transformed(table, list(group), kinds)
             told += counted
             continue
         for rule, arguments in group:
@@ -164,39 +166,39 @@ def applied(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[pa.Tabl
             changed, reasons = (None, result) if kind == "filter" else result if isinstance(result, tuple) else (result, None)
             one: Told = {"rule": rule, "changed": 0, "rejected": 0, "examples": []}
             if changed is not None:
-                count, examples = differences(table, changed)
+                count, examples = differences(table, changed, kinds, removes=rule == "pii")
                 table, one = changed, {**one, "changed": count, "examples": examples}
             if reasons is not None:
                 why = pa.array(reasons, pa.string())
-                table, out, counts = filtered(table, rule, pc.is_valid(why), why.drop_null())
+                table, out, counts = filtered(table, rule, pc.is_valid(why), why.drop_null(), kinds)
                 one = {**one, "rejected": out.num_rows, "examples": [*one["examples"], *counts["examples"]]}
                 dropped += [out] if out.num_rows else []
             told.append(one)
     return table, dropped, told
 
 
-def filtered(table: pa.Table, rule: str, gone: pa.Array, reasons: pa.Array) -> tuple[pa.Table, pa.Table, Told]:
+def filtered(table: pa.Table, rule: str, gone: pa.Array, reasons: pa.Array, kinds: frozenset[str]) -> tuple[pa.Table, pa.Table, Told]:
     """The table without some rows, those rows as rejects, and the count with examples."""
     out = files.rejects(table.filter(gone), "clean", rule, reasons)
-    examples = out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()
+    examples = list(personal.safe(out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist(), kinds))
     return table.filter(pc.invert(gone)), out, {"rule": rule, "changed": 0, "rejected": out.num_rows, "examples": examples}
 
 
-def differences(before: pa.Table, after: pa.Table) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows differ, and for each column the first cells that do."""
-    examples = []
+def differences(before: pa.Table, after: pa.Table, kinds: frozenset[str], removes: bool) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows differ, and for each column the first cells that do; `removes` if it is the rule that takes personal data out."""
+    examples: list[dict[str, Any]] = []
     touched = pa.array(np.zeros(before.num_rows, bool))
     for name in before.column_names:
         old, new = before[name], after[name]
-        differs = (
-            pc.fill_null(pc.not_equal(old.cast(pa.string()), new.cast(pa.string())), False)
-            if old.type != new.type
-            else pc.fill_null(pc.not_equal(old, new), False)
-        )
+        comparable = (old, new) if old.type == new.type else (old.cast(pa.string()), new.cast(pa.string()))
+        differs = pc.fill_null(pc.not_equal(*comparable), False)
         differs = pc.or_(differs, pc.xor(pc.is_null(old), pc.is_null(new)))
         touched = pc.or_(touched, differs)
-        first = pc.indices_nonzero(differs).to_pylist()[:EXAMPLES]
-        examples += [{"id": before["id"][at].as_py(), "column": name, "before": shown(old[at]), "after": shown(new[at])} for at in first]
+        found = []
+        for at in pc.indices_nonzero(differs).to_pylist()[: CANDIDATES if kinds else EXAMPLES]:
+            was, is_now = shown(old[at]), shown(new[at])
+            found.append({"id": before["id"][at].as_py(), "column": name, "before": was, "after": is_now, "last": None if removes else is_now})
+        examples += islice(personal.safe(found, kinds), EXAMPLES)
     return pc.sum(touched).as_py() or 0, examples
 
 
@@ -204,7 +206,7 @@ def shown(cell: pa.Scalar) -> str | None:
     return None if cell.as_py() is None else str(cell.as_py())
 
 
-def transformed(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[Told]]:
+def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple[pa.Table, list[Told]]:
     """The table after rules for texts, as one Daft plan, and for each rule how many texts it changed, with examples."""
     if not table.num_rows:  # Daft's empty columns of truth values make Arrow crash
         return table, [{"rule": rule, "changed": 0, "rejected": 0, "examples": []} for rule, _ in rules]
@@ -218,18 +220,24 @@ def transformed(table: pa.Table, rules: list[Named]) -> tuple[pa.Table, list[Tol
     if not done["id"].equals(table["id"]):  # a cluster may give its parts in another order
         done, table = done.sort_by("id"), table.sort_by("id")
     marks = [pc.fill_null(done[f"{after}!"], False) for _, after in pairs]
-    first = [pc.indices_nonzero(mark).to_pylist()[:EXAMPLES] for mark in marks]
+    first = [pc.indices_nonzero(mark).to_pylist()[: CANDIDATES if kinds else EXAMPLES] for mark in marks]
     told = []
     few = table.take(pa.array(sorted({at for found in first for at in found}), pa.int64())) if any(first) else table.slice(0, 0)
     again = daft.from_arrow(few.select(["id", "text"]))
     for (before, after), (rule, arguments) in zip(pairs, rules, strict=True):
         again = again.with_column(after, RULES[rule].apply(col(before), **arguments))
-    hidden = masked if any(rule == "personal_data" for rule, _ in rules) else lambda text: text  # a report must not show what the data may not
-    by_id = {row["id"]: row for row in again.select("id", *(hidden(col(step)).alias(step) for step in steps)).to_pylist()} if any(first) else {}
+    by_id = {row["id"]: row for row in again.to_pylist()} if any(first) else {}
     for (before, after), (rule, _), mark, found in zip(pairs, rules, marks, first, strict=True):
         names = [table["id"][at].as_py() for at in found]
-        examples = [{"id": name, "before": by_id[name][before], "after": by_id[name][after]} for name in names]
-        told.append({"rule": rule, "changed": pc.sum(mark.cast(pa.int64())).as_py() or 0, "rejected": 0, "examples": examples})
+        examples = [{"id": name, "before": by_id[name][before], "after": by_id[name][after], "last": by_id[name][steps[-1]]} for name in names]
+        told.append(
+            {
+                "rule": rule,
+                "changed": pc.sum(mark.cast(pa.int64())).as_py() or 0,
+                "rejected": 0,
+                "examples": list(islice(personal.safe(examples, kinds), EXAMPLES)),
+            }
+        )
     return table.set_column(table.column_names.index("text"), "text", done["text"].cast(pa.string())), told
 
 

@@ -1,17 +1,21 @@
 """Self-contained HTML pages: everything inside the file, so that they open offline; light and dark."""
 
 import base64
+import difflib
+import os
+import re
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
 
 FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
 <style>
-:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #e3e6ec; --card: #ffffff; --page: #f6f7f9; --good: #137752; --bad: #b42318; --warn: #9a6700; --fill: 37, 99, 190; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3340; --card: #171b23; --page: #0f1218; --good: #4cc38a; --bad: #ff7b72; --warn: #e2b93b; --fill: 96, 160, 255; } }
+:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #e3e6ec; --card: #ffffff; --page: #f6f7f9; --good: #137752; --bad: #b42318; --warn: #9a6700; --fill: 37, 99, 190; --cut: 217, 72, 65; --put: 24, 150, 104; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3340; --card: #171b23; --page: #0f1218; --good: #4cc38a; --bad: #ff7b72; --warn: #e2b93b; --fill: 96, 160, 255; --cut: 240, 100, 92; --put: 60, 190, 135; } }
 body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2.25rem 0 .5rem } p.lead { color: var(--soft); margin: 0 0 1rem }
 table { border-collapse: collapse; width: 100%; background: var(--card); border: 1px solid var(--line); border-radius: 6px } div.wide { overflow-x: auto }
@@ -19,6 +23,8 @@ th, td { padding: .4rem .7rem; text-align: left; border-bottom: 1px solid var(--
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } td.text { white-space: pre-wrap; overflow-wrap: anywhere } .soft { color: var(--soft) }
 .pass { color: var(--good); font-weight: 600 } .fail { color: var(--bad); font-weight: 600 } .warn { color: var(--warn); font-weight: 600 }
 table.matrix td { text-align: center; padding: .3rem; min-width: 1.6rem; font-size: .85rem } table.matrix th { font-weight: 500; font-size: .78rem; white-space: nowrap } img { image-rendering: pixelated; width: 48px }
+del { background: rgba(var(--cut), .18); color: var(--bad); text-decoration: none } ins { background: rgba(var(--put), .2); color: var(--good); text-decoration: none } td.half { width: 46% } td.row { width: 8%; min-width: 5rem; overflow-wrap: anywhere }
+.bar.cut { background: rgb(var(--cut)) } h2 .soft { font-weight: 400; font-size: .9rem } a { color: rgb(var(--fill)) }
 .bar { display: inline-block; height: .55rem; background: rgb(var(--fill)); border-radius: 2px; vertical-align: middle }
 </style></head><body>
 {% block body %}{% endblock %}
@@ -54,6 +60,21 @@ EVALUATION = """<h1>{{ title }}</h1>
 {% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.probability) }}</td>
 <td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content[:400] }}{% endif %}</td></tr>{% endfor %}</table>"""
 
+CLEANING = """<h1>{{ title }}</h1>
+<p class="lead">{{ '{:,}'.format(rows_in) }} rows in, {{ '{:,}'.format(rows) }} out, {{ '{:,}'.format(rejects) }} set aside{% if rows_in %} ({{ '%.2f'|format(100 * rejects / rows_in) }} %){% endif %}. Rules in the order in which they were applied.</p>
+<div class="wide"><table><tr><th>rule</th><th class="n">rows changed</th><th></th><th class="n">rows rejected</th><th></th></tr>
+{% for rule in rules %}<tr><td>{% if rule.examples %}<a href="#{{ loop.index }}">{{ rule.rule }}</a>{% else %}{{ rule.rule }}{% endif %}</td>
+<td class="n{{ '' if rule.changed else ' soft' }}">{{ '{:,}'.format(rule.changed) }}</td><td>{{ bar(rule.changed, '') }}</td>
+<td class="n{{ '' if rule.rejected else ' soft' }}">{{ '{:,}'.format(rule.rejected) }}</td><td>{{ bar(rule.rejected, 'cut') }}</td></tr>{% endfor %}</table></div>
+{% for rule in rules if rule.examples %}<h2 id="{{ loop.index }}">{{ rule.rule }} <span class="soft">{% if rule.changed %}changed {{ '{:,}'.format(rule.changed) }}{% endif %}{{ ', ' if rule.changed and rule.rejected }}{% if rule.rejected %}rejected {{ '{:,}'.format(rule.rejected) }}{% endif %}</span></h2>
+{% set changed = rule.examples|selectattr('before', 'defined')|list %}{% set rejected = rule.examples|selectattr('detail', 'defined')|list %}
+{% if changed %}<div class="wide"><table><tr><th>row</th><th>before</th><th>after</th></tr>
+{% for item in changed %}<tr><td class="row">{{ item.id }}{% if item.column and item.column != 'text' %}<br><span class="soft">{{ item.column }}</span>{% endif %}</td>{% for side in differences(item.before, item.after) %}<td class="text half">{{ side }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endif %}
+{% if rejected %}<div class="wide"><table><tr><th>row</th><th>why it was rejected</th></tr>
+{% for item in rejected %}<tr><td class="row">{{ item.id }}</td><td class="text">{{ item.detail }}</td></tr>{% endfor %}</table></div>{% endif %}{% endfor %}"""
+SHOWN = 600  # characters of an example
+AROUND = 60  # of them before its first difference
+
 
 def render(body: str, title: str, **values: Any) -> str:
     template = ENVIRONMENT.from_string(FRAME.replace("{% block body %}{% endblock %}", body))
@@ -74,3 +95,35 @@ def evaluation(name: str, metrics: Any, classes: Any, matrix: list[list[int]], n
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
     rows = sum(map(sum, matrix))
     return render(EVALUATION, f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows)
+
+
+def cleaning(title: str, report: dict[str, Any]) -> str:
+    """What each cleaning rule did, from the report of the step, with what it changed marked."""
+    most = max((max(rule["changed"], rule["rejected"]) for rule in report["rules"]), default=0) or 1
+    rules = [{**rule, "examples": [{"column": None, **item} for item in rule["examples"]]} for rule in report["rules"]]
+
+    def bar(count: int, kind: str) -> Markup:
+        return Markup('<span class="bar {}" style="width: {}rem"></span>').format(kind, round(max(9 * count / most, 0.15), 2)) if count else Markup()
+
+    return render(CLEANING, title, **{**report, "rules": rules}, bar=bar, differences=differences)
+
+
+def differences(before: Any, after: Any) -> tuple[Markup, Markup]:
+    """Two texts word by word, with <del> around what is only in the first and <ins> around what is only in the second."""
+    old, new = ("" if value is None else str(value) for value in (before, after))
+    start = max(0, len(os.path.commonprefix([old, new])) - AROUND)
+    ends = ["…" if len(text) > start + SHOWN else "" for text in (old, new)]
+    words = [re.findall(r"</?[a-zA-Z][^<>]*>|&#?\w+;|\w+|.", text[start : start + SHOWN], re.DOTALL) for text in (old, new)]
+    sides: list[list[Markup]] = [[Markup("…")] if start else [], [Markup("…")] if start else []]
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
+        for side, found, tag in ((0, words[0][i:j], Markup("<del>{}</del>")), (1, words[1][k:m], Markup("<ins>{}</ins>"))):
+            text = "".join(found)
+            if text:
+                sides[side].append(escape(text) if kind == "equal" else tag.format(visible(text)))
+    return Markup("").join([*sides[0], ends[0]]), Markup("").join([*sides[1], ends[1]])
+
+
+def visible(text: str) -> str:
+    """White space and characters that show nothing, in a form that does."""
+    named = {" ": "·", "\n": "↵\n", "\t": "⇥"}
+    return "".join(named.get(letter) or (letter if letter.isprintable() else f"⟨{ord(letter):04X}⟩") for letter in text)

@@ -45,10 +45,12 @@ class Format(Section):
     """How a file of text is read. `auto` has the encoding, the delimiter or the header guessed from the first lines.
 
     The delimiter is a comma, in .tsv files a tab, unless given. The first line is the header unless `header` is false or `names` gives the columns.
+    `quote` is what encloses cells; empty where quotation marks are text like any other.
     """
 
     encoding: str = "utf-8"
     delimiter: str | None = Field(None, pattern=r"^(.|\t|auto)$")
+    quote: Literal['"', "'", ""] = '"'
     header: bool | Literal["auto"] | None = None
     names: list[str] | None = Field(None, min_length=1)
 
@@ -234,27 +236,83 @@ class Length(Section):
     max: Count = 100_000
 
 
+class Language(Section):
+    """Texts of at least `min_length` characters go if their language, told with at least this probability, is not among these (ISO 639-1, such as en)."""
+
+    allow: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(min_length=1)
+    min_length: Count = 20
+    probability: float = Field(0.8, gt=0.5, lt=1)
+
+
+Pixels = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Size(Section):
+    """Width and height in pixels, as in {min: [32, 32]}."""
+
+    min: Pixels | None = None
+    max: Pixels | None = None
+    exact: Pixels | None = None
+
+    @model_validator(mode="after")
+    def says_something(self) -> "Size":
+        if (self.exact is None) == (self.min is None and self.max is None):
+            raise ValueError("needs either exact, or min or max or both, each as [width, height]")
+        if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
+            raise ValueError(f"has a min, {self.min}, above its max, {self.max}: no image could fit")
+        return self
+
+
 class NearDuplicates(Section):
+    """`threshold` is the least similarity (Jaccard) of two texts; `distance` in how many of 64 bits the perceptual hashes of two images may differ."""
+
     threshold: Fraction = 0.8
+    distance: int = Field(6, ge=0, le=16)
+
+
+class Pii(Section):
+    """Personal data: `mask` writes [email], `drop` rejects the row, `hash` writes a keyed hash and `encrypt` what `millrace reveal` reads again.
+
+    `id` are national and tax numbers. `url` is off where kinds are not given, since links are content; `person` and `place` need a spaCy model.
+    `columns` are by default the text, or in a table all columns without another role.
+    """
+
+    action: Literal["mask", "drop", "hash", "encrypt"] = "mask"
+    kinds: list[Literal["email", "phone", "card", "iban", "ip", "id", "url", "person", "place"]] = Field(
+        ["email", "phone", "card", "iban", "ip", "id"], min_length=1
+    )
+    columns: list[str] | None = Field(None, min_length=1)
 
 
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
-    rules: list[str | dict[str, dict[str, Any]]]
+    rules: list[str | dict[str, Any]]
 
     @field_validator("rules")
     @classmethod
-    def known(cls, declared: list[str | dict[str, dict[str, Any]]]) -> list[str | dict[str, dict[str, Any]]]:
-        normalised: list[str | dict[str, dict[str, Any]]] = []
+    def known(cls, declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+        normalised: list[str | dict[str, Any]] = []
         for item in declared:
-            name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()), ("", {}))
+            if isinstance(item, dict) and len(item) != 1:
+                raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
+            name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
             if name not in CLEANING_RULES:
                 raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
             model = CLEANING_RULES[name]
             if model is None and arguments:
                 raise ValueError(f"{name} takes no arguments")
-            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+            if model is Pii and isinstance(arguments, str):
+                arguments = {"action": arguments}
+            if model and not isinstance(arguments, dict):
+                raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
+            try:
+                normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+            except ValidationError as error:
+                raise ValueError(" ".join(f"{name}.{sentence(model or Section, item)}" for item in error.errors())) from None
+        names = [name for item in normalised for name in item]
+        if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
+            raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
         return normalised
 
 
@@ -263,10 +321,14 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
     "html": None,
     "unicode": None,
     "white_space": None,
-    "personal_data": None,
+    "control": None,
+    "pii": Pii,
+    "language": Language,
     "length": Length,
     "unreadable": None,
+    "size": Size,
     "exact_duplicates": None,
+    "conflicting_duplicates": None,
     "near_duplicates": NearDuplicates,
 }
 
@@ -495,7 +557,7 @@ class Recipe(Section):
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
-        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "personal_data", "length", "exact_duplicates", "near_duplicates"]},
+        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"base": MINILM},
     },
     "tabular": {"clean": {"rules": ["exact_duplicates"]}},

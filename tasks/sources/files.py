@@ -133,7 +133,7 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
 
     content.check_utf8(file, source.encoding)
     delimiter, header = layout(file, source)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=source.quote or False, newlines_in_values=True, invalid_row_handler=set_aside)
     # Arrow knows a row's number only when it reads with one thread; the numbers are worth it.
     options = pyarrow.csv.ReadOptions(
         encoding=source.encoding, use_threads=False, block_size=BLOCK, column_names=source.names, autogenerate_column_names=not header and not source.names
@@ -151,17 +151,19 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
             raise Failure(f"{file.name} has a row of more than {BLOCK >> 20} MB: shorten it, or close the quote that makes many rows one.") from None
         raise
     last = table[names[-1]][-1].as_py() if table.num_rows else None
-    if any("\n" in line and line.count('"') % 2 for line, _ in broken) or (last and "\n" in last and unclosed(file.read().decode(source.encoding), last)):
+    quote = source.quote
+    open_end = any("\n" in line and line.count(quote) % 2 for line, _ in broken) if quote else False
+    if open_end or (quote and last and "\n" in last and unclosed(file.read().decode(source.encoding), last, quote)):
         raise Failure(
             f"{file.name}: a quote is opened and not closed before the end of the file, so the rows after it would be one cell: close it or double it."
         )
     return table
 
 
-def unclosed(text: str, last: str) -> bool:
+def unclosed(text: str, last: str, quote: str) -> bool:
     """Whether the last cell, which has several lines, lacks its closing quote."""
     ending = text.rstrip("\r\n")
-    return not ending.endswith('"') or (last.endswith("\n") and not ending[:-1].endswith("\n"))
+    return not ending.endswith(quote) or (last.endswith("\n") and not ending[:-1].endswith("\n"))
 
 
 def layout(file: Content, source: Format) -> tuple[str, bool]:
