@@ -41,7 +41,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
             continue
         for rule, arguments in group:
             if kind == "columns":
-                table, counted_one = recolumned(table, rule, arguments)
+                table, out, counted_one = recolumned(table, rule, arguments)
+                dropped.append(out)
                 report.append(counted_one)
                 continue
             reasons = pa.array(RULES[rule].apply(table, **arguments), pa.string())
@@ -59,18 +60,25 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.write_json(target / "report.json", {"rows_in": raw.num_rows, "rows": table.num_rows, "rejects": sum(rules.values()), "rules": report})
 
 
-def recolumned(table: pa.Table, rule: str, arguments: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-    """The table after a rule that changes cells, and how many rows it changed, with examples."""
-    after = RULES[rule].apply(table, **arguments)
-    examples = []
+def recolumned(table: pa.Table, rule: str, arguments: dict[str, Any]) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """The table after a rule that changes cells, the rows that it drops with the cells that they had before, and how many rows it changed, with examples."""
+    made = RULES[rule].apply(table, **arguments)
+    after, said = made if isinstance(made, tuple) else (made, [None] * table.num_rows)
+    reasons = pa.array(said, pa.string())
+    stays = pc.is_null(reasons)
+    out = files.rejects(table.filter(pc.invert(stays)), "clean", rule, reasons.drop_null())
+    table, after = table.filter(stays), after.filter(stays)
+    examples = out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist()
     touched = pa.array([False] * table.num_rows)
     for name in table.column_names:
-        differs = pc.fill_null(pc.not_equal(table[name], after[name]), False)
-        differs = pc.or_(differs, pc.xor(pc.is_null(table[name]), pc.is_null(after[name])))
+        if table[name].equals(after[name]):
+            continue
+        old, new = table[name].cast(pa.string()), after[name].cast(pa.string())  # the number 39 is no change of the text 39
+        differs = pc.or_(pc.fill_null(pc.not_equal(old, new), False), pc.xor(pc.is_null(old), pc.is_null(new)))
         touched = pc.or_(touched, differs)
         first = [index for index, changed in enumerate(differs.to_pylist()) if changed][:EXAMPLES]
-        examples += [{"id": table["id"][at].as_py(), "column": name, "before": table[name][at].as_py(), "after": after[name][at].as_py()} for at in first]
-    return after, {"rule": rule, "changed": pc.sum(touched).as_py() or 0, "rejected": 0, "examples": examples}
+        examples += [{"id": table["id"][at].as_py(), "column": name, "before": old[at].as_py(), "after": new[at].as_py()} for at in first]
+    return after, out, {"rule": rule, "changed": pc.sum(touched).as_py() or 0, "rejected": out.num_rows, "examples": examples}
 
 
 def transformed(table: pa.Table, rules: list[tuple[str, dict[str, Any]]]) -> tuple[pa.Table, list[dict[str, Any]]]:

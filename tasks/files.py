@@ -92,7 +92,10 @@ def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str 
 def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str, int]:
     """Write a step's rejects.parquet (also when empty, with the columns of `like`) and return the number of rows by rule."""
     empty = rejects(like.slice(0, 0), "", "")
-    table = pa.concat_tables([empty, *parts], promote_options="permissive")
+    # A cell that was parsed on the way is text again, as in the rows that were dropped before.
+    known = {field.name: field.type for field in empty.schema}
+    same = [part.cast(pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])) for part in parts]
+    table = pa.concat_tables([empty, *same], promote_options="permissive")
     write_table(path, table)
     counted = table.group_by("rule").aggregate([("rule", "count")]).to_pylist()
     return {row["rule"]: row["rule_count"] for row in sorted(counted, key=lambda row: row["rule"])}

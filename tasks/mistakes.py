@@ -46,6 +46,8 @@ def locate(recipe: type[BaseModel], location: list[Any]) -> tuple[type[BaseModel
         keys.append(part)
         if isinstance(part, int):
             model = strip(get_args(strip(model))[0]) if get_args(strip(model)) else None
+        elif get_origin(model) is dict:
+            model = strip(get_args(model)[1])
         else:
             parent = model if isinstance(model, type) and issubclass(model, BaseModel) else None
             field = parent.model_fields.get(str(part)) if parent else None

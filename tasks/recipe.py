@@ -1,5 +1,6 @@
 """The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
 
+import datetime
 import importlib.util
 import re
 from functools import cache
@@ -136,6 +137,118 @@ class NearDuplicates(Section):
     threshold: Fraction = 0.8
 
 
+class Trim(Section):
+    """`columns` are those to work on; all that hold text where they are not given."""
+
+    columns: list[str] | None = Field(None, min_length=1)
+
+
+class Missing(Section):
+    """Cells that are one of `markers`, letter case ignored, become null; in all columns that hold text but the label where `columns` is not given."""
+
+    markers: list[str] = Field(["", "?", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "empty", "missing"], min_length=1)
+    columns: list[str] | None = Field(None, min_length=1)
+
+
+class Type(Section):
+    """`unit` is what the numbers are to be in: 1.80 m becomes 180 where it is cm. `decimal` is the decimal mark where cells like 1,234 could be read in
+    two ways; `format` how dates that are not ISO 8601 are written, such as %d/%m/%Y."""
+
+    type: Literal["number", "integer", "boolean", "date"]
+    unit: str | None = None
+    decimal: Literal[".", ","] | None = None
+    format: str | None = None
+
+    @model_validator(mode="after")
+    def fits(self) -> "Type":
+        if self.type not in ("number", "integer") and (self.unit or self.decimal):
+            raise ValueError(f"has a unit or a decimal mark, which a {self.type} does not have: leave them out")
+        if self.format is not None:
+            if self.type != "date":
+                raise ValueError(f"has a format, which is for dates, and the type is {self.type}: leave it out")
+            try:
+                day = datetime.date(2026, 1, 31)
+                known = datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
+            except ValueError:
+                known = False
+            if not known:
+                raise ValueError(f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y")
+        return self
+
+
+class Types(Section):
+    """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
+
+    columns: dict[str, Type] = Field(min_length=1)
+    unparsed: Literal["reject", "null"] = "reject"
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def by_name(cls, columns: Any) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        roles = [name for name in ("id", "label", "text", "image") if name in columns]
+        if roles:
+            raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
+        return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
+
+
+class Spelling(Section):
+    """Values that are rare and at most `distance` letters from one that is `ratio` times as frequent become it; `map` says what others become."""
+
+    columns: list[str] = Field(min_length=1)
+    map: dict[str, str] = {}
+    distance: int = Field(2, ge=0, le=3)
+    ratio: float = Field(10.0, gt=1)
+
+
+class Bounds(Section):
+    """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
+
+    min: float | str | None = None
+    max: float | str | None = None
+
+    @field_validator("min", "max", mode="before")
+    @classmethod
+    def of_one_kind(cls, bound: Any) -> Any:
+        if isinstance(bound, str):
+            try:
+                datetime.date.fromisoformat(bound)
+            except ValueError:
+                raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
+        return bound.isoformat() if isinstance(bound, datetime.date) else bound
+
+
+class Range(Section):
+    """Rows with a cell outside the bounds of its column are rejected."""
+
+    columns: dict[str, Bounds] = Field(min_length=1)
+
+
+class Outliers(Section):
+    """Cells that lie far outside what is usual in their column: their rows are rejected, or they become null."""
+
+    columns: list[str] = Field(min_length=1)
+    method: Literal["iqr", "mad"] = "iqr"
+    factor: float | None = Field(None, gt=0)
+    do: Literal["reject", "null"] = "reject"
+
+
+class Repair(Section):
+    """Rows with equal cells in `by` are to have equal cells in each of `columns`: what more than `share` of them say replaces the others."""
+
+    by: list[str] = Field(min_length=1)
+    columns: list[str] = Field(min_length=1)
+    share: float = Field(0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def apart(self) -> "Repair":
+        both = sorted(set(self.by) & set(self.columns))
+        if both:
+            raise ValueError(f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one")
+        return self
+
+
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
@@ -152,7 +265,12 @@ class Clean(Section):
             model = CLEANING_RULES[name]
             if model is None and arguments:
                 raise ValueError(f"{name} takes no arguments")
-            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+            try:
+                normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+            except ValidationError as error:
+                assert model is not None
+                told = [sentence(model, item).removeprefix("recipe: ").rstrip(".") for item in error.errors()]
+                raise ValueError(f"{name}: {'; '.join(told)}") from None
         return normalised
 
 
@@ -164,6 +282,13 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
     "personal_data": None,
     "length": Length,
     "unreadable": None,
+    "trim": Trim,
+    "missing": Missing,
+    "types": Types,
+    "spelling": Spelling,
+    "range": Range,
+    "outliers": Outliers,
+    "repair": Repair,
     "exact_duplicates": None,
     "near_duplicates": NearDuplicates,
 }
