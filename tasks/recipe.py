@@ -93,7 +93,7 @@ class Package(Section):
     """Data that an installed package carries."""
 
     kind: Literal["package"]
-    name: Literal["botocore", "sklearn.digits"]
+    name: Literal["botocore", "sklearn.breast_cancer", "sklearn.digits"]
 
 
 class Columns(Section):
@@ -352,7 +352,10 @@ class Augment(Section):
 
 
 class Train(Section):
-    """`base` is package:NAME, a folder or a hub id for text, and none for images. Batches hold at most `batch_size` rows and `batch_tokens` tokens."""
+    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens.
+
+    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1.
+    """
 
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -363,6 +366,9 @@ class Train(Section):
     batch_tokens: Count = 1024
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
+    l1: float = Field(0.0, ge=0)
+    hidden: list[Count] = [128, 64]
+    dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
     patience: Count = 3
@@ -438,7 +444,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "personal_data", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"base": MINILM},
     },
-    "tabular": {"clean": {"rules": ["exact_duplicates"]}},
+    "tabular": {
+        "clean": {"rules": ["trim", "missing", "exact_duplicates"]},
+        "train": {"epochs": 30, "learning_rate": 1e-3, "patience": 10, "metric": "log_loss"},
+    },
     "image": {
         "clean": {"rules": ["unreadable", "exact_duplicates"]},
         "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},
