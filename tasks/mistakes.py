@@ -66,7 +66,7 @@ def strip(annotation: Any) -> Any:
 def tagged(annotation: Any) -> Iterator[tuple[Any, str]]:
     for member in get_args(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
-            yield member, "kind" if "kind" in member.model_fields else "rule"
+            yield from ((member, tag) for tag in ("kind", "rule") if tag in member.model_fields)
 
 
 def hint(key: str) -> str:

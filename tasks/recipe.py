@@ -205,8 +205,8 @@ class Spelling(Section):
 class Bounds(Section):
     """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
 
-    min: float | str | None = None
-    max: float | str | None = None
+    min: int | float | str | None = None
+    max: int | float | str | None = None
 
     @field_validator("min", "max", mode="before")
     @classmethod

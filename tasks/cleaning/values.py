@@ -42,7 +42,15 @@ SIZES = {name: (dimension, Decimal(size)) for dimension, sizes in UNITS.items() 
 DEGREES = {"k": (Decimal(0), Decimal(1)), "c": (Decimal("273.15"), Decimal(1)), "f": (Decimal("459.67"), Decimal(5) / 9)}  # (t + offset) × size is in kelvin
 SAME = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "percent": "%", "kelvin": "k", "celsius": "c", "fahrenheit": "f"}
 YES, NO = {"true", "t", "yes", "y", "1", "on"}, {"false", "f", "no", "n", "0", "off"}
-DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y")  # beside ISO 8601; day and month in figures alone could be either
+DATES = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+)  # beside ISO 8601; day and month in figures alone could be either
 
 
 def plain(body: str, mark: str | None) -> Decimal:
@@ -109,7 +117,7 @@ def integer(cell: str, unit: str | None, decimal: str | None, format: str | None
 def date(cell: str, unit: str | None, decimal: str | None, format: str | None) -> datetime.date:
     try:
         if format is None:
-            return datetime.datetime.fromisoformat(cell.replace("/", "-")).date()
+            return datetime.datetime.fromisoformat(cell).date()
     except ValueError:
         pass
     for pattern in [format] if format else DATES:
