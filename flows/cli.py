@@ -218,7 +218,7 @@ def reveal(file: TextIO) -> None:
 
     MILLRACE_PII_KEY must hold the key with which they were encrypted.
     """
-    from tasks.cleaning import sealed
+    from tasks import sealed
 
     try:
         text = file.read()

@@ -193,7 +193,12 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     folder = files.folder_of(recipe)
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     lineage = {
-        stage.address: {kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, [])} for kind in ("deps", "outs")} for stage in stages
+        stage.address: {
+            # what the checks keep of earlier snapshots is no part of what this model was made from
+            kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, []) if Path(item["path"]).parent.name != "checks"}
+            for kind in ("deps", "outs")
+        }
+        for stage in stages
     }
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     metrics = {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}

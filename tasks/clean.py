@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from daft import col
 
-from tasks import duplicates, engine, files, page, resolve
+from tasks import duplicates, engine, files, page, resolve, sealed
 from tasks.cleaning import RULES, personal
 from tasks.recipe import Recipe
 from tasks.seen import Keys, Seen, keys
@@ -40,7 +40,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     engine.use(recipe)
     rules = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
     cut = next((at for at, (name, _) in enumerate(rules) if RULES[name].whole and (name != "exact_duplicates" or rules[:at].count((name, {})))), len(rules))
-    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest(rules)
+    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest([rules, sealed.key_id(recipe.clean.rules)])
     if (target / REJECTS).is_file():  # as it was written before it became a folder
         (target / REJECTS).unlink()
     kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
@@ -49,14 +49,14 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
     outputs, rejects = [f"parts/{part['file']}" for part in parts], [part["file"] for part in parts if part["rejects"]]
-    like = files.read_table(target / outputs[0]).slice(0, 0)
+    like = files.read_table(source / parts[0]["file"]).slice(0, 0)
     if cut < len(rules) and rows:
         table = files.read_table([target / output for output in outputs]).sort_by("id")
         table, dropped, more = applied(table, rules[cut:], kinds)
         told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
         files.write_table(target / "rows.parquet", table)
         if dropped:
-            files.write_table(target / REJECTS / "rows.parquet", pa.concat_tables(dropped, promote_options="permissive"))
+            files.write_table(target / REJECTS / "rows.parquet", files.united(dropped, files.read_table(source / parts[0]["file"])))
             rejects.append("rows.parquet")
     if rows == 0:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
@@ -110,7 +110,7 @@ class Stream:
     def cleaned(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Clean a part and write it; returns its record."""
         file = raw["file"]
-        table = files.read_table(self.source / file)
+        table = raw_table = files.read_table(self.source / file)
         rows_in, crossed, hashed = table.num_rows, 0, None
         at = next((number for number, (name, _) in enumerate(self.rules) if name == "exact_duplicates"), len(self.rules))
         table, dropped, told = applied(table, self.rules[:at], self.kinds)
@@ -126,7 +126,7 @@ class Stream:
             more = applied(table, self.rules[at + 1 :], self.kinds)
             table, dropped, told = more[0], [*dropped, *([out] if out.num_rows else []), *more[1]], [*told, one, *more[2]]
         files.write_table(self.target / "parts" / file, table)
-        rejects = pa.concat_tables(dropped, promote_options="permissive") if dropped else None
+        rejects = files.united(dropped, raw_table) if dropped else None
         for folder, content in ((REJECTS, rejects), ("keys", hashed)):
             if content is not None:
                 files.write_table(self.target / folder / file, content)
@@ -163,16 +163,21 @@ def applied(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple
             continue
         for rule, arguments in group:
             result = RULES[rule].apply(table, **arguments)
-            changed, reasons = (None, result) if kind == "filter" else result if isinstance(result, tuple) else (result, None)
-            one: Told = {"rule": rule, "changed": 0, "rejected": 0, "examples": []}
-            if changed is not None:
-                count, examples = differences(table, changed, kinds, removes=rule == "pii")
-                table, one = changed, {**one, "changed": count, "examples": examples}
+            changed, reasons = (table, result) if kind == "filter" else result if isinstance(result, tuple) else (result, None)
+            gone = pa.array([False] * table.num_rows, pa.bool_())
             if reasons is not None:
                 why = pa.array(reasons, pa.string())
-                table, out, counts = filtered(table, rule, pc.is_valid(why), why.drop_null(), kinds)
-                one = {**one, "rejected": out.num_rows, "examples": [*one["examples"], *counts["examples"]]}
+                gone = pc.is_valid(why)
+                # a row that goes is kept as it was before the rule, but for what must be kept nowhere
+                _, out, one = filtered(changed if rule == "pii" else table, rule, gone, why.drop_null(), kinds)
                 dropped += [out] if out.num_rows else []
+            else:
+                one = {"rule": rule, "changed": 0, "rejected": 0, "examples": []}
+            table, changed = table.filter(pc.invert(gone)), changed.filter(pc.invert(gone))
+            if kind == "columns":
+                count, examples = differences(table, changed, kinds, removes=rule == "pii")
+                one = {**one, "changed": count, "examples": [*examples, *one["examples"]]}
+            table = changed
             told.append(one)
     return table, dropped, told
 

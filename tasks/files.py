@@ -99,10 +99,17 @@ def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str 
 def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str, int]:
     """Write a step's rejects.parquet (also when empty, with the columns of `like`) and return the number of rows by rule."""
     empty = rejects(like.slice(0, 0), "", "")
-    table = pa.concat_tables([empty, *parts], promote_options="permissive")
+    table = united([empty, *parts], empty)
     write_table(path, table)
     counted = table.group_by("rule").aggregate([("rule", "count")]).to_pylist()
     return {row["rule"]: row["rule_count"] for row in sorted(counted, key=lambda row: row["rule"])}
+
+
+def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
+    """All rows, with the types of `like`: a cell that was parsed on the way is text again, as in the rows that were dropped before."""
+    known = {field.name: field.type for field in like.schema}
+    same = [part.cast(pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])) for part in parts]
+    return pa.concat_tables(same, promote_options="permissive")
 
 
 def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:

@@ -92,6 +92,8 @@ class Run:
         with self.autocast:
             logits = self.network(*inputs)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.section.label_smoothing)
+        if self.section.l1:
+            loss = loss + self.section.l1 * sum(parameter.abs().sum() for parameter in self.parameters() if parameter.ndim > 1)
         value = loss.item()
         if not math.isfinite(value):
             raise Failure(

@@ -46,6 +46,8 @@ def locate(recipe: type[BaseModel], location: list[Any]) -> tuple[type[BaseModel
         keys.append(part)
         if isinstance(part, int):
             model = strip(get_args(strip(model))[0]) if get_args(strip(model)) else None
+        elif get_origin(model) is dict:
+            model = strip(get_args(model)[1])
         else:
             parent = model if isinstance(model, type) and issubclass(model, BaseModel) else None
             field = parent.model_fields.get(str(part)) if parent else None
@@ -64,7 +66,7 @@ def strip(annotation: Any) -> Any:
 def tagged(annotation: Any) -> Iterator[tuple[Any, str]]:
     for member in get_args(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
-            yield member, "kind" if "kind" in member.model_fields else "rule"
+            yield from ((member, tag) for tag in ("kind", "rule") if tag in member.model_fields)
 
 
 def hint(key: str) -> str:

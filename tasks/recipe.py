@@ -1,8 +1,8 @@
 """The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
 
+import datetime
 import importlib.util
 import re
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -136,7 +136,7 @@ class Package(Section):
     """Data that an installed package carries."""
 
     kind: Literal["package"]
-    name: Literal["botocore", "sklearn.digits"]
+    name: Literal["botocore", "sklearn.breast_cancer", "sklearn.digits"]
 
 
 class HuggingFace(Section):
@@ -284,6 +284,118 @@ class Pii(Section):
     columns: list[str] | None = Field(None, min_length=1)
 
 
+class Trim(Section):
+    """`columns` are those to work on; all that hold text where they are not given."""
+
+    columns: list[str] | None = Field(None, min_length=1)
+
+
+class Missing(Section):
+    """Cells that are one of `markers`, letter case ignored, become null; in all columns that hold text but the label where `columns` is not given."""
+
+    markers: list[str] = Field(["", "?", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "empty", "missing"], min_length=1)
+    columns: list[str] | None = Field(None, min_length=1)
+
+
+class Type(Section):
+    """`unit` is what the numbers are to be in: 1.80 m becomes 180 where it is cm. `decimal` is the decimal mark where cells like 1,234 could be read in
+    two ways; `format` how dates that are not ISO 8601 are written, such as %d/%m/%Y."""
+
+    type: Literal["number", "integer", "boolean", "date"]
+    unit: str | None = None
+    decimal: Literal[".", ","] | None = None
+    format: str | None = None
+
+    @model_validator(mode="after")
+    def fits(self) -> "Type":
+        if self.type not in ("number", "integer") and (self.unit or self.decimal):
+            raise ValueError(f"has a unit or a decimal mark, which a {self.type} does not have: leave them out")
+        if self.format is not None:
+            if self.type != "date":
+                raise ValueError(f"has a format, which is for dates, and the type is {self.type}: leave it out")
+            try:
+                day = datetime.date(2026, 1, 31)
+                known = datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
+            except ValueError:
+                known = False
+            if not known:
+                raise ValueError(f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y")
+        return self
+
+
+class Types(Section):
+    """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
+
+    columns: dict[str, Type] = Field(min_length=1)
+    unparsed: Literal["reject", "null"] = "reject"
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def by_name(cls, columns: Any) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        roles = [name for name in ("id", "label", "text", "image") if name in columns]
+        if roles:
+            raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
+        return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
+
+
+class Spelling(Section):
+    """Values that are rare and at most `distance` letters from one that is `ratio` times as frequent become it; `map` says what others become."""
+
+    columns: list[str] = Field(min_length=1)
+    map: dict[str, str] = {}
+    distance: int = Field(2, ge=0, le=3)
+    ratio: float = Field(10.0, gt=1)
+
+
+class Bounds(Section):
+    """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
+
+    min: int | float | str | None = None
+    max: int | float | str | None = None
+
+    @field_validator("min", "max", mode="before")
+    @classmethod
+    def of_one_kind(cls, bound: Any) -> Any:
+        if isinstance(bound, str):
+            try:
+                datetime.date.fromisoformat(bound)
+            except ValueError:
+                raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
+        return bound.isoformat() if isinstance(bound, datetime.date) else bound
+
+
+class Range(Section):
+    """Rows with a cell outside the bounds of its column are rejected."""
+
+    columns: dict[str, Bounds] = Field(min_length=1)
+
+
+class Outliers(Section):
+    """Cells that lie far outside what is usual in their column: their rows are rejected, or they become null."""
+
+    columns: list[str] = Field(min_length=1)
+    method: Literal["iqr", "mad"] = "iqr"
+    factor: float | None = Field(None, gt=0)
+    do: Literal["reject", "null"] = "reject"
+
+
+class Repair(Section):
+    """Rows with equal cells in `by` are to have equal cells in each of `columns`: what more than `share` of them say replaces the others."""
+
+    by: list[str] = Field(min_length=1)
+    columns: list[str] = Field(min_length=1)
+    share: float = Field(0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def apart(self) -> "Repair":
+        both = sorted(set(self.by) & set(self.columns))
+        if both:
+            raise ValueError(f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one")
+        return self
+
+
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
@@ -309,7 +421,8 @@ class Clean(Section):
             try:
                 normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
             except ValidationError as error:
-                raise ValueError(" ".join(f"{name}.{sentence(model or Section, item)}" for item in error.errors())) from None
+                told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
+                raise ValueError("; ".join(told)) from None
         names = [name for item in normalised for name in item]
         if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
             raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
@@ -327,6 +440,13 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
     "length": Length,
     "unreadable": None,
     "size": Size,
+    "trim": Trim,
+    "missing": Missing,
+    "types": Types,
+    "spelling": Spelling,
+    "range": Range,
+    "outliers": Outliers,
+    "repair": Repair,
     "exact_duplicates": None,
     "conflicting_duplicates": None,
     "near_duplicates": NearDuplicates,
@@ -440,7 +560,7 @@ class Split(Section):
     @field_validator("val_from", "test_from", mode="before")
     @classmethod
     def readable(cls, value: Any) -> Any:
-        told = value.isoformat() if isinstance(value, date) else value  # YAML makes a date of 2026-01-31
+        told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
         if told is not None and times.number(told) is None and times.instant(told) is None:
             raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
         return told
@@ -467,7 +587,10 @@ class Augment(Section):
 
 
 class Train(Section):
-    """`base` is package:NAME, a folder or a hub id for text, and none for images. Batches hold at most `batch_size` rows and `batch_tokens` tokens."""
+    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens.
+
+    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1.
+    """
 
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -478,6 +601,9 @@ class Train(Section):
     batch_tokens: Count = 1024
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
+    l1: float = Field(0.0, ge=0)
+    hidden: list[Count] = [128, 64]
+    dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
     patience: Count = 3
@@ -560,7 +686,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"base": MINILM},
     },
-    "tabular": {"clean": {"rules": ["exact_duplicates"]}},
+    "tabular": {
+        "clean": {"rules": ["trim", "missing", "exact_duplicates"]},
+        "train": {"epochs": 30, "learning_rate": 1e-3, "patience": 10, "metric": "log_loss"},
+    },
     "image": {
         "clean": {"rules": ["unreadable", "exact_duplicates"]},
         "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},

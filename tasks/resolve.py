@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import files, sources
+from tasks import files, sealed, sources
 from tasks.recipe import Label, Recipe, load
 from tasks.step import Failure, main
 
@@ -22,7 +22,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         if not Path(name).exists():
             raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
         tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
-    return {**recipe.model_dump(), "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest)}}
+    return {**recipe.model_dump(), "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules)}}
 
 
 def named(label: Label) -> Iterator[tuple[str, str]]:

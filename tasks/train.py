@@ -82,7 +82,7 @@ def fingerprint(recipe: Recipe, source: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-CODE = {"loop", "train", "text", "image", "intervals"}
+CODE = {"loop", "train", "text", "image", "tabular", "intervals"}
 
 if __name__ == "__main__":
     main(train)

@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import files
-from tasks.cleaning import sealed
+from tasks import files, sealed
 from tasks.cleaning.recognisers import HINTS, Finding, find
 from tasks.cleaning.rule import Reasons, Rule
 from tasks.mistakes import nearest

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import files
+from tasks.mistakes import nearest
 from tasks.step import Failure
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
     if column:
         return list(table[column].to_pylist())
     names = recipe.columns.features or [name for name in table.column_names if name not in files.ROLES]
+    for name in names:
+        if name not in table.column_names:
+            raise Failure(f"columns.features: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
     return list(table.select(names).to_pylist())
 
 

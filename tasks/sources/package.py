@@ -1,4 +1,4 @@
-"""Data that an installed package carries: the documentation of AWS API operations in botocore, scikit-learn's digits."""
+"""Data that an installed package carries: the documentation of AWS API operations in botocore, scikit-learn's digits and tumours."""
 
 import hashlib
 import importlib.metadata
@@ -12,7 +12,7 @@ from tasks.sources import Partition
 
 
 def fingerprint(source: Package) -> dict[str, str]:
-    distribution = {"sklearn.digits": "scikit-learn"}.get(source.name, source.name)
+    distribution = "scikit-learn" if source.name.startswith("sklearn.") else source.name
     return {source.name: importlib.metadata.version(distribution)}
 
 
@@ -49,4 +49,16 @@ def digits() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-READERS = {"botocore": botocore_operations, "sklearn.digits": digits}
+def breast_cancer() -> pa.Table:
+    """569 tumours, malignant or benign, with 30 measures of their cells (UCI, Wolberg, Mangasarian, Street and Street 1993)."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    names = [name.replace(" ", "_") for name in data.feature_names]
+    rows = []
+    for index, (cells, label) in enumerate(zip(data.data, data.target, strict=True)):
+        rows.append({"id": f"tumor-{index:03d}", "label": str(data.target_names[label]), **dict(zip(names, map(str, cells.tolist()), strict=True))})
+    return pa.Table.from_pylist(rows)
+
+
+READERS = {"botocore": botocore_operations, "sklearn.breast_cancer": breast_cancer, "sklearn.digits": digits}

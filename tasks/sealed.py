@@ -4,7 +4,8 @@ import base64
 import hmac
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -30,9 +31,10 @@ def key_for(use: str) -> bytes:
     return HKDF(SHA256(), 64, None, f"millrace pii {use}".encode()).derive(secret)
 
 
-def key_id() -> str:
-    """A name for the key that does not give it away: with another, what hashed and encrypted values stand for changes."""
-    return key_for("name").hex()[:16]
+def key_id(rules: Iterable[Any]) -> str | None:
+    """A name for the key that does not give it away, where one of these cleaning rules hashes or encrypts: with another key the values change."""
+    keyed = any(isinstance(rule, dict) and rule.get("pii", {}).get("action") in ("hash", "encrypt") for rule in rules)
+    return key_for("name").hex()[:16] if keyed else None
 
 
 def hashing() -> Callable[[str, str], str]:

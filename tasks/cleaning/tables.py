@@ -1,0 +1,205 @@
+"""Rules for tables: cells become null, alike, typed or repaired, and rows with impossible cells go."""
+
+import datetime
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.cleaning import spellings, values
+from tasks.cleaning.rule import Reasons, Rule
+from tasks.mistakes import nearest
+from tasks.step import Failure
+
+SHOWN = 40  # characters of a cell in a detail
+WRONG_KEY = 3  # voted cells from which on a row that disagrees with most has a wrong key rather than so many wrong cells
+FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Hoaglin recommend
+
+
+def present(table: pa.Table, rule: str, columns: Sequence[str]) -> list[str]:
+    """The columns, all of which the table has. Raises Failure for another."""
+    for name in columns:
+        if name not in table.column_names:
+            raise Failure(
+                f"clean: {rule} names the column {name!r}, which the data does not have{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}."
+            )
+    return list(columns)
+
+
+def texts(table: pa.Table, rule: str, columns: Sequence[str] | None, others: Sequence[str]) -> list[str]:
+    """The columns that hold text: those named, or all but `others`."""
+    if columns is None:
+        return [field.name for field in table.schema if pa.types.is_string(field.type) and field.name not in others]
+    for name in present(table, rule, columns):
+        if not pa.types.is_string(table[name].type):
+            raise Failure(f"clean: {rule} works on text, and the column {name!r} holds {table[name].type}: put it before the rule types.")
+    return list(columns)
+
+
+def replaced(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
+    """The table with these columns in place of those of the same names."""
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def reasons(table: pa.Table, found: dict[int, list[str]]) -> Reasons:
+    return ["; ".join(found[row]) if row in found else None for row in range(table.num_rows)]
+
+
+def trim(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """White space at the ends goes, a run of it becomes one blank; non-breaking spaces and their like are white space too."""
+
+    def trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.utf8_trim_whitespace(pc.replace_substring_regex(column, r"[\s\p{Z}\x{200B}\x{FEFF}]+", " "))
+
+    return replaced(table, {name: trimmed(table[name]) for name in texts(table, "trim", columns, ["id"])})
+
+
+def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+    """Cells that only say that nothing is known become null, letter case and white space at the ends ignored. A class may be called none, so
+    the label is looked at only where it is named."""
+    known = pa.array(sorted({marker.strip().lower() for marker in markers}), pa.string())
+
+    def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), known), pa.scalar(None, pa.string()), column)
+
+    return replaced(table, {name: emptied(table[name]) for name in texts(table, "missing", columns, ["id", "label"])})
+
+
+TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
+
+
+def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, Reasons]:
+    """Text becomes numbers, dates or yes and no; cells that are none become null, or their rows go."""
+    found: dict[int, list[str]] = defaultdict(list)
+    made = {}
+    for name in texts(table, "types", list(columns), []):
+        cells = table[name].to_pylist()
+        known: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for cell in set(cells) - {None}:
+            try:
+                known[cell] = values.parsed(cell, **columns[name])
+            except ValueError as error:
+                wrong[cell] = f"{name}: {cell[:SHOWN]!r} {error}"
+        made[name] = pa.array([None if cell is None else known.get(cell) for cell in cells], TYPES[columns[name]["type"]])
+        if unparsed == "reject":
+            for row, cell in enumerate(cells):
+                if cell in wrong:
+                    found[row].append(wrong[cell])
+    return replaced(table, made), reasons(table, found)
+
+
+def spelling(table: pa.Table, columns: Sequence[str], map: dict[str, str], distance: int, ratio: float) -> pa.Table:
+    """Values that are rare and nearly a frequent one become it; those that differ in letter case or white space alone become the most frequent."""
+
+    def spelt(column: pa.ChunkedArray) -> pa.Array:
+        given = {spellings.alike(value): told for value, told in map.items()}
+        cells = [cell if cell is None else given.get(spellings.alike(cell), cell) for cell in column.to_pylist()]
+        right = spellings.corrections(Counter(cell for cell in cells if cell is not None), distance, ratio)
+        return pa.array([cell if cell is None else right.get(cell, cell) for cell in cells], pa.string())
+
+    return replaced(table, {name: spelt(table[name]) for name in texts(table, "spelling", columns, [])})
+
+
+def numeric(table: pa.Table, rule: str, name: str) -> Any:
+    """The column's cells as an array of floats with NaN for null; of dates the days since 1970."""
+    present(table, rule, [name])
+    column = table[name]
+    if not any(check(column.type) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_date32)):
+        raise Failure(
+            f"clean: {rule} needs numbers or dates, and the column {name!r} holds {column.type}: put types: {{columns: {{{name}: number}}}} before it."
+        )
+    days = column.cast(pa.int32()) if pa.types.is_date32(column.type) else column
+    return days.cast(pa.float64(), safe=False).to_numpy()
+
+
+def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> Reasons:
+    """Rows with a cell below `min` or above `max`; null is neither."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for name, bounds in columns.items():
+        cells, given = numeric(table, "range", name), {end: bound for end, bound in bounds.items() if bound is not None}
+        if any(isinstance(bound, str) != pa.types.is_date32(table[name].type) for bound in given.values()):
+            raise Failure(
+                f"clean: range compares the column {name!r}, which holds {table[name].type}, with {given}: give dates for dates, numbers for numbers."
+            )
+        low, high = (limit(given[end]) if end in given else default for end, default in (("min", -np.inf), ("max", np.inf)))
+        allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
+        for row in np.flatnonzero((cells < low) | (cells > high)).tolist():
+            found[row].append(f"{name}: {table[name][row].as_py()} must be {allowed}")
+    return reasons(table, found)
+
+
+def limit(bound: float | str) -> float:
+    """A bound as a number; of a date the days since 1970."""
+    return float((datetime.date.fromisoformat(bound) - datetime.date(1970, 1, 1)).days) if isinstance(bound, str) else bound
+
+
+def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, Reasons]:
+    """Cells far from the others: by the quartiles (Tukey 1977) or by the median absolute deviation (Iglewicz and Hoaglin 1993). Where at least
+    half of the cells are equal there is no scale, and nothing is far."""
+    found: dict[int, list[str]] = defaultdict(list)
+    factor = FACTORS[method] if factor is None else factor
+    made = {}
+    for name in columns:
+        cells = numeric(table, "outliers", name)
+        known = cells[np.isfinite(cells)]
+        if not len(known):
+            continue
+        if method == "iqr":
+            low, high = np.quantile(known, [0.25, 0.75])
+            spread = high - low
+        else:
+            low = high = np.median(known)
+            spread = 1.4826 * np.median(np.abs(known - low))
+        far = np.zeros(len(cells), bool) if spread == 0 else (cells < low - factor * spread) | (cells > high + factor * spread)
+        if do == "null":
+            made[name] = pc.if_else(pa.array(far), pa.scalar(None, table[name].type), table[name])
+            continue
+        for row in np.flatnonzero(far).tolist():
+            found[row].append(f"{name}: {table[name][row].as_py()} is far outside {low:g} to {high:g} ({method}, factor {factor:g})")
+    return replaced(table, made), reasons(table, found)
+
+
+def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: float) -> pa.Table:
+    """Rows with equal cells in `by` should have equal cells in each of `columns`: what more than `share` of them say replaces the rest, and null.
+
+    Where most of a row's cells (at least WRONG_KEY) disagree, its key is wrong rather than all of them, and the row is left as it is.
+    """
+    present(table, "repair", [*by, *columns])
+    keys = [None if None in key else key for key in zip(*(table[name].to_pylist() for name in by), strict=True)]
+    cells = {name: table[name].to_pylist() for name in columns}
+    voted = {name: votes(keys, cells[name], share) for name in columns}
+    for row, key in enumerate(keys):
+        told = {name: voted[name][key] for name in columns if key in voted[name]}
+        wrong = [name for name, value in told.items() if cells[name][row] not in (None, value)]
+        if len(told) >= WRONG_KEY and 2 * len(wrong) > len(told):
+            continue
+        for name, value in told.items():
+            cells[name][row] = value
+    return replaced(table, {name: pa.array(cells[name], table[name].type) for name in columns})
+
+
+def votes(keys: Sequence[Any], cells: Sequence[Any], share: float) -> dict[Any, Any]:
+    """For each key the value of more than `share` of its cells, null not counted, if there is one."""
+    counts: dict[Any, Counter[Any]] = defaultdict(Counter)
+    for key, cell in zip(keys, cells, strict=True):
+        if key is not None and cell is not None:
+            counts[key][cell] += 1
+    best = {key: found.most_common(2) for key, found in counts.items()}
+    return {key: top[0][0] for key, top in best.items() if top[0][1] > share * counts[key].total() and (len(top) == 1 or top[0][1] > top[1][1])}
+
+
+RULES = {
+    "trim": Rule("columns", trim),
+    "missing": Rule("columns", missing),
+    "types": Rule("columns", types),
+    "spelling": Rule("columns", spelling, whole=True),
+    "range": Rule("filter", outside),
+    "outliers": Rule("columns", outliers, whole=True),
+    "repair": Rule("columns", repair, whole=True),
+}

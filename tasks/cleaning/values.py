@@ -1,0 +1,145 @@
+"""What the text of a cell says: a number with its unit, a date, a yes or no. Each function raises ValueError with what is wrong, as in `'abc' is no number`."""
+
+import datetime
+import decimal
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+LONGEST = 100  # characters; what is longer is no number or date, and need not be searched for one
+BLANKS = " \u00a0\u2009\u202f'’"  # between groups of three digits
+BODY = re.compile(rf"([+\-−]?)\s*([$€£¥₹]?)\s*((?:[\d.,](?:[\d.,{BLANKS}]*\d)?\.?)(?:[eE][+-]?\d{{1,3}})?)\s*(\D.*)?")
+GROUPED = re.compile(rf"\d{{1,3}}(?:([.,{BLANKS}])\d{{3}}(?:\1\d{{3}})*)?")
+
+# dimension: the size of a unit in the first of its dimension, and its names
+UNITS = {
+    "length": {"1": "m meter meters metre metres", "0.001": "mm", "0.01": "cm", "1000": "km", "0.0254": 'in inch inches "', "0.3048": "ft foot feet ′ '"}
+    | {"0.9144": "yd yard yards", "1609.344": "mi mile miles"},
+    "mass": {
+        "1": "kg kilo kilos",
+        "0.000001": "mg",
+        "0.001": "g gram grams",
+        "1000": "t",
+        "0.45359237": "lb lbs pound pounds",
+        "0.028349523125": "oz ounce ounces",
+    },
+    "time": {"1": "s sec second seconds", "0.001": "ms", "60": "min minute minutes", "3600": "h hr hour hours", "86400": "d day days", "604800": "week weeks"},
+    "volume": {"1": "l liter liters litre litres", "0.001": "ml", "0.01": "cl", "1000": "m3 m³", "3.785411784": "gal gallon gallons"},
+    "data": {
+        "1": "b byte bytes",
+        "1000": "kb",
+        "1000000": "mb",
+        "1000000000": "gb",
+        "1000000000000": "tb",
+        "1024": "kib",
+        "1048576": "mib",
+        "1073741824": "gib",
+    },
+}
+SIZES = {name: (dimension, Decimal(size)) for dimension, sizes in UNITS.items() for size, names in sizes.items() for name in names.split()}
+DEGREES = {"k": (Decimal(0), Decimal(1)), "c": (Decimal("273.15"), Decimal(1)), "f": (Decimal("459.67"), Decimal(5) / 9)}  # (t + offset) × size is in kelvin
+SAME = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "percent": "%", "kelvin": "k", "celsius": "c", "fahrenheit": "f"}
+YES, NO = {"true", "t", "yes", "y", "1", "on"}, {"false", "f", "no", "n", "0", "off"}
+DATES = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+)  # beside ISO 8601; day and month in figures alone could be either
+
+
+def plain(body: str, mark: str | None) -> Decimal:
+    """A number as people write it, 1,234.5 or 1.234,5 or 1 234; `mark` is the decimal mark. Where it is not given, 1,234 is more than a thousand."""
+    digits, _, power = body.lower().partition("e")
+    if mark is None:
+        last = max(digits, key=lambda sign: digits.rfind(sign) if sign in ".," else -1)
+        both = "." in digits and "," in digits
+        single = digits.count(last) == 1
+        mark = last if last in ".," and (both or single) and (both or last == "." or not GROUPED.fullmatch(digits)) else "\0"
+    whole, _, fraction = digits.partition(mark)
+    if (whole and not whole.isdecimal() and not GROUPED.fullmatch(whole)) or (fraction and not fraction.isdecimal()) or not whole + fraction:
+        raise ValueError("is no number")
+    figures = "".join(sign for sign in whole if sign.isdecimal())
+    return Decimal(f"{figures or 0}.{fraction or 0}e{power or 0}")
+
+
+def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
+    """The number in the wanted unit. A unit that is not in the tables, such as a currency, is only equal to itself."""
+    given, wanted = (SAME.get(name, name) for name in (given.lower().strip().removeprefix("°"), (wanted or "").lower().removeprefix("°")))
+    if given in ("", wanted):
+        return number
+    if not wanted:
+        raise ValueError(f"has the unit {given}, and the recipe names none")
+    if given in DEGREES and wanted in DEGREES:
+        (offset, size), (other, unit) = DEGREES[given], DEGREES[wanted]
+        return (number + offset) * size / unit - other
+    (dimension, size), (target, unit) = SIZES.get(given, (given, Decimal(1))), SIZES.get(wanted, (wanted, Decimal(1)))
+    if dimension != target:
+        raise ValueError(f"has the unit {given} where {wanted} is expected")
+    return number * size / unit
+
+
+def exact(cell: str, unit: str | None, mark: str | None) -> Decimal:
+    match = BODY.fullmatch(cell)
+    if not match:
+        raise ValueError("is no number")
+    sign, currency, body, suffix = match.groups(default="")
+    if currency and suffix:
+        raise ValueError("has two units")
+    try:
+        number = plain(body, mark)
+        return converted(-number if sign in ("-", "−") else number, currency or suffix, unit)
+    except decimal.DecimalException:
+        raise ValueError("is too large") from None
+
+
+def number(cell: str, unit: str | None, decimal: str | None, format: str | None) -> float:
+    value = float(exact(cell, unit, decimal))
+    if not math.isfinite(value):
+        raise ValueError("is too large")
+    return value
+
+
+def integer(cell: str, unit: str | None, decimal: str | None, format: str | None) -> int:
+    value = exact(cell, unit, decimal)
+    if abs(value) >= 2**63:
+        raise ValueError("is too large")
+    if round(value, 9) != round(value):
+        raise ValueError("is no whole number")
+    return round(value)
+
+
+def date(cell: str, unit: str | None, decimal: str | None, format: str | None) -> datetime.date:
+    try:
+        if format is None:
+            return datetime.datetime.fromisoformat(cell).date()
+    except ValueError:
+        pass
+    for pattern in [format] if format else DATES:
+        try:
+            return datetime.datetime.strptime(cell, pattern).date()
+        except ValueError:
+            continue
+    raise ValueError(f"is no date of the form {format}" if format else "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format")
+
+
+def boolean(cell: str, unit: str | None, decimal: str | None, format: str | None) -> bool:
+    if cell.lower() not in YES | NO:
+        raise ValueError("is neither yes nor no")
+    return cell.lower() in YES
+
+
+PARSERS: dict[str, Callable[..., Any]] = {"number": number, "integer": integer, "date": date, "boolean": boolean}
+
+
+def parsed(cell: str, type: str, **arguments: Any) -> Any:
+    """The value that the cell's text has as this type; None for a blank cell."""
+    text = cell.strip()
+    if len(text) > LONGEST:
+        raise ValueError(f"is no {type}: it has {len(text)} characters")
+    return PARSERS[type](text, **arguments) if text else None

@@ -1,0 +1,161 @@
+"""Tables: a multilayer perceptron on numbers and categories. What a cell becomes is fitted on the training rows and kept in model.json."""
+
+import datetime
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import modalities
+from tasks.recipe import Train
+from tasks.step import Failure
+
+Row = dict[str, Any]  # column → cell: text, a number, a date, yes or no, or None
+Column = dict[str, Any]  # how one column becomes features, as JSON
+NUMBERS = 0.99  # share of a text column's cells that have to be numbers for the rest to be errors
+DISTINCT = 10  # different numbers up to which a text column is one of codes
+COMMON = 10  # rows from which on a category has a feature of its own, in a table of thousands
+WIDEST = 200  # categories of one column
+FAR = 10.0  # spreads from the mean past which a number is as good as any other
+TINY = 500  # rows below which trees have too little to split
+
+
+def number(cell: Any) -> float:
+    """A cell as a number, of a date its day; NaN where it is none or not finite."""
+    if isinstance(cell, datetime.date):
+        return float(cell.toordinal())
+    try:
+        value = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        try:
+            return float(datetime.date.fromisoformat(cell).toordinal())
+        except (TypeError, ValueError):
+            return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def category(cell: Any) -> str | None:
+    """A cell as the name of a category: 1, 1.0 and the text 1 are one."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return None if cell is None else str(cell)
+
+
+def fitted(rows: Sequence[Row]) -> list[Column]:
+    """For each column that tells rows apart, how its cells become features."""
+    columns = [column for name in rows[0] if (column := fitted_column(name, [row[name] for row in rows]))]
+    if not columns:
+        raise Failure(f"no column tells the training rows apart: they have {', '.join(rows[0]) or 'none'}; name others in columns.features.")
+    return columns
+
+
+def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
+    """A column is numeric where it was given that type, or where (almost) all of its text is numbers of more than a few values."""
+    known = [cell for cell in cells if cell is not None]
+    values = np.array([number(cell) for cell in known])
+    found = values[np.isfinite(values)]
+    typed = all(isinstance(cell, (int, float, datetime.date)) and not isinstance(cell, bool) for cell in known)
+    coded = any(isinstance(cell, str) and cell.isdecimal() and cell.startswith("0") and len(cell) > 1 for cell in known)  # 01234 is a name
+    if len(found) and (typed or (not coded and len(found) >= NUMBERS * len(known) and len(set(found.tolist())) > DISTINCT)):
+        spread, gaps = float(found.std()), len(found) < len(cells)
+        about = {"median": float(np.median(found)), "mean": float(found.mean()), "spread": spread or 1.0, "gaps": gaps}
+        return {"name": name, "kind": "number", **about} if spread or gaps else None
+    counts = Counter(category(cell) for cell in cells)
+    least = max(1, min(COMMON, len(cells) // 100))
+    common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
+    return {"name": name, "kind": "category", "values": sorted(common, key=lambda value: (value is not None, value or ""))} if len(counts) > 1 else None
+
+
+def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float32]:
+    """Rows → features, shape (rows, features): a number standardised, the median where there is none, and where training had gaps a flag that says
+    so; a category one-hot, all zero where it was rare in training or not there. A column that a row lacks is a gap."""
+    blocks = []
+    for column in columns:
+        cells = [row.get(column["name"]) for row in rows]
+        if column["kind"] == "number":
+            values = np.array([number(cell) for cell in cells])
+            gaps = np.isnan(values)
+            standard = (np.where(gaps, column["median"], values) - column["mean"]) / column["spread"]
+            blocks += [np.clip(standard, -FAR, FAR)[:, None], *([gaps[:, None]] if column["gaps"] else [])]
+        else:
+            position = {value: index for index, value in enumerate(column["values"])}
+            at = np.array([position.get(category(cell), -1) for cell in cells])
+            blocks.append(at[:, None] == np.arange(len(position)))
+    return np.concatenate(blocks, axis=1, dtype=np.float32)
+
+
+class Trainer:
+    mixed = False  # these layers are too small for bf16 to pay
+
+    def __init__(self, section: Train, rows: Sequence[Row], classes: int) -> None:
+        import torch
+
+        self.section = section
+        self.columns = fitted(rows)
+        self.width = encoded(self.columns, rows[:1]).shape[1]
+        torch.manual_seed(section.seed)
+        self.network = network([self.width, *section.hidden], classes, section.dropout)
+
+    def encode(self, rows: Sequence[Row]) -> list[Any]:
+        import torch
+
+        return list(torch.from_numpy(encoded(self.columns, rows)))
+
+    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
+        order = list(range(len(examples)))
+        if epoch is not None:
+            random.Random(f"{self.section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
+        return [order[start : start + self.section.batch_size] for start in range(0, len(order), self.section.batch_size)]
+
+    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+        """Nothing is known before training from scratch."""
+
+    def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
+        import torch
+
+        return (torch.stack(examples),)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        import torch
+
+        inputs = (torch.zeros(2, self.width),)
+        modalities.export_onnx(self.network.cpu(), inputs, ["features"], ({0: torch.export.Dim("rows", min=1)},), folder / "model.onnx")
+        return {"base": None, "columns": self.columns}
+
+
+def network(sizes: Sequence[int], classes: int, dropout: float) -> Any:
+    """A multilayer perceptron: each hidden layer with ReLU and dropout."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+
+class Predictor:
+    def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
+        self.labels: list[str] = about["labels"]
+        self.columns: list[Column] = about["columns"]
+        self.session = modalities.session(folder / "model.onnx", threads)
+
+    def __call__(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        return modalities.softmax(self.session.run(["logits"], {"features": encoded(self.columns, rows)})[0])
+
+
+def baseline(train: Sequence[Row], labels: NDArray[np.int64], rows: Sequence[Row], classes: int) -> NDArray[np.float64]:
+    """Gradient-boosted trees (few rows: logistic regression) on the same features, fitted on `train`; probabilities for `rows`, shape (rows, classes)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    columns = fitted(train)
+    model = LogisticRegression(max_iter=300) if len(train) < TINY else HistGradientBoostingClassifier(random_state=0)
+    model.fit(encoded(columns, train), labels)
+    result = np.zeros((len(rows), classes))
+    result[:, model.classes_] = model.predict_proba(encoded(columns, rows))
+    return result
