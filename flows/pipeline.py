@@ -19,6 +19,7 @@ class Stage:
     backoff: list[float]  # seconds before each retry
     timeout: float  # seconds
     tags: list[str]
+    keeps: bool  # whether it takes up what an earlier run left among its outputs
 
     @property
     def name(self) -> str:
@@ -69,6 +70,7 @@ def plain(stage: Any) -> Stage:
         [float(seconds) for seconds in meta.get("backoff", [])],
         float(meta.get("timeout", 3600)),
         list(meta.get("tags", [])),
+        any(out.persist for out in stage.outs),
     )
 
 

@@ -133,6 +133,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     """The run itself; returns the flow's state and its reason."""
     pipeline = Pipeline()
     stages = pipeline.stages(recipe)
+    bring_back(recipe, stages)
     for stage in stages:
         why = pipeline.why(stage)
         if why:
@@ -171,6 +172,14 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
         "Superseded",
         f"{channel} moved while this run judged: it names {moved.now.version if moved.now else 'nothing'} by {moved.now.record['reason'] if moved.now else 'nobody'}.",
     )
+
+
+def bring_back(recipe: str, stages: list[Stage]) -> None:
+    """In a new workspace, restore from DVC's cache what stages take up: parts that need not be read again, the snapshot to compare with."""
+    if not any(files.folder_of(recipe).glob("*/")) and Path("dvc.lock").is_file():
+        kept = [stage.address for stage in stages if stage.keeps]
+        with contextlib.suppress(Failure):  # the cache may know nothing of it
+            process.run([sys.executable, "-m", "dvc", "checkout", "--quiet", *kept], get_run_logger().debug, 600, "dvc checkout")
 
 
 @contextlib.contextmanager
