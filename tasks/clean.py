@@ -8,6 +8,7 @@ unchanged since the last run is verified and kept. From the first rule on that n
 """
 
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ CANDIDATES = 30  # rows among which examples without personal data are looked fo
 REJECTS = "rejects.parquet"
 Named = tuple[str, dict[str, Any]]  # a rule and its arguments
 Told = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
+Begun = tuple[pa.Table, tuple[pa.Table, list[pa.Table], list[Told]]]
 
 
 def clean(name: str) -> None:
@@ -45,7 +47,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         (target / REJECTS).unlink()
     kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
     stream = Stream(source, target, rules[:cut], kinds, made_by)
-    parts = [stream.kept(raw) or stream.cleaned(raw) for raw in files.read_json(source / "snapshot.json")["partitions"]]
+    with ThreadPoolExecutor(1) as pool:
+        parts = stream.parts(files.read_json(source / "snapshot.json")["partitions"], pool)
     told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
     outputs, rejects = [f"parts/{part['file']}" for part in parts], [part["file"] for part in parts if part["rejects"]]
@@ -76,10 +79,25 @@ class Stream:
 
     def __init__(self, source: Path, target: Path, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
         self.source, self.target, self.rules, self.kinds = source, target, rules, kinds
+        self.at = next((at for at, (name, _) in enumerate(rules) if name == "exact_duplicates"), len(rules))
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
         self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
         self.order, self.asked = list(self.before), list[str]()
         self.seen, self.ids = Seen(), list[pa.Array]()
+
+    def parts(self, raws: list[dict[str, Any]], pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
+        """The records of all parts. While one is written, the rules that need no other part are applied to the next, if it is new."""
+        done: list[dict[str, Any]] = []
+        ahead: Future[Begun] | None = None
+        for raw, following in zip(raws, [*raws[1:], None], strict=True):
+            begun, ahead = ahead, pool.submit(self.begun, following) if following and following["sha256"] not in self.before else None
+            done.append(self.kept(raw) or self.cleaned(raw, begun.result() if begun else self.begun(raw)))
+        return done
+
+    def begun(self, raw: dict[str, Any]) -> Begun:
+        """A part as it came, and after the rules before the duplicates'."""
+        table = files.read_table(self.source / raw["file"])
+        return table, applied(table, self.rules[: self.at], self.kinds)
 
     def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
@@ -107,14 +125,11 @@ class Stream:
         self.ids.append(ids.combine_chunks())
         return self.seen.first(found)
 
-    def cleaned(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """Clean a part and write it; returns its record."""
-        file = raw["file"]
-        table = raw_table = files.read_table(self.source / file)
-        rows_in, crossed, hashed = table.num_rows, 0, None
-        at = next((number for number, (name, _) in enumerate(self.rules) if name == "exact_duplicates"), len(self.rules))
-        table, dropped, told = applied(table, self.rules[:at], self.kinds)
-        if at < len(self.rules):
+    def cleaned(self, raw: dict[str, Any], begun: Begun) -> dict[str, Any]:
+        """Clean a part to the end and write it; returns its record."""
+        file, crossed, hashed = raw["file"], 0, None
+        before, (table, dropped, told) = begun
+        if self.at < len(self.rules):
             start = self.seen.size
             found = keys(table, duplicates.content_columns(table))
             first = self.note(found, table["id"])
@@ -123,10 +138,10 @@ class Stream:
             hashed = pa.table({"id": table["id"], "high": found[0], "low": found[1]})
             reasons = pa.array([f"same as {self.id_of(row)}" for row in first[again]], pa.string())
             table, out, one = filtered(table, "exact_duplicates", pa.array(again), reasons, self.kinds)
-            more = applied(table, self.rules[at + 1 :], self.kinds)
+            more = applied(table, self.rules[self.at + 1 :], self.kinds)
             table, dropped, told = more[0], [*dropped, *([out] if out.num_rows else []), *more[1]], [*told, one, *more[2]]
         files.write_table(self.target / "parts" / file, table)
-        rejects = files.united(dropped, raw_table) if dropped else None
+        rejects = files.united(dropped, before) if dropped else None
         for folder, content in ((REJECTS, rejects), ("keys", hashed)):
             if content is not None:
                 files.write_table(self.target / folder / file, content)
@@ -136,7 +151,7 @@ class Stream:
             "sha256": files.sha256(self.target / "parts" / file),
             "rejects_sha256": files.sha256(self.target / REJECTS / file) if rejects is not None else None,
             "keys_sha256": files.sha256(self.target / "keys" / file) if hashed is not None else None,
-            "rows_in": rows_in,
+            "rows_in": before.num_rows,
             "rows": table.num_rows,
             "rejects": rejects.num_rows if rejects is not None else 0,
             "crossed": crossed,
