@@ -213,6 +213,11 @@ def test_what_drifts_is_named_and_stops_where_the_recipe_says_so(tmp_path: Path,
     assert checked(tmp_path, "{}", snapshot(**changed), "v2")["warnings"]  # by default it is only shown
 
 
+def test_answers_of_people_are_no_drift(tmp_path: Path) -> None:
+    checked(tmp_path, FAILS, snapshot(label_source=["functions"] * 1000, label_confidence=[0.7] * 1000))
+    assert checked(tmp_path, FAILS, snapshot(label_source=["people"] * 1000, label_confidence=[1.0] * 1000, fold=[1] * 1000), "v2")["success"]
+
+
 @pytest.mark.parametrize("section", ["{drift: null}", "{drift: {psi: null}}", "{drift: {ignore: [channel]}}"])
 def test_a_rule_that_is_turned_off_is_not_applied(tmp_path: Path, section: str) -> None:
     checked(tmp_path, section, snapshot())
