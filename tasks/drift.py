@@ -72,7 +72,6 @@ def read(path: Path) -> Accepted | None:
 
 def profile(table: pa.Table) -> Profile:
     """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
-    table = table.drop_columns([name for name in OURS if name in table.column_names])
     columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
     classes = counted(columns["label"]) if "label" in columns else {}
     return Profile(
@@ -186,14 +185,14 @@ def compare(table: pa.Table, now: Profile, before: Profile, rules: Any) -> Itera
         bounds = {"min_value": rules.rows[0], "max_value": rules.rows[1]}
         yield result("expect_row_count_ratio_to_be_between", bounds, [f"{before.rows} rows → {now.rows}"], rules.rows[0] <= ratio <= rules.rows[1], ratio)
     if rules.columns:
-        names = sorted(before.types.keys() | now.types.keys())
+        names = sorted((before.types.keys() | now.types.keys()) - OURS)
         moved = [f"{name}: {before.types.get(name, 'none')} → {now.types.get(name, 'none')}" for name in names if before.types.get(name) != now.types.get(name)]
         yield result("expect_columns_and_types_to_stay", {}, moved, not moved)
     if rules.shares and before.classes and now.classes:
         changes = sorted(class_changes(before.classes, now.classes), key=lambda item: (-abs(item[2] - item[1]), item[0]))
         moved = [f"{name}: {old:.1%} → {new:.1%}" for name, old, new in changes if abs(new - old) > rules.shares or not old or not new]
         yield result("expect_class_shares_to_change_by_at_most", {"max_value": rules.shares}, moved, not moved)
-    for name in sorted((before.bins.keys() & now.bins.keys()) - set(rules.ignore)) if rules.psi else []:
+    for name in sorted((before.bins.keys() & now.bins.keys()) - OURS - set(rules.ignore)) if rules.psi else []:
         old, column = before.bins[name], as_text(table[name])
         new = binned(column, old)
         value, chance = psi(old, new)
