@@ -522,7 +522,7 @@ class Label(Section):
     others. A row that no function knows, or whose label has less than `confidence`, goes to the review queue.
 
     `answers` are files of what people said about rows of the queue: CSV with the columns id and label, or Label Studio's export as JSON. `errors` is what
-    to do with labels that look wrong: nothing, put the row into the queue too, drop it, or take the label that looks right.
+    to do with labels that look wrong: nothing, or put the row into the queue and keep it, drop it, or take the label that looks right.
     """
 
     classes: list[str] | None = Field(None, min_length=2)

@@ -58,7 +58,9 @@ def test_a_wrong_label_is_found_and_flagged_dropped_or_replaced_and_no_row_is_lo
         assert labels(folder).get("w1") == expected
         assert report["rows"] + report["rejects"] == report["rows_in"] == len(CLEAN) + 1
         shown = [(row["id"], row["why"], row["guess"]) for row in queue(folder)]
-        assert shown == ([] if done == "relabel" else [("w1", "labelled shipping, looks like billing", "billing")])
+        assert shown == [("w1", "labelled shipping, looks like billing", "billing")]
+    [confidence] = [row["label_confidence"] for row in pq.read_table(folder / "rows.parquet").to_pylist() if row["id"] == "w1"]
+    assert 0.5 < confidence < 1
 
 
 def test_what_people_said_comes_before_the_source_and_is_not_doubted_again(here: Path) -> None:
@@ -182,6 +184,8 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
     again = run(here, rows, "label: {errors: flag, answers: [said.json, answers.csv]}\n", "id,label\nu2,shipping\n")
     assert [labels(again)[name] for name in ("u1", "u2", "w1")] == [("billing", "people"), ("shipping", "people"), ("shipping", "people")]
     assert files.read_json(again / "report.json")["answers"] == {"given": 3, "used": 3}
+    gone = run(here, [*CLEAN, WRONG], "label: {errors: flag, answers: [said.json, answers.csv]}\n", "id,label\nu2,shipping\n")
+    assert "People answered for 3 rows, of which 2 are not in the data." in (gone / "index.html").read_text()
 
 
 @pytest.mark.parametrize(("modality", "column", "tag"), [("image", b"\x89PNG bytes", "Image"), ("tabular", "rent", "Text")])
