@@ -56,6 +56,8 @@ class Pipeline:
         """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
         self.repo._reset()
         found = next(one for one in self.repo.index.stages if getattr(one, "addressing", "") == stage.address)
+        if not any(dep.hash_info for dep in found.deps):
+            return ["it has not run yet"]
         with self.repo.lock:
             status = found.status(check_updates=True)
         reasons = [reason for entry in status.get(stage.address, []) for reason in told(entry)]

@@ -74,16 +74,9 @@ def chatter(line: str) -> bool:
 @task(name="push", retry_condition_fn=may_pass, **NETWORK)
 def push(store: Store, recipe: str, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
-    settings = store.settings
-    remote = {
-        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
-        "endpointurl": settings.endpoint,
-        "access_key_id": settings.key,
-        "secret_access_key": settings.secret,
-    }
-    lines = ["[core]", "    remote = store", "['remote \"store\"']", *(f"    {key} = {value}" for key, value in remote.items() if value)]
-    storage.write_private(Path(".dvc/config.local"), "\n".join(lines) + "\n")
-    process.run([sys.executable, "-m", "dvc", "push", "--quiet", *(stage.address for stage in stages)], get_run_logger().info, 3600, "dvc push")
+    storage.name_remote(store.settings)
+    command = [sys.executable, "-m", "dvc", "push", "--quiet", "--remote", storage.REMOTE, *(stage.address for stage in stages)]
+    process.run(command, get_run_logger().info, 3600, "dvc push")
 
 
 @task(name="gate against the champion", retry_condition_fn=may_pass, **NETWORK)

@@ -20,6 +20,7 @@ from tasks.store import Settings, Store
 
 HOME = Path(".millrace/s3")
 BUCKET = "millrace"
+REMOTE = "store"  # what DVC calls it
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
 START_SECONDS = 30
 STOP_SECONDS = 4  # SeaweedFS 4.48 needs 1.2, but now and then hangs; a kill loses nothing that it has acknowledged
@@ -54,6 +55,23 @@ def opened() -> Iterator[Store]:
         finally:
             stop(process)
             (HOME / "server.json").unlink(missing_ok=True)
+
+
+def name_remote(settings: Settings) -> None:
+    """Make the store known to DVC as a remote of this workspace, beside whatever a person has configured here."""
+    from dvc.config import Config
+
+    path = Path(".dvc/config.local")
+    path.touch(0o600)
+    path.chmod(0o600)  # it holds a secret now
+    about = {
+        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
+        "endpointurl": settings.endpoint,
+        "access_key_id": settings.key,
+        "secret_access_key": settings.secret,
+    }
+    with Config(".dvc").edit("local") as config:
+        config["remote"][REMOTE] = {key: value for key, value in about.items() if value}
 
 
 def start() -> tuple[subprocess.Popen[bytes], Settings]:

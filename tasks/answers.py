@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def of_people(section: Label) -> dict[str, str]:
 
 def from_csv(path: Path, key: str, value: str, setting: str) -> dict[str, str]:
     """The columns `key` and `value`. A row without a value is no answer."""
+    csv.field_size_limit(sys.maxsize)  # a text of the queue may be longer than the module's 131,072 characters
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

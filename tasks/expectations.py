@@ -8,7 +8,7 @@ import pandas as pd
 from tasks.step import Failure, Mistake
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-EXAMPLES = 5
+EXAMPLES, LONG = 5, 200
 # All row numbers, but not their names: asking for an index column, or storing the result, takes minutes where a million rows fail.
 FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 Declared = list[dict[str, dict[str, Any]]]
@@ -27,6 +27,7 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     suite = gx.ExpectationSuite(name=suite_name)
+    classes = {name.lower(): getattr(gx.expectations, name) for name in dir(gx.expectations)}
     for number, item in enumerate(declared):
         name, arguments = parts(item)
         missing = [column for column in columns_of(arguments) if column not in rows.columns]
@@ -34,15 +35,14 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
             raise Mistake(
                 f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {', '.join(rows.columns)}."
             )
-        expectation = getattr(gx.expectations, "".join(part.capitalize() for part in name.split("_")))
         try:
-            suite.add_expectation(expectation(**arguments, meta={"number": number}))
+            suite.add_expectation(classes[name.replace("_", "")](**arguments, meta={"number": number}))
         except (TypeError, ValueError) as error:
             raise Mistake(f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}.") from None
     definition = context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
     validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.reset_index(drop=True)})
     found = validator.validate_expectation_suite(suite)
-    return [plain(item, outcome) for item, outcome in paired(declared, found.results, suite_name)]
+    return [plain(item, outcome) for item, outcome in paired(declared, found.results, suite_name, rows)]
 
 
 def parts(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
@@ -56,7 +56,7 @@ def columns_of(arguments: dict[str, Any]) -> list[str]:
     return [str(arguments[key]) for key in ("column", "column_A", "column_B") if key in arguments] + list(arguments.get("column_list", []))
 
 
-def paired(declared: Declared, results: Any, suite_name: str) -> list[tuple[dict[str, dict[str, Any]], Any]]:
+def paired(declared: Declared, results: Any, suite_name: str, rows: pd.DataFrame) -> list[tuple[dict[str, dict[str, Any]], Any]]:
     """Each declared expectation with its result, which come in another order; none may be missing, and none may have ended in an exception."""
     by_number = {outcome.expectation_config.meta["number"]: outcome for outcome in results}
     pairs = []
@@ -69,9 +69,18 @@ def paired(declared: Declared, results: Any, suite_name: str) -> list[tuple[dict
                 "is not among them: the data is not accepted. Remove it if another says the same."
             )
         for problem in exceptions(outcome.exception_info):
-            raise Failure(f"check {suite_name}: {name} could not be evaluated: {problem}.")
+            raise Failure(f"check {suite_name}: {name} could not be evaluated: {problem.rstrip('.')}.{about_text(item[name], suite_name, rows)}")
         pairs.append((item, outcome))
     return pairs
+
+
+def about_text(arguments: dict[str, Any], suite_name: str, rows: pd.DataFrame) -> str:
+    """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
+    texts = [name for name in columns_of(arguments) if pd.api.types.is_string_dtype(rows[name])]
+    if not texts:
+        return ""
+    where = "as all columns do that come in: compare numbers and dates in check.ready, typed" if suite_name == "raw" else "so give it a type"
+    return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."
 
 
 def exceptions(info: Any) -> list[str]:
@@ -91,7 +100,7 @@ def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
         "severity": item[name].get("severity", "fail"),
         "success": bool(outcome.success),
         "unexpected": unexpected,
-        "observed": observed if isinstance(observed, (int, float, str)) else None,
+        "observed": observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG],
         "examples": examples,
         "numbers": numbers if numbers is not None and len(numbers) == unexpected else None,
     }

@@ -143,11 +143,14 @@ def erasures(path: Path) -> set[str]:
     """The ids in the column `id` of data/<recipe>/erase.csv: rows that must disappear."""
     if not path.is_file():
         return set()
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if "id" not in (reader.fieldnames or []):
-            raise Failure(f"{path}: its first line must name the column id; it is {','.join(reader.fieldnames or []) or 'empty'}: write id there.")
-        return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if "id" not in (reader.fieldnames or []):
+                raise Failure(f"{path}: its first line must name the column id; it is {','.join(reader.fieldnames or []) or 'empty'}: write id there.")
+            return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Failure(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:

@@ -51,12 +51,11 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         raise Failure(f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.functions.")
     rejected = [files.rejects(queue, "label", "no label", pa.chunked_array([why], pa.string()))]
     wrong = {} if section.errors == "keep" else suspicion.suspects(recipe, kept)
-    doubted, looks = kept.take(pa.array(list(wrong), pa.int64())), list(wrong.values())
+    doubted, looks = kept.take(pa.array(list(wrong), pa.int64())), [right for right, _ in wrong.values()]
     doubts = [f"labelled {given}, looks like {guess}" for given, guess in zip(doubted["label"].to_pylist(), looks, strict=True)]
+    queue, why, guesses = pa.concat_tables([queue, doubted]), why + doubts, guesses + looks
     if section.errors == "relabel":
         kept = relabelled(kept, wrong)
-    else:
-        queue, why, guesses = pa.concat_tables([queue, doubted]), why + doubts, guesses + looks
     if section.errors == "drop":
         kept = kept.filter(pa.array([index not in wrong for index in range(kept.num_rows)]))
         rejected.append(files.rejects(doubted, "label", "label looks wrong", pa.chunked_array([doubts], pa.string())))
@@ -111,11 +110,10 @@ def unsure(section: Label, classes: list[str], posterior: NDArray[np.float64]) -
     return reasons, guesses
 
 
-def relabelled(rows: pa.Table, right: dict[int, str]) -> pa.Table:
-    values = [right.get(index, value) for index, value in enumerate(rows["label"].to_pylist())]
-    whose = ["relabelled" if index in right else value for index, value in enumerate(rows["label_source"].to_pylist())]
-    for name, column in (("label", values), ("label_source", whose)):
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array(column, pa.string()))
+def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
+    for name, value in (("label", lambda new: new[0]), ("label_source", lambda _: "relabelled"), ("label_confidence", lambda new: new[1])):
+        column = [value(right[index]) if index in right else old for index, old in enumerate(rows[name].to_pylist())]
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(column, rows[name].type))
     return rows
 
 

@@ -21,7 +21,7 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     shown = ["id", *(["text"] if "text" in rows.column_names else [])]
     columns = [*(rows[name].to_pylist() for name in shown), why, guesses]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that it quotes a cell that holds either
     writer.writerow([*shown, "why", "guess", "label"])
     writer.writerows([*cells, ""] for cells in zip(*columns, strict=True))
     files.write_text(folder / "review.csv", buffer.getvalue())

@@ -20,9 +20,9 @@ def suspicion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
     return ranking
 
 
-def suspects(recipe: Recipe, table: pa.Table) -> dict[int, str]:
-    """Rows whose label looks wrong, the most suspicious first, and the label that looks right, from out-of-fold predictions of the modality's baseline.
-    Labels that people gave are never among them."""
+def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
+    """Rows whose label looks wrong, the most suspicious first, with the label that looks right and its probability, from out-of-fold predictions of the
+    modality's baseline. Labels that people gave are never among them."""
     from cleanlab.filter import find_label_issues
     from sklearn.model_selection import StratifiedKFold
 
@@ -40,4 +40,4 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, str]:
     wrong = find_label_issues(labels, probabilities, n_jobs=1)
     sources = table["label_source"].to_pylist()
     ranked = [int(index) for index in suspicion(labels, probabilities) if wrong[index] and sources[index] != "people"]
-    return {index: classes[probabilities[index].argmax()] for index in ranked}
+    return {index: (classes[probabilities[index].argmax()], float(probabilities[index].max())) for index in ranked}

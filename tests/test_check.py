@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import check, drift, expectations, files, sides
-from tasks.recipe import Recipe, read
+from tasks.recipe import Recipe, expectation_names, read
 from tasks.step import Failure, Mistake
 from tests.conftest import ROOT
 
@@ -137,6 +137,27 @@ def test_each_failing_expectation_names_the_rows_that_break_it_and_no_others() -
         assert result["unexpected"] == found.num_rows
 
 
+def test_every_expectation_that_a_recipe_may_name_is_there_and_no_other() -> None:
+    import great_expectations as gx
+
+    offered = {name.lower() for name in dir(gx.expectations) if name.startswith("Expect")} - {"expectation"}
+    assert {name.replace("_", "") for name in expectation_names()} == offered
+
+
+def test_what_was_observed_is_shown_also_where_it_is_no_number(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"expect_column_most_common_value_to_be_in_set\(column=channel, value_set=\['fax'\]\): observed \['email'\]\."):
+        checked(tmp_path, "{raw: [expect_column_most_common_value_to_be_in_set: {column: channel, value_set: [fax]}]}", snapshot())
+
+
+def test_numbers_expected_in_a_column_of_texts_end_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Failure) as caught:
+        checked(tmp_path, "{raw: [expect_column_values_to_be_between: {column: price, min_value: 0}]}", snapshot())
+    assert "could not be evaluated: Column values, min_value, and max_value must either be None or of the same type. The column 'price' holds text, " in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("compare numbers and dates in check.ready, typed by the cleaning rule `types`.")
+
+
 def test_an_expectation_about_no_single_rows_gives_none(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="observed 1000"):
         checked(tmp_path, "{raw: [expect_table_row_count_to_equal: {value: 7}]}", snapshot())
@@ -190,6 +211,11 @@ def test_what_drifts_is_named_and_stops_where_the_recipe_says_so(tmp_path: Path,
     assert example in " ".join(found[failing]["examples"])
     assert f"delete {tmp_path}/checks/accepted.json: it is then compared with nothing." in str(caught.value)
     assert checked(tmp_path, "{}", snapshot(**changed), "v2")["warnings"]  # by default it is only shown
+
+
+def test_answers_of_people_are_no_drift(tmp_path: Path) -> None:
+    checked(tmp_path, FAILS, snapshot(label_source=["functions"] * 1000, label_confidence=[0.7] * 1000))
+    assert checked(tmp_path, FAILS, snapshot(label_source=["people"] * 1000, label_confidence=[1.0] * 1000, fold=[1] * 1000), "v2")["success"]
 
 
 @pytest.mark.parametrize("section", ["{drift: null}", "{drift: {psi: null}}", "{drift: {ignore: [channel]}}"])

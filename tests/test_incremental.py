@@ -9,6 +9,7 @@ import pytest
 
 from tasks import clean, files, ingest
 from tasks.recipe import Recipe, read
+from tasks.step import Failure
 
 RECIPE = """name: parts
 modality: text
@@ -122,6 +123,12 @@ def test_rules_for_all_rows_come_after_the_parts_and_lose_none(here: Path) -> No
     assert files.read_rows(here / "data" / "clean")["id"].to_pylist() == ["a", "e"]
     rejects = {row["id"]: row["rule"] for row in pq.read_table(here / "data" / "clean" / "rejects.parquet").to_pylist()}
     assert rejects == {"b": "length", "c": "near_duplicates", "d": "exact_duplicates"}
+
+
+def test_a_list_of_ids_to_erase_that_cannot_be_read_ends_with_a_sentence(here: Path) -> None:
+    (here / "erase.csv").write_bytes("id\ncaf\xe9\n".encode("latin-1"))
+    with pytest.raises(Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*0xe9.*\): save it as one."):
+        ingest.erasures(here / "erase.csv")
 
 
 def test_an_erased_row_leaves_only_its_id(here: Path) -> None:

@@ -31,7 +31,7 @@ WRONG = ("w1", "the money for the sofa was taken twice", "shipping")
 def run(here: Path, rows: list[tuple[str, str, str | None]], extra: str = "", answers: str = "") -> Path:
     """Label the rows; returns the folder of the results."""
     (here / "recipe.yaml").write_text(RECIPE + extra)
-    (here / "answers.csv").write_text(answers, encoding="utf-8", errors="surrogateescape")
+    (here / "answers.csv").write_bytes(answers.encode(errors="surrogateescape"))
     names, texts, labels = (list(column) for column in zip(*rows, strict=True))
     (here / "clean").mkdir(exist_ok=True)
     pq.write_table(pa.table({"id": names, "text": texts, "label": pa.array(labels, pa.string())}), here / "clean" / "rows.parquet")
@@ -45,6 +45,7 @@ def labels(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def queue(folder: Path) -> list[dict[str, str]]:
+    csv.field_size_limit(1 << 30)
     with (folder / "review.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -57,7 +58,9 @@ def test_a_wrong_label_is_found_and_flagged_dropped_or_replaced_and_no_row_is_lo
         assert labels(folder).get("w1") == expected
         assert report["rows"] + report["rejects"] == report["rows_in"] == len(CLEAN) + 1
         shown = [(row["id"], row["why"], row["guess"]) for row in queue(folder)]
-        assert shown == ([] if done == "relabel" else [("w1", "labelled shipping, looks like billing", "billing")])
+        assert shown == [("w1", "labelled shipping, looks like billing", "billing")]
+    [confidence] = [row["label_confidence"] for row in pq.read_table(folder / "rows.parquet").to_pylist() if row["id"] == "w1"]
+    assert 0.5 < confidence < 1
 
 
 def test_what_people_said_comes_before_the_source_and_is_not_doubted_again(here: Path) -> None:
@@ -78,6 +81,15 @@ def test_the_queue_filled_in_is_the_file_of_answers(here: Path) -> None:
     assert [row["id"] for row in queue(folder)] == ["u1", "w1"]
     again = run(here, [*CLEAN, WRONG, ("u1", "the money for the rug was taken twice", None)], "label: {errors: flag, answers: answers.csv}\n", filled)
     assert labels(again)["w1"] == labels(again)["u1"] == ("billing", "people")
+
+
+def test_the_queue_is_read_back_whatever_its_texts_hold(here: Path) -> None:
+    odd = [("u1", "carriage\rreturn", None), ("u2", 'line\nend, "quoted"', None), ("u3", "long " * 40_000, None)]
+    folder = run(here, [*CLEAN, *odd], "label: {}\n")
+    assert [(row["id"], row["text"]) for row in queue(folder)] == [(name, text) for name, text, _ in odd]
+    filled = (folder / "review.csv").read_bytes().decode().replace(",\r\n", ",billing\r\n")
+    again = run(here, [*CLEAN, *odd], "label: {answers: answers.csv}\n", filled)
+    assert queue(again) == []
 
 
 VOTES = """label:
@@ -172,6 +184,8 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
     again = run(here, rows, "label: {errors: flag, answers: [said.json, answers.csv]}\n", "id,label\nu2,shipping\n")
     assert [labels(again)[name] for name in ("u1", "u2", "w1")] == [("billing", "people"), ("shipping", "people"), ("shipping", "people")]
     assert files.read_json(again / "report.json")["answers"] == {"given": 3, "used": 3}
+    gone = run(here, [*CLEAN, WRONG], "label: {errors: flag, answers: [said.json, answers.csv]}\n", "id,label\nu2,shipping\n")
+    assert "People answered for 3 rows, of which 2 are not in the data." in (gone / "index.html").read_text()
 
 
 @pytest.mark.parametrize(("modality", "column", "tag"), [("image", b"\x89PNG bytes", "Image"), ("tabular", "rent", "Text")])

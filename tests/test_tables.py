@@ -425,6 +425,11 @@ def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks()
     assert abs(number[gap == 0].mean()) < 1e-6 and abs(number[gap == 0].std() - 1) < 1e-6
 
 
+def test_a_table_of_free_texts_alone_is_refused() -> None:
+    with pytest.raises(Failure, match=r"no column tells the training rows apart: they have comment; name others in columns.features"):
+        tabular.fitted([{"comment": f"text {number}"} for number in range(400)])
+
+
 def test_a_table_in_which_no_column_tells_rows_apart_is_refused() -> None:
     with pytest.raises(Failure, match=r"no column tells the training rows apart: they have a, b; name others in columns.features"):
         tabular.Trainer(Train(), [{"a": "x", "b": None}] * 5, 2)

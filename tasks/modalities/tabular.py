@@ -68,7 +68,9 @@ def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
     counts = Counter(category(cell) for cell in cells)
     least = max(1, min(COMMON, len(cells) // 100))
     common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
-    return {"name": name, "kind": "category", "values": sorted(common, key=lambda value: (value is not None, value or ""))} if len(counts) > 1 else None
+    return (
+        {"name": name, "kind": "category", "values": sorted(common, key=lambda value: (value is not None, value or ""))} if common and len(counts) > 1 else None
+    )
 
 
 def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float32]:
