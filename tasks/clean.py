@@ -17,6 +17,7 @@ import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from daft import col
 
 from tasks import duplicates, engine, files, page, resolve, sealed
@@ -42,24 +43,26 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     engine.use(recipe)
     rules = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
     cut = next((at for at, (name, _) in enumerate(rules) if RULES[name].whole and (name != "exact_duplicates" or rules[:at].count((name, {})))), len(rules))
-    made_by = files.code("clean.py", "cleaning/*.py", "duplicates.py", "seen.py") + files.digest([rules, sealed.key_id(recipe.clean.rules)])
+    raws = files.read_json(source / "snapshot.json")["partitions"]
+    like = pa.unify_schemas([pq.read_schema(source / raw["file"]) for raw in raws]).empty_table()
+    code = files.code("clean.py", "cleaning/*.py", "duplicates.py", "sealed.py", "seen.py")
+    made_by = code + files.digest([rules, sealed.key_id(recipe.clean.rules), like.column_names])
     if (target / REJECTS).is_file():  # as it was written before it became a folder
         (target / REJECTS).unlink()
     kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
-    stream = Stream(source, target, rules[:cut], kinds, made_by)
+    stream = Stream(source, target, like, rules[:cut], kinds, made_by)
     with ThreadPoolExecutor(1) as pool:
-        parts = stream.parts(files.read_json(source / "snapshot.json")["partitions"], pool)
+        parts = stream.parts(raws, pool)
     told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
     outputs, rejects = [f"parts/{part['file']}" for part in parts], [part["file"] for part in parts if part["rejects"]]
-    like = files.read_table(source / parts[0]["file"]).slice(0, 0)
     if cut < len(rules) and rows:
         table = files.read_table([target / output for output in outputs]).sort_by("id")
         table, dropped, more = applied(table, rules[cut:], kinds)
         told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
         files.write_table(target / "rows.parquet", table)
         if dropped:
-            files.write_table(target / REJECTS / "rows.parquet", files.united(dropped, files.read_table(source / parts[0]["file"])))
+            files.write_table(target / REJECTS / "rows.parquet", files.united(dropped, like))
             rejects.append("rows.parquet")
     if rows == 0:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
@@ -75,10 +78,13 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
 
 
 class Stream:
-    """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays."""
+    """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays.
 
-    def __init__(self, source: Path, target: Path, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
-        self.source, self.target, self.rules, self.kinds = source, target, rules, kinds
+    Each part has the columns of `like`, those of all parts: what a part lacks is null in it.
+    """
+
+    def __init__(self, source: Path, target: Path, like: pa.Table, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
+        self.source, self.target, self.like, self.rules, self.kinds = source, target, like, rules, kinds
         self.at = next((at for at, (name, _) in enumerate(rules) if name == "exact_duplicates"), len(rules))
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
         self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
@@ -97,6 +103,8 @@ class Stream:
     def begun(self, raw: dict[str, Any]) -> Begun:
         """A part as it came, and after the rules before the duplicates'."""
         table = files.read_table(self.source / raw["file"])
+        if table.column_names != self.like.column_names:
+            table = pa.concat_tables([self.like, table], promote_options="default").combine_chunks()
         return table, applied(table, self.rules[: self.at], self.kinds)
 
     def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
@@ -207,6 +215,8 @@ def filtered(table: pa.Table, rule: str, gone: pa.Array, reasons: pa.Array, kind
 def differences(before: pa.Table, after: pa.Table, kinds: frozenset[str], removes: bool) -> tuple[int, list[dict[str, Any]]]:
     """How many rows differ, and for each column the first cells that do; `removes` if it is the rule that takes personal data out."""
     examples: list[dict[str, Any]] = []
+    if not before.num_rows:  # Arrow crashes where it looks for what differs in columns without chunks
+        return 0, examples
     touched = pa.array(np.zeros(before.num_rows, bool))
     for name in before.column_names:
         old, new = before[name], after[name]
@@ -228,7 +238,7 @@ def shown(cell: pa.Scalar) -> str | None:
 
 def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple[pa.Table, list[Told]]:
     """The table after rules for texts, as one Daft plan, and for each rule how many texts it changed, with examples."""
-    if not table.num_rows:  # Daft's empty columns of truth values make Arrow crash
+    if not table.num_rows:  # Arrow crashes where it looks for what differs in columns without chunks
         return table, [{"rule": rule, "changed": 0, "rejected": 0, "examples": []} for rule, _ in rules]
     steps = ["text", *(f"__{number}" for number in range(len(rules)))]
     pairs = list(zip(steps, steps[1:], strict=False))

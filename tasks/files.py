@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tasks.step import Failure
 
 ROW_GROUP = 64_000
+LIBRARIES = ("charset-normalizer", "daft", "ftfy", "imagehash", "phonenumbers", "pillow", "presidio-analyzer", "py3langid", "pyarrow", "rensa", "tldextract")
 ROLES = ("id", "label", "label_source", "label_confidence", "fold")  # columns that are about a row, not its content
 
 
@@ -94,10 +95,13 @@ def read_rows(folder: Path) -> pa.Table:
 
 
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
-    """The same rows with the columns that say who dropped them and why. No step drops a row in any other way."""
-    for name, value in (("step", step), ("rule", rule), ("detail", detail)):
-        column = pa.array([value] * rows.num_rows, pa.string()) if isinstance(value, str) else value
-        rows = rows.append_column(name, column) if name not in rows.column_names else rows.set_column(rows.column_names.index(name), name, column)
+    """The same rows with the columns that say who dropped them and why. No step drops a row in any other way.
+
+    A column of the data that has one of these names is called `data.<name>`."""
+    about = {"step": step, "rule": rule, "detail": detail}
+    rows = rows.rename_columns([f"data.{name}" if name in about else name for name in rows.column_names])
+    for name, value in about.items():
+        rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()) if isinstance(value, str) else value)
     return rows
 
 
@@ -112,7 +116,7 @@ def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str
 
 def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
     """All rows, with the types of `like`: a cell that was parsed on the way is text again, as in the rows that were dropped before."""
-    known = {field.name: field.type for field in like.schema}
+    known = {field.name: field.type for field in rejects(like.slice(0, 0), "", "").schema}
     same = [part.cast(pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])) for part in parts]
     return pa.concat_tables(same, promote_options="permissive")
 
@@ -126,7 +130,8 @@ def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
 
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
-    for path in folder.glob("*.parquet"):
+    """Also what a killed run left half-written."""
+    for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
         if path.is_file() and path.name not in names:
             path.unlink()
 
@@ -135,7 +140,7 @@ def code(*patterns: str) -> str:
     """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
     here = Path(__file__).parent
     paths = sorted({path for pattern in ("files.py", *patterns) for path in here.glob(pattern)})
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("daft", "pyarrow")]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     return digest([[sha256(path) for path in paths], versions])
 
 

@@ -9,6 +9,7 @@ the same as if all had been read. Rows whose id data/<recipe>/erase.csv lists lo
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,10 +85,12 @@ class Kept:
     def usable(self, name: str) -> list[dict[str, Any]]:
         """The records of the part's files, whose ids are then seen; none where it has to be read."""
         parts = self.before.get((name, self.versions[name]), [])
-        if not all(verified(self.folder, part) for part in parts) or (not self.same_erased and any(part["rules"].get("erased") for part in parts)):
+        if not all(verified(self.folder, part) for part in parts):
+            return []
+        if not self.same_erased and any({"erased", "broken row"} & part["rules"].keys() for part in parts):
             return []
         ids = [files.read_table(self.folder / part["file"], ["id"]) for part in parts]
-        if any(pc.any(pc.is_in(table["id"], self.erased)).as_py() for table in ids):
+        if any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids):
             return []
         found = [keys(table, ["id"]) for table in ids]
         asked = [*self.answers, name]
@@ -115,7 +118,7 @@ def read(partition: sources.Partition, version: str, recipe: Recipe, folder: Pat
         renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:8]}.{len(parts)}")
         rows, dropped, doubled = unique(renamed, seen, start, erased)
         if not offset and partition.broken:
-            dropped.append(broken_rows(rows, partition.broken))
+            dropped.append(broken_rows(rows, partition.broken, erased))
         file = f"{stem}-{len(parts):04d}.parquet"
         files.write_table(folder / file, rows)
         lost = pa.concat_tables(dropped, promote_options="permissive") if dropped else rows.slice(0, 0)
@@ -150,7 +153,7 @@ def erasures(path: Path) -> set[str]:
                 raise Failure(f"{path}: its first line must name the column id; it is {','.join(reader.fieldnames or []) or 'empty'}: write id there.")
             return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+        raise Failure(f"{path} is not a CSV file in UTF-8 ({files.first_line(error)}): save it as one.") from None
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
@@ -183,7 +186,7 @@ def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:
         return table, 0
     counts: Counter[str] = Counter()
     ids = []
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+    for row in zip(*(table[name].to_pylist() for name in sorted(table.column_names)), strict=True):
         digest = hashlib.sha256(repr(row).encode()).hexdigest()[:16]
         counts[digest] += 1
         ids.append(digest if counts[digest] == 1 else f"{digest}-{counts[digest]}")
@@ -195,7 +198,7 @@ def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:
 
 def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array) -> tuple[pa.Table, list[pa.Table], int]:
     """Rows whose id is there, new and not to be erased; the others as rejects; and how many double an id of a part before row `start`."""
-    gone, missing = pc.is_in(table["id"], erased), pc.is_null(table["id"])
+    gone, missing = listed(table["id"], erased), pc.is_null(table["id"])
     blank = pa.table({field.name: table[field.name] if field.name == "id" else pa.nulls(table.num_rows, field.type) for field in table.schema})
     dropped = [files.rejects(blank.filter(gone), "ingest", "erased"), files.rejects(table.filter(missing), "ingest", "no id")]
     table = table.filter(pc.invert(pc.or_(gone, missing)))
@@ -206,10 +209,20 @@ def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array) -> tuple[p
     return table.filter(pc.invert(doubled)), [part for part in dropped if part.num_rows], int((first < start).sum())
 
 
-def broken_rows(like: pa.Table, broken: list[tuple[str, str]]) -> pa.Table:
-    """Lines that are no rows, with the line itself kept in `detail`."""
+def listed(ids: pa.ChunkedArray, erased: pa.Array) -> pa.ChunkedArray:
+    return pc.is_in(pc.utf8_trim_whitespace(ids), erased)
+
+
+def broken_rows(like: pa.Table, broken: list[tuple[str, str]], erased: pa.Array) -> pa.Table:
+    """Lines that are no rows, with the line itself kept in `detail` unless an id that is to be erased stands in it."""
     blank = pa.table({field.name: pa.nulls(len(broken), field.type) for field in like.schema})
-    return files.rejects(blank, "ingest", "broken row", pa.array([f"{problem}: {line}" for line, problem in broken], pa.string()))
+    ids = erased.to_pylist()
+
+    def shown(line: str) -> str:
+        return "(erased)" if any(name in line and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) for name in ids) else line
+
+    details = [f"{problem}: {shown(line)}" for line, problem in broken]
+    return files.rejects(blank, "ingest", "broken row", pa.array(details, pa.string()))
 
 
 if __name__ == "__main__":

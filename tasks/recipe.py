@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tasks import times
 from tasks.mistakes import nearest, sentence
@@ -453,6 +453,14 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
 }
 
 
+# The rules that are for texts or images alone; the others work on any row.
+RULES_FOR = {
+    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control", "language", "length"), ("text",)),
+    **dict.fromkeys(("unreadable", "size"), ("image",)),
+    "near_duplicates": ("text", "image"),
+}
+
+
 class Function(Section):
     """What all labelling functions share: each votes for a label or abstains, row by row. What a trusted one says is taken as it is, before any vote."""
 
@@ -671,6 +679,16 @@ class Recipe(Section):
     gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
     engine: Engine = Engine()
+
+    @field_validator("clean")
+    @classmethod
+    def rules_fit(cls, clean: Clean, about: ValidationInfo) -> Clean:
+        modality = about.data.get("modality")
+        for name in (name for rule in clean.rules if isinstance(rule, dict) for name in rule):
+            allowed = RULES_FOR.get(name)
+            if modality and allowed and modality not in allowed:
+                raise ValueError(f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out")
+        return clean
 
     @field_validator("gate")
     @classmethod

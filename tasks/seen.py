@@ -15,7 +15,9 @@ def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
     first, second = (np.full(table.num_rows, seed, np.uint64) for seed in (1, 2))
     for name in columns:
         cells = Series.from_arrow(table[name].combine_chunks(), name)
-        first, second = (cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy() for seeds in (first, second))
+        missing = table[name].is_null().to_numpy()  # Daft hashes null as it hashes ""
+        hashes = (cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy() for seeds in (first, second))
+        first, second = (np.where(missing, ~found, found) for found in hashes)
     return first, second
 
 

@@ -167,10 +167,8 @@ def test_tiny_drawings_are_found_again_and_not_mistaken_for_each_other() -> None
     assert [str(reason).split(" like ")[1] for reason in told[400:]] == [f"r{number}" for number in range(20)]
 
 
-def test_blank_images_are_no_near_duplicates_and_a_table_has_none() -> None:
+def test_blank_images_are_no_near_duplicates() -> None:
     assert reasons("near_duplicates", {"image": [encoded(np.full((8, 8), value, np.uint8)) for value in (0, 255, 0)]}) == [None] * 3
-    with pytest.raises(Mistake, match="near_duplicates compares texts or images, and a table has neither: use exact_duplicates"):
-        reasons("near_duplicates", {"age": ["3"]})
 
 
 @pytest.mark.parametrize(
@@ -191,6 +189,22 @@ def test_mistakes_in_rules_say_what_is_wrong_and_what_is_allowed(tmp_path: Path,
         f"name: tiny\nmodality: text\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: {rules}}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
     with pytest.raises(Mistake, match=sentence):
+        read(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rule", "modality", "sentence"),
+    [
+        ("html", "tabular", "the rule html works on modality text, and this recipe's is tabular"),
+        ("size: {min: [9, 9]}", "text", "the rule size works on modality image, and this recipe's is text"),
+        ("near_duplicates", "tabular", "the rule near_duplicates works on modality text or image, and this recipe's is tabular"),
+    ],
+)
+def test_a_rule_for_another_modality_is_refused_before_anything_runs(tmp_path: Path, rule: str, modality: str, sentence: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: tiny\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: [{rule}]}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
+    )
+    with pytest.raises(Mistake, match=f"clean: {sentence}: leave it out"):
         read(tmp_path / "recipe.yaml")
 
 

@@ -4,11 +4,13 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tasks import clean, files, ingest
 from tasks.recipe import Recipe, read
+from tasks.seen import keys
 from tasks.step import Failure
 
 RECIPE = """name: parts
@@ -142,3 +144,79 @@ def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
         assert "a secret of mine" not in path.read_text()
     [reject] = pq.read_table(here / "data" / "raw" / "rejects.parquet").to_pylist()
     assert (reject["id"], reject["text"], reject["rule"]) == ("a", None, "erased")
+
+
+def test_a_part_without_rows_is_cleaned_by_every_rule(here: Path) -> None:
+    made = recipe(here, rules="html, missing, types: {columns: {age: number}, unparsed: 'null'}, pii, exact_duplicates")
+    (here / "in" / "1.csv").write_text("id,text,label,age\n")
+    (here / "in" / "2.csv").write_text("id,text,label,age\na,one,x,30\n")
+    run(made, here / "data")
+    assert files.read_rows(here / "data" / "clean")["age"].to_pylist() == [30.0]
+
+
+def test_parts_may_have_more_columns_or_them_in_another_order(here: Path) -> None:
+    """A row is the same row wherever its columns stand, and what a part lacks is null in it."""
+    made = recipe(here, with_id=False, rules="types: {columns: {age: number}}, exact_duplicates")
+    (here / "in" / "1.csv").write_text("text,label\none,x\n")
+    (here / "in" / "2.csv").write_text("age,label,text,city\n30,x,two,Rome\nold,x,three,Oslo\n")
+    (here / "in" / "3.csv").write_text("city,text,age,label\nRome,two,30,x\n")
+    run(made, here / "data")
+    names = [pq.read_table(path)["id"][0].as_py() for path in sorted((here / "data" / "raw").glob("*.parquet")) if path.is_file()]
+    assert len({name.partition("-")[0] for name in names}) == 2
+    rows = files.read_rows(here / "data" / "clean").drop_columns("id").to_pylist()
+    assert sorted(row["text"] for row in rows) == ["one", "two"]
+    assert {"text": "one", "label": "x", "age": None, "city": None} in rows
+    assert {row["city"] for row in pq.read_table(here / "data" / "clean" / "rejects.parquet").to_pylist()} == {"Rome", "Oslo"}
+
+
+def test_a_new_column_is_null_in_the_parts_before(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    run(made, here / "data")
+    (here / "in" / "2.csv").write_text("id,text,label,city\nb,two,x,Rome\n")
+    assert run(made, here / "data") == run(made, here / "fresh")
+    assert pq.read_table(here / "data" / "clean" / "parts")["city"].to_pylist() == [None, "Rome"]
+
+
+def test_what_a_killed_run_left_half_written_goes(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    fresh = run(made, here / "data")
+    for place in ("raw", "raw/rejects.parquet", "clean", "clean/parts", "clean/keys", "clean/rejects.parquet"):
+        (here / "data" / place / ".rows.parquet.123.tmp").write_text("half of a row")
+    assert run(made, here / "data") == fresh
+
+
+def test_columns_named_like_those_of_rejects_are_kept_in_them(here: Path) -> None:
+    made = recipe(here, rules="types: {columns: {rule: number}}, length: {min: 4}")
+    (here / "in" / "1.csv").write_text(
+        "id,text,label,detail,rule\na,one,x,mine,1\nb,other,x,yours,none\nb,again,x,theirs,2\n,x,x,nobody's,3\nc,words,x,his,4\n"
+    )
+    run(made, here / "data")
+    raw, rejects = (pq.read_table(here / "data" / place / "rejects.parquet").to_pylist() for place in ("raw", "clean"))
+    assert {(row["data.detail"], row["data.rule"], row["rule"]) for row in raw} == {("theirs", "2", "id given twice"), ("nobody's", "3", "no id")}
+    assert {(row["data.detail"], row["data.rule"], row["rule"]) for row in rejects} == {("yours", "none", "types"), ("mine", "1", "length")}
+
+
+def test_an_id_that_is_to_be_erased_is_found_among_blanks_and_in_lines_that_are_no_rows(here: Path) -> None:
+    made = recipe(here)
+    (here / "in" / "1.csv").write_text("id,text,label\na1 ,a secret of mine,x\na1,my other secret\na11,no secret\nb,two,x\n")
+    run(made, here / "data")
+    assert run(made, here / "data", ["a1"]) == run(made, here / "fresh", ["a1"])
+    rejects = pq.read_table(here / "data" / "raw" / "rejects.parquet").to_pylist()
+    assert sorted((row["id"] or "", row["text"], row["detail"]) for row in rejects) == [
+        ("", None, "line 3: 2 cells where the header has 3: (erased)"),
+        ("", None, "line 4: 2 cells where the header has 3: a11,no secret"),
+        ("a1 ", None, ""),
+    ]
+
+
+def test_a_list_of_ids_to_erase_that_cannot_be_read_is_told(here: Path) -> None:
+    (here / "erase.csv").write_bytes("id\ncaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*\): save it as one"):
+        ingest.erasures(here / "erase.csv")
+
+
+def test_a_missing_cell_is_not_an_empty_one() -> None:
+    first, second = keys(pa.table({"a": ["", None, "x", None], "b": [None, "", None, "x"]}), ["a", "b"])
+    assert len(set(first.tolist())) == len(set(second.tolist())) == 4

@@ -8,7 +8,6 @@ import pyarrow as pa
 from tasks import duplicates
 from tasks.cleaning import images
 from tasks.cleaning.rule import Reasons, Rule
-from tasks.step import Mistake
 
 
 def exact_duplicates(table: pa.Table) -> Reasons:
@@ -41,10 +40,8 @@ def near_duplicates(table: pa.Table, threshold: float, distance: int) -> Reasons
     ids = table["id"].to_pylist()
     if "text" in table.column_names:
         pairs = duplicates.near_pairs([text or "" for text in table["text"].to_pylist()], threshold)
-    elif "image" in table.column_names:
-        pairs = images.near_pairs(table["image"].to_pylist(), distance)
     else:
-        raise Mistake("near_duplicates compares texts or images, and a table has neither: use exact_duplicates.")
+        pairs = images.near_pairs(table["image"].to_pylist(), distance)
     reasons: Reasons = [None] * table.num_rows
     for kept, other, similarity in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
         if reasons[kept] is None and reasons[other] is None:
