@@ -9,7 +9,7 @@ unchanged since the last run is verified and kept. From the first rule on that n
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tasks.seen import Keys, Seen, keys
 from tasks.step import Failure, main
 
 EXAMPLES = 3
-CANDIDATES = 30  # rows among which examples without personal data are looked for
+CANDIDATES = 30  # rows among which examples are looked for that differ and may be shown
 REJECTS = "rejects.parquet"
 Named = tuple[str, dict[str, Any]]  # a rule and its arguments
 Told = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
@@ -225,11 +225,21 @@ def differences(before: pa.Table, after: pa.Table, kinds: frozenset[str], remove
         differs = pc.or_(differs, pc.xor(pc.is_null(old), pc.is_null(new)))
         touched = pc.or_(touched, differs)
         found = []
-        for at in pc.indices_nonzero(differs).to_pylist()[: CANDIDATES if kinds else EXAMPLES]:
+        for at in pc.indices_nonzero(differs).to_pylist()[:CANDIDATES]:
             was, is_now = shown(old[at]), shown(new[at])
             found.append({"id": before["id"][at].as_py(), "column": name, "before": was, "after": is_now, "last": None if removes else is_now})
-        examples += islice(personal.safe(found, kinds), EXAMPLES)
+        examples += chosen(found, kinds)
     return pc.sum(touched).as_py() or 0, examples
+
+
+def chosen(examples: list[dict[str, Any]], kinds: frozenset[str]) -> list[dict[str, Any]]:
+    """The first examples that may be shown, without those that are like an earlier one."""
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for example in personal.safe(examples, kinds):
+        found.setdefault((example["before"], example["after"]), example)
+        if len(found) == EXAMPLES:
+            break
+    return list(found.values())
 
 
 def shown(cell: pa.Scalar) -> str | None:
@@ -250,7 +260,7 @@ def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> t
     if not done["id"].equals(table["id"]):  # a cluster may give its parts in another order
         done, table = done.sort_by("id"), table.sort_by("id")
     marks = [pc.fill_null(done[f"{after}!"], False) for _, after in pairs]
-    first = [pc.indices_nonzero(mark).to_pylist()[: CANDIDATES if kinds else EXAMPLES] for mark in marks]
+    first = [pc.indices_nonzero(mark).to_pylist()[:CANDIDATES] for mark in marks]
     told = []
     few = table.take(pa.array(sorted({at for found in first for at in found}), pa.int64())) if any(first) else table.slice(0, 0)
     again = daft.from_arrow(few.select(["id", "text"]))
@@ -260,14 +270,7 @@ def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> t
     for (before, after), (rule, _), mark, found in zip(pairs, rules, marks, first, strict=True):
         names = [table["id"][at].as_py() for at in found]
         examples = [{"id": name, "before": by_id[name][before], "after": by_id[name][after], "last": by_id[name][steps[-1]]} for name in names]
-        told.append(
-            {
-                "rule": rule,
-                "changed": pc.sum(mark.cast(pa.int64())).as_py() or 0,
-                "rejected": 0,
-                "examples": list(islice(personal.safe(examples, kinds), EXAMPLES)),
-            }
-        )
+        told.append({"rule": rule, "changed": pc.sum(mark.cast(pa.int64())).as_py() or 0, "rejected": 0, "examples": chosen(examples, kinds)})
     return table.set_column(table.column_names.index("text"), "text", done["text"].cast(pa.string())), told
 
 

@@ -16,6 +16,7 @@ def use(recipe: Recipe) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         daft.set_runner_ray(recipe.engine.address, noop_if_initialized=True)
+        daft.from_pydict({"row": [0]}).select(daft.col("row") + 1).collect()  # Daft's first plan starts its actor; of two at once, one would end the other's
     except ImportError:
         raise Mistake("engine.kind: ray needs Ray, which is not installed: pip install -c constraints.txt 'millrace[ray]'.") from None
     except ConnectionError as error:

@@ -23,7 +23,7 @@ th, td { padding: .4rem .7rem; text-align: left; border-bottom: 1px solid var(--
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } td.text { white-space: pre-wrap; overflow-wrap: anywhere } .soft { color: var(--soft) }
 .pass { color: var(--good); font-weight: 600 } .fail { color: var(--bad); font-weight: 600 } .warn { color: var(--warn); font-weight: 600 }
 table.matrix td { text-align: center; padding: .3rem; min-width: 1.6rem; font-size: .85rem } table.matrix th { font-weight: 500; font-size: .78rem; white-space: nowrap } img { image-rendering: pixelated; width: 48px }
-del { background: rgba(var(--cut), .18); color: var(--bad); text-decoration: none } ins { background: rgba(var(--put), .2); color: var(--good); text-decoration: none } td.half { width: 46% } td.row { width: 8%; min-width: 5rem; overflow-wrap: anywhere }
+del { background: rgba(var(--cut), .18); color: var(--bad); text-decoration: none } ins { background: rgba(var(--put), .2); color: var(--good); text-decoration: none } td.half { width: 46% } td.row { width: 8%; min-width: 6.5rem; overflow-wrap: anywhere }
 .bar.cut { background: rgb(var(--cut)) } h2 .soft { font-weight: 400; font-size: .9rem } a { color: rgb(var(--fill)) }
 .bar { display: inline-block; height: .55rem; background: rgb(var(--fill)); border-radius: 2px; vertical-align: middle }
 </style></head><body>

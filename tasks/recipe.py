@@ -680,6 +680,16 @@ class Recipe(Section):
     promote: Promote = Promote()
     engine: Engine = Engine()
 
+    @field_validator("columns")
+    @classmethod
+    def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
+        roles = {role: getattr(columns, role, None) for role in ("id", about.data.get("modality", ""), "label")}
+        for role, name in roles.items():
+            other = next((other for other in roles if name is not None and other != role and roles[other] == name), None)
+            if other:
+                raise ValueError(f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them")
+        return columns
+
     @field_validator("clean")
     @classmethod
     def rules_fit(cls, clean: Clean, about: ValidationInfo) -> Clean:

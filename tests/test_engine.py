@@ -11,9 +11,9 @@ from tests.conftest import ROOT
 
 RECIPE = """name: tiny
 modality: text
-ingest: {kind: files, path: source.csv}
+ingest: {kind: files, path: in}
 columns: {id: id}
-clean: {rules: [encoding, html, unicode, white_space, length: {min: 3}, exact_duplicates]}
+clean: {rules: [encoding, html, unicode, white_space, length: {min: 3}, exact_duplicates, control]}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
 # A process of its own, since a runner can be set once only. The cluster has two nodes' worth of workers on this machine and ends with the process.
@@ -40,7 +40,10 @@ print(daft.runners.get_or_infer_runner_type())
 def test_a_ray_cluster_gives_the_same_bytes_as_this_process(here: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'millrace[ray]'")
     texts = [f"<p>caf\u00e9 n\u00famero {row % 900} has &amp; words</p>" if row % 3 else f"na\u00c3\u00afve   row {row % 700}" for row in range(3000)]
-    (here / "source.csv").write_text("\n".join(["id,text,label", *(f"r{row:05d},{text},{row % 2}" for row, text in enumerate(texts))]) + "\n")
+    rows = [f"r{row:05d},{text},{row % 2}" for row, text in enumerate(texts)]
+    (here / "in").mkdir()
+    for number, part in enumerate((rows[:1200], rows[1200:2200], [], rows[2200:])):  # two are worked on at once
+        (here / "in" / f"{number}.csv").write_text("\n".join(["id,text,label", *part]) + "\n")
     (here / "recipe.yaml").write_text(RECIPE)
     for engine in ("local", "ray"):
         done = subprocess.run(

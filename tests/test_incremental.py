@@ -220,3 +220,12 @@ def test_a_list_of_ids_to_erase_that_cannot_be_read_is_told(here: Path) -> None:
 def test_a_missing_cell_is_not_an_empty_one() -> None:
     first, second = keys(pa.table({"a": ["", None, "x", None], "b": [None, "", None, "x"]}), ["a", "b"])
     assert len(set(first.tolist())) == len(set(second.tolist())) == 4
+
+
+def test_examples_of_a_rule_differ_from_each_other(here: Path) -> None:
+    made = recipe(here, rules="html, missing: {columns: [label]}")
+    (here / "in" / "1.csv").write_text("id,text,label\n" + "".join(f"{number},<b>{text}</b>,NA\n" for number, text in enumerate("aaabc")))
+    run(made, here / "data")
+    _, html, missing = files.read_json(here / "data" / "clean" / "report.json")["rules"]
+    assert [example["id"] for example in html["examples"]] == ["0", "3", "4"]
+    assert [example["id"] for example in missing["examples"]] == ["0"]

@@ -64,6 +64,11 @@ def test_a_gate_without_a_floor_is_refused_since_nothing_could_judge_the_first_m
     assert "has no floor" in mistakes(written(tmp_path, FIVE_LINES.replace("rule: floor, metric: macro_f1, bound: 0.8", "rule: baseline")))
 
 
+@pytest.mark.parametrize(("columns", "told"), [("id: text", "id and text are both 'text'"), ("text: a, label: a", "text and label are both 'a'")])
+def test_a_column_with_two_roles_is_refused(tmp_path: Path, columns: str, told: str) -> None:
+    assert f"columns: {told}, and a column has one role" in mistakes(written(tmp_path, FIVE_LINES.replace("text: comment, label: stars", columns)))
+
+
 def test_a_key_given_twice_and_broken_yaml_name_their_line(tmp_path: Path) -> None:
     assert "the key 'name' is given twice" in mistakes(written(tmp_path, FIVE_LINES + "name: other\n"))
     assert "line 2, column 1: not valid YAML" in mistakes(written(tmp_path, "name: [\n"))

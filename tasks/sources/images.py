@@ -77,11 +77,13 @@ def digest(paths: list[Path]) -> str:
 
 def unreadable(data: bytes) -> str | None:
     """Why the bytes are no image, decoded to the last pixel; None where they are one."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
+    except UnidentifiedImageError:  # its own words name a place in memory, which is another in each run
+        return "not a readable PNG or JPEG image (it begins like neither)"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"not a readable PNG or JPEG image ({files.first_line(error)})"
     return None
