@@ -327,6 +327,13 @@ def test_too_many_rows_are_compared_exactly_and_the_note_says_so(monkeypatch: py
     assert notes == ["Near-duplicates across sides were not looked for again: 2 rows are more than 1. The split has set them aside."]
 
 
+def test_the_proof_does_not_claim_to_have_compared_what_are_no_texts() -> None:
+    table = pa.table({"id": ["a", "b"], "image": [b"x", b"y"], "label": ["yes", "no"]})
+    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)})
+    assert "expect_near_duplicates_on_one_side" not in [result["expectation"] for result in results]
+    assert notes == ["Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."]
+
+
 def test_a_planted_duplicate_blocks_the_step_whoever_wrote_the_split(here: Path) -> None:
     folder = here / "data" / "tiny"
     files.write_json(folder / "recipe.json", recipe(here, "{}").model_dump())
