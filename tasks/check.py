@@ -107,7 +107,8 @@ def write(target: Path, title: str, suite: str, rows: int, results: list[dict[st
 
 def told(result: dict[str, Any]) -> str:
     arguments = ", ".join(f"{key}={value}" for key, value in dict(result["arguments"]).items())
-    count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else f"observed {result['observed']}"
+    seen = f"observed {result['observed']}" if result["observed"] is not None else "it does not hold"
+    count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else seen
     words = map(repr, result["examples"]) if result["of"] == "recipe" else result["examples"]  # the others are words already, not values
     examples = f", such as {', '.join(words)}" if result["examples"] else ""
     return f"{result['expectation']}({arguments}): {count}{examples}."

@@ -149,6 +149,11 @@ def test_what_was_observed_is_shown_also_where_it_is_no_number(tmp_path: Path) -
         checked(tmp_path, "{raw: [expect_column_most_common_value_to_be_in_set: {column: channel, value_set: [fax]}]}", snapshot())
 
 
+def test_a_column_that_is_not_there_can_be_a_warning(tmp_path: Path) -> None:
+    found = checked(tmp_path, "{raw: [expect_column_to_exist: {column: region, severity: warn}]}", snapshot())
+    assert found["warnings"] == ["check raw: expect_column_to_exist(column=region): it does not hold."]
+
+
 def test_numbers_expected_in_a_column_of_texts_end_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         checked(tmp_path, "{raw: [expect_column_values_to_be_between: {column: price, min_value: 0}]}", snapshot())
