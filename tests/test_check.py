@@ -347,6 +347,7 @@ def test_a_planted_duplicate_blocks_the_step_whoever_wrote_the_split(here: Path)
     done = subprocess.run([sys.executable, "-m", "tasks.check_ready", "tiny"], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1
     assert "expect_equal_contents_on_one_side(): 1 unexpected values, such as a in train and z in test." in done.stderr
+    assert done.stderr.endswith("for the ids; mend the data.\n")  # nothing in the recipe would allow it
     failing = pq.read_table(folder / "checks" / "ready" / "failing.parquet").to_pylist()
     assert {(row["id"], row["value"]) for row in failing} == {("z", "a in train and z in test")}
     assert not (folder / "checks" / "ready" / "passed.json").exists()
