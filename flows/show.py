@@ -9,6 +9,7 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     """Print a table; on something that is no terminal without colour and as wide as it has to be."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -16,7 +17,7 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
         console = Console(highlight=False, width=200)
     made = Table(*heads, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else cell for cell in row))
+        made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row))
     console.print(made)
 
 

@@ -50,10 +50,13 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
         notes = [*notes, "There is no earlier accepted snapshot to compare with: this one is the first."]
     stopped = write(target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes))
     if stopped:
+        kinds = {result["of"] for result in stopped}
+        sections = [f"check.{section}" for kind, section in (("recipe", suite), ("drift", "drift")) if kind in kinds]
+        change = f", or change {' and '.join(sections)} in the recipe" if sections else ""
         raise Failure(
             f"check {suite}: {len(stopped)} of {len(results)} expectations fail. {' '.join(map(told, stopped))} See {target / 'index.html'}"
-            f"{f', and {target / FAILING} for the ids' if any(result['ids'] for result in stopped) else ''}; mend the data, or change check.{suite} in the recipe."
-            f"{f' If the data is meant to be so now, delete {target / ACCEPTED}: it is then compared with nothing.' if any(result['of'] == 'drift' for result in stopped) else ''}"
+            f"{f', and {target / FAILING} for the ids' if any(result['ids'] for result in stopped) else ''}; mend the data{change}."
+            f"{f' If the data is meant to be so now, delete {target / ACCEPTED}: it is then compared with nothing.' if 'drift' in kinds else ''}"
         )
     files.write_json(target / "passed.json", {"snapshot": snapshot})
     files.write_json(target / ACCEPTED, Accepted(snapshot=snapshot, profile=now, reference=reference).model_dump())
@@ -107,7 +110,8 @@ def write(target: Path, title: str, suite: str, rows: int, results: list[dict[st
 
 def told(result: dict[str, Any]) -> str:
     arguments = ", ".join(f"{key}={value}" for key, value in dict(result["arguments"]).items())
-    count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else f"observed {result['observed']}"
+    seen = f"observed {result['observed']}" if result["observed"] is not None else "it does not hold"
+    count = f"{result['unexpected']} unexpected values" if result["unexpected"] is not None else seen
     words = map(repr, result["examples"]) if result["of"] == "recipe" else result["examples"]  # the others are words already, not values
     examples = f", such as {', '.join(words)}" if result["examples"] else ""
     return f"{result['expectation']}({arguments}): {count}{examples}."

@@ -31,7 +31,7 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
     for number, item in enumerate(declared):
         name, arguments = parts(item)
         missing = [column for column in columns_of(arguments) if column not in rows.columns]
-        if missing:
+        if missing and name != "expect_column_to_exist":
             raise Mistake(
                 f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {', '.join(rows.columns)}."
             )
@@ -69,7 +69,9 @@ def paired(declared: Declared, results: Any, suite_name: str, rows: pd.DataFrame
                 "is not among them: the data is not accepted. Remove it if another says the same."
             )
         for problem in exceptions(outcome.exception_info):
-            raise Failure(f"check {suite_name}: {name} could not be evaluated: {problem.rstrip('.')}.{about_text(item[name], suite_name, rows)}")
+            raise Failure(
+                f"check {suite_name}: {name} could not be evaluated: {problem.rstrip('.')}.{'' if 'regex' in name else about_text(item[name], suite_name, rows)}"
+            )
         pairs.append((item, outcome))
     return pairs
 

@@ -8,8 +8,7 @@ from tasks import label_model, page
 
 BODY = """<h1>{{ title }}</h1>
 <p class="lead">{{ report.rows }} of {{ report.rows_in }} rows have a label; {{ report.review }} wait for a person in review.csv and review.labelstudio.json.
-{% if report.answers.given %}People answered for {{ report.answers.given }} rows{% if report.answers.given > report.answers.used %}, of which {{ report.answers.given - report.answers.used }} are not in the data{% endif %}.{% endif %}
-{% if report.errors.found %}{{ report.errors.found }} labels look wrong: they were {{ {'flag': 'kept and wait in the queue', 'drop': 'dropped', 'relabel': 'replaced by what looks right'}[report.errors.done] }}.{% endif %}</p>
+{% if report.answers.given %}People answered for {{ report.answers.given }} rows{% if report.answers.given > report.answers.used %}, of which {{ report.answers.given - report.answers.used }} are not in the data{% endif %}.{% endif %}{% if report.errors.found %} Labels that look wrong: {{ report.errors.found }}; their rows wait in the queue and were {{ {'flag': 'kept', 'drop': 'dropped', 'relabel': 'relabelled'}[report.errors.done] }}.{% endif %}</p>
 {% for heading, shares in [('Where labels come from', report.sources), ('Classes', report.classes)] %}
 <h2>{{ heading }}</h2>
 <table>{% for name, count in shares.items() %}<tr><td>{{ name }}</td><td class="n">{{ count }}</td>

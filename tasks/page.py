@@ -55,10 +55,10 @@ EVALUATION = """<h1>{{ title }}</h1>
 <h2>Confusion</h2><p class="lead">Rows: the true class. Columns: what the model said, in the same order.</p>
 <div class="wide"><table class="matrix"><tr><th></th>{% for name in names %}<th>{{ loop.index }}</th>{% endfor %}</tr>
 {% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }}: {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
-<h2>Wrong with most certainty</h2>
+{% if mistakes %}<h2>Wrong with most certainty</h2>
 <table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">probability</th><th></th></tr>
 {% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.probability) }}</td>
-<td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content[:400] }}{% endif %}</td></tr>{% endfor %}</table>"""
+<td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content|truncate(400, end='…') }}{% endif %}</td></tr>{% endfor %}</table>{% endif %}"""
 
 CLEANING = """<h1>{{ title }}</h1>
 <p class="lead">{{ '{:,}'.format(rows_in) }} rows in, {{ '{:,}'.format(rows) }} out, {{ '{:,}'.format(rejects) }} set aside{% if rows_in %} ({{ '%.2f'|format(100 * rejects / rows_in) }} %){% endif %}. Rules in the order in which they were applied.</p>

@@ -16,6 +16,8 @@ from tasks.mistakes import nearest
 from tasks.recipe import Lookup, Model, Recipe, Regex, Similarity
 from tasks.step import Failure
 
+UNSPACED = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
+
 
 def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
     """The votes of each function for each row."""
@@ -46,8 +48,14 @@ def where(hits: pa.Array, label: str) -> pa.Array:
 
 def any_of(words: list[str]) -> str:
     """A pattern for whole words and phrases, whatever white space stands between their parts."""
-    phrases = [r"\s+".join(map(re.escape, phrase.split())) for phrase in words]
-    return rf"(?:^|\W)(?:{'|'.join(phrases)})(?:\W|$)"
+    return "|".join(whole(phrase.split()) for phrase in words)
+
+
+def whole(parts: list[str]) -> str:
+    """A word ends where another kind of letter begins; one of a script without spaces between words may stand anywhere."""
+    first, last = (bool(re.match(f"[{UNSPACED}]", letter)) for letter in (parts[0][0], parts[-1][-1]))
+    before, after = "" if first else rf"(?:^|[\W{UNSPACED}])", "" if last else rf"(?:[\W{UNSPACED}]|$)"
+    return before + r"\s+".join(map(re.escape, parts)) + after
 
 
 def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:

@@ -149,6 +149,11 @@ def test_what_was_observed_is_shown_also_where_it_is_no_number(tmp_path: Path) -
         checked(tmp_path, "{raw: [expect_column_most_common_value_to_be_in_set: {column: channel, value_set: [fax]}]}", snapshot())
 
 
+def test_a_column_that_is_not_there_can_be_a_warning(tmp_path: Path) -> None:
+    found = checked(tmp_path, "{raw: [expect_column_to_exist: {column: region, severity: warn}]}", snapshot())
+    assert found["warnings"] == ["check raw: expect_column_to_exist(column=region): it does not hold."]
+
+
 def test_numbers_expected_in_a_column_of_texts_end_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         checked(tmp_path, "{raw: [expect_column_values_to_be_between: {column: price, min_value: 0}]}", snapshot())
@@ -327,6 +332,13 @@ def test_too_many_rows_are_compared_exactly_and_the_note_says_so(monkeypatch: py
     assert notes == ["Near-duplicates across sides were not looked for again: 2 rows are more than 1. The split has set them aside."]
 
 
+def test_the_proof_does_not_claim_to_have_compared_what_are_no_texts() -> None:
+    table = pa.table({"id": ["a", "b"], "image": [b"x", b"y"], "label": ["yes", "no"]})
+    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)})
+    assert "expect_near_duplicates_on_one_side" not in [result["expectation"] for result in results]
+    assert notes == ["Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."]
+
+
 def test_a_planted_duplicate_blocks_the_step_whoever_wrote_the_split(here: Path) -> None:
     folder = here / "data" / "tiny"
     files.write_json(folder / "recipe.json", recipe(here, "{}").model_dump())
@@ -335,6 +347,7 @@ def test_a_planted_duplicate_blocks_the_step_whoever_wrote_the_split(here: Path)
     done = subprocess.run([sys.executable, "-m", "tasks.check_ready", "tiny"], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1
     assert "expect_equal_contents_on_one_side(): 1 unexpected values, such as a in train and z in test." in done.stderr
+    assert done.stderr.endswith("for the ids; mend the data.\n")  # nothing in the recipe would allow it
     failing = pq.read_table(folder / "checks" / "ready" / "failing.parquet").to_pylist()
     assert {(row["id"], row["value"]) for row in failing} == {("z", "a in train and z in test")}
     assert not (folder / "checks" / "ready" / "passed.json").exists()

@@ -54,6 +54,7 @@ def test_a_wrong_label_is_found_and_flagged_dropped_or_replaced_and_no_row_is_lo
     for done, expected in (("flag", ("shipping", "given")), ("drop", None), ("relabel", ("billing", "relabelled"))):
         folder = run(here, [*CLEAN, WRONG], f"label: {{errors: {done}}}\n")
         report = files.read_json(folder / "report.json")
+        assert " Labels that look wrong: 1; their rows wait in the queue and were " in (folder / "index.html").read_text()
         assert report["errors"] == {"found": 1, "done": done}
         assert labels(folder).get("w1") == expected
         assert report["rows"] + report["rejects"] == report["rows_in"] == len(CLEAN) + 1
@@ -185,7 +186,7 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
     assert [labels(again)[name] for name in ("u1", "u2", "w1")] == [("billing", "people"), ("shipping", "people"), ("shipping", "people")]
     assert files.read_json(again / "report.json")["answers"] == {"given": 3, "used": 3}
     gone = run(here, [*CLEAN, WRONG], "label: {errors: flag, answers: [said.json, answers.csv]}\n", "id,label\nu2,shipping\n")
-    assert "People answered for 3 rows, of which 2 are not in the data." in (gone / "index.html").read_text()
+    assert "People answered for 3 rows, of which 2 are not in the data.</p>" in (gone / "index.html").read_text()
 
 
 @pytest.mark.parametrize(("modality", "column", "tag"), [("image", b"\x89PNG bytes", "Image"), ("tabular", "rent", "Text")])

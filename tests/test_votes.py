@@ -39,6 +39,12 @@ def test_keywords_are_whole_words_or_phrases_in_any_case(here: Path) -> None:
     assert cast(here, function, texts) == ["billing", None, None, "billing", None, None, "billing", None]
 
 
+def test_keywords_are_found_in_scripts_without_spaces_between_words(here: Path) -> None:
+    function = "{kind: keyword, words: [难吃, app, 送 餐], label: billing}"
+    texts: list[str | None] = ["这个难吃死了", "APP很好", "happy很好", "送 餐员", "吃难"]
+    assert cast(here, function, texts) == ["billing", "billing", None, "billing", None]
+
+
 def test_a_pattern_reads_the_column_that_it_names(here: Path) -> None:
     function = r"{kind: regex, pattern: '^inv-\d+', label: billing, column: subject}"
     assert cast(here, function, ["INV-1", "x", "x"], subject=["none", "INV-77 late", None]) == [None, "billing", None]
