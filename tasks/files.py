@@ -140,8 +140,11 @@ def code(*patterns: str) -> str:
     """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
     here = Path(__file__).parent
     paths = sorted({path for pattern in ("files.py", *patterns) for path in here.glob(pattern)})
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
-    return digest([[sha256(path) for path in paths], versions])
+    return digest([[sha256(path) for path in paths], versions()])
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def digest(value: Any) -> str:

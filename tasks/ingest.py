@@ -111,11 +111,11 @@ def verified(folder: Path, part: dict[str, Any]) -> bool:
 def read(partition: sources.Partition, version: str, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
     """Write the rows of a part of the source, at most PART to a file; returns a record for each file."""
     start = seen.size
-    stem = f"{files.digest(partition.name)[:8]}-{files.digest(version)[:12]}"
+    stem = f"{files.digest(partition.name)[:12]}-{files.digest(version)[:12]}"
     whole = named(partition.table, recipe, partition.name)
     parts: list[dict[str, Any]] = []
     for offset in range(0, max(whole.num_rows, 1), PART):
-        renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:8]}.{len(parts)}")
+        renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:12]}.{len(parts)}")
         rows, dropped, doubled = unique(renamed, seen, start, erased)
         if not offset and partition.broken:
             dropped.append(broken_rows(rows, partition.broken, erased))

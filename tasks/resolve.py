@@ -22,7 +22,10 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         if not Path(name).exists():
             raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
         tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
-    return {**recipe.model_dump(), "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules)}}
+    return {
+        **recipe.model_dump(),
+        "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "libraries": files.versions()},
+    }
 
 
 def named(label: Label) -> Iterator[tuple[str, str]]:
