@@ -114,7 +114,7 @@ class Images(Section):
 class Sql(Section):
     """A table or a query of any database that SQLAlchemy reaches. `${NAME}` in the URL is taken from the environment, where passwords belong.
 
-    With a `watermark`, a column that grows with every insert or update, a change is seen by its maximum and the count, without reading all rows.
+    With a `watermark`, a column that grows with every insert or update, rows are read in parts in its order, and parts that were read before are not read again.
     """
 
     kind: Literal["sql"]

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.recipe import Sql
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint, partitions, sql
 from tasks.step import Failure, Mistake, Retryable
 from tests import postgres
 
@@ -49,6 +49,22 @@ def test_the_fingerprint_changes_with_the_rows_and_only_with_them(database: Path
     assert fingerprint(source(**settings)) == before
     change(database, "insert into messages values (4, 'fourth', 40)")
     assert fingerprint(source(**settings)) != before
+
+
+def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "PART", 2)
+    change(database, "insert into messages values (4, ':4 %', 30), (5, 'fifth', 50), (6, 'no mark', null)")
+    made = source(query="select *, ':x' as colon, '10%' as percent from messages", watermark="changed")
+    before = fingerprint(made)
+    assert before.items() >= {"sql query": "2 rows up to 20", "sql query part 2": "2 rows up to 30", "sql query part 3": "1 rows up to 50"}.items()
+    assert {part.name: sorted(part.table["id"].to_pylist()) for part in partitions(made)} == {
+        "sql query": ["1", "2"], "sql query part 2": ["3", "4"], "sql query part 3": ["5"], "sql query without changed": ["6"],
+    }  # fmt: skip
+    change(database, "insert into messages values (7, 'seventh', 70), (8, 'eighth', 80)")
+    after = fingerprint(made)
+    same = [label for label, version in after.items() if before.get(label) == version]
+    assert same == ["sql query", "sql query part 2", "sql query without changed"]
+    assert [sorted(part.table["id"].to_pylist()) for part in partitions(made, skip=same)] == [["5", "7"], ["8"]]
 
 
 @pytest.mark.parametrize("query", ["delete from messages", "update messages set text = 'x'", "insert into messages values (9, 'x', 9)", "drop table messages"])
@@ -138,6 +154,7 @@ def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(se
     assert fingerprint(made) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
     server.execute("""insert into "Help Desk"."Messages 2026" (id) values (7)""")
     assert fingerprint(made) == {"sql Help Desk.Messages 2026": "3 rows up to 7"}
+    assert [part.table["id"].to_pylist() for part in partitions(made)] == [["1", "2", "7"]]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,24 +21,66 @@ PREPARED = {
     "sqlite": ["PRAGMA query_only = ON"],
     "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TIME ZONE 'UTC'", "SET TRANSACTION READ ONLY"],
 }
+PART = 100_000  # rows
 CONNECT = {"postgresql": {"connect_timeout": 10}}
 PASSING = ("starting up", "shutting down", "too many", "terminating", "recovery mode", "remaining connection slots")  # refusals that end by themselves
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows in the order of the watermark: those above `low` (None: from the first) and up to `high`."""
+
+    low: Any
+    high: Any
+    rows: int
 
 
 def fingerprint(source: Sql) -> dict[str, str]:
     if source.watermark is None:
         return {name(source): digest(fetched(source))}
-    with connected(source) as connection:
-        column = connection.dialect.identifier_preparer.quote(source.watermark)
-        query = f"SELECT COUNT(*), MAX({column}) FROM ({statement(source, connection)}) AS source"  # noqa: S608  the recipe's own query
-        count, newest = tuple(run(connection, query).one())
-    return {name(source): f"{count} rows up to {newest}"}
+    found = {label: f"{part.rows} rows up to {part.high}" for label, part in divided(source).items()}
+    if not found or unmarked(source).num_rows:
+        found[f"{name(source)} without {source.watermark}"] = digest(unmarked(source))
+    return found
 
 
 def partitions(source: Sql, skip: Container[str] = ()) -> Iterator[Partition]:
-    if name(source) not in skip:
-        table = fetched(source)
-        yield Partition(name(source), digest(table), table)
+    """All rows at once; with a watermark PART after PART, so that what came before is not read again when rows are added."""
+    if source.watermark is None:
+        if name(source) not in skip:
+            table = fetched(source)
+            yield Partition(name(source), digest(table), table)
+        return
+    for label, part in divided(source).items():
+        if label not in skip:
+            table = fetched(source, part)
+            if table.num_rows != part.rows:
+                raise Retryable(f"{label} changed while it was read: nothing of this reading is kept.")
+            yield Partition(label, digest(table), table)
+    table = unmarked(source)
+    if table.num_rows:
+        yield Partition(f"{name(source)} without {source.watermark}", digest(table), table)
+
+
+def divided(source: Sql) -> dict[str, Part]:
+    """The parts by name: at most PART rows, and those that share the last one's watermark."""
+    with connected(source) as connection:
+        column = connection.dialect.identifier_preparer.quote(source.watermark or "")
+        query = f"SELECT {column} FROM ({statement(source, connection)}) AS source WHERE {column} IS NOT NULL ORDER BY {column}"  # noqa: S608
+        marks = [row[0] for row in run(connection, query)]
+    parts: dict[str, Part] = {}
+    start, low = 0, None
+    while start < len(marks):
+        end = min(start + PART, len(marks))
+        while end < len(marks) and marks[end] == marks[end - 1]:
+            end += 1
+        parts[name(source) if not parts else f"{name(source)} part {len(parts) + 1}"] = Part(low, marks[end - 1], end - start)
+        start, low = end, marks[end - 1]
+    return parts
+
+
+def unmarked(source: Sql) -> pa.Table:
+    return fetched(source, Part(None, None, 0))
 
 
 def name(source: Sql) -> str:
@@ -54,10 +97,10 @@ def statement(source: Sql, connection: sqlalchemy.Connection) -> str:
     return (source.query or f"SELECT * FROM {table}").strip().rstrip(";")  # noqa: S608  the recipe's own query
 
 
-def fetched(source: Sql) -> pa.Table:
-    """All rows, each cell as text or bytes, sorted, since a database promises no order and equal rows have to be equal bytes."""
+def fetched(source: Sql, part: Part | None = None) -> pa.Table:
+    """The rows of a part, or all, each cell as text or bytes, sorted, since a database promises no order and equal rows have to be equal bytes."""
     with connected(source) as connection:
-        result = run(connection, statement(source, connection))
+        result = chosen(source, part, connection) if part else run(connection, statement(source, connection))
         names = list(result.keys())
         doubled = sorted({column for column in names if names.count(column) > 1})
         if doubled:
@@ -65,6 +108,15 @@ def fetched(source: Sql) -> pa.Table:
         rows = [tuple(cell_of(cell) for cell in row) for row in result]
     rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
     return pa.table({column: column_of([row[index] for row in rows]) for index, column in enumerate(names)})
+
+
+def chosen(source: Sql, part: Part, connection: sqlalchemy.Connection) -> sqlalchemy.CursorResult[Any]:
+    column = connection.dialect.identifier_preparer.quote(source.watermark or "")
+    limits = {"low": f"{column} > :low", "high": f"{column} <= :high"}
+    given = {end: getattr(part, end) for end in limits if getattr(part, end) is not None}
+    where = " AND ".join(limits[end] for end in given) or f"{column} IS NULL"
+    inner = statement(source, connection).replace(":", r"\:")  # its colons are its own
+    return connection.execute(sqlalchemy.text(f"SELECT * FROM ({inner}) AS source WHERE {where}"), given)  # noqa: S608  the recipe's own query
 
 
 def cell_of(cell: Any) -> str | bytes | None:
