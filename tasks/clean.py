@@ -23,7 +23,7 @@ from daft import col
 from tasks import duplicates, engine, files, page, resolve, sealed
 from tasks.cleaning import RULES, personal
 from tasks.recipe import Recipe
-from tasks.seen import Keys, Seen, keys
+from tasks.seen import Seen, keys
 from tasks.step import Failure, main
 
 EXAMPLES = 3
@@ -119,7 +119,8 @@ class Stream:
             unmoved = self.asked == self.order[: len(self.asked)]
             if not unmoved and (part["crossed"] or self.seen.holds(found).any()):
                 return None
-            self.note(found, table["id"])
+            self.seen.note(found)
+            self.ids.append(table["id"].combine_chunks())
         return dict(part)
 
     def verified(self, part: dict[str, Any]) -> bool:
@@ -129,10 +130,6 @@ class Stream:
             for folder, digest in named.items()
         )
 
-    def note(self, found: Keys, ids: pa.ChunkedArray) -> Any:
-        self.ids.append(ids.combine_chunks())
-        return self.seen.first(found)
-
     def cleaned(self, raw: dict[str, Any], begun: Begun) -> dict[str, Any]:
         """Clean a part to the end and write it; returns its record."""
         file, crossed, hashed = raw["file"], 0, None
@@ -140,7 +137,8 @@ class Stream:
         if self.at < len(self.rules):
             start = self.seen.size
             found = keys(table, duplicates.content_columns(table))
-            first = self.note(found, table["id"])
+            first = self.seen.first(found)
+            self.ids.append(table["id"].combine_chunks())
             again = first != start + np.arange(table.num_rows)
             crossed = int((first < start).sum())
             hashed = pa.table({"id": table["id"], "high": found[0], "low": found[1]})

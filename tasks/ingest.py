@@ -98,7 +98,7 @@ class Kept:
         if not unmoved and any(part["crossed"] or self.seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
             return []
         for one in found:
-            self.seen.first(one)
+            self.seen.note(one)
         return parts
 
 

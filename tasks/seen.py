@@ -26,10 +26,12 @@ class Seen:
 
     def __init__(self) -> None:
         self.size = 0
+        self.noted: list[Keys] = []  # not yet among the known
         self.known: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]] = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
 
     def holds(self, found: Keys) -> NDArray[np.bool_]:
         """Whether each key was seen before; nothing is added."""
+        self.take_in()
         high, low, _ = self.known
         if not len(high):
             return np.zeros(len(found[0]), bool)
@@ -37,10 +39,25 @@ class Seen:
         held: NDArray[np.bool_] = (high[at] == found[0]) & (low[at] == found[1])
         return held
 
+    def note(self, found: Keys) -> None:
+        """Add keys that are asked about later, if at all: many parts that were kept are then sorted at once."""
+        self.noted.append(found)
+        self.size += len(found[0])
+
+    def take_in(self) -> None:
+        if self.noted:
+            high, low = (np.concatenate(parts) for parts in zip(*self.noted, strict=True))
+            self.noted = []
+            self.merged((high, low), self.size - len(high))
+
     def first(self, found: Keys) -> NDArray[np.int64]:
         """For each row the number of the first row with an equal key, which is its own where the key is new."""
-        start, self.size = self.size, self.size + len(found[0])
-        own = np.arange(start, self.size)
+        self.take_in()
+        self.size += len(found[0])
+        return self.merged(found, self.size - len(found[0]))
+
+    def merged(self, found: Keys, start: int) -> NDArray[np.int64]:
+        own = np.arange(start, start + len(found[0]))
         mine = np.argsort(found[0], kind="stable")
         both = [np.concatenate([old, new[mine]]) for old, new in zip(self.known, (*found, own), strict=True)]
         order = np.argsort(both[0], kind="stable")  # a merge: both halves are sorted already, and what came before stays before
