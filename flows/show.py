@@ -58,7 +58,8 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: int, versions: 
     if erased:
         said_of = {version: "does not say on which rows it was trained" if count is None else f"{count} of {erased}" for version, count in versions.items()}
         heads = ["version", "erased rows it was trained on", ""]
-        table("Erased rows", heads, [[version, told, "in production" if version == current else ""] for version, told in said_of.items()])
+        rows = [[version, told, "in production" if version == current else ""] for version, told in said_of.items()]
+        table("Erased rows", heads, rows or [["no version yet", "", ""]])
 
 
 def history(recipe: str, records: list[dict[str, Any]]) -> None:

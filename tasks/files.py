@@ -94,6 +94,26 @@ def read_rows(folder: Path) -> pa.Table:
     return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
 
 
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of any Arrow type as text: nested ones as JSON, bytes as UTF-8 or else in hexadecimal digits, a number that is none (NaN) as missing."""
+    kind = column.type
+    if isinstance(kind, pa.ExtensionType):
+        return as_text(column.cast(kind.storage_type))
+    if pa.types.is_dictionary(kind):
+        return as_text(column.cast(kind.value_type))
+    if pa.types.is_nested(kind):
+        return pa.chunked_array(
+            [pa.array([None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())]
+        )
+    if pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = [value.hex() if isinstance(value, bytes) else None if value is None else str(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, pa.string())])
+
+
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
     """The same rows with the columns that say who dropped them and why. No step drops a row in any other way.
 
@@ -123,16 +143,16 @@ def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
 
 def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
     """Leave exactly these files in a folder of rejects, or one without rows, so that it can always be read as one Parquet data set."""
-    empty = [] if names else ["none.parquet"]
-    for name in empty:
-        write_table(folder / name, rejects(like.slice(0, 0), "", ""))
-    remove_others(folder, [*names, *empty])
+    if not names:
+        write_table(folder / "none.parquet", rejects(like.slice(0, 0), "", ""))
+    remove_others(folder, names or ["none.parquet"])
 
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
     """Also what a killed run left half-written."""
+    kept = set(names)
     for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
-        if path.is_file() and path.name not in names:
+        if path.is_file() and path.name not in kept:
             path.unlink()
 
 
@@ -153,8 +173,8 @@ def digest(value: Any) -> str:
 
 
 def name_hash(name: str) -> bytes:
-    """Eight bytes that stand for a row's id where the id itself should not be kept."""
-    return hashlib.sha256(name.encode()).digest()[:8]
+    """Eight bytes that stand for a row's id, blanks around it aside, where the id itself should not be kept."""
+    return hashlib.sha256(name.strip().encode()).digest()[:8]
 
 
 def sha256(path: Path) -> str:

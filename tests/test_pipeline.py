@@ -337,6 +337,16 @@ def test_an_edited_row_runs_all_that_reads_it_and_nothing_of_another_recipe(repr
     assert workspace.repro("gate@digits") == ["resolve"]  # it fingerprints the folder of sources, and finds its own as they were
 
 
+def test_explain_says_what_a_run_would_do_and_which_versions_know_erased_rows(promoted: Workspace, tmp_path: Path) -> None:
+    workspace = promoted.copy(tmp_path)
+    rows = {side: files.read_table(workspace.root / "data" / "digits" / "split" / f"{side}.parquet")["id"].to_pylist() for side in ("train", "test")}
+    (workspace.root / "data" / "digits" / "erase.csv").write_text(f"id\n{rows['train'][0]}\n{rows['test'][0]}\n")
+    told = json.loads(workspace.run("millrace", "explain", "digits", "--json").stdout)
+    assert [stage["stage"] for stage in told["stages"] if stage["why"]] == ["ingest"]
+    assert told["erased"] == {"ids": 2, "in_production": told["erased"]["in_production"], "versions": {told["erased"]["in_production"]: 1}}
+    assert "1 of 2" in workspace.run("millrace", "explain", "digits").stdout
+
+
 def test_a_rejected_model_ends_with_status_3_and_leaves_production_alone(promoted: Workspace, server: str, tmp_path: Path) -> None:
     workspace = promoted.copy(tmp_path)
     workspace.edit("recipes/digits.yaml", "bound: 0.3", "bound: 1.0")

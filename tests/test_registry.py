@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import storage
-from tasks import registry
+from tasks import registry, train
 from tasks.step import Failure
 from tasks.store import Settings, Store
 
@@ -36,6 +36,14 @@ def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_los
         assert all(move.now and move.now.version == now.version for move in moves)
         expected = now
     assert [record["generation"] for record in registry.history(store, "race", "production")] == [3, 2, 1]
+
+
+def test_it_is_known_which_versions_were_trained_on_a_row_also_where_the_source_wrote_blanks_around_its_id(store: Store, tmp_path: Path) -> None:
+    silent = version(store, "known", tmp_path / "silent", "says nothing")
+    train.write_trained_on(tmp_path / "told" / "trained_on.parquet", ["ann", " bob ", "carl"])
+    told = version(store, "known", tmp_path / "told", "model")
+    assert registry.trained_on(store, "known", ["bob", "carl", "dora"]) == {told: 2, silent: None}
+    assert b"carl" not in (tmp_path / "told" / "trained_on.parquet").read_bytes()
 
 
 def test_publishing_twice_is_publishing_once(store: Store, tmp_path: Path) -> None:
