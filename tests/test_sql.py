@@ -67,6 +67,11 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(d
     assert [sorted(part.table["id"].to_pylist()) for part in partitions(made, skip=same)] == [["5", "7"], ["8"]]
 
 
+def test_a_watermark_that_is_no_column_is_named_even_where_the_database_would_take_it_for_a_text(database: Path) -> None:
+    with pytest.raises(Failure, match=r"ingest.watermark: sql messages has no column 'change' \(did you mean changed\?\); it has id, text, changed."):
+        fingerprint(source(table="messages", watermark="change"))
+
+
 @pytest.mark.parametrize("query", ["delete from messages", "update messages set text = 'x'", "insert into messages values (9, 'x', 9)", "drop table messages"])
 def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, query: str) -> None:
     before = fingerprint(source(table="messages"))

@@ -12,6 +12,7 @@ import sqlalchemy
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from tasks import files
+from tasks.mistakes import nearest
 from tasks.recipe import Sql
 from tasks.sources import Partition, expanded
 from tasks.step import Failure, Mistake, Retryable
@@ -39,9 +40,8 @@ def fingerprint(source: Sql) -> dict[str, str]:
     if source.watermark is None:
         return {name(source): digest(fetched(source))}
     found = {label: f"{part.rows} rows up to {part.high}" for label, part in divided(source).items()}
-    if not found or unmarked(source).num_rows:
-        found[f"{name(source)} without {source.watermark}"] = digest(unmarked(source))
-    return found
+    rest = unmarked(source)
+    return found | ({rest.name: rest.sha256} if rest.table.num_rows or not found else {})
 
 
 def partitions(source: Sql, skip: Container[str] = ()) -> Iterator[Partition]:
@@ -51,20 +51,26 @@ def partitions(source: Sql, skip: Container[str] = ()) -> Iterator[Partition]:
             table = fetched(source)
             yield Partition(name(source), digest(table), table)
         return
-    for label, part in divided(source).items():
+    parts = divided(source)
+    for label, part in parts.items():
         if label not in skip:
             table = fetched(source, part)
             if table.num_rows != part.rows:
                 raise Retryable(f"{label} changed while it was read: nothing of this reading is kept.")
             yield Partition(label, digest(table), table)
-    table = unmarked(source)
-    if table.num_rows:
-        yield Partition(f"{name(source)} without {source.watermark}", digest(table), table)
+    rest = unmarked(source)
+    if rest.table.num_rows or not parts:
+        yield rest
 
 
 def divided(source: Sql) -> dict[str, Part]:
     """The parts by name: at most PART rows, and those that share the last one's watermark."""
     with connected(source) as connection:
+        names = list(run(connection, f"SELECT * FROM ({statement(source, connection)}) AS source WHERE 1 = 0").keys())  # noqa: S608  the recipe's own query
+        if source.watermark not in names:  # SQLite would take the name for a text
+            raise Failure(
+                f"ingest.watermark: {name(source)} has no column {source.watermark!r}{nearest(source.watermark or '', names)}; it has {', '.join(names)}."
+            )
         column = connection.dialect.identifier_preparer.quote(source.watermark or "")
         query = f"SELECT {column} FROM ({statement(source, connection)}) AS source WHERE {column} IS NOT NULL ORDER BY {column}"  # noqa: S608
         marks = [row[0] for row in run(connection, query)]
@@ -79,8 +85,10 @@ def divided(source: Sql) -> dict[str, Part]:
     return parts
 
 
-def unmarked(source: Sql) -> pa.Table:
-    return fetched(source, Part(None, None, 0))
+def unmarked(source: Sql) -> Partition:
+    """The rows whose watermark is null."""
+    table = fetched(source, Part(None, None, 0))
+    return Partition(f"{name(source)} without {source.watermark}", digest(table), table)
 
 
 def name(source: Sql) -> str:
