@@ -7,7 +7,6 @@ does not hold, the pipeline stops here. Where all do, passed.json lets the next 
 this folder as it is before a run, so that the next snapshot finds it.
 """
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ LONG = 200  # characters of a value that failing.parquet keeps
 
 def fingerprint(sources: Sequence[Path]) -> str:
     """What a snapshot is: the hash of its files."""
-    return hashlib.sha256("".join(files.sha256(path) for path in sources).encode()).hexdigest()
+    return files.digest([files.sha256(path) for path in sources])
 
 
 def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path, more: list[dict[str, Any]] | None = None, notes: Sequence[str] = ()) -> None:

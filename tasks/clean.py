@@ -88,7 +88,7 @@ class Stream:
         self.at = next((at for at, (name, _) in enumerate(rules) if name == "exact_duplicates"), len(rules))
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
         self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
-        self.order, self.asked = list(self.before), list[str]()
+        self.expected, self.unmoved = iter(self.before), True  # unmoved: all parts so far are those of the earlier run, in its order
         self.seen, self.ids = Seen(), list[pa.Array]()
 
     def parts(self, raws: list[dict[str, Any]], pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
@@ -109,15 +109,14 @@ class Stream:
 
     def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
-        self.asked.append(raw["sha256"])
+        self.unmoved = next(self.expected, None) == raw["sha256"] and self.unmoved
         part = self.before.get(raw["sha256"])
         if part is None or part["file"] != raw["file"] or not self.verified(part):
             return None
         if part["keys_sha256"]:
             table = files.read_table(self.target / "keys" / part["file"])
             found = (table["high"].to_numpy(), table["low"].to_numpy())
-            unmoved = self.asked == self.order[: len(self.asked)]
-            if not unmoved and (part["crossed"] or self.seen.holds(found).any()):
+            if not self.unmoved and (part["crossed"] or self.seen.holds(found).any()):
                 return None
             self.seen.note(found)
             self.ids.append(table["id"].combine_chunks())

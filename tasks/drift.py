@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.special import chdtri
 
 from tasks import files
 from tasks.step import Failure
@@ -21,7 +22,7 @@ TOP = 20  # values of a category that are counted each, the rest together
 CLASSES = 1000  # more different labels than this are no classes
 NUMERIC = 0.95  # the share of texts that are numbers, from which on a column of texts is one of numbers
 NUMBER = r"^\s*[+-]?(\d{1,18}\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
-NORMAL = 3.0902  # the quantile of the standard normal distribution at 0.999
+RARE = 0.001  # the chance of a larger index between samples of one distribution
 EXAMPLES = 5
 OURS = set(files.ROLES) - {"id", "label"}  # what the pipeline says of a row: an answered queue is no drift of the data
 
@@ -83,13 +84,8 @@ def profile(table: pa.Table) -> Profile:
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column's values as text, with NaN as none; bytes stay."""
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)
-    try:
-        return column if is_bytes(column) or is_text(column) else column.cast(pa.large_string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return pa.chunked_array([pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.large_string())])
+    """The column's values as text; bytes stay."""
+    return column if is_bytes(column) else files.as_text(column)
 
 
 def is_text(column: pa.ChunkedArray) -> bool:
@@ -163,8 +159,7 @@ def psi(old: Bins, new: Bins) -> tuple[float, float]:
         return 0.0, 0.0
     p, q = (a + 0.5) / (a + 0.5).sum(), (b + 0.5) / (b + 0.5).sum()
     free = len(a) - 1
-    quantile = free * (1 - 2 / (9 * free) + NORMAL * (2 / (9 * free)) ** 0.5) ** 3  # of chi-square, after Wilson and Hilferty (1931)
-    chance = quantile * (1 / max(a.sum(), 1) + 1 / max(b.sum(), 1))
+    chance = chdtri(free, RARE) * (1 / max(a.sum(), 1) + 1 / max(b.sum(), 1))
     return round(float(((q - p) * np.log(q / p)).sum()), 4), round(float(chance), 4)
 
 

@@ -69,6 +69,7 @@ class Kept:
         self.before: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for part in before.get("partitions", []) if before.get("made_by") == made_by else []:
             self.before.setdefault((part["source"], part["version"]), []).append(part)
+        self.expected, self.unmoved = iter(self.before), self.same_erased  # unmoved: all parts so far are those of the earlier run, in its order
         self.answers: dict[str, bool] = {}
         self.parts: list[dict[str, Any]] = []
 
@@ -84,7 +85,9 @@ class Kept:
 
     def usable(self, name: str) -> list[dict[str, Any]]:
         """The records of the part's files, whose ids are then seen; none where it has to be read."""
-        parts = self.before.get((name, self.versions[name]), [])
+        key = (name, self.versions[name])
+        self.unmoved = next(self.expected, None) == key and self.unmoved
+        parts = self.before.get(key, [])
         if not all(verified(self.folder, part) for part in parts):
             return []
         if not self.same_erased and any({"erased", "broken row"} & part["rules"].keys() for part in parts):
@@ -93,9 +96,7 @@ class Kept:
         if any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids):
             return []
         found = [keys(table, ["id"]) for table in ids]
-        asked = [*self.answers, name]
-        unmoved = self.same_erased and [(one, self.versions[one]) for one in asked] == list(self.before)[: len(asked)]
-        if not unmoved and any(part["crossed"] or self.seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
+        if not self.unmoved and any(part["crossed"] or self.seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
             return []
         for one in found:
             self.seen.note(one)
@@ -176,7 +177,7 @@ def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     table = table.rename_columns([renames.get(column, column) for column in table.column_names])
     first = [role for role in roles if role in table.column_names]
     table = table.select(first + [column for column in table.column_names if column not in first])
-    return pa.table({name: table[name] if name == "image" else sources.as_text(table[name]) for name in table.column_names})
+    return pa.table({name: table[name] if name == "image" else files.as_text(table[name]) for name in table.column_names})
 
 
 def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:

@@ -15,8 +15,9 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.files import as_text
 from tasks.recipe import Files
-from tasks.sources import as_text, content, fingerprint, partitions
+from tasks.sources import content, fingerprint, partitions
 from tasks.step import Failure
 
 ROWS = [{"id": "1", "text": "façade, größer"}, {"id": "2", "text": "plain words"}, {"id": "3", "text": "naïve café"}]

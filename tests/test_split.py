@@ -11,6 +11,7 @@ import pytest
 from tasks import duplicates, files, sides, split, times
 from tasks.recipe import Recipe, read
 from tasks.step import Failure, Mistake
+from tests.test_steps import WORDS
 
 RECIPE = """name: tiny
 modality: text
@@ -18,28 +19,6 @@ ingest: {kind: files, path: source.csv}
 columns: {id: id}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 split: """
-WORDS = [
-    "amber",
-    "basil",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heron",
-    "inlet",
-    "jetty",
-    "knoll",
-    "lotus",
-    "maple",
-    "night",
-    "ocean",
-    "pearl",
-    "quartz",
-    "river",
-    "stone",
-    "tulip",
-]
 Row = dict[str, Any]
 
 

@@ -5,6 +5,7 @@ with these two classes and one line in ADAPTERS.
 """
 
 import importlib
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +21,7 @@ from tasks.step import Failure
 if TYPE_CHECKING:
     import torch
 
-    from tasks.recipe import Recipe
+    from tasks.recipe import Recipe, Train
 
 ADAPTERS = {"text": "text", "image": "image", "tabular": None}  # modality → the column that holds its content, if it is one
 
@@ -70,6 +71,14 @@ def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
         if name not in table.column_names:
             raise Failure(f"columns.features: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
     return list(table.select(names).to_pylist())
+
+
+def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
+    """Indices of examples of one size in batches, shuffled as a pure function of (seed, epoch); in reading order where epoch is None."""
+    order = list(range(count))
+    if epoch is not None:
+        random.Random(f"{section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
+    return [order[start : start + section.batch_size] for start in range(0, count, section.batch_size)]
 
 
 def trainer(recipe: "Recipe", rows: Sequence[Any], classes: int) -> Trainer:

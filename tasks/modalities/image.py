@@ -1,7 +1,6 @@
 """Images: a small convolutional network trained from scratch."""
 
 import io
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,7 @@ class Trainer:
         return list(torch.from_numpy(pixels(rows)))
 
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        order = list(range(len(examples)))
-        if epoch is not None:
-            random.Random(f"{self.section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
-        return [order[start : start + self.section.batch_size] for start in range(0, len(order), self.section.batch_size)]
+        return modalities.batches(len(examples), epoch, self.section)
 
     def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
         """Nothing is known before training from scratch."""

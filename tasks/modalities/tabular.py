@@ -2,7 +2,6 @@
 
 import datetime
 import math
-import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,10 +108,7 @@ class Trainer:
         return list(torch.from_numpy(encoded(self.columns, rows)))
 
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        order = list(range(len(examples)))
-        if epoch is not None:
-            random.Random(f"{self.section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
-        return [order[start : start + self.section.batch_size] for start in range(0, len(order), self.section.batch_size)]
+        return modalities.batches(len(examples), epoch, self.section)
 
     def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
         """Nothing is known before training from scratch."""

@@ -1,7 +1,6 @@
 """Sources: one module per kind, each with `fingerprint(source)` and `partitions(source, skip)`."""
 
 import importlib
-import json
 import os
 import re
 from collections.abc import Container, Iterator
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.step import Mistake
 
@@ -35,26 +33,6 @@ def partitions(source: Any, skip: Container[str] = ()) -> Iterator[Partition]:
     for partition in importlib.import_module(f"tasks.sources.{source.kind}").partitions(source, skip):
         if partition.name not in skip:
             yield partition
-
-
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values of any Arrow type as text: nested ones as JSON, bytes as UTF-8 or else in hexadecimal digits, a number that is none (NaN) as missing."""
-    kind = column.type
-    if isinstance(kind, pa.ExtensionType):
-        return as_text(column.cast(kind.storage_type))
-    if pa.types.is_dictionary(kind):
-        return as_text(column.cast(kind.value_type))
-    if pa.types.is_nested(kind):
-        return pa.chunked_array(
-            [pa.array([None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())]
-        )
-    if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = [value.hex() if isinstance(value, bytes) else None if value is None else str(value) for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(values, pa.string())])
 
 
 def expanded(url: str, key: str = "ingest.url") -> str:

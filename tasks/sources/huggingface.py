@@ -1,7 +1,6 @@
 """Data sets of the `datasets` package: a local folder, or a name on the Hub, which is read at one commit. Code that a data set brings is never run."""
 
 import contextlib
-import hashlib
 from collections.abc import Container, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from tasks import files
 from tasks.recipe import HuggingFace
-from tasks.sources import Partition, as_text
+from tasks.sources import Partition
 from tasks.step import Failure, Mistake, Retryable
 
 CACHE = Path(".millrace/huggingface")
@@ -21,14 +20,14 @@ TIMEOUT = 10.0  # seconds for the Hub to answer
 def fingerprint(source: HuggingFace) -> dict[str, str]:
     """The hash of the folder's files, or the commit on the Hub."""
     if Path(source.name).is_dir():
-        return {name(source): hashlib.sha256(repr(files.hashes(Path(source.name))).encode()).hexdigest()}
+        return {name(source): files.digest(files.hashes(Path(source.name)))}
     return {name(source): commit(source)}
 
 
 def partitions(source: HuggingFace, skip: Container[str] = ()) -> Iterator[Partition]:
     if name(source) not in skip:
         [version] = fingerprint(source).values()
-        yield Partition(name(source), hashlib.sha256(version.encode()).hexdigest(), table(loaded(source, version), source))
+        yield Partition(name(source), files.digest(version), table(loaded(source, version), source))
 
 
 def name(source: HuggingFace) -> str:
@@ -102,7 +101,7 @@ def table(dataset: Any, source: HuggingFace) -> pa.Table:
         elif isinstance(feature, datasets.ClassLabel):
             columns[column] = pa.array([None if cell is None or cell < 0 else feature.names[cell] for cell in cells.to_pylist()], pa.string())
         else:
-            columns[column] = as_text(cells)
+            columns[column] = files.as_text(cells)
     return pa.table(columns)
 
 

@@ -14,7 +14,6 @@ A row has the columns id, time, text (or the fields of the input), predicted, pr
 has the name of one of these columns is called `input.<name>`.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Container, Iterator
@@ -42,7 +41,7 @@ def fingerprint(source: Requests) -> dict[str, str]:
 
 
 def digest(version: str, others: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps([version, sorted(others.items())]).encode()).hexdigest()
+    return hashed.digest([version, others])
 
 
 def partitions(source: Requests, skip: Container[str] = ()) -> Iterator[Partition]:
