@@ -4,6 +4,7 @@ resumed ends with the weights of one that was not, bit for bit, on the same devi
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,26 @@ class Run:
 
 
 def fit(
-    adapter: Trainer, section: Train, rows: list[Any], labels: NDArray[np.int64], val: list[Any], val_labels: NDArray[np.int64], checkpoints: Path
+    adapter: Trainer,
+    section: Train,
+    rows: list[Any],
+    labels: NDArray[np.int64],
+    val: list[Any],
+    val_labels: NDArray[np.int64],
+    checkpoints: Path,
+    watch: Callable[[list[dict[str, Any]]], None] = lambda history: None,
 ) -> list[dict[str, Any]]:
     """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
 
     `rows` and `val` are encoded examples, `labels` and `val_labels` class indices of shape (rows,). Takes up from `checkpoints` where a run was cut off.
+    `watch` is given the history when training begins or is taken up and after each epoch; what it raises ends the training.
     """
     if checkpoint.latest(checkpoints) is None:
         adapter.prepare(rows, labels)
     run = Run(adapter, section, device())
     if run.resume(checkpoints):
         print(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {checkpoints}", flush=True)
+    watch(run.history)
     targets = torch.from_numpy(labels)
     steps = sum(len(adapter.batches(rows, epoch)) for epoch in range(section.epochs))
     saved, progress = time.monotonic(), Progress(steps, section.epochs)
@@ -154,6 +164,7 @@ def fit(
                     saved = time.monotonic()
             finish_epoch(run, len(rows), intervals.measure(val_labels, run.probabilities(val)))
             progress.epoch(run)
+            watch(run.history)
     except torch.OutOfMemoryError as error:
         raise Retryable(f"the GPU has no memory left for a batch ({str(error).splitlines()[0]}): lower train.batch_size or train.batch_tokens.") from None
     run.network.load_state_dict(run.best_weights)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tasks import times
+from tasks import space, times
 from tasks.mistakes import nearest, sentence
 from tasks.step import Mistake
 
@@ -613,6 +613,57 @@ class Train(Section):
     augment: Augment = Augment(shift=0, rotate=0.0)
 
 
+class Interval(Section):
+    """Any value from `low` to `high`, with `log` evenly over the orders of magnitude; whole numbers where the key takes no others."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Interval":
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g}, which must be less than high, {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, which must be more than 0 where log is true")
+        return self
+
+
+class Tune(Section):
+    """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
+
+    `space` gives for keys of train, such as epochs or augment.shift, a list of values or an interval. The first of the `trials` has the recipe's own values.
+    With `pruning`, a trial that after an epoch (or fold) is behind the median of the others ends there. After `seconds` no other trial begins: how many
+    there are, and so the result, then depends on the machine.
+    """
+
+    trials: Count = 20
+    seconds: float | None = Field(None, gt=0)
+    folds: int = Field(0, ge=0, le=100)
+    space: dict[str, Any] = Field(min_length=1)
+    metric: Metric | None = None
+    pruning: bool = True
+    seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
+        return folds
+
+    @field_validator("space")
+    @classmethod
+    def known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return space.checked(given, Train, Interval)
+
+
+class Export(Section):
+    """What the exported model is made smaller by. `int8`: weights in 8 bits, quantised dynamically."""
+
+    int8: bool = False
+
+
 class Evaluate(Section):
     resamples: int = Field(1000, ge=100, le=100_000)
     confidence: Fraction = 0.95
@@ -666,7 +717,9 @@ class Recipe(Section):
     clean: Clean
     label: Label = Label()
     split: Split = Split()
+    tune: Tune | None = None
     train: Train = Train()
+    export: Export = Export()
     evaluate: Evaluate = Evaluate()
     gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
@@ -678,6 +731,22 @@ class Recipe(Section):
         if not any(rule.rule == "floor" for rule in rules):
             raise ValueError("has no floor, so nothing could judge the first model: add {rule: floor, metric: macro_f1, bound: …}")
         return rules
+
+    @model_validator(mode="after")
+    def one_number_of_folds(self) -> "Recipe":
+        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
+            raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
+        return self
+
+    def tuned(self, values: dict[str, Any]) -> "Recipe":
+        """The recipe with these values, named as in tune.space, in its train section."""
+        train = self.train.model_dump()
+        for name, value in values.items():
+            train = space.placed(train, name, value)
+        try:
+            return self.model_copy(update={"train": Train.model_validate(train)})
+        except ValidationError as error:
+            raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
 
 
 # What a recipe need not say, by modality.
@@ -698,7 +767,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where PyYAML would keep the last."""
+    """YAML that refuses a key given twice, where PyYAML would keep the last, and that reads 1e-4 as a number, as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
@@ -706,6 +775,9 @@ class Loader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def registered() -> list[str]:

@@ -26,7 +26,8 @@ CHECKPOINTS = Path("checkpoints")
 
 def train(name: str) -> None:
     folder = files.folder_of(name)
-    run(resolve.read(name), folder / "split", folder / "model", CHECKPOINTS / name)
+    recipe = resolve.read(name).tuned(files.read_json(folder / "tuned" / "best.json"))
+    run(recipe, folder / "split", folder / "model", CHECKPOINTS / name)
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
@@ -49,7 +50,14 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
         save_file(weights, temporary)
     about = adapter.export(target)
     files.write_json(
-        target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about}
+        target / "model.json",
+        {
+            "modality": recipe.modality,
+            "labels": labels,
+            "parameters": sum(p.numel() for p in adapter.network.parameters()),
+            "train": recipe.train.model_dump(),
+            **about,
+        },
     )
     files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
     write_trained_on(target / "trained_on.parquet", tables["train"]["id"].to_pylist())
