@@ -18,6 +18,11 @@ from tasks.recipe import LOWER_IS_BETTER, Train
 from tasks.step import Failure, Retryable
 
 REPORT_SECONDS = 5.0
+Watch = Callable[[list[dict[str, Any]]], None]
+
+
+def nobody(history: list[dict[str, Any]]) -> None:
+    """Nobody watches."""
 
 
 def device() -> torch.device:
@@ -130,7 +135,7 @@ def fit(
     val: list[Any],
     val_labels: NDArray[np.int64],
     checkpoints: Path,
-    watch: Callable[[list[dict[str, Any]]], None] = lambda history: None,
+    watch: Watch = nobody,
 ) -> list[dict[str, Any]]:
     """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
 

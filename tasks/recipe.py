@@ -659,9 +659,14 @@ class Tune(Section):
 
 
 class Export(Section):
-    """What the exported model is made smaller by. `int8`: weights in 8 bits, quantised dynamically."""
+    """How the exported model is made smaller: `prune` is the share of weights, the smallest, to set to zero; with `int8` they are integers of 8 bits."""
 
     int8: bool = False
+    prune: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def compresses(self) -> bool:
+        return self.int8 or self.prune > 0
 
 
 class Evaluate(Section):

@@ -10,12 +10,12 @@ from tasks.study import Record
 BODY = """<h1>{{ title }}</h1>
 {% if not trials %}<p class="lead">The recipe has no <code>tune</code> section: its own values are used as they are.</p>{% else %}
 <style>svg { background: var(--card); border: 1px solid var(--line); border-radius: 6px; max-width: 100% } svg text { fill: var(--soft); font: 11px system-ui, sans-serif }
-.done { fill: rgb(var(--fill)) } .pruned { fill: none; stroke: var(--soft) } .best { fill: var(--good) } .way { fill: none; stroke: var(--good) } .axis { stroke: var(--line) }
+.done { fill: rgb(var(--fill)) } .pruned { fill: none; stroke: var(--soft) } .best { fill: var(--good) } .way { fill: none; stroke: var(--good) } .axis { fill: none; stroke: var(--line) }
 .slices { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0 } figcaption { font-size: .85rem }</style>
 <p class="lead">{{ trials|length }} trials by {{ metric }} {{ where }}: {% for state, count in states.items() %}{{ count }} {{ state }}{{ ', ' if not loop.last }}{% endfor %}.
 {% if best %}Best: trial {{ best.number + 1 }} with <b>{{ '%.4f'|format(best.value) }}</b>{% if own is not none %}; the recipe's own values, trial 1: {{ '%.4f'|format(own) }}{% endif %}.
 The best of many looks better than it is: what it is worth, the evaluation on the test split says, which was not looked at here.{% endif %}</p>
-<h2>Trials in their order</h2><p class="soft">Filled: trained to the end. Hollow: ended early. The line is the best so far.</p>{{ history|safe }}
+<h2>Trials in their order</h2><p class="soft">Filled: trained to the end. Hollow: ended early, and at the edge where worse than all others. The line is the best so far.</p>{{ history|safe }}
 <h2>What each value did</h2><div class="slices">{% for name, drawn in slices.items() %}<figure>{{ drawn|safe }}<figcaption>{{ name }}</figcaption></figure>{% endfor %}</div>
 <h2>All trials</h2><div class="wide"><table><tr><th class="n">trial</th><th>state</th><th class="n">{{ metric }}</th>{% for name in names %}<th class="n">{{ name }}</th>{% endfor %}<th></th></tr>
 {% for record in trials %}<tr><td class="n">{{ record.number + 1 }}</td><td>{{ record.state }}</td><td class="n">{% if record.value is not none %}{{ '%.4f'|format(record.value) }}{% endif %}</td>
@@ -55,7 +55,7 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
 def plot(name: str, width: int, points: list[tuple[float, Record]], marks: list[tuple[float, str]], best: Record | None, metric: str | None = None) -> str:
     """Trials by their value, upwards, and a share of the width; for the metric that is given with a line through the best so far."""
     valued = [(share, record) for share, record in points if record["value"] is not None]
-    heights = [record["value"] for _, record in valued]
+    heights = [record["value"] for _, record in valued if record["state"] == "done"]  # one that was ended early may lie beyond these
     bottom, top = min(heights), max(heights)
     sign = -1 if metric in LOWER_IS_BETTER else 1
 
@@ -63,7 +63,8 @@ def plot(name: str, width: int, points: list[tuple[float, Record]], marks: list[
         return round(66 + share * (width - 84), 1)
 
     def y(value: float) -> float:
-        return round(188 - 170 * ((value - bottom) / (top - bottom) if top > bottom else 0.5), 1)
+        share = (value - bottom) / (top - bottom) if top > bottom else 0.5
+        return round(188 - 170 * min(max(share, 0.0), 1.0), 1)
 
     circles = []
     way: list[str] = []

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from tasks import files, loop, modalities, resolve
+from tasks import board, compression, energy, files, loop, modalities, resolve
 from tasks.recipe import Recipe
 from tasks.step import main
 
@@ -27,10 +27,11 @@ CHECKPOINTS = Path("checkpoints")
 def train(name: str) -> None:
     folder = files.folder_of(name)
     recipe = resolve.read(name).tuned(files.read_json(folder / "tuned" / "best.json"))
-    run(recipe, folder / "split", folder / "model", CHECKPOINTS / name)
+    with energy.measured():
+        run(recipe, folder / "split", folder / "model", CHECKPOINTS / name, board.curves(name))
 
 
-def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
+def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
     torch.use_deterministic_algorithms(True)
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     labels = sorted(set(tables["train"]["label"].to_pylist()))
@@ -41,27 +42,33 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
     for other in checkpoints.glob("*"):
         if other != mine:
             shutil.rmtree(other)
-    history = loop.fit(
-        adapter, recipe.train, adapter.encode(rows), indices(tables["train"], labels), adapter.encode(modalities.rows(recipe, val)), indices(val, labels), mine
-    )
+    rows_val, labels_val = modalities.rows(recipe, val), indices(val, labels)
+    data = (adapter.encode(rows), indices(tables["train"], labels), adapter.encode(rows_val), labels_val)
+    history = loop.fit(adapter, recipe.train, *data, mine, watch)
+    write_model(recipe, adapter, labels, target)
+    if recipe.export.compresses:
+        compression.compress(
+            recipe,
+            adapter,
+            target,
+            rows_val,
+            labels_val,
+            lambda section: loop.fit(adapter, section, *data, mine / "pruned"),
+            lambda: write_model(recipe, adapter, labels, target),
+        )
+    files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+    write_trained_on(target / "trained_on.parquet", tables["train"]["id"].to_pylist())
+    shutil.rmtree(mine, ignore_errors=True)
+
+
+def write_model(recipe: Recipe, adapter: modalities.Trainer, labels: list[str], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
     about = adapter.export(target)
-    files.write_json(
-        target / "model.json",
-        {
-            "modality": recipe.modality,
-            "labels": labels,
-            "parameters": sum(p.numel() for p in adapter.network.parameters()),
-            "train": recipe.train.model_dump(),
-            **about,
-        },
-    )
-    files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-    write_trained_on(target / "trained_on.parquet", tables["train"]["id"].to_pylist())
-    shutil.rmtree(mine, ignore_errors=True)
+    count = sum(parameter.numel() for parameter in adapter.network.parameters())
+    files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": count, "train": recipe.train.model_dump(), **about})
 
 
 def write_trained_on(path: Path, ids: list[str]) -> None:

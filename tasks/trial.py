@@ -40,7 +40,7 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     for number, (train, val) in enumerate(parts):
         kept = folder / f"{number}.json"
         if not kept.is_file():
-            files.write_json(kept, fitted(recipe, train, val, folder / str(number), lambda history: None))
+            files.write_json(kept, fitted(recipe, train, val, folder / str(number), loop.nobody))
             shutil.rmtree(folder / str(number), ignore_errors=True)
         found.append(course(files.read_json(kept), recipe.train, metric)[-1])
         if number + 1 < len(parts):
@@ -48,7 +48,7 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     return round(sum(found) / len(found), 6)
 
 
-def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> list[dict[str, Any]]:
     """The history of a training."""
     labels = sorted(set(train["label"].to_pylist()))
     val = val.filter(pc.is_in(val["label"], pa.array(labels)))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks import files, resolve, study, study_report
+from tasks import energy, files, resolve, study, study_report
 from tasks.recipe import Recipe, Tune
 from tasks.step import Failure, Mistake, Retryable, main
 from tasks.study import Record
@@ -28,7 +28,10 @@ def tune(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
-    done = search(recipe, recipe.tune, source, studies) if recipe.tune else []
+    done: list[Record] = []
+    if recipe.tune:
+        with energy.measured():
+            done = search(recipe, recipe.tune, source, studies)
     best = study.best(recipe, recipe.tune, done) if recipe.tune else None
     if done and best is None:
         raise Failure(f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}")
