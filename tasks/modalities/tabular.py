@@ -89,7 +89,7 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
-class Trainer:
+class Trainer(modalities.Classifier):
     mixed = False  # these layers are too small for bf16 to pay
 
     def __init__(self, section: Train, rows: Sequence[Row], classes: int) -> None:
