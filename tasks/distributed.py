@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Mistake, Retryable
@@ -67,8 +69,10 @@ def joined() -> Iterator[None]:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: without its launcher it would go on beside the next try
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
+        store, number, processes = next(rendezvous("env://"))
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # torchrun's own still has the addresses of processes before a restart
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=number, world_size=processes)
         yield
         distributed.destroy_process_group()
     except RuntimeError as error:

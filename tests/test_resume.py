@@ -180,7 +180,7 @@ def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(tmp_pa
 
 def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.checkpoint.time.monotonic", lambda: now[0])
     clock = checkpoint.Clock(seconds=1.0, size=0)
 
     def save() -> None:

@@ -80,7 +80,7 @@ class Trainer(modalities.Classifier):
         if section.activation_checkpointing:
             if not encoder.supports_gradient_checkpointing:
                 raise Mistake(f"train.activation_checkpointing: transformers does not offer it for a {config.model_type}: leave it out.")
-            encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
         self.max_length = min(section.max_length, getattr(config, "max_position_embeddings", section.max_length))
