@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import prune as masks
 
-from tasks import files, intervals, modalities
+from tasks import distributed, files, intervals, modalities
 from tasks.recipe import Recipe, Train
 
 PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
@@ -33,17 +33,18 @@ def compress(
 
     `fit` trains the adapter's network on, `write` writes the model from it.
     """
-    section = recipe.export
-    steps = [measured(folder, "as trained", rows, labels)]
+    section, first = recipe.export, distributed.rank() == 0  # every process prunes and trains, the first one writes and measures
+    steps = [measured(folder, "as trained", rows, labels)] if first else []
     if section.prune:
         prune(adapter, section.prune, recipe.train, fit)
         write()
-        steps.append(measured(folder, f"{section.prune:.0%} of the weights zero", rows, labels))
-    if section.int8:
+        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", rows, labels)] if first else []
+    if section.int8 and first:
         quantise(folder / "model.onnx")
         steps.append(measured(folder, "weights in 8 bits", rows, labels))
-    about = files.read_json(folder / "model.json")
-    files.write_json(folder / "model.json", {**about, "export": steps})
+    if first:
+        about = files.read_json(folder / "model.json")
+        files.write_json(folder / "model.json", {**about, "export": steps})
 
 
 def measured(folder: Path, name: str, rows: Sequence[Any], labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -587,30 +587,74 @@ class Augment(Section):
 
 
 class Train(Section):
-    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens.
+    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
+    takes `accumulate` of them, shared by `processes`.
 
-    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1.
+    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
+    `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
+    A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_length: int = Field(128, ge=8, le=8192)
     epochs: Count = 3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(5e-4, gt=0, lt=1)
+    schedule: Literal["linear", "cosine", "plateau", "constant"] = "linear"
     batch_size: Count = 64
     batch_tokens: Count = 1024
+    accumulate: Count = 1
+    processes: Count = 1
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     l1: float = Field(0.0, ge=0)
     hidden: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     clip: float = Field(1.0, gt=0)
+    freeze: int | Literal["embeddings", "all"] | None = None
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    activation_checkpointing: bool = False
     patience: Count = 3
     metric: Metric = "macro_f1"
     checkpoint_seconds: float = Field(30.0, ge=0)
     seed: int = 0
     augment: Augment = Augment(shift=0, rotate=0.0)
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def layers(cls, value: Any) -> Any:
+        if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
+            raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
+        return value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def weights(cls, value: Any) -> Any:
+        weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
+        if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
+            raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
+        return value
+
+    @model_validator(mode="after")
+    def agree(self) -> "Train":
+        base = [name for name in ("freeze", "layer_decay", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
+        wrong = []
+        if base and self.base is None:
+            wrong.append(f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one")
+        if self.freeze == "all" and len(base) > 1:
+            wrong.append(f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out")
+        if self.schedule == "plateau" and self.patience < 2:
+            wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+        if self.processes > self.batch_size:
+            wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class Interval(Section):
@@ -658,9 +702,19 @@ class Tune(Section):
         return space.checked(given, Train, Interval)
 
 
-class Export(Section):
-    """How the exported model is made smaller: `prune` is the share of weights, the smallest, to set to zero; with `int8` they are integers of 8 bits."""
+class Distil(Section):
+    """The model also learns what a `teacher` says, the folder of an exported model of the same classes, which has this `weight` against the labels."""
 
+    teacher: str
+    temperature: float = Field(2.0, gt=0, le=100)
+    weight: float = Field(0.5, gt=0, le=1)
+
+
+class Export(Section):
+    """How the exported model is made smaller: `prune` is the share of weights, the smallest, to set to zero; with `int8` they are integers of 8 bits.
+    With `distil` a small one learns from a large one."""
+
+    distil: Distil | None = None
     int8: bool = False
     prune: float = Field(0.0, ge=0, lt=1)
 

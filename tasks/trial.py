@@ -3,6 +3,7 @@
 Cross-validation takes the split's column `fold`; without it, folds by the hash of each row's group or id.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from tasks import files, loop, modalities
+from tasks import distributed, files, loop, modalities, optimisation
 from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
 from tasks.step import Failure
 
-CODE = ("intervals.py", "loop.py", "modalities/*.py", "study.py", "trial.py", "tune.py")
+CODE = ("checkpoint.py", "intervals.py", "loop.py", "modalities/*.py", "optimisation.py", "study.py", "trial.py", "tune.py")
 Report = Callable[[list[float]], None]
 
 
@@ -30,6 +31,7 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     `report` is given what was achieved until each epoch (with folds: the mean until each fold) and may raise Behind.
     """
     assert recipe.tune
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training
     torch.use_deterministic_algorithms(True)
     parts = sections(recipe, source)
     metric = recipe.tune.metric or recipe.train.metric
@@ -54,8 +56,10 @@ def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, wa
     val = val.filter(pc.is_in(val["label"], pa.array(labels)))
     rows = modalities.rows(recipe, train)
     adapter = modalities.trainer(recipe, rows, len(labels))
-    indices = [pc.index_in(table["label"], pa.array(labels)).to_numpy().astype("int64") for table in (train, val)]
-    return loop.fit(adapter, recipe.train, adapter.encode(rows), indices[0], adapter.encode(modalities.rows(recipe, val)), indices[1], checkpoints, watch)
+    targets, val_targets = (pc.index_in(table["label"], pa.array(labels)).to_numpy().astype("int64") for table in (train, val))
+    adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
+    data = (adapter.encode(rows), targets, adapter.encode(modalities.rows(recipe, val)), val_targets)
+    return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
 
 
 def course(history: list[dict[str, Any]], train: Train, metric: str) -> list[float]:
@@ -94,8 +98,8 @@ def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
 def fingerprint(recipe: Recipe, source: Path) -> str:
     """What the trials of a study have in common: data, recipe, code, and the device and threads. Their number and time may grow."""
     assert recipe.tune
-    here, place = Path(__file__).parent, loop.device()
-    device = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {loop.has_bf16(place)}"
+    here, place = Path(__file__).parent, distributed.device()
+    device = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
     code = [files.sha256(path) for pattern in CODE for path in sorted(here.glob(pattern))]
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]

@@ -1,6 +1,7 @@
 """Compression of the exported model: what it may change, what it must state, and that the smaller model is the one that is evaluated."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
-from tasks import evaluate, files, loop, modalities, train
+from tasks import evaluate, files, loop, modalities, resolve, train
 from tasks.recipe import Recipe, read
-from tasks.step import Mistake
+from tasks.step import Failure, Mistake
 
 IMAGE = """name: digits
 modality: image
@@ -38,7 +39,7 @@ def split(here: Path, modality: str) -> Path:
     digits = load_digits(n_class=4)
     rng = np.random.default_rng(0)
     order, start = rng.permutation(len(digits.target)), 0
-    for side, count in (("train", 240), ("val", 120), ("test", 120)):
+    for side, count in (("train", 240), ("val", 120), ("test", 120)) if modality != "text" else (("train", 96), ("val", 40), ("test", 40)):
         rows = order[start : start + count]
         start += count
         columns: dict[str, Any] = {"id": [f"d{row:04d}" for row in rows], "label": [str(label) for label in digits.target[rows]]}
@@ -133,3 +134,30 @@ def test_a_share_that_leaves_nothing_is_refused(here: Path) -> None:
         recipe(here, TABLE, "{prune: 1.0}")
     with pytest.raises(Mistake, match="export.int4: is not a known key .did you mean int8"):
         recipe(here, TABLE, "{int4: true}")
+
+
+def test_a_student_learns_from_its_teacher_what_its_own_labels_do_not_tell(here: Path) -> None:
+    teacher = trained(here, TABLE, "{int8: false}", "teacher")
+    source = split(here, "tabular")
+    table = files.read_table(source / "train.parquet")
+    wrong = pa.array(np.random.default_rng(1).permutation(table["label"].to_pylist()))
+    files.write_table(source / "train.parquet", table.set_column(table.column_names.index("label"), "label", wrong))
+
+    def accuracy(export: str, to: str) -> float:
+        train.run(recipe(here, TABLE.replace("[64, 32]", "[16]"), export), source, here / to, here / "checkpoints")
+        return float(max(json.loads(line)["val_accuracy"] for line in (here / to / "history.jsonl").read_text().splitlines()))
+
+    assert accuracy("{int8: false}", "alone") < 0.7
+    assert accuracy(f"{{distil: {{teacher: {teacher}, weight: 0.9}}}}", "taught") > 0.9
+    parameters = [files.read_json(here / name / "model.json")["parameters"] for name in ("teacher", "taught")]
+    assert parameters[1] < parameters[0] / 3
+
+
+def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:
+    teacher = trained(here, TABLE.replace("epochs: 12", "epochs: 1"), "{int8: false}", "teacher")
+    about = files.read_json(teacher / "model.json")
+    files.write_json(teacher / "model.json", {**about, "labels": ["0", "1", "2", "nine"]})
+    with pytest.raises(Mistake, match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes"):
+        trained(here, TABLE, f"{{distil: {{teacher: {teacher}}}}}")
+    with pytest.raises(Failure, match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model"):
+        resolve.resolved(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))
