@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,8 +23,10 @@ POLL_SECONDS = 0.2
 MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
-def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str) -> list[str]:
+def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str, measured: dict[str, Any] | None = None) -> list[str]:
     """Run a command to its end and return its lines. Whatever ends this call, an exception included, ends the whole process group.
+
+    What the step noted of its use of memory and energy is put into `measured`.
 
     Raises Retryable or Failure as the step's status file says, and Retryable where it was killed or took longer than `timeout` seconds.
     """
@@ -42,8 +45,11 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
                 log(line)
         finally:
             end_group(process)
+        told = noted(status)
+        if measured is not None:
+            measured.update(told.get("measured", {}))
         if process.returncode != 0:
-            raise failure(status, lines, what)
+            raise failure(told, lines, what)
         return lines
 
 
@@ -108,12 +114,17 @@ def group_lives(process: "subprocess.Popen[str]") -> bool:
     return True
 
 
-def failure(status: Path, lines: list[str], what: str) -> Failure:
-    """Why the stage failed, from the note that its step left, or from the last line that says so."""
+def noted(status: Path) -> dict[str, Any]:
+    """The note that a step has left, if it has."""
     try:
-        told = json.loads(status.read_text())
+        told: dict[str, Any] = json.loads(status.read_text())
     except (OSError, ValueError):
-        told = {"kind": "unknown", "reason": ""}
+        return {"kind": "unknown", "reason": ""}
+    return told
+
+
+def failure(told: dict[str, Any], lines: list[str], what: str) -> Failure:
+    """Why the stage failed, from the note that its step left, or from the last line that says so."""
     if told["kind"] == "started":
         return Retryable(f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was.")
     if told["kind"] == "retryable":

@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 
 from flows import process, storage
 from flows.pipeline import OUTSIDE, Pipeline, Stage
+from flows.progress import Bar
 from tasks import files, registry, resolve
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
@@ -57,13 +58,17 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     begun = time.monotonic()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if why == [OUTSIDE] else []), stage.address]
 
+    bar = Bar(stage.address)
+    measured: dict[str, Any] = {}
+
     def log(line: str) -> None:
+        bar.see(line)
         if not chatter(line):
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
-    lines = process.run(command, log, stage.timeout, stage.address)
+    lines = process.run(command, log, stage.timeout, stage.address, measured)
     ran = any(line.startswith("Running stage") for line in lines)
-    return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2)}
+    return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2), **measured}
 
 
 def chatter(line: str) -> bool:

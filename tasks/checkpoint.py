@@ -1,12 +1,15 @@
 """Checkpoints: whole or absent, verified before use, without pickles.
 
 A checkpoint is a folder `<step>` with state.json and safetensors files. It is written beside under another name, hashed, synced and renamed; the
-newest two are kept, so that a broken one leaves the one before it.
+newest two are kept, so that a broken one leaves the one before it. It says in which folder it was written, whose name stands for data, recipe and code:
+put into another one it is refused.
 """
 
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,33 @@ from safetensors.torch import load_file, save_file
 from tasks import files
 
 KEPT = 2
+SHARE = 0.03  # of the training's time that checkpoints may take
+BYTES_PER_SECOND = 200e6  # of a save, until one has been measured
 Tensors = dict[str, torch.Tensor]
+
+
+class Clock:
+    """Says when the next checkpoint is due: `seconds` after the last one, or later where saving would take more than SHARE; with 0 after every step."""
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self.seconds, self.cost = seconds, size / BYTES_PER_SECOND
+        self.begun = self.last = time.monotonic()
+        self.saves, self.spent = 0, 0.0
+
+    def due(self) -> bool:
+        return self.seconds == 0 or time.monotonic() - self.last >= max(self.seconds, self.cost / SHARE)
+
+    def measure(self, save: Callable[[], None]) -> None:
+        started = time.monotonic()
+        save()
+        self.last = time.monotonic()
+        self.cost = self.last - started
+        self.spent += self.cost
+        self.saves += 1
+
+    def told(self) -> str:
+        whole = time.monotonic() - self.begun
+        return f"{self.saves} checkpoints took {self.spent:.1f} s, {self.spent / whole:.1%} of the training"
 
 
 def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tensors]) -> Path:
@@ -31,7 +60,7 @@ def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tenso
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
         hashes[name] = files.sha256(path)
         sync(path)
-    (temporary / "state.json").write_text(json.dumps({"step": step, "state": state, "sha256": hashes}, sort_keys=True))
+    (temporary / "state.json").write_text(json.dumps({"of": folder.name, "step": step, "state": state, "sha256": hashes}, sort_keys=True))
     sync(temporary / "state.json")
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
@@ -46,12 +75,14 @@ def latest(folder: Path) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
     for path in reversed(found(folder)):
         try:
             about = json.loads((path / "state.json").read_text())
+            if about["of"] != folder.name:
+                raise ValueError(f"it belongs to {about['of']}, which is another recipe, data or version")
             for name, digest in about["sha256"].items():
                 if files.sha256(path / f"{name}.safetensors") != digest:
                     raise ValueError(f"{name}.safetensors does not match its hash")
             return about["state"], {name: load_file(path / f"{name}.safetensors") for name in about["sha256"]}
         except (OSError, ValueError, KeyError) as error:
-            print(f"checkpoint {path} is broken ({error}); trying the one before it", flush=True)
+            print(f"checkpoint {path} is not used ({error}); trying the one before it", flush=True)
     return None
 
 

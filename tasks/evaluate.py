@@ -57,7 +57,15 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in per_class.items()])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     write_csv(target / "plots" / "history.csv", list(history[0]), [record.values() for record in history])
-    report = page.evaluation(recipe.name, metrics, per_class, matrix.astype(int).tolist(), classes, mistakes(test, rows, classes, labels, probabilities))
+    report = page.evaluation(
+        recipe.name,
+        metrics,
+        per_class,
+        matrix.astype(int).tolist(),
+        classes,
+        mistakes(test, rows, classes, labels, probabilities),
+        files.read_json(model / "model.json").get("export", []),
+    )
     files.write_text(target / "report.html", report)
 
 

@@ -1,9 +1,12 @@
-"""The training loop, in plain torch. Data order is a pure function of (seed, epoch), random numbers of (seed, step): a run that is killed and
-resumed ends with the weights of one that was not, bit for bit, on the same device and thread count."""
+"""The training loop, in plain torch. Data order is a pure function of (seed, epoch), random numbers of (seed, step, rank): a run that is killed and
+resumed ends with the weights of one that was not, bit for bit, on the same device and thread count.
+
+A step is one update of the weights: from `accumulate` batches of the modality, each shared by all processes, and cut into parts where it does not fit into
+memory. Its loss is the mean over all of its rows, so none of these changes what is learnt. Memory holds the encoded examples and one part's step.
+"""
 
 import math
-import sys
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,197 +14,246 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks import checkpoint, intervals
+from tasks import checkpoint, distributed, files, optimisation
 from tasks.modalities import Trainer
+from tasks.progress import Progress
 from tasks.recipe import LOWER_IS_BETTER, Train
 from tasks.step import Failure, Retryable
 
-REPORT_SECONDS = 5.0
+Batches = list[list[int]]  # row numbers
+Watch = Callable[[list[dict[str, Any]]], None]
 
 
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_bf16(where: torch.device) -> bool:
-    """Whether the hardware multiplies bf16; where it only emulates it, it would be slower than fp32."""
-    if where.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def rate(step: int, steps: int, section: Train) -> float:
-    """Linear warm-up, then linear decay to zero."""
-    warmup = max(1, round(section.warmup * steps))
-    factor = (step + 1) / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
-    return section.learning_rate * min(1.0, factor)
+def nobody(history: list[dict[str, Any]]) -> None:
+    """Nobody watches."""
 
 
 class Run:
-    """The state of one training run: what a checkpoint holds."""
+    """One training run; `STATE` and the weights are what a checkpoint holds."""
 
-    def __init__(self, adapter: Trainer, section: Train, where: torch.device) -> None:
-        self.adapter, self.section, self.device = adapter, section, where
-        self.network = adapter.network.to(where)
-        decayed = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.network.parameters() if parameter.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
-        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=adapter.mixed and has_bf16(where))
+    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "history")
+
+    def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: NDArray[np.int64], ids: Sequence[str], folder: Path) -> None:
+        self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
+        self.targets = torch.from_numpy(targets)
+        self.device = distributed.device()
+        self.network = adapter.network.to(self.device)
+        optimisation.freeze(self.network, section)
+        self.optimizer = optimisation.optimizer(self.network, section)
+        self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
+        self.parallel = distributed.parallel(self.network)
         self.step = 0
-        self.position = 0  # batches done in this epoch
+        self.position = 0  # steps done in this epoch
         self.epoch = 0
-        self.loss_sum = 0.0
+        self.loss_sum = self.weight_sum = 0.0
         self.best = -math.inf
         self.stale = 0  # epochs since the best
+        self.factor = 1.0  # what is left of the learning rate, with the schedule plateau
+        self.pieces = 1  # parts in which a batch is computed
         self.best_weights: checkpoint.Tensors = {}
         self.history: list[dict[str, Any]] = []
 
-    def save(self, folder: Path) -> None:
+    def save(self) -> None:
         moments: checkpoint.Tensors = {}
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 moments[f"{number}.{name}"] = value
-        plain = ("step", "position", "epoch", "loss_sum", "stale", "history")
-        state = {name: getattr(self, name) for name in plain} | {"best": self.best if math.isfinite(self.best) else None}
-        checkpoint.save(folder, self.step, state, {"weights": self.network.state_dict(), "moments": moments, "best": self.best_weights})
+        state = {name: getattr(self, name) for name in self.STATE} | {"best": self.best if math.isfinite(self.best) else None}
+        checkpoint.save(self.folder, self.step, state, {"weights": self.network.state_dict(), "moments": moments, "best": self.best_weights})
 
-    def resume(self, folder: Path) -> bool:
-        loaded = checkpoint.latest(folder)
-        if loaded is None:
-            return False
-        state, groups = loaded
+    def resume(self, state: dict[str, Any], groups: dict[str, checkpoint.Tensors]) -> None:
         self.network.load_state_dict(groups["weights"])
         parameters = self.parameters()
         for key, value in groups["moments"].items():
             number, name = key.split(".", 1)
-            self.optimizer.state[parameters[int(number)]][name] = value.to(self.device) if name != "step" else value
-        for name, value in state.items():
-            setattr(self, name, value)
+            self.optimizer.state[parameters[int(number)]][name] = value.to(self.device)
+        for name in self.STATE:
+            setattr(self, name, state[name])
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_weights = groups["best"]
-        return True
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def update(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor, learning_rate: float) -> float:
-        """One optimizer step; returns the batch's loss. Raises Failure where it is not a number."""
+    def steps(self, epoch: int) -> list[Batches]:
+        batches = self.adapter.batches(self.rows, epoch)
+        return [batches[start : start + self.section.accumulate] for start in range(0, len(batches), self.section.accumulate)]
+
+    def update(self, batches: Batches, learning_rate: float) -> float:
+        """One step; returns its mean loss. Raises Failure where that is not a number."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        with self.autocast:
-            logits = self.network(*inputs)
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.section.label_smoothing)
-        if self.section.l1:
-            loss = loss + self.section.l1 * sum(parameter.abs().sum() for parameter in self.parameters() if parameter.ndim > 1)
-        value = loss.item()
-        if not math.isfinite(value):
+            group["lr"] = learning_rate * group["scale"]
+        while (summed := self.gradients(batches)) is None:
+            self.narrow(batches)
+        loss = summed[0] / summed[1] if summed[1] else 0.0
+        if not math.isfinite(loss):
             raise Failure(
-                f"training diverged: the loss of step {self.step} (epoch {self.epoch + 1}) is {value}: lower train.learning_rate, or look for extreme values in the data."
+                f"training diverged: the loss of step {self.step} (epoch {self.epoch + 1}) is {loss}, in {self.culprits(batches)}: "
+                "lower train.learning_rate, or look for extreme values in the data."
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return value
+        self.loss_sum += summed[0]
+        self.weight_sum += summed[1]
+        self.step += 1
+        self.position += 1
+        return loss
+
+    def gradients(self, batches: Batches) -> tuple[float, float] | None:
+        """Leave the gradients of the step's mean loss; returns the loss's sum and what it is to be divided by, or None where memory was too small."""
+        seed = self.section.seed * 1_000_003 + self.step + (distributed.rank() << 40)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        rows = sum(len(batch) for batch in batches)
+        parts = [part for batch in batches for part in self.parts(batch)]
+        counted = float(bool(parts))  # a process without a row of its own still takes part, with one that does not count
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        try:
+            for number, part in enumerate(parts or [batches[0][:1]]):
+                with distributed.syncing(self.parallel, number == max(0, len(parts) - 1)):
+                    loss, weight = self.loss(self.parallel, part, generator)
+                    (loss * counted * distributed.size() / rows).backward()  # type: ignore[no-untyped-call]
+                sums += torch.stack([loss.detach().double(), torch.as_tensor(weight, dtype=torch.float64, device=self.device)]) * counted
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
+                return None
+            raise
+        summed, weighed = distributed.total(sums).tolist()
+        for parameter in self.parameters():
+            if parameter.grad is not None and weighed not in (0, rows):
+                parameter.grad.mul_(rows / weighed)
+            if parameter.grad is not None and self.section.l1 and parameter.ndim > 1:
+                parameter.grad.add_(parameter.detach().sign(), alpha=self.section.l1)
+        return summed, weighed
+
+    def loss(self, network: torch.nn.Module, part: list[int], generator: torch.Generator | None) -> tuple[torch.Tensor, float]:
+        inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([self.rows[index] for index in part], generator))
+        with self.autocast:
+            outputs = network(*inputs)
+        return self.adapter.loss(outputs, inputs, self.targets[part].to(self.device))
+
+    def parts(self, batch: list[int]) -> Batches:
+        """This process's share of a batch, in at most `pieces` parts."""
+        mine = distributed.share(batch)
+        length = max(1, math.ceil(len(mine) / self.pieces))
+        return [mine[start : start + length] for start in range(0, len(mine), length)]
+
+    def narrow(self, batches: Batches) -> None:
+        """After a step that did not fit into memory: half the rows at a time, twice the accumulation."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        largest = max(len(part) for batch in batches for part in self.parts(batch) or [[0]])
+        if largest == 1:
+            raise Failure(
+                f"one row alone does not fit into the memory of the {self.device.type} (step {self.step}): "
+                "lower train.max_length, set train.activation_checkpointing, or use a smaller model or more memory."
+            )
+        self.pieces *= 2
+        said = f"{largest} rows at once do not fit into memory: from step {self.step} on a batch is computed in {self.pieces} parts, which add up to the same batch"
+        if distributed.size() > 1:  # the others are waiting for this one's gradients, so all begin again
+            files.write_text(self.folder / "pieces", str(self.pieces))
+            raise Retryable(f"{said}; all processes begin again at the last checkpoint.")
+        print(said, flush=True)
 
     @torch.no_grad()
-    def probabilities(self, examples: list[Any]) -> NDArray[np.float64]:
-        """The network's probabilities for examples, shape (examples, classes)."""
+    def culprits(self, batches: Batches) -> str:
+        """The rows of a step whose own loss is no number, or all where none is alone to blame."""
         self.network.eval()
-        result: NDArray[np.float64] | None = None
-        for batch in self.adapter.batches(examples, None):
+        rows = [index for batch in batches for index in batch]
+        blamed = [index for index in rows if not math.isfinite(self.loss(self.network, [index], None)[0].item())] or rows
+        more = f" and {len(blamed) - 5} more" if len(blamed) > 5 else ""
+        return f"{'the row' if len(blamed) == 1 else 'the rows'} {', '.join(self.ids[index] for index in blamed[:5])}{more}"
+
+    @torch.no_grad()
+    def scores(self, examples: list[Any]) -> NDArray[np.float64]:
+        """What the adapter measures a model by, for each example, shape (examples, numbers)."""
+        self.network.eval()
+        result = torch.zeros(0)
+        batches = self.adapter.batches(examples, None)
+        mine = distributed.share(batches)
+        for batch in mine or batches[:1]:
             inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([examples[index] for index in batch], None))
             with self.autocast:
-                logits = self.network(*inputs)
-            part = logits.float().softmax(1).cpu().double().numpy()
-            result = np.zeros((len(examples), part.shape[1])) if result is None else result
-            result[batch] = part
-        assert result is not None
-        return result
+                part = self.adapter.scores(self.network(*inputs), inputs).double()
+            result = result if len(result) else torch.zeros(len(examples), part.shape[1], dtype=torch.float64, device=self.device)
+            result[batch] = part * bool(mine)
+        return distributed.total(result).cpu().numpy()
+
+    def finish_epoch(self, measured: dict[str, float]) -> None:
+        """Record the epoch and keep its weights where they are the best so far on the validation split."""
+        metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
+        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in measured.items()}}
+        self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}})
+        self.stale += 1
+        if metric > self.best:
+            self.best, self.stale = metric, 0
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        elif self.section.schedule == "plateau":
+            self.factor /= 2
+        self.epoch += 1
+        self.position, self.loss_sum, self.weight_sum = 0, 0.0, 0.0
 
 
 def fit(
-    adapter: Trainer, section: Train, rows: list[Any], labels: NDArray[np.int64], val: list[Any], val_labels: NDArray[np.int64], checkpoints: Path
+    adapter: Trainer,
+    section: Train,
+    rows: list[Any],
+    targets: NDArray[np.int64],
+    val: list[Any],
+    val_targets: NDArray[np.int64],
+    checkpoints: Path,
+    ids: Sequence[str] | None = None,
+    watch: Watch = nobody,
 ) -> list[dict[str, Any]]:
     """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
 
-    `rows` and `val` are encoded examples, `labels` and `val_labels` class indices of shape (rows,). Takes up from `checkpoints` where a run was cut off.
+    `rows` and `val` are encoded examples, the targets of shape (rows,), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
+    `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
-    if checkpoint.latest(checkpoints) is None:
-        adapter.prepare(rows, labels)
-    run = Run(adapter, section, device())
-    if run.resume(checkpoints):
-        print(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {checkpoints}", flush=True)
-    targets = torch.from_numpy(labels)
-    steps = sum(len(adapter.batches(rows, epoch)) for epoch in range(section.epochs))
-    saved, progress = time.monotonic(), Progress(steps, section.epochs)
     try:
-        while run.epoch < section.epochs and run.stale < section.patience:
-            batches = adapter.batches(rows, run.epoch)
-            run.network.train()
-            for batch in batches[run.position :]:
-                torch.manual_seed(section.seed * 1_000_003 + run.step)
-                generator = torch.Generator().manual_seed(section.seed * 1_000_003 + run.step)
-                inputs = tuple(tensor.to(run.device) for tensor in adapter.collate([rows[index] for index in batch], generator))
-                loss = run.update(inputs, targets[batch].to(run.device), rate(run.step, steps, section))
-                run.loss_sum += loss * len(batch)
-                run.step += 1
-                run.position += 1
-                progress.show(run, loss, len(batch))
-                if time.monotonic() - saved >= section.checkpoint_seconds:
-                    run.save(checkpoints)
-                    saved = time.monotonic()
-            finish_epoch(run, len(rows), intervals.measure(val_labels, run.probabilities(val)))
-            progress.epoch(run)
-    except torch.OutOfMemoryError as error:
-        raise Retryable(f"the GPU has no memory left for a batch ({str(error).splitlines()[0]}): lower train.batch_size or train.batch_tokens.") from None
+        found = checkpoint.latest(checkpoints)
+        if found is None and distributed.rank() == 0:
+            adapter.prepare(rows, targets)
+        run = Run(adapter, section, rows, targets, ids or [f"number {number}" for number in range(1, len(rows) + 1)], checkpoints)
+        if found:
+            run.resume(*found)
+        if (checkpoints / "pieces").is_file():
+            run.pieces = max(run.pieces, int((checkpoints / "pieces").read_text()))
+        train(run, val, val_targets, watch)
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise Retryable(
+                f"no memory is left on the {distributed.device().type} ({files.first_line(error)}): lower train.batch_size or train.batch_tokens."
+            ) from None
+        if "CUDA error" in str(error):
+            raise Retryable(f"the GPU failed or is gone ({files.first_line(error)}): training goes on from the last checkpoint once there is one.") from None
+        raise
     run.network.load_state_dict(run.best_weights)
     return run.history
 
 
-def finish_epoch(run: Run, rows: int, measured: dict[str, float]) -> None:
-    """Record the epoch and keep its weights where they are the best so far on the validation split."""
-    metric = measured[run.section.metric] * (-1 if run.section.metric in LOWER_IS_BETTER else 1)
-    run.history.append(
-        {
-            "epoch": run.epoch + 1,
-            "step": run.step,
-            "loss": round(run.loss_sum / rows, 6),
-            **{f"val_{name}": round(value, 6) for name, value in measured.items()},
-        }
-    )
-    run.stale += 1
-    if metric > run.best:
-        run.best, run.stale = metric, 0
-        run.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in run.network.state_dict().items()}
-    run.epoch += 1
-    run.position, run.loss_sum = 0, 0.0
+def train(run: Run, val: list[Any], val_targets: NDArray[np.int64], watch: Watch) -> None:
+    section, first = run.section, distributed.rank() == 0
+    steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
+    progress = Progress(steps, section.epochs, run.step, first)
+    clock = checkpoint.Clock(section.checkpoint_seconds, sum(parameter.nbytes for parameter in run.network.parameters()) * 4)
+    if run.step:
+        progress.say(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")
+    watch(run.history)
+    while run.epoch < section.epochs and run.stale < section.patience:
+        run.network.train()
+        for batches in run.steps(run.epoch)[run.position :]:
+            loss = run.update(batches, optimisation.rate(section, run.step, steps, run.factor))
+            progress.step(run.epoch, run.step, loss, sum(len(batch) for batch in batches))
+            if first and clock.due():
+                clock.measure(run.save)
+        run.finish_epoch(run.adapter.measure(val_targets, run.scores(val)))
+        progress.epoch(run.history[-1])
+        watch(run.history)
+    progress.say(clock.told())
 
 
-class Progress:
-    """A line of progress: redrawn in place on a terminal, every few seconds in a log."""
-
-    def __init__(self, steps: int, epochs: int) -> None:
-        self.steps, self.epochs = steps, epochs
-        self.begun = self.shown = time.monotonic()
-        self.first: int | None = None
-        self.rows = 0
-        self.terminal = sys.stderr.isatty()
-
-    def show(self, run: Run, loss: float, rows: int) -> None:
-        self.first = run.step - 1 if self.first is None else self.first
-        self.rows += rows
-        now = time.monotonic()
-        if now - self.shown < (0.2 if self.terminal else REPORT_SECONDS):
-            return
-        self.shown = now
-        spent = now - self.begun
-        left = spent / (run.step - self.first) * (self.steps - run.step)
-        line = f"epoch {run.epoch + 1}/{self.epochs}  step {run.step}/{self.steps}  loss {loss:.3f}  {self.rows / spent:,.0f} rows/s  {left:.0f} s left"
-        print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
-
-    def epoch(self, run: Run) -> None:
-        last = run.history[-1]
-        text = "  ".join(f"{name} {value:.4f}" for name, value in last.items() if name not in ("epoch", "step"))
-        print(("\r" if self.terminal else "") + f"epoch {last['epoch']}/{self.epochs} done  {text}", file=sys.stderr, flush=True)
+def out_of_memory(error: BaseException) -> bool:
+    """Of a GPU, of torch's allocator on the CPU, or of Python."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

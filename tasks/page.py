@@ -48,6 +48,9 @@ EVALUATION = """<h1>{{ title }}</h1>
 <table><tr><th>metric</th><th class="n">model</th><th class="n">interval</th><th class="n">baseline</th><th class="n">interval</th></tr>
 {% for name, model in metrics.model.items() %}{% set base = metrics.baseline[name] %}<tr><td>{{ name }}</td><td class="n"><b>{{ '%.4f'|format(model.value) }}</b></td>
 <td class="n soft">{{ '%.4f – %.4f'|format(model.low, model.high) }}</td><td class="n">{{ '%.4f'|format(base.value) }}</td><td class="n soft">{{ '%.4f – %.4f'|format(base.low, base.high) }}</td></tr>{% endfor %}</table>
+{% if steps %}<h2>Compression</h2><p class="lead">On the validation split, which chose the model's weights. The last line is the model that is scored above.</p>
+<table><tr><th>model</th><th class="n">KB</th>{% for name in metrics.model %}<th class="n">{{ name }}</th>{% endfor %}</tr>
+{% for step in steps %}<tr><td>{{ step.model }}</td><td class="n">{{ '{:,.0f}'.format(step.bytes / 1000) }}</td>{% for name in metrics.model %}<td class="n">{{ '%.4f'|format(step[name]) }}{% if step != steps[0] %} <span class="soft">{{ '%+.4f'|format(step[name] - steps[0][name]) }}</span>{% endif %}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
 <h2>Classes</h2>
 <table><tr><th>class</th><th class="n">F1</th><th></th><th class="n">interval</th><th class="n">precision</th><th class="n">recall</th><th class="n">rows</th></tr>
 {% for name, values in classes.items() %}<tr><td>{{ name }}</td><td class="n">{{ '%.3f'|format(values.f1.value) }}</td><td><span class="bar" style="width: {{ (values.f1.value * 9)|round(2) }}rem"></span></td>
@@ -90,13 +93,15 @@ def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str
     return render(CHECKS, title, rows=rows, results=shown, counts=counts, notes=notes)
 
 
-def evaluation(name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]]) -> str:
+def evaluation(
+    name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]], steps: list[dict[str, Any]]
+) -> str:
     for item in mistakes:
         if isinstance(item["content"], dict):
             item["content"] = ", ".join(f"{name} {cell}" for name, cell in item["content"].items() if cell is not None)
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
     rows = sum(map(sum, matrix))
-    return render(EVALUATION, f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows)
+    return render(EVALUATION, f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows, steps=steps)
 
 
 def cleaning(title: str, report: dict[str, Any]) -> str:

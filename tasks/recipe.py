@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from tasks import times
+from tasks import space, times
 from tasks.mistakes import nearest, sentence
 from tasks.step import Mistake
 
@@ -595,30 +595,140 @@ class Augment(Section):
 
 
 class Train(Section):
-    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens.
+    """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
+    takes `accumulate` of them, shared by `processes`.
 
-    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1.
+    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
+    `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
+    A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_length: int = Field(128, ge=8, le=8192)
     epochs: Count = 3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(5e-4, gt=0, lt=1)
+    schedule: Literal["linear", "cosine", "plateau", "constant"] = "linear"
     batch_size: Count = 64
     batch_tokens: Count = 1024
+    accumulate: Count = 1
+    processes: Count = 1
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     l1: float = Field(0.0, ge=0)
     hidden: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     clip: float = Field(1.0, gt=0)
+    freeze: int | Literal["embeddings", "all"] | None = None
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    activation_checkpointing: bool = False
     patience: Count = 3
     metric: Metric = "macro_f1"
     checkpoint_seconds: float = Field(30.0, ge=0)
     seed: int = 0
     augment: Augment = Augment(shift=0, rotate=0.0)
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def layers(cls, value: Any) -> Any:
+        if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
+            raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
+        return value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def weights(cls, value: Any) -> Any:
+        weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
+        if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
+            raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
+        return value
+
+    @model_validator(mode="after")
+    def agree(self) -> "Train":
+        base = [name for name in ("freeze", "layer_decay", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
+        wrong = []
+        if base and self.base is None:
+            wrong.append(f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one")
+        if self.freeze == "all" and len(base) > 1:
+            wrong.append(f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out")
+        if self.schedule == "plateau" and self.patience < 2:
+            wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+        if self.processes > self.batch_size:
+            wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+class Interval(Section):
+    """Any value from `low` to `high`, with `log` evenly over the orders of magnitude; whole numbers where the key takes no others."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Interval":
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g}, which must be less than high, {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, which must be more than 0 where log is true")
+        return self
+
+
+class Tune(Section):
+    """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
+
+    `space` gives for keys of train, such as epochs or augment.shift, a list of values or an interval. The first of the `trials` has the recipe's own values.
+    With `pruning`, a trial that after an epoch (or fold) is behind the median of the others ends there. After `seconds` no other trial begins: how many
+    there are, and so the result, then depends on the machine.
+    """
+
+    trials: Count = 20
+    seconds: float | None = Field(None, gt=0)
+    folds: int = Field(0, ge=0, le=100)
+    space: dict[str, Any] = Field(min_length=1)
+    metric: Metric | None = None
+    pruning: bool = True
+    seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
+        return folds
+
+    @field_validator("space")
+    @classmethod
+    def known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return space.checked(given, Train, Interval)
+
+
+class Distil(Section):
+    """The model also learns what a `teacher` says, the folder of an exported model of the same classes, which has this `weight` against the labels."""
+
+    teacher: str
+    temperature: float = Field(2.0, gt=0, le=100)
+    weight: float = Field(0.5, gt=0, le=1)
+
+
+class Export(Section):
+    """How the exported model is made smaller: `prune` is the share of weights, the smallest, to set to zero; with `int8` they are integers of 8 bits.
+    With `distil` a small one learns from a large one."""
+
+    distil: Distil | None = None
+    int8: bool = False
+    prune: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def compresses(self) -> bool:
+        return self.int8 or self.prune > 0
 
 
 class Evaluate(Section):
@@ -674,7 +784,9 @@ class Recipe(Section):
     clean: Clean
     label: Label = Label()
     split: Split = Split()
+    tune: Tune | None = None
     train: Train = Train()
+    export: Export = Export()
     evaluate: Evaluate = Evaluate()
     gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
@@ -707,6 +819,22 @@ class Recipe(Section):
             raise ValueError("has no floor, so nothing could judge the first model: add {rule: floor, metric: macro_f1, bound: …}")
         return rules
 
+    @model_validator(mode="after")
+    def one_number_of_folds(self) -> "Recipe":
+        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
+            raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
+        return self
+
+    def tuned(self, values: dict[str, Any]) -> "Recipe":
+        """The recipe with these values, named as in tune.space, in its train section."""
+        train = self.train.model_dump()
+        for name, value in values.items():
+            train = space.placed(train, name, value)
+        try:
+            return self.model_copy(update={"train": Train.model_validate(train)})
+        except ValidationError as error:
+            raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
+
 
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -726,7 +854,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where PyYAML would keep the last."""
+    """YAML that refuses a key given twice, where PyYAML would keep the last, and that reads 1e-4 as a number, as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
@@ -734,6 +862,9 @@ class Loader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def registered() -> list[str]:

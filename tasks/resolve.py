@@ -22,10 +22,19 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         if not Path(name).exists():
             raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
         tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
-    return {
-        **recipe.model_dump(),
-        "sources": {"label": tables, "ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "libraries": files.versions()},
+    teacher = {}
+    if recipe.export.distil:
+        teacher = files.hashes(Path(recipe.export.distil.teacher))
+        if "model.json" not in teacher:
+            raise Failure(f"export.distil.teacher: {recipe.export.distil.teacher} holds no model.json: name the folder of an exported model.")
+    read = {
+        "label": tables,
+        "ingest": sources.fingerprint(recipe.ingest),
+        "clean": sealed.key_id(recipe.clean.rules),
+        "export": teacher,
+        "libraries": files.versions(),
     }
+    return {**recipe.model_dump(), "sources": read}
 
 
 def named(label: Label) -> Iterator[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 import json
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_RETRYABLE = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
 
@@ -29,11 +30,22 @@ class Retryable(Failure):
     exit_status = EXIT_RETRYABLE
 
 
+MEASURED: dict[str, Any] = {}  # what the run record is to say of this stage besides its time
+
+
 def note_status(kind: str, reason: str = "") -> None:
     """Tell whoever supervises this process how it stands. DVC ends with 255 whatever the step's status was, so a file has to carry it."""
     path = os.environ.get("MILLRACE_STATUS")
     if path:
-        Path(path).write_text(json.dumps({"kind": kind, "reason": reason}))
+        Path(path).write_text(json.dumps({"kind": kind, "reason": reason, "measured": {**MEASURED, **memory()}}))
+
+
+def memory() -> dict[str, int]:
+    """The most memory that this process and its GPU have held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)  # there in bytes, here in KiB
+    torch = sys.modules.get("torch")
+    gpu = {"peak_gpu_mib": torch.cuda.max_memory_allocated() >> 20} if torch and torch.cuda.is_available() else {}
+    return {"peak_memory_mib": peak, **gpu}
 
 
 def main(step: Callable[[str], None], argv: list[str] | None = None) -> NoReturn:

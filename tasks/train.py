@@ -4,10 +4,15 @@
 
 Writes model/: model.safetensors, model.onnx, model.json, history.jsonl, trained_on.parquet and what the modality needs beside them (a tokenizer). A run that was
 cut off is taken up from checkpoints/<recipe>/<fingerprint>/, which lies outside the stage's outputs so that it survives.
+
+Several processes share the work where the recipe says `train: {processes: 2}`, or under torchrun, on several machines with one file system too:
+
+    torchrun --nproc-per-node 2 --max-restarts 3 -m tasks.train support-desk
 """
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from tasks import files, loop, modalities, resolve
+from tasks import board, compression, distillation, distributed, energy, files, loop, modalities, optimisation, resolve
 from tasks.recipe import Recipe
 from tasks.step import main
 
@@ -26,34 +31,61 @@ CHECKPOINTS = Path("checkpoints")
 
 def train(name: str) -> None:
     folder = files.folder_of(name)
-    run(resolve.read(name), folder / "split", folder / "model", CHECKPOINTS / name)
+    recipe = resolve.read(name).tuned(files.read_json(folder / "tuned" / "best.json"))
+    if recipe.train.processes > 1 and not distributed.launched():
+        distributed.launch(recipe.train.processes, "tasks.train", name)
+        return
+    with distributed.joined(), energy.measured():
+        run(recipe, folder / "split", folder / "model", CHECKPOINTS / name, board.curves(name) if distributed.rank() == 0 else loop.nobody)
 
 
-def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path) -> None:
+def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
+    """Train from `source` and write `target`. All processes train, the first one writes."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
     torch.use_deterministic_algorithms(True)
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     labels = sorted(set(tables["train"]["label"].to_pylist()))
-    rows = modalities.rows(recipe, tables["train"])
-    adapter = modalities.trainer(recipe, rows, len(labels))
+    rows, targets, ids = modalities.rows(recipe, tables["train"]), indices(tables["train"], labels), tables["train"]["id"].to_pylist()
     val = known(tables["val"], labels) if tables["val"].num_rows else tables["train"]
+    adapter = modalities.trainer(recipe, rows, len(labels))
+    adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
+    if recipe.export.distil:
+        targets = distillation.taught(adapter, recipe.export.distil, rows, targets, labels)
     mine = checkpoints / fingerprint(recipe, source)
-    for other in checkpoints.glob("*"):
-        if other != mine:
-            shutil.rmtree(other)
-    history = loop.fit(
-        adapter, recipe.train, adapter.encode(rows), indices(tables["train"], labels), adapter.encode(modalities.rows(recipe, val)), indices(val, labels), mine
-    )
+    for other in sorted(set(checkpoints.glob("*")) - {mine}) if distributed.rank() == 0 else []:
+        print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
+        shutil.rmtree(other)
+    rows_val, targets_val = modalities.rows(recipe, val), indices(val, labels)
+    data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
+    history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
+    write(target, recipe, adapter, labels)
+    if recipe.export.compresses:
+        compression.compress(
+            recipe,
+            adapter,
+            target,
+            rows_val,
+            targets_val,
+            lambda section: loop.fit(adapter, section, *data, mine / "pruned", ids),
+            lambda: write(target, recipe, adapter, labels),
+        )
+    if distributed.rank() == 0:
+        files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+        write_trained_on(target / "trained_on.parquet", ids)
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, labels: list[str]) -> None:
+    """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
+    if distributed.rank() > 0:
+        return
     target.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
     about = adapter.export(target)
-    files.write_json(
-        target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": sum(p.numel() for p in adapter.network.parameters()), **about}
-    )
-    files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-    write_trained_on(target / "trained_on.parquet", tables["train"]["id"].to_pylist())
-    shutil.rmtree(mine, ignore_errors=True)
+    count = sum(parameter.numel() for parameter in adapter.network.parameters())
+    files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": count, "train": recipe.train.model_dump(), **about})
 
 
 def write_trained_on(path: Path, ids: list[str]) -> None:
@@ -71,18 +103,19 @@ def indices(table: pa.Table, labels: list[str]) -> NDArray[np.int64]:
 
 
 def fingerprint(recipe: Recipe, source: Path) -> str:
-    """What a checkpoint belongs to: data, recipe section, code, and the device and threads, on which the bits of the weights depend."""
-    place = loop.device()
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {loop.has_bf16(place)}"
-    parts = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
-    parts += [
-        files.sha256(path) for path in sorted([*Path(__file__).parent.glob("*.py"), *(Path(__file__).parent / "modalities").glob("*.py")]) if path.stem in CODE
-    ]
-    parts += [recipe.train.model_dump_json(), recipe.modality, torch.__version__, name]
+    """What a checkpoint belongs to: data, recipe section, code, and the device, threads and processes, on which the bits of the weights depend."""
+    place = distributed.device()
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
+    here = Path(__file__).parent
+    paths = [*(here / f"{name}.py" for name in CODE), *sorted((here / "modalities").glob("*.py"))]
+    parts = [files.sha256(path) for path in (source / "train.parquet", source / "val.parquet", *paths)]
+    parts += [recipe.train.model_dump_json(), recipe.columns.model_dump_json(), recipe.modality, torch.__version__, name, str(distributed.size())]
+    if recipe.export.distil:
+        parts += [recipe.export.distil.model_dump_json(), files.digest(files.hashes(Path(recipe.export.distil.teacher)))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-CODE = {"loop", "train", "text", "image", "tabular", "intervals"}
+CODE = ("checkpoint", "distillation", "distributed", "intervals", "loop", "optimisation", "train")
 
 if __name__ == "__main__":
     main(train)

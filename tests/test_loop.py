@@ -1,15 +1,20 @@
-"""Training: exact resume, and checkpoints that are whole or absent."""
+"""Training: checkpoints that are whole or absent, losses that are no numbers, and the memory that a step needs."""
 
 import io
+import multiprocessing
+import resource
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from tasks import checkpoint, loop
-from tasks.modalities import image
+from tasks.modalities import image, tabular
 from tasks.recipe import Augment, Train
 from tasks.step import Failure
 
@@ -25,41 +30,6 @@ def pictures(count: int) -> tuple[list[bytes], np.ndarray]:
         Image.fromarray((rng.random((8, 8)) * 100 + 100 * label).astype("uint8")).save(buffer, "PNG")
         rows.append(buffer.getvalue())
     return rows, labels
-
-
-class Killed(Exception):
-    pass
-
-
-def weights(folder: Path, kill_at: int | None = None) -> dict[str, torch.Tensor]:
-    """The weights after training; with `kill_at`, after a run that ended at that step and one that took it up."""
-    rows, labels = pictures(48)
-
-    def fit() -> dict[str, torch.Tensor]:
-        adapter = image.Trainer(SECTION, rows, 2)
-        examples = adapter.encode(rows)
-        loop.fit(adapter, SECTION, examples, labels, examples[:16], labels[:16], folder)
-        return {name: tensor.clone() for name, tensor in adapter.network.state_dict().items()}
-
-    if kill_at is not None:
-        original = loop.Run.update
-
-        def dying(run: loop.Run, *arguments: object) -> float:
-            if run.step == kill_at:
-                raise Killed
-            return original(run, *arguments)  # type: ignore[arg-type]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop.Run, "update", dying)
-            with pytest.raises(Killed):
-                fit()
-    return fit()
-
-
-@pytest.mark.parametrize("kill_at", [1, 7, 13])
-def test_a_run_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, kill_at: int) -> None:
-    whole, resumed = weights(tmp_path / "a"), weights(tmp_path / "b", kill_at)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Path) -> None:
@@ -78,3 +48,30 @@ def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
     examples = [tensor * float("nan") for tensor in adapter.encode(rows)]
     with pytest.raises(Failure, match=r"training diverged: the loss of step 0 \(epoch 1\) is nan"):
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
+
+
+def added(rows: int, queue: Any) -> None:
+    """By how many bytes training itself raises the peak of this process's memory, the encoded examples not counted."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, rows)
+    section = Train(epochs=1, hidden=[64], batch_size=512)
+    adapter = tabular.Trainer(section, [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)], 2)
+    examples = list(torch.from_numpy(rng.normal(size=(rows, adapter.width)).astype(np.float32)))
+    loop.fit(adapter, section, examples[:1024], targets[:1024], examples[:64], targets[:64], Path("unused"))  # what is loaded at the first step
+    before = psutil.Process().memory_info().rss
+    loop.fit(adapter, section, examples, targets, examples[:64], targets[:64], Path("unused"))
+    queue.put(max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read as Linux tells it")
+def test_the_memory_that_training_adds_does_not_grow_with_the_rows() -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    peaks = []
+    for rows in (4_000, 100_000):
+        process = context.Process(target=added, args=(rows, queue))
+        process.start()
+        peaks.append(queue.get(timeout=120))
+        process.join()
+    assert peaks[1] - peaks[0] < 100_000 * 60  # of a row its place in the order alone; its features are 200 bytes

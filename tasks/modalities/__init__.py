@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks import files
+from tasks import files, intervals
 from tasks.mistakes import nearest
 from tasks.step import Failure
 
@@ -31,6 +31,7 @@ class Trainer(Protocol):
 
     network: "torch.nn.Module"
     mixed: bool  # whether bf16 pays, where the hardware has it
+    weights: "torch.Tensor | None"  # of each class in the loss, if it has any
 
     def encode(self, rows: Sequence[Any]) -> list[Any]:
         """Rows of the content column → examples, once."""
@@ -44,8 +45,37 @@ class Trainer(Protocol):
     def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
         """The network's inputs for a batch; augmented from the generator where there is one."""
 
+    def loss(self, outputs: Any, inputs: tuple["torch.Tensor", ...], targets: "torch.Tensor") -> tuple["torch.Tensor", float]:
+        """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
+
+    def scores(self, outputs: Any, inputs: tuple["torch.Tensor", ...]) -> "torch.Tensor":
+        """What `measure` needs of each row, shape (rows, numbers)."""
+
+    def measure(self, targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
+        """The metrics of all rows of the validation split, by name."""
+
     def export(self, folder: Path) -> dict[str, Any]:
         """Write what serving needs beside the ONNX file, and the ONNX file; return the adapter's part of model.json."""
+
+
+class Classifier:
+    """What the trainers of all classifiers share: cross-entropy, with label smoothing and weights of classes, and its metrics."""
+
+    section: "Train"
+    weights: "torch.Tensor | None" = None  # of each class, 1 for the average row
+
+    def loss(self, outputs: "torch.Tensor", inputs: tuple["torch.Tensor", ...], targets: "torch.Tensor") -> tuple["torch.Tensor", float]:
+        from torch.nn.functional import cross_entropy
+
+        weights = None if self.weights is None else self.weights.to(outputs.device)
+        total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
+        return total, float(len(targets))
+
+    def scores(self, outputs: "torch.Tensor", inputs: tuple["torch.Tensor", ...]) -> "torch.Tensor":
+        return outputs.float().softmax(1)
+
+    def measure(self, targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
+        return intervals.measure(targets, scores)
 
 
 class Predictor(Protocol):

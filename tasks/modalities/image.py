@@ -28,7 +28,7 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.float32]:
     return np.stack(arrays)
 
 
-class Trainer:
+class Trainer(modalities.Classifier):
     mixed = False  # these layers are too small for bf16 to pay
 
     def __init__(self, section: Train, rows: Sequence[bytes], classes: int) -> None:

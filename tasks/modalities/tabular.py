@@ -90,7 +90,7 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
-class Trainer:
+class Trainer(modalities.Classifier):
     mixed = False  # these layers are too small for bf16 to pay
 
     def __init__(self, section: Train, rows: Sequence[Row], classes: int) -> None:
@@ -105,7 +105,12 @@ class Trainer:
     def encode(self, rows: Sequence[Row]) -> list[Any]:
         import torch
 
-        return list(torch.from_numpy(encoded(self.columns, rows)))
+        features = encoded(self.columns, rows)
+        if not np.isfinite(features).all():
+            row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
+            name = next(column["name"] for column in self.columns if not np.isfinite(encoded([column], rows[row : row + 1])).all())
+            raise Failure(f"column {name!r} of row number {row + 1} becomes no finite number: the column has numbers too large; clean it with a range rule.")
+        return list(torch.from_numpy(features))
 
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         return modalities.batches(len(examples), epoch, self.section)

@@ -57,7 +57,7 @@ def downloaded(base: str) -> Path:
         ) from None
 
 
-class Trainer:
+class Trainer(modalities.Classifier):
     mixed = True
 
     def __init__(self, section: Train, rows: Sequence[str], classes: int) -> None:
@@ -77,6 +77,10 @@ class Trainer:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise Failure(f"train.base: {self.folder} cannot be loaded by transformers ({files.first_line(error)}): use an encoder that it supports.") from None
+        if section.activation_checkpointing:
+            if not encoder.supports_gradient_checkpointing:
+                raise Mistake(f"train.activation_checkpointing: transformers does not offer it for a {config.model_type}: leave it out.")
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
         self.max_length = min(section.max_length, getattr(config, "max_position_embeddings", section.max_length))

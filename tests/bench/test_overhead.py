@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 RECIPE = "digits"
 COPIED = ["dvc.yaml", "constraints.txt", "tasks", "flows", "recipes", "data/sources", ".dvc/config", ".dvcignore"]
-ORDER = ["resolve", "ingest", "check_raw", "clean", "label", "split", "check_ready", "train", "evaluate", "gate"]
+ORDER = ["resolve", "ingest", "check_raw", "clean", "label", "split", "check_ready", "tune", "train", "evaluate", "gate"]
 
 
 def timed(command: list[str], folder: Path) -> float:

@@ -1,0 +1,80 @@
+"""Compression: the smallest weights set to zero, the others in 8 bits, with what each of these cost on the validation split.
+
+What is written at the end is the one exported model: evaluation, the gate and the server see nothing else.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils import prune as masks
+
+from tasks import distributed, files, intervals, modalities
+from tasks.recipe import Recipe, Train
+
+PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
+SLOWER = 0.1  # the learning rate after pruning, as a share of the recipe's
+
+
+def compress(
+    recipe: Recipe,
+    adapter: modalities.Trainer,
+    folder: Path,
+    rows: Sequence[Any],
+    labels: NDArray[np.int64],
+    fit: Callable[[Train], Any],
+    write: Callable[[], None],
+) -> None:
+    """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on rows (of the validation split) before and after.
+
+    `fit` trains the adapter's network on, `write` writes the model from it.
+    """
+    section, first = recipe.export, distributed.rank() == 0  # every process prunes and trains, the first one writes and measures
+    steps = [measured(folder, "as trained", rows, labels)] if first else []
+    if section.prune:
+        prune(adapter, section.prune, recipe.train, fit)
+        write()
+        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", rows, labels)] if first else []
+    if section.int8 and first:
+        quantise(folder / "model.onnx")
+        steps.append(measured(folder, "weights in 8 bits", rows, labels))
+    if first:
+        about = files.read_json(folder / "model.json")
+        files.write_json(folder / "model.json", {**about, "export": steps})
+
+
+def measured(folder: Path, name: str, rows: Sequence[Any], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """What the exported model achieves on rows, and its size. With one thread, since sums in another order round otherwise."""
+    probabilities = modalities.predict(modalities.predictor(folder, 1), rows)
+    metrics = {metric: round(value, 6) for metric, value in intervals.measure(labels, probabilities).items()}
+    return {"model": name, "bytes": (folder / "model.onnx").stat().st_size, **metrics}
+
+
+def prune(adapter: modalities.Trainer, share: float, section: Train, fit: Callable[[Train], Any]) -> None:
+    """Set this share of each layer's weights, the smallest, to zero, and train the others for another epoch (Han et al. 2015)."""
+    layers = [layer for layer in adapter.network.modules() if isinstance(layer, PRUNED)]
+    for layer in layers:
+        masks.l1_unstructured(layer, "weight", share)  # type: ignore[no-untyped-call]
+    adapter.prepare = lambda examples, labels: None  # type: ignore[method-assign]  # it would begin with a new head
+    fit(section.model_copy(update={"epochs": 1, "learning_rate": section.learning_rate * SLOWER}))
+    for layer in layers:
+        masks.remove(layer, "weight")  # type: ignore[no-untyped-call]
+
+
+def quantise(path: Path) -> None:
+    """The weights of an ONNX model as 8-bit integers, a scale for each channel; what goes into a layer is quantised as it comes.
+
+    Of the 8 bits 7 are used: on processors without VNNI the sums of products would overflow, and score otherwise than where the model was judged.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.disable(logging.WARNING)  # it asks for a preparation that only static quantisation needs
+    try:
+        with files.whole(path) as temporary:
+            quantize_dynamic(path, temporary, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,106 @@
+"""Several processes that train one model, each on its share of every batch. Started by `train.processes`, or by torchrun; otherwise this is one process."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Mistake, Retryable
+
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error", "gloo", "TCPStore")
+
+
+def launched() -> bool:
+    """Whether torchrun, or `launch`, has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def size() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def device() -> torch.device:
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def launch(processes: int, step: str, recipe: str) -> None:
+    """Run `python -m STEP RECIPE` in several processes of this machine and wait for them; ends this process as the one that failed first did.
+
+    There are no restarts here: whoever runs the step decides whether it is run again, and it then goes on from the last checkpoint.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise Mistake(f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number.")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    config = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", max_restarts=0)
+    try:
+        elastic_launch(config, sys.executable)("-m", step, recipe)
+    except ChildFailedError as error:
+        number, failure = error.get_first_failure()
+        if failure.exitcode in (1, EXIT_MISTAKE, EXIT_RETRYABLE):
+            sys.exit(failure.exitcode)  # it has said why, here and in the status file
+        raise Retryable(
+            f"process {number} of the {processes} that train was killed from outside, perhaps for want of memory; it is taken up where it was."
+        ) from None
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Within it the processes know each other. One that loses another ends without a word: the other has said what happened."""
+    if not launched():
+        yield
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: without its launcher it would go on beside the next try
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    try:
+        store, number, processes = next(rendezvous("env://"))
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # torchrun's own still has the addresses of processes before a restart
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=number, world_size=processes)
+        yield
+        distributed.destroy_process_group()
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        print(f"process {rank()} lost another one: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_RETRYABLE)
+
+
+def share(batches: list[Any]) -> list[Any]:
+    """This process's part of a list, which may be empty."""
+    return batches[rank() :: size()]
+
+
+def parallel(network: torch.nn.Module) -> torch.nn.Module:
+    """The network whose gradients are the mean over all processes. It starts from the weights of the first."""
+    if size() == 1:
+        return network
+    return DistributedDataParallel(network, device_ids=[device().index] if torch.cuda.is_available() else None)
+
+
+def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Around forward and backward of one part of a step: gradients are exchanged with the last alone."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else contextlib.nullcontext()
+
+
+def total(value: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes."""
+    if size() > 1:
+        distributed.all_reduce(value)
+    return value

@@ -1,0 +1,98 @@
+"""What is learnt, and how fast: precision, frozen layers, the optimizer and its rates, the schedule, the weights of classes."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.mistakes import nearest
+from tasks.recipe import Train
+from tasks.step import Mistake
+
+MOMENTUM = 0.9
+
+
+def has_bf16(where: torch.device) -> bool:
+    """Whether the hardware multiplies bf16; where it only emulates it, it would be slower than fp32."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def autocast(section: Train, mixed: bool, where: torch.device) -> torch.autocast:
+    """bf16 as the recipe says; with `auto` where the modality gains from it and the hardware has it."""
+    enabled = section.precision == "bf16" or (section.precision == "auto" and mixed and has_bf16(where))
+    return torch.autocast(where.type, torch.bfloat16, enabled=enabled)
+
+
+def depths(network: torch.nn.Module) -> tuple[dict[str, int], int]:
+    """How far each parameter is from the input: 0 for embeddings, 1 to n for the encoder's layers, n + 1 for what follows them; and n."""
+    stacks = [
+        (sum(p.numel() for p in module.parameters()), name, len(module)) for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
+    ]
+    _, stack, layers = max(stacks, default=(0, "", 0))
+    found, depth = {}, 0
+    for name, _ in network.named_parameters():  # in the order in which modules were made, which is that of the computation
+        if layers and name.startswith(f"{stack}."):
+            depth = 1 + int(name.removeprefix(f"{stack}.").split(".")[0])
+        elif depth:
+            depth = layers + 1
+        found[name] = depth
+    return found, layers
+
+
+def freeze(network: torch.nn.Module, section: Train) -> None:
+    """Exclude from training what the recipe says: the embeddings, they and the first layers, or all but the head."""
+    depth, layers = depths(network)
+    if isinstance(section.freeze, int) and section.freeze > layers:
+        raise Mistake(f"train.freeze: {section.freeze} layers are to be frozen, but the base has {layers}: write {layers} or fewer, or all.")
+    last = section.freeze if isinstance(section.freeze, int) else 0
+    for name, parameter in network.named_parameters():
+        if section.freeze is not None:
+            parameter.requires_grad_(name.startswith("head.") if section.freeze == "all" else depth[name] > last)
+
+
+def optimizer(network: torch.nn.Module, section: Train) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov's momentum. Vectors, such as biases, do not decay.
+
+    A group's `scale` is its share of the learning rate: with layer_decay, less for each layer nearer to the input (Howard and Ruder 2018).
+    """
+    depth, layers = depths(network)
+    groups: dict[tuple[bool, int], list[torch.nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            below = layers + 1 - depth[name] if layers and section.layer_decay < 1 else 0
+            groups.setdefault((parameter.ndim <= 1, below), []).append(parameter)
+    listed = [
+        {"params": groups[vector, below], "weight_decay": 0.0 if vector else section.weight_decay, "scale": section.layer_decay**below}
+        for vector, below in sorted(groups)
+    ]
+    if section.optimizer == "sgd":
+        return torch.optim.SGD(listed, lr=section.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
+    return torch.optim.AdamW(listed, lr=section.learning_rate, fused=True)
+
+
+def rate(section: Train, step: int, steps: int, factor: float) -> float:
+    """The learning rate of a step: linear warm-up, then as the schedule says; `factor` is how far plateau has lowered it."""
+    warmup = max(1, round(section.warmup * steps))
+    if step < warmup:
+        return section.learning_rate * (step + 1) / warmup
+    left = (steps - step) / max(1, steps - warmup)
+    shape = {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "plateau": factor, "constant": 1.0}
+    return section.learning_rate * shape[section.schedule]
+
+
+def class_weights(section: Train, targets: NDArray[np.int64], classes: list[str]) -> torch.Tensor | None:
+    """The weight of each class in the loss, such that the average row has 1; `balanced` gives every class the same total (King and Zeng 2001)."""
+    if section.class_weights == "none":
+        return None
+    counts = np.bincount(targets, minlength=len(classes))
+    if isinstance(section.class_weights, str):
+        weights = 1 / counts
+    else:
+        for name in section.class_weights:
+            if name not in classes:
+                raise Mistake(f"train.class_weights: {name!r} is not a class of the training rows{nearest(name, classes)}; they are {', '.join(classes)}.")
+        weights = np.array([section.class_weights.get(name, 1.0) for name in classes])
+    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)

@@ -1,0 +1,106 @@
+"""One trial of a study: a model trained with its values and measured on the validation split, or by cross-validation on the training rows.
+
+Cross-validation takes the split's column `fold`; without it, folds by the hash of each row's group or id.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from tasks import distributed, files, loop, modalities, optimisation
+from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
+from tasks.step import Failure
+
+CODE = ("checkpoint.py", "intervals.py", "loop.py", "modalities/*.py", "optimisation.py", "study.py", "trial.py", "tune.py")
+Report = Callable[[list[float]], None]
+
+
+class Behind(Exception):
+    """The trial is behind the others and need not go on."""
+
+
+def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
+    """The metric that the values in the recipe's train section achieve; the mean over folds where there are. Takes up from `folder` where it was cut off.
+
+    `report` is given what was achieved until each epoch (with folds: the mean until each fold) and may raise Behind.
+    """
+    assert recipe.tune
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training
+    torch.use_deterministic_algorithms(True)
+    parts = sections(recipe, source)
+    metric = recipe.tune.metric or recipe.train.metric
+    if len(parts) == 1:
+        history = fitted(recipe, *parts[0], folder / "0", lambda history: report(course(history, recipe.train, metric)))
+        return course(history, recipe.train, metric)[-1]
+    found: list[float] = []
+    for number, (train, val) in enumerate(parts):
+        kept = folder / f"{number}.json"
+        if not kept.is_file():
+            files.write_json(kept, fitted(recipe, train, val, folder / str(number), loop.nobody))
+            shutil.rmtree(folder / str(number), ignore_errors=True)
+        found.append(course(files.read_json(kept), recipe.train, metric)[-1])
+        if number + 1 < len(parts):
+            report([round(sum(found[:last]) / last, 6) for last in range(1, len(found) + 1)])
+    return round(sum(found) / len(found), 6)
+
+
+def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> list[dict[str, Any]]:
+    """The history of a training."""
+    labels = sorted(set(train["label"].to_pylist()))
+    val = val.filter(pc.is_in(val["label"], pa.array(labels)))
+    rows = modalities.rows(recipe, train)
+    adapter = modalities.trainer(recipe, rows, len(labels))
+    targets, val_targets = (pc.index_in(table["label"], pa.array(labels)).to_numpy().astype("int64") for table in (train, val))
+    adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
+    data = (adapter.encode(rows), targets, adapter.encode(modalities.rows(recipe, val)), val_targets)
+    return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
+
+
+def course(history: list[dict[str, Any]], train: Train, metric: str) -> list[float]:
+    """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
+    sign = -1 if train.metric in LOWER_IS_BETTER else 1
+    best = [max(history[:last], key=lambda record: sign * record[f"val_{train.metric}"]) for last in range(1, len(history) + 1)]
+    return [float(record[f"val_{metric}"]) for record in best]
+
+
+def sections(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
+    """What to train and to measure on: train and val, or for each fold the rows of train outside and in it."""
+    assert recipe.tune
+    train = files.read_table(source / "train.parquet")
+    if not recipe.tune.folds:
+        val = files.read_table(source / "val.parquet")
+        if not val.num_rows:
+            raise Failure("tune: the validation split has no rows to measure on: raise split.val, or set tune.folds, for example 5.")
+        return [(train, val)]
+    fold = folds(recipe, train)
+    parts = [(train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number))) for number in range(recipe.tune.folds)]
+    empty = [number for number, (_, val) in enumerate(parts) if not val.num_rows]
+    if empty:
+        raise Failure(f"tune.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds.")
+    return parts
+
+
+def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
+    assert recipe.tune
+    if recipe.split.folds:
+        return train["fold"]
+    keys = [name if group is None else group for name, group in zip(train["id"].to_pylist(), train[recipe.split.group or "id"].to_pylist(), strict=True)]
+    shares = [int.from_bytes(files.name_hash(f"{recipe.tune.seed}:{key}")) / 2**64 for key in keys]
+    return pa.array([int(share * recipe.tune.folds) for share in shares], pa.int32())
+
+
+def fingerprint(recipe: Recipe, source: Path) -> str:
+    """What the trials of a study have in common: data, recipe, code, and the device and threads. Their number and time may grow."""
+    assert recipe.tune
+    here, place = Path(__file__).parent, distributed.device()
+    device = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
+    code = [files.sha256(path) for pattern in CODE for path in sorted(here.glob(pattern))]
+    data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
+    said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
+    return files.digest([said, recipe.modality, code, data, torch.__version__, device])[:16]

@@ -1,0 +1,195 @@
+"""Exact resume: a run that is killed with -9, wherever, ends with the bytes of one that was not."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import checkpoint, files, modalities, train
+from tests import tiny
+
+# Where a run is killed: the function at whose n-th call it dies, and whether after it.
+PLACES: dict[str, tuple[str, bool]] = {
+    "before forward": ("tasks.loop.Run.update", False),
+    "between forward and backward": ("torch.Tensor.backward", False),
+    "between backward and optimizer": ("torch.nn.utils.clip_grad_norm_", False),
+    "after optimizer": ("torch.optim.AdamW.step", True),
+    "while a checkpoint is written": ("tasks.checkpoint.sync", False),
+    "after a checkpoint": ("tasks.loop.Run.save", True),
+    "while the epoch is measured": ("tasks.loop.Run.scores", False),
+}
+# What takes seconds to import: the server from which each run's process is forked has it, and nothing else.
+PRELOADED = ["tests.test_resume", "torch._dynamo", "sklearn.linear_model", "transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run in a process of its own."""
+
+    modality: str
+    folder: Path  # with base/ and split/
+    work: Path  # where checkpoints/ and model/ go
+    options: dict[str, Any]
+
+    def __call__(self, place: str | None = None, call: int = 0) -> int | None:
+        """Run to the end, or to the kill; returns the exit code."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        process = context.Process(target=self.work_through, args=(place, call))
+        process.start()
+        process.join(120)
+        return process.exitcode
+
+    def work_through(self, place: str | None, call: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        modalities.export_onnx = lambda *arguments: None  # type: ignore[assignment]  # equal weights give an equal export, which takes longest of all
+        if place:
+            die(*PLACES[place], call)
+        train.run(tiny.recipe(self.modality, self.folder, **self.options), self.folder / "split", self.work / "model", self.work / "checkpoints")
+
+    def model(self) -> dict[str, str]:
+        return files.hashes(self.work / "model")
+
+
+def die(name: str, after: bool, call: int) -> None:
+    """Kill this process, as kill -9 does, at the n-th call of a function."""
+    import pkgutil
+
+    owner = pkgutil.resolve_name(name.rpartition(".")[0])
+    original: Callable[..., Any] = getattr(owner, name.rpartition(".")[2])
+    calls = [0]
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **named)
+        if calls[0] == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name.rpartition(".")[2], dying)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Job, dict[str, str]]]:
+    """A modality's job, and what it writes if nobody disturbs it."""
+    known: dict[str, tuple[Job, dict[str, str]]] = {}
+
+    def make(modality: str, **options: Any) -> tuple[Job, dict[str, str]]:
+        key = f"{modality} {options}"
+        if key not in known:
+            folder = tmp_path_factory.mktemp(modality)
+            tiny.split(modality, folder / "split")
+            if modality == "text":
+                tiny.base(folder / "base")
+            job = Job(modality, folder, folder / "whole", options)
+            assert job() == 0
+            known[key] = job, job.model()
+        return known[key]
+
+    return make
+
+
+KILLS = [(modality, place) for modality in tiny.TRAIN for place in random.Random(modality).sample(sorted(PLACES), 3)]
+
+
+@pytest.mark.parametrize(("modality", "place"), KILLS)
+def test_a_killed_run_ends_with_the_same_bytes(made: Any, tmp_path: Path, modality: str, place: str) -> None:
+    job, whole = made(modality)
+    killed = Job(modality, job.folder, tmp_path, job.options)
+    call = random.randint(1, 3) if "epoch" in place else random.randint(2, 9)  # so that over many runs of the tests every step is tried
+    assert killed(place, call) == -signal.SIGKILL, f"call {call}"
+    assert list(tmp_path.glob("checkpoints/*/0*")), f"call {call}"
+    assert killed() == 0
+    assert killed.model() == whole, f"call {call}"
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize(
+    ("modality", "options"),
+    [
+        ("tabular", {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "accumulate": 2, "class_weights": "balanced"}),
+        ("text", {"freeze": 1, "layer_decay": 0.7, "schedule": "cosine", "accumulate": 2, "activation_checkpointing": True, "precision": "bf16"}),
+    ],
+)
+def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(made: Any, tmp_path: Path, modality: str, options: dict[str, Any]) -> None:
+    job, whole = made(modality, **options)
+    killed = Job(modality, job.folder, tmp_path, options)
+    assert killed("before forward", 4) == -signal.SIGKILL
+    assert killed("before forward", 2) == -signal.SIGKILL
+    assert killed() == 0
+    assert killed.model() == whole
+
+
+def test_a_run_goes_on_in_another_folder_from_a_copied_checkpoint(made: Any, tmp_path: Path) -> None:
+    job, whole = made("tabular")
+    first, second = Job("tabular", job.folder, tmp_path / "first", {}), Job("tabular", tmp_path / "elsewhere", tmp_path / "second", {})
+    assert first("before forward", 6) == -signal.SIGKILL
+    shutil.copytree(job.folder / "split", second.folder / "split")
+    shutil.copytree(first.work / "checkpoints", second.work / "checkpoints")
+    [newest] = [max(path.iterdir()) for path in (second.work / "checkpoints").iterdir()]
+    assert second("before forward", 1) == -signal.SIGKILL
+    assert second("before forward", 12 - int(newest.name) + 1) == 0  # there were that many steps left, no more
+    assert second.model() == whole
+
+
+def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(made: Any, tmp_path: Path) -> None:
+    job, whole = made("tabular")
+    killed = Job("tabular", job.folder, tmp_path, {})
+    assert killed("before forward", 6) == -signal.SIGKILL
+    older, newest = sorted(tmp_path.glob("checkpoints/*/0*"))
+    assert (older.name, newest.name) == ("000000004", "000000005")
+    with (newest / "weights.safetensors").open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"x")
+    state = checkpoint.latest(newest.parent)
+    assert state and state[0]["step"] == 4
+    assert killed() == 0
+    assert killed.model() == whole
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-2}, {"seed": 1}])
+def test_a_checkpoint_of_another_recipe_is_not_used(made: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+    job, _ = made("tabular")
+    killed, other, clean = (Job("tabular", job.folder, tmp_path / name, options) for name, options in (("a", {}), ("a", change), ("b", change)))
+    assert killed("before forward", 6) == -signal.SIGKILL
+    assert other() == 0
+    assert clean() == 0
+    assert other.model() == clean.model()
+
+
+def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    checkpoint.save(tmp_path / "mine", 3, {"step": 3}, {"weights": {"w": torch.zeros(2)}})
+    shutil.copytree(tmp_path / "mine", tmp_path / "other")
+    assert checkpoint.latest(tmp_path / "mine") is not None
+    assert checkpoint.latest(tmp_path / "other") is None
+    assert "it belongs to mine, which is another recipe, data or version" in capsys.readouterr().out
+
+
+def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tasks.checkpoint.time.monotonic", lambda: now[0])
+    clock = checkpoint.Clock(seconds=1.0, size=0)
+
+    def save() -> None:
+        now[0] += 2.0
+
+    for _ in range(10_000):
+        now[0] += 0.1
+        if clock.due():
+            clock.measure(save)
+    assert clock.spent / now[0] < checkpoint.SHARE + 1e-9
+    assert clock.saves == 15
+    assert clock.told() == "15 checkpoints took 30.0 s, 2.9 % of the training".replace(" %", "%")

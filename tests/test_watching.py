@@ -1,0 +1,104 @@
+"""What is seen of a run while it goes on, and what its record says of it: progress, curves, memory and energy."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import process, progress
+from flows.progress import Bar
+from tasks import board, energy, step
+from tests.conftest import ROOT
+
+
+def test_a_line_tells_how_far_a_stage_is() -> None:
+    bar = Bar("train@xor")
+    assert bar.read("epoch 2/3  step 45/180  loss 0.693  1,234 rows/s  12 s left") == 25
+    assert bar.read("epoch 3/3 done  loss 0.5  val_accuracy 0.9") is None
+    assert bar.read("> python -m tasks.train xor") is None
+
+
+def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:
+    bar = Bar("tune@xor")
+    told = [bar.read(line) for line in ("trial 2/4: epochs 3", "epoch 1/2  step 50/100  loss 0.7", "trial 2/4 done: 0.9; best 0.9 of trial 2")]
+    assert told == [25, 37, 50]
+
+
+def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def create(percent: float, key: str, description: str) -> str:
+        seen.append((key, percent))
+        return "id"
+
+    def update(artifact: str, percent: float, description: str) -> None:
+        seen.append((artifact, percent))
+        raise ConnectionError
+
+    monkeypatch.setattr(progress, "create_progress_artifact", create)
+    monkeypatch.setattr(progress, "update_progress_artifact", update)
+    bar = Bar("check_ready@xor")
+    for line in ("nothing", "step 1/10", "step 5/10", "step 2/10", "step 6/10"):
+        bar.see(line)
+    assert seen == [("check-ready-xor", 10), ("id", 50), ("id", 60)]
+
+
+STEP = """
+import sys
+from tasks import energy, step
+def work(name):
+    with energy.measured():
+        held = b"x" * (64 << 20)
+        print(len(held), 'codecarbon' in sys.modules)
+step.main(work, ["xor"])
+"""
+
+
+def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv(energy.COUNTRY, "DEU")
+    measured: dict[str, Any] = {}
+    assert process.run([sys.executable, "-c", STEP], lambda line: None, 60, "work", measured) == [f"{64 << 20} True"]
+    assert measured["peak_memory_mib"] >= 64
+    assert 0 < measured["energy_wh"] < 10
+    assert 0 < measured["co2_g"] < 10
+    assert measured["country"] == "DEU"
+    assert not list(here.iterdir())
+
+
+def test_nobody_who_asks_costs_nothing() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MILLRACE_STATUS"}
+    done = subprocess.run([sys.executable, "-c", STEP], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{64 << 20} False\n"
+
+
+def test_measuring_asks_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> None:
+        raise AssertionError(f"connects to {arguments[1]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setenv("MILLRACE_STATUS", str(here / "status"))
+    with energy.measured():
+        pass
+    assert step.MEASURED.pop("energy_wh") >= 0
+    step.MEASURED.clear()
+
+
+def test_curves_go_to_tensorboard_where_a_folder_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [{"epoch": 1, "step": 3, "loss": 0.5, "val_accuracy": 0.75}, {"epoch": 2, "step": 6, "loss": 0.25, "val_accuracy": 1.0}]
+    monkeypatch.delenv(board.FOLDER, raising=False)
+    board.curves("xor")(history)
+    assert not list(here.iterdir())
+    monkeypatch.setenv(board.FOLDER, str(here / "board"))
+    write = board.curves("xor")
+    write(history[:1])
+    write(history)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(here / "board" / "xor")).Reload()
+    assert found.Tags()["scalars"] == ["loss", "val_accuracy"]
+    assert {(event.step, event.value) for event in found.Scalars("val_accuracy")} == {(1, 0.75), (2, 1.0)}

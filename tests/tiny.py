@@ -1,0 +1,75 @@
+"""The smallest real thing to train, for each modality: a split of 64 rows, and a BERT of two layers that is made here."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from tasks import files
+from tasks.recipe import Recipe, with_defaults
+
+WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus"]
+TRAIN: dict[str, dict[str, Any]] = {
+    "text": {"epochs": 3, "batch_size": 16, "batch_tokens": 128, "learning_rate": 3e-3, "max_length": 16},
+    "image": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": {"shift": 1, "rotate": 5.0}},
+    "tabular": {"epochs": 3, "batch_size": 16, "hidden": [16], "dropout": 0.2},
+}
+
+
+def base(folder: Path) -> Path:
+    """A pretrained encoder as transformers saves one, 32 wide."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS) + 5, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=32
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n")
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def recipe(modality: str, folder: Path, **train: Any) -> Recipe:
+    """With the base in folder/base, where the modality has one."""
+    about = {
+        "name": "tiny",
+        "modality": modality,
+        "ingest": {"kind": "files", "path": "unused.csv"},
+        "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
+        "train": {**({"base": str(folder / "base")} if modality == "text" else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
+    }
+    return Recipe.model_validate(with_defaults(about))
+
+
+def table(modality: str, start: int, count: int) -> pa.Table:
+    """Rows of two classes, which their content tells apart, mostly."""
+    rng = np.random.default_rng(start)
+    labels = [int(value) for value in rng.integers(0, 2, count)]
+    columns: dict[str, list[Any]] = {
+        "id": [f"r{number:03d}" for number in range(start, start + count)],
+        "label": ["yes" if label else "no" for label in labels],
+    }
+    if modality == "text":
+        columns["text"] = [" ".join(rng.choice(WORDS[label * 4 : label * 4 + 8], int(rng.integers(3, 9)))) for label in labels]
+    elif modality == "image":
+        columns["image"] = [png((rng.random((8, 8)) * 150 + 80 * label).astype("uint8")) for label in labels]
+    else:
+        columns |= {"a": [float(value) for value in rng.normal(labels)], "b": [float(value) for value in rng.normal(0, 1, count)]}
+    return pa.table(columns)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def split(modality: str, folder: Path, rows: int = 64) -> Path:
+    files.write_table(folder / "train.parquet", table(modality, 0, rows))
+    files.write_table(folder / "val.parquet", table(modality, 500, 24))
+    return folder
