@@ -95,23 +95,25 @@ def read_rows(folder: Path) -> pa.Table:
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values of any Arrow type as text: nested ones as JSON, bytes as UTF-8 or else in hexadecimal digits, a number that is none (NaN) as missing."""
+    """Values of any Arrow type as text, as `cell` does; a number that is none (NaN) is missing, and bytes are UTF-8 where all are."""
     kind = column.type
-    if isinstance(kind, pa.ExtensionType):
-        return as_text(column.cast(kind.storage_type))
-    if pa.types.is_dictionary(kind):
-        return as_text(column.cast(kind.value_type))
-    if pa.types.is_nested(kind):
-        return pa.chunked_array(
-            [pa.array([None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())]
-        )
+    if isinstance(kind, pa.ExtensionType) or pa.types.is_dictionary(kind):
+        return as_text(column.cast(kind.storage_type if isinstance(kind, pa.ExtensionType) else kind.value_type))
     if pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = [value.hex() if isinstance(value, bytes) else None if value is None else str(value) for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(values, pa.string())])
+        return pa.chunked_array([pa.array(map(cell, column.to_pylist()), pa.string())])
+
+
+def cell(value: Any) -> str | None:
+    """A value as text: nested ones and truth values as JSON, bytes in hexadecimal digits."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
