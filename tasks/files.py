@@ -63,15 +63,13 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
     """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
-    if sort in table.column_names and not in_order(table[sort].combine_chunks()):
-        table = table.sort_by(sort)
+    if sort in table.column_names:
+        column = table[sort].combine_chunks()
+        if not pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py():
+            table = table.sort_by(sort)
     table = table.replace_schema_metadata(None).combine_chunks()
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
-
-
-def in_order(column: pa.Array) -> bool:
-    return bool(pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py()) if len(column) > 1 else True
 
 
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:

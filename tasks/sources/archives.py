@@ -1,7 +1,5 @@
 """Archives: the members of a zip or tar file one after the other, in memory; nothing of them is ever written to the disk."""
 
-import contextlib
-import errno
 import re
 import stat
 import tarfile
@@ -10,8 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from tasks import files
-from tasks.sources.content import SAMPLE, Content, check, shown, too_large
+from tasks.sources.content import SAMPLE, Content, check, damage, shown, too_large
 from tasks.step import Failure
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
@@ -26,7 +23,7 @@ def members(file: Content, wanted: Callable[[Content], bool]) -> Iterator[Conten
     """The wanted members, in the archive's own order. Raises Failure for an archive that is damaged, too large, or means harm."""
     check(file)
     seen: set[str] = set()
-    with damage(file):
+    with damage(file, "cut off or damaged"):
         for name, regular, read in (of_zip if file.name.lower().endswith(".zip") else of_tar)(file):
             refuse(file, name, regular)
             if PurePosixPath(name).name.startswith(".") or not wanted(Content(name, b"")):
@@ -75,16 +72,3 @@ def refuse(file: Content, name: str, regular: bool) -> None:
         raise Failure(f"{file.name}: {name} is a link or device, not a file: pack the files themselves.")
     if is_archive(name):
         raise Failure(f"{file.name} holds the archive {name}, and archives in archives are not read: unpack it once.")
-
-
-@contextlib.contextmanager
-def damage(file: Content) -> Iterator[None]:
-    """Errors as a sentence: of a damaged archive the libraries raise nearly every kind."""
-    try:
-        yield
-    except (Failure, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
-            raise
-        raise Failure(f"{file.name} is cut off or damaged ({files.first_line(error)}): copy it again.") from None

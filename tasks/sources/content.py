@@ -1,6 +1,9 @@
 """The bytes of a file, wherever they lie: unpacked, recognised by how they begin, and decoded."""
 
 import codecs
+import contextlib
+import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -93,16 +96,26 @@ def check_kind(file: Content, beginning: bytes, expected: str | None) -> None:
 def check_compression(file: Content) -> None:
     """Read a compressed file once through."""
     size = 0
-    try:
-        with file.opened() as stream:
-            while chunk := stream.read(SAMPLE):
-                size += len(chunk)
-                if size > file.limit():
-                    raise too_large(file)
-    except (OSError, EOFError) as error:
-        raise Failure(f"{file.name} is cut off or not {file.compression} ({files.first_line(error)}): copy it again.") from None
+    with damage(file, f"cut off or not {file.compression}"), file.opened() as stream:
+        while chunk := stream.read(SAMPLE):
+            size += len(chunk)
+            if size > file.limit():
+                raise too_large(file)
     if not size:
         raise Failure(f"{file.name} holds an empty file: write the data there again.")
+
+
+@contextlib.contextmanager
+def damage(file: Content, what: str) -> Iterator[None]:
+    """Errors as a sentence: of a damaged file the libraries raise nearly every kind."""
+    try:
+        yield
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
+            raise
+        raise Failure(f"{file.name} is {what} ({files.first_line(error)}): copy it again.") from None
 
 
 def too_large(file: Content) -> Failure:

@@ -100,18 +100,14 @@ def fetched(source: Sql, low: Any = None, high: Any = None) -> pa.Table:
         doubled = sorted({column for column in names if names.count(column) > 1})
         if doubled:
             raise Failure(f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS.")
-        rows = [tuple(cell_of(cell) for cell in row) for row in result]
+        rows = [tuple(bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else files.cell(cell) for cell in row) for row in result]
     rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
     return pa.table({column: column_of([row[index] for row in rows]) for index, column in enumerate(names)})
 
 
-def cell_of(cell: Any) -> str | bytes | None:
-    return bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else files.cell(cell)
-
-
 def column_of(cells: list[str | bytes | None]) -> pa.Array:
     """Bytes where all are bytes, such as images; else text."""
-    if any(isinstance(cell, bytes) for cell in cells) and not any(isinstance(cell, str) for cell in cells):
+    if {type(cell) for cell in cells} - {type(None)} == {bytes}:
         return pa.array(cells, pa.binary())
     return pa.array([cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell for cell in cells], pa.string())
 
@@ -136,13 +132,12 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
                 connection.exec_driver_sql(prepare)
             yield connection
             connection.rollback()
-    except OperationalError as error:
-        kind = Retryable if passes(error) else Failure
-        raise kind(f"{name(source)}: the database answers: {reason(error)}.") from None
     except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise Retryable(f"{name(source)}: the connection to the database was lost: {reason(error)}.") from None
-        raise Failure(f"{name(source)}: the database answers: {reason(error)}: correct ingest.query or ingest.table.") from None
+        kind, reason = (
+            Retryable if passes(error) else Failure,
+            " ".join(str(getattr(error, "orig", error)).split())[:300],
+        )  # the driver's own words, in one line
+        raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.") from None
     finally:
         engine.dispose()
 
@@ -152,14 +147,11 @@ def run(connection: sqlalchemy.Connection, query: str) -> sqlalchemy.CursorResul
     return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
 
 
-def passes(error: OperationalError) -> bool:
+def passes(error: SQLAlchemyError) -> bool:
     """Whether the same connection may work later: it was lost or refused for now, not for a wrong name or password."""
+    if not isinstance(error, DBAPIError):
+        return False
     text = str(error.orig).lower()
     if "fatal:" in text:
         return any(words in text for words in PASSING)
-    return error.connection_invalidated or "connect" in text
-
-
-def reason(error: SQLAlchemyError) -> str:
-    """The driver's own words, in one line."""
-    return " ".join(str(getattr(error, "orig", error)).split())[:300]
+    return error.connection_invalidated or (isinstance(error, OperationalError) and "connect" in text)
