@@ -106,22 +106,10 @@ def read(part: sources.Part, recipe: Recipe, folder: Path, seen: Seen, erased: p
             files.write_table(folder / file, rows)
             if lost.num_rows:
                 files.write_table(folder / REJECTS / file, lost)
-            records.append(
-                {
-                    "source": found.name,
-                    "part": part.name,
-                    "version": part.version,
-                    "file": file,
-                    "sha256": files.sha256(folder / file),
-                    "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None,
-                    "rows_in": rows.num_rows + lost.num_rows,
-                    "rows": rows.num_rows,
-                    "rejects": lost.num_rows,
-                    "rules": dict(sorted(Counter(lost["rule"].to_pylist()).items())),
-                    "crossed": again + doubled,
-                    "bytes": (folder / file).stat().st_size,
-                }
-            )
+            about = {"source": found.name, "part": part.name, "version": part.version, "file": file, "crossed": again + doubled}
+            count = {"rows_in": rows.num_rows + lost.num_rows, "rows": rows.num_rows, "rejects": lost.num_rows, "bytes": (folder / file).stat().st_size}
+            hashes = {"sha256": files.sha256(folder / file), "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None}
+            records.append({**about, **count, **hashes, "rules": dict(sorted(Counter(lost["rule"].to_pylist()).items()))})
     return records
 
 
@@ -193,14 +181,12 @@ def listed(ids: pa.ChunkedArray, erased: pa.Array) -> pa.ChunkedArray:
 
 def broken_rows(like: pa.Table, broken: Sequence[tuple[str, str]], erased: pa.Array) -> pa.Table:
     """Lines that are no rows, with the line itself kept in `detail` unless an id that is to be erased stands in it."""
-    blank = pa.table({field.name: pa.nulls(len(broken), field.type) for field in like.schema})
-    ids = erased.to_pylist()
+    blank, ids = pa.table({field.name: pa.nulls(len(broken), field.type) for field in like.schema}), erased.to_pylist()
 
     def shown(line: str) -> str:
         return "(erased)" if any(name in line and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) for name in ids) else line
 
-    details = [f"{problem}: {shown(line)}" for line, problem in broken]
-    return files.rejects(blank, "ingest", "broken row", pa.array(details, pa.string()))
+    return files.rejects(blank, "ingest", "broken row", pa.array([f"{problem}: {shown(line)}" for line, problem in broken], pa.string()))
 
 
 if __name__ == "__main__":

@@ -186,11 +186,6 @@ def lines(file: Content, source: Format, broken: Broken) -> pa.Table:
 
 
 READERS: dict[str, Callable[[Content, Format, Broken], pa.Table]] = {
-    ".csv": delimited,
-    ".tsv": delimited,
-    ".jsonl": json_lines,
-    ".txt": lines,
-    ".parquet": lambda file, *_: pyarrow.parquet.ParquetFile(file.raw()).read(),
-    ".arrow": lambda file, *_: pyarrow.feather.read_table(file.raw()),
-    ".feather": lambda file, *_: pyarrow.feather.read_table(file.raw()),
-}
+    ".csv": delimited, ".tsv": delimited, ".jsonl": json_lines, ".txt": lines, ".parquet": lambda file, *_: pyarrow.parquet.ParquetFile(file.raw()).read(),
+    ".arrow": lambda file, *_: pyarrow.feather.read_table(file.raw()), ".feather": lambda file, *_: pyarrow.feather.read_table(file.raw()),
+}  # fmt: skip

@@ -21,7 +21,7 @@ def parts(source: HuggingFace) -> Iterator[Part]:
     """One, whose version is the hash of the folder's files, or the commit on the Hub."""
     name = " ".join(part for part in (source.name, source.config, source.split) if part)
     version = files.digest(files.hashes(Path(source.name))) if Path(source.name).is_dir() else commit(source)
-    yield Part(name, version, lambda: [Rows(name, table(loaded(source, version), source))])
+    yield Part(name, version, lambda: [Rows(name, table(loaded(source, version)))])
 
 
 def library() -> ModuleType:
@@ -73,7 +73,7 @@ def loaded(source: HuggingFace, version: str) -> Any:
         raise Failure(f"{source.name} cannot be read as a data set ({files.first_line(error)}): check ingest.name, config and split.") from None
 
 
-def table(dataset: Any, source: HuggingFace) -> pa.Table:
+def table(dataset: Any) -> pa.Table:
     """Classes by name, images as the bytes of their files, all else as text."""
     datasets = library()
     features, columns = dataset.features, {}
@@ -82,11 +82,12 @@ def table(dataset: Any, source: HuggingFace) -> pa.Table:
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     raw: pa.Table = dataset.with_format("arrow")[:]
     for column, feature in features.items():
-        columns[column] = files.as_text(raw[column])
         if isinstance(feature, datasets.Image):
             columns[column] = pa.array(map(image_of, raw[column].to_pylist()), pa.binary())
         elif isinstance(feature, datasets.ClassLabel):
             columns[column] = pa.array([None if cell is None or cell < 0 else feature.names[cell] for cell in raw[column].to_pylist()], pa.string())
+        else:
+            columns[column] = files.as_text(raw[column])
     return pa.table(columns)
 
 

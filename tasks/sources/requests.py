@@ -17,7 +17,6 @@ has the name of one of these columns is called `input.<name>`.
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +40,7 @@ def parts(source: Requests) -> Iterator[Part]:
     rows = joined(source, list(logs), list(said))
     for ours, others in ((logs, said), (said, logs)):
         for name, version in ours.items():
-            yield Part(name, hashed.digest([version, others]), partial(up_to, rows, name))
-
-
-def up_to(rows: Iterator[Rows], name: str) -> Iterator[Rows]:
-    yield next(found for found in rows if found.name == name)
+            yield Part(name, hashed.digest([version, others]), lambda name=name: [next(found for found in rows if found.name == name)])  # type: ignore[misc]
 
 
 def listed(paths: str | list[str] | None) -> list[Path]:
