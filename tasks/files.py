@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
     """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
-    if sort in table.column_names:
+    if sort in table.column_names and table.num_rows > 1:
         column = table[sort].combine_chunks()
         if not pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py():
             table = table.sort_by(sort)
