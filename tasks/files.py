@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,13 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
     """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
-    if sort in table.column_names and not in_order(table[sort].combine_chunks()):
-        table = table.sort_by(sort)
+    if sort in table.column_names and table.num_rows > 1:
+        column = table[sort].combine_chunks()
+        if not pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py():
+            table = table.sort_by(sort)
     table = table.replace_schema_metadata(None).combine_chunks()
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
-
-
-def in_order(column: pa.Array) -> bool:
-    return bool(pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py()) if len(column) > 1 else True
 
 
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
@@ -95,23 +94,25 @@ def read_rows(folder: Path) -> pa.Table:
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values of any Arrow type as text: nested ones as JSON, bytes as UTF-8 or else in hexadecimal digits, a number that is none (NaN) as missing."""
+    """Values of any Arrow type as text, as `cell` does; a number that is none (NaN) is missing, and bytes are UTF-8 where all are."""
     kind = column.type
-    if isinstance(kind, pa.ExtensionType):
-        return as_text(column.cast(kind.storage_type))
-    if pa.types.is_dictionary(kind):
-        return as_text(column.cast(kind.value_type))
-    if pa.types.is_nested(kind):
-        return pa.chunked_array(
-            [pa.array([None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())]
-        )
+    if isinstance(kind, pa.ExtensionType) or pa.types.is_dictionary(kind):
+        return as_text(column.cast(kind.storage_type if isinstance(kind, pa.ExtensionType) else kind.value_type))
     if pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = [value.hex() if isinstance(value, bytes) else None if value is None else str(value) for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(values, pa.string())])
+        return pa.chunked_array([pa.array(map(cell, column.to_pylist()), pa.string())])
+
+
+def cell(value: Any) -> str | None:
+    """A value as text: nested ones and truth values as JSON, bytes in hexadecimal digits."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
@@ -130,8 +131,7 @@ def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str
     empty = rejects(like.slice(0, 0), "", "")
     table = united([empty, *parts], empty)
     write_table(path, table)
-    counted = table.group_by("rule").aggregate([("rule", "count")]).to_pylist()
-    return {row["rule"]: row["rule_count"] for row in sorted(counted, key=lambda row: row["rule"])}
+    return dict(sorted(Counter(table["rule"].to_pylist()).items()))
 
 
 def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:

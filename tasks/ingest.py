@@ -11,7 +11,7 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from tasks import files, resolve, sources
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe
 from tasks.seen import Seen, keys
-from tasks.step import Failure, Retryable, main
+from tasks.step import Failure, main
 
 REJECTS = "rejects.parquet"
-LOCAL = ("files", "images")  # sources whose parts are known by the hash of their bytes
 PART = 100_000  # rows of a file; what comes after works on one file at a time
+Records = list[dict[str, Any]]  # what snapshot.json says of each file
 
 
 def ingest(name: str) -> None:
@@ -36,111 +36,81 @@ def ingest(name: str) -> None:
 
 
 def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
-    if (folder / REJECTS).is_file():  # as it was written before it became a folder
-        (folder / REJECTS).unlink()
-    erased = pa.array(sorted(erase), pa.string())
+    erased, seen = pa.array(sorted(erase), pa.string()), Seen()
     made_by = files.code("ingest.py", "seen.py", "sources/*.py") + files.digest([recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality])
-    versions, seen = sources.fingerprint(recipe.ingest), Seen()
-    kept = Kept(folder, made_by, versions, seen, erased)
-    for partition in sources.partitions(recipe.ingest, skip=kept):
-        if recipe.ingest.kind in LOCAL and versions.get(partition.name) != partition.sha256:
-            raise Retryable(f"{partition.name} changed while it was read: nothing of this reading is kept.")
-        kept.parts += read(partition, versions.get(partition.name, partition.sha256), recipe, folder, seen, erased)
-    parts = kept.parts
-    if not any(part["rows"] for part in parts):
-        raise Failure(f"{', '.join(part['source'] for part in parts) or 'the source'} holds no rows: a header alone is not data; check the source.")
-    files.complete_parts(folder / REJECTS, [part["file"] for part in parts if part["rejects"]], files.read_table(folder / parts[0]["file"]))
-    rules: Counter[str] = sum((Counter(part["rules"]) for part in parts), Counter())
-    total = {key: sum(part[key] for part in parts) for key in ("rows_in", "rows", "rejects")}
-    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": kept.erasing, "rules": dict(sorted(rules.items())), **total}
-    files.write_json(folder / "snapshot.json", {**about, "partitions": parts})
-    files.remove_others(folder, [part["file"] for part in parts])
+    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": files.digest(erased.to_pylist())}
+    kept, records = Kept(folder, about, seen, erased), Records()
+    for part in sources.parts(recipe.ingest):
+        records += kept.usable(part) or read(part, recipe, folder, seen, erased)
+    if not any(record["rows"] for record in records):
+        raise Failure(f"{', '.join(record['source'] for record in records) or 'the source'} holds no rows: a header alone is not data; check the source.")
+    files.complete_parts(folder / REJECTS, [record["file"] for record in records if record["rejects"]], files.read_table(folder / records[0]["file"]))
+    rules: Counter[str] = sum((Counter(record["rules"]) for record in records), Counter())
+    total = {key: sum(record[key] for record in records) for key in ("rows_in", "rows", "rejects")}
+    files.write_json(folder / "snapshot.json", {**about, "rules": dict(sorted(rules.items())), **total, "partitions": records})
+    files.remove_others(folder, [record["file"] for record in records])
 
 
 class Kept:
-    """What an earlier run left in the folder. A source asks `name in kept` just before it would read a part, in the order of its parts. A part is used
-    again, and need not be read, where reading it would give the same bytes, and what is here verifies; its records are then among `parts`."""
+    """What an earlier run left in the folder. A part is used again, and not read, where reading it would give the same bytes and what is here verifies."""
 
-    def __init__(self, folder: Path, made_by: str, versions: dict[str, str], seen: Seen, erased: pa.Array) -> None:
-        self.folder, self.versions, self.seen, self.erased = folder, versions, seen, erased
-        self.erasing = files.digest(erased.to_pylist())
+    def __init__(self, folder: Path, about: dict[str, Any], seen: Seen, erased: pa.Array) -> None:
+        self.folder, self.seen, self.erased = folder, seen, erased
         before = files.read_json(folder / "snapshot.json") if (folder / "snapshot.json").is_file() else {}
-        self.same_erased = before.get("erased") == self.erasing
-        self.before: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for part in before.get("partitions", []) if before.get("made_by") == made_by else []:
-            self.before.setdefault((part["source"], part["version"]), []).append(part)
+        self.same_erased = before.get("erased") == about["erased"]
+        self.before: dict[tuple[str, str], Records] = {}
+        for record in before.get("partitions", []) if before.get("made_by") == about["made_by"] else []:
+            self.before.setdefault((record["part"], record["version"]), []).append(record)
         self.expected, self.unmoved = iter(self.before), self.same_erased  # unmoved: all parts so far are those of the earlier run, in its order
-        self.answers: dict[str, bool] = {}
-        self.parts: list[dict[str, Any]] = []
 
-    def __contains__(self, name: object) -> bool:
-        if name not in self.versions:
-            return False
-        assert isinstance(name, str)
-        if name not in self.answers:
-            found = self.usable(name)
-            self.answers[name] = bool(found)
-            self.parts += found
-        return self.answers[name]
-
-    def usable(self, name: str) -> list[dict[str, Any]]:
-        """The records of the part's files, whose ids are then seen; none where it has to be read."""
-        key = (name, self.versions[name])
+    def usable(self, part: sources.Part) -> Records:
+        """The records of the part's files, whose ids are then seen; none where it has to be read. Asked for each part, in their order."""
+        key = (part.name, part.version)
         self.unmoved = next(self.expected, None) == key and self.unmoved
-        parts = self.before.get(key, [])
-        if not all(verified(self.folder, part) for part in parts):
+        records = self.before.get(key, [])
+        if not all(verified(self.folder, record) for record in records):
             return []
-        if not self.same_erased and any({"erased", "broken row"} & part["rules"].keys() for part in parts):
-            return []
-        ids = [files.read_table(self.folder / part["file"], ["id"]) for part in parts]
-        if any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids):
+        ids = [files.read_table(self.folder / record["file"], ["id"]) for record in records]
+        if not self.same_erased and any(
+            {"erased", "broken row"} & record["rules"].keys() or pc.any(listed(table["id"], self.erased)).as_py()
+            for record, table in zip(records, ids, strict=True)
+        ):
             return []
         found = [keys(table, ["id"]) for table in ids]
-        if not self.unmoved and any(part["crossed"] or self.seen.holds(one).any() for part, one in zip(parts, found, strict=True)):
+        if not self.unmoved and any(record["crossed"] or self.seen.holds(one).any() for record, one in zip(records, found, strict=True)):
             return []
         for one in found:
             self.seen.note(one)
-        return parts
+        return records
 
 
-def verified(folder: Path, part: dict[str, Any]) -> bool:
-    """Whether the files of a part are still what was written."""
-    named = [(folder / part["file"], part["sha256"]), *([(folder / REJECTS / part["file"], part["rejects_sha256"])] if part["rejects"] else [])]
+def verified(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the files of a record are still what was written."""
+    named = [(folder / record["file"], record["sha256"]), *([(folder / REJECTS / record["file"], record["rejects_sha256"])] if record["rejects"] else [])]
     return all(path.is_file() and files.sha256(path) == digest for path, digest in named)
 
 
-def read(partition: sources.Partition, version: str, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> list[dict[str, Any]]:
-    """Write the rows of a part of the source, at most PART to a file; returns a record for each file."""
-    start = seen.size
-    stem = f"{files.digest(partition.name)[:12]}-{files.digest(version)[:12]}"
-    whole = named(partition.table, recipe, partition.name)
-    parts: list[dict[str, Any]] = []
-    for offset in range(0, max(whole.num_rows, 1), PART):
-        renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:12]}.{len(parts)}")
-        rows, dropped, doubled = unique(renamed, seen, start, erased)
-        if not offset and partition.broken:
-            dropped.append(broken_rows(rows, partition.broken, erased))
-        file = f"{stem}-{len(parts):04d}.parquet"
-        files.write_table(folder / file, rows)
-        lost = pa.concat_tables(dropped, promote_options="permissive") if dropped else rows.slice(0, 0)
-        if lost.num_rows:
-            files.write_table(folder / REJECTS / file, lost)
-        parts.append(
-            {
-                "source": partition.name,
-                "version": version,
-                "file": file,
-                "sha256": files.sha256(folder / file),
-                "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None,
-                "rows_in": rows.num_rows + lost.num_rows,
-                "rows": rows.num_rows,
-                "rejects": lost.num_rows,
-                "rules": dict(sorted(Counter(lost["rule"].to_pylist()).items())) if lost.num_rows else {},
-                "crossed": again + doubled,
-                "bytes": (folder / file).stat().st_size,
-            }
-        )
-    return parts
+def read(part: sources.Part, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> Records:
+    """Write the rows of a part of the source, at most PART to a file."""
+    start, records = seen.size, Records()
+    for found in part.read():
+        stem = f"{files.digest(found.name)[:12]}-{files.digest(part.version)[:12]}"
+        whole = named(found.table, recipe, found.name)
+        for number, offset in enumerate(range(0, max(whole.num_rows, 1), PART)):
+            renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:12]}.{number}")
+            rows, dropped, doubled = unique(renamed, seen, start, erased)
+            if number == 0 and found.broken:
+                dropped.append(broken_rows(rows, found.broken, erased))
+            lost = pa.concat_tables([files.rejects(rows.slice(0, 0), "ingest", ""), *dropped], promote_options="permissive")
+            file = f"{stem}-{number:04d}.parquet"
+            files.write_table(folder / file, rows)
+            if lost.num_rows:
+                files.write_table(folder / REJECTS / file, lost)
+            about = {"source": found.name, "part": part.name, "version": part.version, "file": file, "crossed": again + doubled}
+            count = {"rows_in": rows.num_rows + lost.num_rows, "rows": rows.num_rows, "rejects": lost.num_rows, "bytes": (folder / file).stat().st_size}
+            hashes = {"sha256": files.sha256(folder / file), "rejects_sha256": files.sha256(folder / REJECTS / file) if lost.num_rows else None}
+            records.append({**about, **count, **hashes, "rules": dict(sorted(Counter(lost["rule"].to_pylist()).items()))})
+    return records
 
 
 def erasures(path: Path) -> set[str]:
@@ -160,24 +130,19 @@ def erasures(path: Path) -> set[str]:
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
-    roles = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
-    optional = {"label"} if recipe.label.functions or recipe.label.answers else set()
+    if columns.label not in table.column_names and (recipe.label.functions or recipe.label.answers):
+        table = table.append_column(columns.label, pa.nulls(table.num_rows, pa.string()))
     names = table.column_names
+    given = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
+    roles = {role: column or role for role, column in given.items() if column or role in names}
+    others = [name for name in names if name not in roles.values()]
     for role, column in roles.items():
-        if column is None or column in names:
-            continue
-        if role in optional:
-            table = table.append_column("label", pa.nulls(table.num_rows, pa.string()))
-            continue
-        raise Failure(f"{source}: there is no column {column!r}{nearest(column, names)}. It has {', '.join(names)}: correct columns.{role} in the recipe.")
-    renames = {column: role for role, column in roles.items() if column in names and column != role}
-    clash = sorted(set(renames.values()) & set(names) - set(renames))
-    if clash:
-        raise Failure(f"{source}: the column {clash[0]!r} would be hidden by the one that columns.{clash[0]} names: rename it in the source.")
-    table = table.rename_columns([renames.get(column, column) for column in table.column_names])
-    first = [role for role in roles if role in table.column_names]
-    table = table.select(first + [column for column in table.column_names if column not in first])
-    return pa.table({name: table[name] if name == "image" else files.as_text(table[name]) for name in table.column_names})
+        if column not in names:
+            raise Failure(f"{source}: there is no column {column!r}{nearest(column, names)}. It has {', '.join(names)}: correct columns.{role} in the recipe.")
+        if role in others:
+            raise Failure(f"{source}: the column {role!r} would be hidden by the one that columns.{role} names: rename it in the source.")
+    cells = {role: table[column] for role, column in roles.items()} | {name: table[name] for name in others}
+    return pa.table({name: column if name == "image" else files.as_text(column) for name, column in cells.items()})
 
 
 def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:
@@ -207,23 +172,21 @@ def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array) -> tuple[p
     first = seen.first(keys(table, ["id"]))
     doubled = pa.array(first != own + np.arange(table.num_rows))
     dropped.append(files.rejects(table.filter(doubled), "ingest", "id given twice"))
-    return table.filter(pc.invert(doubled)), [part for part in dropped if part.num_rows], int((first < start).sum())
+    return table.filter(pc.invert(doubled)), dropped, int((first < start).sum())
 
 
 def listed(ids: pa.ChunkedArray, erased: pa.Array) -> pa.ChunkedArray:
     return pc.is_in(pc.utf8_trim_whitespace(ids), erased)
 
 
-def broken_rows(like: pa.Table, broken: list[tuple[str, str]], erased: pa.Array) -> pa.Table:
+def broken_rows(like: pa.Table, broken: Sequence[tuple[str, str]], erased: pa.Array) -> pa.Table:
     """Lines that are no rows, with the line itself kept in `detail` unless an id that is to be erased stands in it."""
-    blank = pa.table({field.name: pa.nulls(len(broken), field.type) for field in like.schema})
-    ids = erased.to_pylist()
+    blank, ids = pa.table({field.name: pa.nulls(len(broken), field.type) for field in like.schema}), erased.to_pylist()
 
     def shown(line: str) -> str:
         return "(erased)" if any(name in line and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) for name in ids) else line
 
-    details = [f"{problem}: {shown(line)}" for line, problem in broken]
-    return files.rejects(blank, "ingest", "broken row", pa.array(details, pa.string()))
+    return files.rejects(blank, "ingest", "broken row", pa.array([f"{problem}: {shown(line)}" for line, problem in broken], pa.string()))
 
 
 if __name__ == "__main__":

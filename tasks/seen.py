@@ -8,6 +8,7 @@ from daft import Series
 from numpy.typing import NDArray
 
 Keys = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+Numbered = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]
 
 
 def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
@@ -26,47 +27,43 @@ class Seen:
 
     def __init__(self) -> None:
         self.size = 0
-        self.noted: list[Keys] = []  # not yet among the known
-        self.known: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]] = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
+        self.noted: list[Numbered] = []  # not yet among the known
+        self.known: Numbered = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
+
+    def note(self, found: Keys) -> None:
+        """Add keys that are asked about later, if at all: many parts that were kept are then sorted at once."""
+        self.noted.append((*found, np.arange(self.size, self.size + len(found[0]))))
+        self.size += len(found[0])
 
     def holds(self, found: Keys) -> NDArray[np.bool_]:
         """Whether each key was seen before; nothing is added."""
         self.take_in()
         high, low, _ = self.known
-        if not len(high):
-            return np.zeros(len(found[0]), bool)
         at = np.minimum(np.searchsorted(high, found[0]), len(high) - 1)
-        held: NDArray[np.bool_] = (high[at] == found[0]) & (low[at] == found[1])
-        return held
-
-    def note(self, found: Keys) -> None:
-        """Add keys that are asked about later, if at all: many parts that were kept are then sorted at once."""
-        self.noted.append(found)
-        self.size += len(found[0])
-
-    def take_in(self) -> None:
-        if self.noted:
-            high, low = (np.concatenate(parts) for parts in zip(*self.noted, strict=True))
-            self.noted = []
-            self.merged((high, low), self.size - len(high))
+        return (high[at] == found[0]) & (low[at] == found[1]) if len(high) else np.zeros(len(found[0]), bool)
 
     def first(self, found: Keys) -> NDArray[np.int64]:
         """For each row the number of the first row with an equal key, which is its own where the key is new."""
-        self.take_in()
-        self.size += len(found[0])
-        return self.merged(found, self.size - len(found[0]))
+        self.note(found)
+        firsts = self.take_in()
+        return firsts[len(firsts) - len(found[0]) :]
 
-    def merged(self, found: Keys, start: int) -> NDArray[np.int64]:
-        own = np.arange(start, start + len(found[0]))
-        mine = np.argsort(found[0], kind="stable")
-        both = [np.concatenate([old, new[mine]]) for old, new in zip(self.known, (*found, own), strict=True)]
+    def take_in(self) -> NDArray[np.int64]:
+        """Merge what was noted into what is known; returns the first row for each of the noted."""
+        if not self.noted:
+            return np.empty(0, np.int64)
+        noted = [np.concatenate(values) for values in zip(*self.noted, strict=True)]
+        self.noted = []
+        mine = np.argsort(noted[0], kind="stable")
+        both = [np.concatenate([old, new[mine]]) for old, new in zip(self.known, noted, strict=True)]
         order = np.argsort(both[0], kind="stable")  # a merge: both halves are sorted already, and what came before stays before
         high, low, row = (values[order] for values in both)
         head = np.ones(len(row), bool)
         head[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         firsts = row[head][np.cumsum(head) - 1]
         self.known = (high[head], low[head], row[head])
-        result = np.empty(len(own), np.int64)
+        start = self.size - len(mine)
         new = row >= start
+        result = np.empty(len(mine), np.int64)
         result[row[new] - start] = firsts[new]
         return result

@@ -1,14 +1,23 @@
 """Small real things that several tests use."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows import storage
+from tasks import sources
 from tasks.store import Store
 
 ROOT = Path(__file__).parent.parent
+
+
+def partitions(source: Any, skip: Container[str] = ()) -> Iterator[sources.Rows]:
+    """What the parts of the source give, one after the other, without those whose name is in `skip`."""
+    for part in sources.parts(source):
+        if part.name not in skip:
+            yield from part.read()
 
 
 @pytest.fixture

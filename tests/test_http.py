@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tasks.recipe import Http
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint
 from tasks.step import Failure, Mistake, Retryable
+from tests.conftest import partitions
 
 DATA = b"id,text\n" + b"".join(b"%d,row number %d\n" % (n, n) for n in range(20_000))
 

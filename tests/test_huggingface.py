@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from tasks.recipe import HuggingFace
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint
 from tasks.step import Failure, Mistake, Retryable
+from tests.conftest import partitions
 
 datasets = pytest.importorskip("datasets")
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from tasks.modalities.image import pixels
 from tasks.recipe import Images
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint
 from tasks.step import Failure
-from tests.conftest import ROOT
+from tests.conftest import ROOT, partitions
 
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 PICTURES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ import pytest
 from tasks import clean, files, ingest
 from tasks.recipe import Recipe, read
 from tasks.seen import keys
-from tasks.step import Failure
+from tasks.sources import parts
+from tasks.step import Failure, Retryable
 
 RECIPE = """name: parts
 modality: text
@@ -84,6 +86,31 @@ def test_only_the_new_part_is_written(here: Path) -> None:
     assert len(before) == 8
     assert len(touched(here / "data", before)) == 2
     assert pq.read_table(here / "data" / "clean" / "parts").num_rows == 25
+
+
+def test_an_archive_that_is_unchanged_is_not_read_again(here: Path) -> None:
+    made = recipe(here)
+    made = made.model_copy(update={"ingest": made.ingest.model_copy(update={"path": "in/*"})})
+    with zipfile.ZipFile(here / "in" / "1.zip", "w") as archive:
+        archive.writestr("a.csv", "id,text,label\na,one,x\nb,two,x\n")
+        archive.writestr("b.csv", "id,text,label\nb,doubled,x\nc,three,x\n")
+    run(made, here / "data")
+    before = times(here / "data")
+    write(here, "2.csv", [("d", "four"), ("c", "doubled")])
+    run(made, here / "data")
+    assert len(before) == 4
+    assert len(touched(here / "data", before)) == 2
+    assert files.hashes(here / "data") == run(made, here / "fresh")
+    assert files.read_rows(here / "data" / "clean").num_rows == 4
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    [part] = parts(made.ingest)
+    write(here, "1.csv", [("a", "another one")])
+    with pytest.raises(Retryable, match=r"in/1.csv changed while it was read: nothing of this reading is kept."):
+        list(part.read())
 
 
 def test_of_equal_texts_in_two_parts_the_first_stays_also_when_its_part_was_kept(here: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.recipe import Requests
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint
 from tasks.step import Failure
+from tests.conftest import partitions
 
 
 def request(number: int, **changes: object) -> dict[str, object]:

@@ -11,9 +11,10 @@ import pytest
 
 from flows.storage import BUCKET
 from tasks.recipe import S3
-from tasks.sources import fingerprint, partitions
+from tasks.sources import fingerprint
 from tasks.step import Failure, Mistake, Retryable
 from tasks.store import Store
+from tests.conftest import partitions
 
 ROWS = [{"id": "1", "text": "first"}, {"id": "2", "text": "second"}]
 

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.recipe import Sql
-from tasks.sources import fingerprint, partitions, sql
+from tasks.sources import fingerprint, sql
 from tasks.step import Failure, Mistake, Retryable
 from tests import postgres
+from tests.conftest import partitions
 
 
 @pytest.fixture

@@ -1,38 +1,51 @@
-"""Sources: one module per kind, each with `fingerprint(source)` and `partitions(source, skip)`."""
+"""Sources: one module per kind, each with `parts(source)`."""
 
 import importlib
 import os
 import re
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tasks.step import Mistake
+from tasks.step import Mistake, Retryable
 
 
-@dataclass
-class Partition:
-    """A part of a source that is read at once: its name, the hash of its content, its rows as they came, and lines that are no rows at all."""
+class Rows(NamedTuple):
+    """Rows as they came, and lines that are no rows at all, each with what is wrong with it. A part has several of these where it is an archive."""
 
     name: str
-    sha256: str
     table: pa.Table
-    broken: list[tuple[str, str]] = field(default_factory=list)  # (the line, what is wrong with it)
+    broken: Sequence[tuple[str, str]] = ()
+
+
+class Part(NamedTuple):
+    """What is read at once or, where its version is known, not again: its name, the hash or version of its content, and how it is read."""
+
+    name: str
+    version: str
+    read: Callable[[], Iterable[Rows]]
+
+
+def parts(source: Any) -> Iterator[Part]:
+    yield from importlib.import_module(f"tasks.sources.{source.kind}").parts(source)
 
 
 def fingerprint(source: Any) -> dict[str, str]:
-    """Identity of everything the source would give now: part → hash or version, in the order of `partitions`."""
-    found: dict[str, str] = importlib.import_module(f"tasks.sources.{source.kind}").fingerprint(source)
-    return found
+    """Identity of everything that the source would give now: part → version, in their order."""
+    return {part.name: part.version for part in parts(source)}
 
 
-def partitions(source: Any, skip: Container[str] = ()) -> Iterator[Partition]:
-    """The parts of the source one after the other, without those whose name is in `skip`; where it can be helped, these are not read."""
-    for partition in importlib.import_module(f"tasks.sources.{source.kind}").partitions(source, skip):
-        if partition.name not in skip:
-            yield partition
+def on_disk(name: str, version: Callable[[], str], read: Callable[[], Iterable[Rows]]) -> Part:
+    """A part whose version is the hash of files here. That they did not change while they were read is believed after another look."""
+    before = version()
+
+    def unchanged() -> Iterator[Rows]:
+        yield from read()
+        if version() != before:
+            raise Retryable(f"{name} changed while it was read: nothing of this reading is kept.")
+
+    return Part(name, before, unchanged)
 
 
 def expanded(url: str, key: str = "ingest.url") -> str:

@@ -1,6 +1,9 @@
 """The bytes of a file, wherever they lie: unpacked, recognised by how they begin, and decoded."""
 
 import codecs
+import contextlib
+import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +21,6 @@ MAGIC = {
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
 }  # fmt: skip
 BINARY = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".zip": "zip", ".tar": "tar"}  # suffix → how such a file begins
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HTML = (b"<!doctype html", b"<html")
 
 
@@ -28,16 +30,17 @@ class Content:
 
     name: str
     at: Path | bytes
+    packed: str | None = None  # how it is compressed, where the name does not say so
 
     @property
     def compression(self) -> str | None:
-        return COMPRESSION.get(PurePosixPath(self.name).suffix.lower())
+        return self.packed or COMPRESSION.get(PurePosixPath(self.name).suffix.lower())
 
     @property
     def kind(self) -> str:
         """The suffix that says how the file is read, without that of its compression."""
-        path = PurePosixPath(self.name)
-        return (path.with_suffix("") if self.compression else path).suffix.lower()
+        path = PurePosixPath(self.name.lower().replace(".tgz", ".tar.gz"))
+        return (path.with_suffix("") if self.compression else path).suffix
 
     def raw(self) -> pa.NativeFile:
         return pa.OSFile(str(self.at)) if isinstance(self.at, Path) else pa.BufferReader(self.at)
@@ -45,13 +48,17 @@ class Content:
     def opened(self) -> pa.NativeFile:
         return pa.input_stream(self.raw(), compression=self.compression)
 
-    def read(self) -> bytes:
-        with self.opened() as stream:
-            return bytes(stream.read())
+    def beginning(self, size: int) -> bytes:
+        """As it lies there, packed or not."""
+        with self.raw() as stream:
+            return bytes(stream.read(size))
 
-    def begins(self, size: int) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         with self.opened() as stream:
             return bytes(stream.read(size))
+
+    def text(self, encoding: str) -> str:
+        return self.read().decode(encoding).removeprefix("\ufeff")
 
     def limit(self) -> int:
         """How many bytes it may unpack to."""
@@ -59,94 +66,89 @@ class Content:
         return max(BOMB_BYTES, BOMB_RATIO * size)
 
 
-def shown(path: Path) -> str:
-    """The path as text that can be written; bytes of its name that are no text are replaced."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def recognised(data: bytes) -> str | None:
-    """What a file with this beginning is, whatever its name says; None for text and what is not known."""
-    if data[257:262] == b"ustar":
-        return "tar"
-    if data.lstrip()[:20].lower().startswith(HTML):
-        return "an HTML page"
-    return next((what for magic, what in MAGIC.items() if data.startswith(magic)), None)
+def shown(name: str) -> str:
+    """The name as text that can be written; bytes of it that are no text are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check(file: Content) -> None:
     """Raise Failure where the file is empty, cut off, made to fill the disk, or something else than its name says."""
-    check_beginning(file)
-    if file.compression:
-        check_compression(file)
-        refuse_other(file, recognised(file.begins(512)), BINARY.get(file.kind))
-
-
-def check_beginning(file: Content) -> None:
-    with file.raw() as stream:
-        beginning = bytes(stream.read(512))
+    beginning = file.beginning(512)
     if not beginning:
         raise Failure(f"{file.name} is empty (0 bytes): write the data there again.")
-    refuse_other(file, recognised(beginning), file.compression or BINARY.get(file.kind))
+    check_kind(file, beginning, file.compression or BINARY.get(file.kind))
+    if file.compression:
+        check_compression(file)
+        check_kind(file, file.read(512), BINARY.get(file.kind))
 
 
-def refuse_other(file: Content, found: str | None, expected: str | None) -> None:
+def check_kind(file: Content, beginning: bytes, expected: str | None) -> None:
+    """Raise Failure where what begins like this is known and is something else."""
+    found = next((what for magic, what in MAGIC.items() if beginning.startswith(magic)), None)
+    if beginning[257:262] == b"ustar":
+        found = "tar"
+    if beginning.lstrip()[:20].lower().startswith(HTML):
+        found = "an HTML page"
     if found and found != expected:
         raise Failure(f"{file.name} is not what its name says: it begins like {found}. Give it the right suffix, or put the right file there.")
 
 
 def check_compression(file: Content) -> None:
     """Read a compressed file once through."""
-    size, limit = 0, file.limit()
-    try:
-        with file.opened() as stream:
-            while chunk := stream.read(SAMPLE):
-                size += len(chunk)
-                if size > limit:
-                    raise too_large(file, limit)
-    except (OSError, EOFError) as error:
-        raise Failure(f"{file.name} is cut off or not {file.compression} ({files.first_line(error)}): copy it again.") from None
+    size = 0
+    with damage(file, f"cut off or not {file.compression}"), file.opened() as stream:
+        while chunk := stream.read(SAMPLE):
+            size += len(chunk)
+            if size > file.limit():
+                raise too_large(file)
     if not size:
         raise Failure(f"{file.name} holds an empty file: write the data there again.")
 
 
-def too_large(file: Content, limit: int) -> Failure:
+@contextlib.contextmanager
+def damage(file: Content, what: str) -> Iterator[None]:
+    """Errors as a sentence: of a damaged file the libraries raise nearly every kind."""
+    try:
+        yield
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
+            raise
+        raise Failure(f"{file.name} is {what} ({files.first_line(error)}): copy it again.") from None
+
+
+def too_large(file: Content) -> Failure:
     return Failure(
-        f"{file.name} expands to more than {limit:,} bytes, and more than {BOMB_RATIO} times its size: it is not read; unpack it by hand if it is genuine."
+        f"{file.name} expands to more than {file.limit():,} bytes, and more than {BOMB_RATIO} times its size: it is not read; "
+        "unpack it by hand if it is genuine."
     )
 
 
 def sample(file: Content) -> bytes:
     """The file's beginning, up to the end of its last whole line."""
-    data = file.begins(SAMPLE)
+    data = file.read(SAMPLE)
     return data[: data.rfind(b"\n") + 1 or len(data)]
 
 
 def encoding(file: Content, given: str) -> str:
-    """The encoding to read it with. Raises Failure for UTF-16 without its mark, which would pass as UTF-8 full of NUL characters."""
+    """The encoding to read it with, as given or guessed. Raises Failure for UTF-16 without its mark, which would pass as UTF-8 full of NUL characters."""
     data = sample(file)
-    found = utf16(data)
-    if given != "auto" and codecs.lookup(given).name == "utf-8":
-        given = "utf-8"  # one spelling
-    if found and given == "utf-8":
-        raise Failure(f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {found}.")
-    return given if given != "auto" else found or guessed(file, data)
-
-
-def utf16(data: bytes) -> str | None:
-    even, odd = data[0::2], data[1::2]
-    if data[:2] in UTF16_MARKS or len(data) < 4:
-        return None
-    if odd.count(0) > 0.3 * len(odd) > even.count(0):
-        return "utf-16-le"
-    return "utf-16-be" if even.count(0) > 0.3 * len(even) > odd.count(0) else None
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    even, odd = (data[half::2].count(0) for half in (0, 1))
+    utf16 = None if marked or odd == even or max(even, odd) <= 0.15 * len(data) else "utf-16-le" if odd > even else "utf-16-be"
+    if given == "auto":
+        return utf16 or ("utf-16" if marked else guessed(file, data))
+    name = codecs.lookup(given).name  # one spelling
+    if utf16 and name == "utf-8":
+        raise Failure(f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {utf16}.")
+    return name
 
 
 def guessed(file: Content, data: bytes) -> str:
     """The encoding that the file's beginning most looks like. UTF-8 where it is valid, which other encodings almost never are by chance."""
     import charset_normalizer
 
-    if data[:2] in UTF16_MARKS:
-        return "utf-16"
     try:
         data.decode("utf-8")
         return "utf-8"
@@ -157,30 +159,18 @@ def guessed(file: Content, data: bytes) -> str:
     return best.encoding
 
 
-def check_utf8(file: Content, encoding: str) -> None:
-    """Raise Failure where the file is not the UTF-8 that it should be: Arrow prints a traceback when a row that it reports is not."""
-    if encoding == "utf-8":
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            with file.opened() as stream:
-                while chunk := stream.read(SAMPLE):
-                    decoder.decode(chunk)
-                decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            unread = undecodable(file, encoding)
-            assert unread
-            raise unread from None
-
-
-def undecodable(file: Content, encoding: str) -> Failure | None:
-    """A sentence that names the line of the first byte that is not text in this encoding, if there is one."""
-    data = file.read()
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return Failure(
-            f"{file.name}, line {line}: byte 0x{data[error.start]:02x} is not {encoding} text: save the file as {encoding}, "
-            "or set ingest.encoding, for example latin-1, or auto to have it guessed."
-        )
-    return None
+def check_text(file: Content, encoding: str) -> None:
+    """Raise Failure, with its line, for the first byte that is no text in this encoding."""
+    decoder, lines, chunk = codecs.getincrementaldecoder(encoding)(), 1, b"-"
+    with file.opened() as stream:
+        while chunk:
+            chunk = bytes(stream.read(SAMPLE))
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                line = lines + error.object.count(b"\n", 0, error.start)
+                raise Failure(
+                    f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: "
+                    f"save the file as {encoding}, or set ingest.encoding, for example latin-1, or auto to have it guessed."
+                ) from None
+            lines += chunk.count(b"\n")

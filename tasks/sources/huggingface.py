@@ -1,7 +1,7 @@
 """Data sets of the `datasets` package: a local folder, or a name on the Hub, which is read at one commit. Code that a data set brings is never run."""
 
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,28 +10,18 @@ import pyarrow as pa
 
 from tasks import files
 from tasks.recipe import HuggingFace
-from tasks.sources import Partition
+from tasks.sources import Part, Rows
 from tasks.step import Failure, Mistake, Retryable
 
 CACHE = Path(".millrace/huggingface")
 TIMEOUT = 10.0  # seconds for the Hub to answer
 
 
-def fingerprint(source: HuggingFace) -> dict[str, str]:
-    """The hash of the folder's files, or the commit on the Hub."""
-    if Path(source.name).is_dir():
-        return {name(source): files.digest(files.hashes(Path(source.name)))}
-    return {name(source): commit(source)}
-
-
-def partitions(source: HuggingFace, skip: Container[str] = ()) -> Iterator[Partition]:
-    if name(source) not in skip:
-        [version] = fingerprint(source).values()
-        yield Partition(name(source), files.digest(version), table(loaded(source, version), source))
-
-
-def name(source: HuggingFace) -> str:
-    return " ".join(part for part in (source.name, source.config, source.split) if part)
+def parts(source: HuggingFace) -> Iterator[Part]:
+    """One, whose version is the hash of the folder's files, or the commit on the Hub."""
+    name = " ".join(part for part in (source.name, source.config, source.split) if part)
+    version = files.digest(files.hashes(Path(source.name))) if Path(source.name).is_dir() else commit(source)
+    yield Part(name, version, lambda: [Rows(name, table(loaded(source, version)))])
 
 
 def library() -> ModuleType:
@@ -51,17 +41,17 @@ def commit(source: HuggingFace) -> str:
 
     try:
         return str(HfApi().dataset_info(source.name, revision=source.revision, timeout=TIMEOUT).sha)
-    except HFValidationError:
-        raise Failure(f"ingest.name: {source.name} is neither a folder here nor a name on the Hub such as owner/name: correct it.") from None
+    except (HFValidationError, OfflineModeIsEnabled):
+        raise Failure(
+            f"ingest.name: {source.name} is neither a folder here nor a name on the Hub such as owner/name, or HF_HUB_OFFLINE forbids to ask it: correct it."
+        ) from None
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
+        status = error.response.status_code
         if 400 <= status < 500 and status not in (408, 429):
             raise Failure(
                 f"The Hub has no data set {source.name}, or not for you (status {status}): correct ingest.name or revision, or set HF_TOKEN."
             ) from None
         raise Retryable(f"The Hub answers with status {status} for {source.name}.") from None
-    except OfflineModeIsEnabled:
-        raise Failure(f"ingest.name: {source.name} is no folder here, and HF_HUB_OFFLINE forbids to ask the Hub: unset it, or give a folder.") from None
     except Exception as error:  # whatever the transport below raises
         raise Retryable(f"ingest.name: {source.name} is no folder here, and the Hub cannot be reached ({type(error).__name__}).") from None
 
@@ -72,10 +62,8 @@ def loaded(source: HuggingFace, version: str) -> Any:
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
             found = datasets.load_from_disk(str(folder))
-            if isinstance(found, datasets.DatasetDict):
-                return found[source.split]
-            return found
-        where: dict[str, Any] = {"path": str(folder.absolute())} if folder.is_dir() else {"path": source.name, "revision": version}
+            return found[source.split] if isinstance(found, datasets.DatasetDict) else found
+        where = {"path": str(folder.absolute())} if folder.is_dir() else {"path": source.name, "revision": version}
         return datasets.load_dataset(**where, name=source.config, split=source.split, cache_dir=str(CACHE.absolute()))
     except KeyError:
         raise Failure(f"{source.name} has no split {source.split!r}. It has {', '.join(found)}: correct ingest.split.") from None
@@ -85,31 +73,27 @@ def loaded(source: HuggingFace, version: str) -> Any:
         raise Failure(f"{source.name} cannot be read as a data set ({files.first_line(error)}): check ingest.name, config and split.") from None
 
 
-def table(dataset: Any, source: HuggingFace) -> pa.Table:
+def table(dataset: Any) -> pa.Table:
     """Classes by name, images as the bytes of their files, all else as text."""
     datasets = library()
-    features = dataset.features
+    features, columns = dataset.features, {}
     for column, feature in features.items():
         if isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     raw: pa.Table = dataset.with_format("arrow")[:]
-    columns = {}
     for column, feature in features.items():
-        cells = raw[column]
         if isinstance(feature, datasets.Image):
-            columns[column] = pa.array([image_of(cell) for cell in cells.to_pylist()], pa.binary())
+            columns[column] = pa.array(map(image_of, raw[column].to_pylist()), pa.binary())
         elif isinstance(feature, datasets.ClassLabel):
-            columns[column] = pa.array([None if cell is None or cell < 0 else feature.names[cell] for cell in cells.to_pylist()], pa.string())
+            columns[column] = pa.array([None if cell is None or cell < 0 else feature.names[cell] for cell in raw[column].to_pylist()], pa.string())
         else:
-            columns[column] = files.as_text(cells)
+            columns[column] = files.as_text(raw[column])
     return pa.table(columns)
 
 
 def image_of(cell: dict[str, Any] | None) -> bytes | None:
     if cell is None:
         return None
-    if cell["bytes"] is not None:
-        return bytes(cell["bytes"])
     with contextlib.suppress(OSError):
-        return Path(cell["path"]).read_bytes()
+        return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
     return None

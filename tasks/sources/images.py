@@ -1,11 +1,9 @@
 """Images: a folder per class, or MNIST's IDX format (LeCun, Cortes and Burges 1998). Every image becomes the bytes of a PNG or JPEG file."""
 
-import gzip
-import hashlib
 import io
 import struct
-import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,65 +12,54 @@ from numpy.typing import NDArray
 
 from tasks import files
 from tasks.recipe import Images
-from tasks.sources import Partition
-from tasks.sources.content import Content, too_large
+from tasks.sources import Part, Rows, on_disk
+from tasks.sources.content import Content, check_compression
 from tasks.step import Failure
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 FORMATS = ("PNG", "JPEG")
+SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string())])
 BYTES = 8  # IDX's code for unsigned bytes, the only type that images and labels use
 
 
-def fingerprint(source: Images) -> dict[str, str]:
+def parts(source: Images) -> Iterator[Part]:
     if source.labels is not None:
-        return {source.path: digest([there(source.path, "path"), there(source.labels, "labels")])}
-    return {str(folder): digest(paths) for folder, paths in classes(source).items()}
+        pair = Path(source.path), Path(source.labels)
+        for path, key in zip(pair, ("path", "labels"), strict=True):
+            if not path.is_file():
+                raise Failure(f"ingest.{key}: {path} does not exist: put the file there or correct the path.")
+        yield on_disk(source.path, partial(digest, *pair), partial(idx, *pair))
+    else:
+        for folder, paths in classes(Path(source.path)).items():
+            yield on_disk(str(folder), partial(digest, *paths), partial(pictures, folder, paths))
 
 
-def partitions(source: Images, skip: Container[str] = ()) -> Iterator[Partition]:
-    if source.labels is not None:
-        yield idx(source.path, source.labels)
-        return
-    for folder, paths in classes(source).items():
-        if str(folder) in skip:
-            continue
-        rows: list[dict[str, object]] = []
-        broken: list[tuple[str, str]] = []
-        for path in paths:
-            data = path.read_bytes()
-            problem = unreadable(data)
-            if problem:
-                broken.append((str(path), problem))
-            else:
-                rows.append({"id": path.relative_to(source.path).as_posix(), "image": data, "label": folder.name})
-        yield Partition(str(folder), digest(paths), table(rows), broken)
+def digest(*paths: Path) -> str:
+    return files.digest([[str(path), files.sha256(path)] for path in paths])
 
 
-def table(rows: list[dict[str, object]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string())]))
-
-
-def there(path: str, key: str) -> Path:
-    if not Path(path).is_file():
-        raise Failure(f"ingest.{key}: {path} does not exist: put the file there or correct the path.")
-    return Path(path)
-
-
-def classes(source: Images) -> dict[Path, list[Path]]:
+def classes(root: Path) -> dict[Path, list[Path]]:
     """The images of each class, both in order of name."""
-    root = Path(source.path)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else []
     if not folders:
         raise Failure(f"ingest.path: {root} holds no folders: put the images of each class into a folder with its name, such as {root}/cat/1.png.")
     found = {folder: sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()) for folder in folders}
-    empty = [folder.name for folder, paths in found.items() if not paths]
-    if empty:
-        raise Failure(f"ingest.path: {root / empty[0]} holds no PNG or JPEG file: add images, or remove the folder.")
+    for folder, paths in found.items():
+        if not paths:
+            raise Failure(f"ingest.path: {folder} holds no PNG or JPEG file: add images, or remove the folder.")
     return found
 
 
-def digest(paths: list[Path]) -> str:
-    return hashlib.sha256("\n".join(f"{path} {files.sha256(path)}" for path in paths).encode()).hexdigest()
+def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
+    rows, broken = [], []
+    for path in paths:
+        data = path.read_bytes()
+        problem = unreadable(data)
+        if problem:
+            broken.append((str(path), problem))
+        else:
+            rows.append({"id": path.relative_to(folder.parent).as_posix(), "image": data, "label": folder.name})
+    yield Rows(str(folder), pa.Table.from_pylist(rows, schema=SCHEMA), broken)
 
 
 def unreadable(data: bytes) -> str | None:
@@ -89,33 +76,29 @@ def unreadable(data: bytes) -> str | None:
     return None
 
 
-def idx(images: str, labels: str) -> Partition:
+def idx(images: Path, labels: Path) -> Iterator[Rows]:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
     from PIL import Image
 
-    pixels, numbers = array(there(images, "path"), 3), array(there(labels, "labels"), 1)
+    pixels, numbers = array(images, 3), array(labels, 1)
     if len(pixels) != len(numbers):
         raise Failure(f"{images} has {len(pixels)} images, but {labels} has {len(numbers)} labels: they do not belong together.")
-    rows: list[dict[str, object]] = []
+    rows = []
     for index, (image, label) in enumerate(zip(pixels, numbers, strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         rows.append({"id": f"{index:06d}", "image": buffer.getvalue(), "label": str(label)})
-    return Partition(images, digest([Path(images), Path(labels)]), table(rows))
+    yield Rows(str(images), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def array(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        limit = Content(str(path), path).limit()
-        try:
-            with gzip.open(path) as stream:
-                data = stream.read(limit + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Failure(f"{path} is cut off or not gzip ({files.first_line(error)}): copy it again.") from None
-        if len(data) > limit:
-            raise too_large(Content(str(path), path), limit)
-    if len(data) < 4 or data[:4] != bytes([0, 0, BYTES, dimensions]):
+    file = Content(str(path), path)
+    if file.beginning(2) == b"\x1f\x8b":
+        file = Content(str(path), path, "gzip")
+    if file.compression:
+        check_compression(file)
+    data = file.read()
+    if data[:4] != bytes([0, 0, BYTES, dimensions]):
         raise Failure(f"{path} is not an IDX file of unsigned bytes with {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}.")
     start = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", data[4:start]) if len(data) >= start else (0,)

@@ -1,8 +1,12 @@
 """JSON lines: one object a line, and what is none set aside."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import pyarrow as pa
+
+from tasks import files
 
 
 def object_of(line: str) -> dict[str, Any]:
@@ -19,7 +23,6 @@ def object_of(line: str) -> dict[str, Any]:
 
     try:
         value = json.loads(line, object_pairs_hook=pairs, parse_constant=constant)
-        line.encode()
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -38,3 +41,8 @@ def objects(text: str, broken: list[tuple[str, str]]) -> Iterator[dict[str, Any]
                 yield object_of(line)
             except ValueError as error:
                 broken.append((line, f"line {number}: {error}"))
+
+
+def table(rows: list[dict[str, Any]], names: Sequence[str]) -> pa.Table:
+    """The objects' values of these names, all as text."""
+    return pa.table({name: pa.array([files.cell(row.get(name)) for row in rows], pa.string()) for name in names})

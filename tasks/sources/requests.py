@@ -16,115 +16,97 @@ has the name of one of these columns is called `input.<name>`.
 
 import json
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from tasks import files as hashed
-from tasks.recipe import Files, Requests
-from tasks.sources import Partition, files
+from tasks.recipe import Requests
+from tasks.sources import Part, Rows, files
 from tasks.sources.content import Content, check
-from tasks.sources.jsonlines import objects
+from tasks.sources.jsonlines import objects, table
 from tasks.step import Failure
 
 OWN = ("id", "time", "predicted", "probability", "version", "label", "actor")
+REQUEST, FEEDBACK = ("id", "time", "version", "label"), ("id", "time", "label")  # keys that are texts
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
-Rows = Iterator[dict[str, Any]]
+Item = dict[str, Any]
+Broken = list[tuple[str, str]]
 
 
-def fingerprint(source: Requests) -> dict[str, str]:
-    """Each file's hash together with those of the other kind, since feedback changes rows of older requests."""
+def parts(source: Requests) -> Iterator[Part]:
+    """One for each file. Its version is its hash together with those of the other kind, since feedback changes rows of older requests."""
     logs, said = ({str(path): hashed.sha256(path) for path in listed(paths)} for paths in (source.path, source.feedback))
-    return {name: digest(version, others) for ours, others in ((logs, said), (said, logs)) for name, version in ours.items()}
-
-
-def digest(version: str, others: dict[str, str]) -> str:
-    return hashed.digest([version, others])
-
-
-def partitions(source: Requests, skip: Container[str] = ()) -> Iterator[Partition]:
-    """A part for each file of requests; then one without rows for each file of feedback, which carries the lines that belong to no request."""
-    versions, said = fingerprint(source), listed(source.feedback)
-    broken: dict[Path, list[tuple[str, str]]] = {path: [] for path in said}
-    last: dict[str, dict[str, Any]] = {}
-    for path in said:
-        for feedback in lines(path, ("id", "time", "label"), broken[path]):
-            if feedback["id"] not in last or feedback["time"] >= last[feedback["id"]]["time"]:
-                last[feedback["id"]] = feedback
-    known: set[str] = set()
-    fields = next((list(content_of(request)) for path in listed(source.path) for request in asked(path, [])), ["text"])
-    for path in listed(source.path):
-        unread: list[tuple[str, str]] = []
-        rows = []
-        for request in asked(path, unread):
-            known.add(request["id"])
-            feedback = last.get(request["id"], {})
-            if feedback or source.unlabelled:
-                rows.append(row_of(request, feedback))
-        fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
-        yield Partition(str(path), versions[str(path)], table(rows, fields), unread)
-    for path in said:
-        for feedback in lines(path, ("id", "time", "label"), []):
-            if feedback["id"] not in known:
-                broken[path].append((json.dumps(feedback, ensure_ascii=False, sort_keys=True), "feedback for a request that is in no log"))
-        yield Partition(str(path), versions[str(path)], table([], fields), broken[path])
+    rows = joined(source, list(logs), list(said))
+    for ours, others in ((logs, said), (said, logs)):
+        for name, version in ours.items():
+            yield Part(name, hashed.digest([version, others]), lambda name=name: [next(found for found in rows if found.name == name)])  # type: ignore[misc]
 
 
 def listed(paths: str | list[str] | None) -> list[Path]:
-    found = files.listed(Files(kind="files", path=paths)) if paths is not None else []
-    other = [path for path in found if Content(str(path), path).kind != ".jsonl"]
-    if other:
-        raise Failure(f"{other[0]} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback.")
+    found = files.listed(paths) if paths is not None else []
+    for path in found:
+        if Content(str(path), path).kind != ".jsonl":
+            raise Failure(f"{path} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback.")
     return found
 
 
-def asked(path: Path, broken: list[tuple[str, str]]) -> Rows:
-    for request in lines(path, ("id", "time", "version", "label"), broken):
-        problem = None
-        if not isinstance(request.get("input"), (str, dict)) or request["input"] == {}:
-            problem = "input is neither a text nor an object with fields"
-        elif isinstance(request.get("probability"), bool) or not isinstance(request.get("probability"), (int, float)) or not 0 <= request["probability"] <= 1:
-            problem = "probability is not a number from 0 to 1"
-        if problem:
-            broken.append((json.dumps(request, ensure_ascii=False, sort_keys=True), problem))
-        else:
-            yield request
+def joined(source: Requests, logs: list[str], said: list[str]) -> Iterator[Rows]:
+    """The rows of each file of requests; then none for each file of feedback, only the lines that belong to no request."""
+    broken: dict[str, Broken] = {path: [] for path in said}
+    given = {path: list(lines(path, FEEDBACK, broken[path])) for path in said}
+    last = {item["id"]: item for item in sorted((item for items in given.values() for item in items), key=lambda item: item["time"])}
+    fields = next((list(content_of(request)) for path in logs for request in lines(path, REQUEST, [])), ["text"])
+    known: set[str] = set()
+    for path in logs:
+        unread: Broken = []
+        rows = []
+        for request in lines(path, REQUEST, unread):
+            known.add(request["id"])
+            if request["id"] in last or source.unlabelled:
+                rows.append(row_of(request, last.get(request["id"], {})))
+        fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
+        yield Rows(path, table(rows, ["id", "time", *fields, *OWN[2:]]), unread)
+    for path, items in given.items():
+        broken[path] += [(written(item), "feedback for a request that is in no log") for item in items if item["id"] not in known]
+        yield Rows(path, table([], ["id", "time", *fields, *OWN[2:]]), broken[path])
 
 
-def lines(path: Path, texts: tuple[str, ...], broken: list[tuple[str, str]]) -> Rows:
-    """The objects of a log whose keys `texts` are texts, and whose time is one; others are set aside."""
-    file = Content(str(path), path)
+def lines(path: str, texts: tuple[str, ...], broken: Broken) -> Iterator[Item]:
+    """The requests or the feedback of a file; what is none is set aside."""
+    file = Content(path, Path(path))
     check(file)
     for item in objects(file.read().decode("utf-8", "replace").removeprefix("\ufeff"), broken):
-        wrong = next((key for key in texts if not isinstance(item.get(key), str) or not item[key]), None)
-        if wrong:
-            broken.append((json.dumps(item, ensure_ascii=False, sort_keys=True), f"{wrong} is missing or not a text"))
-        elif not TIME.fullmatch(item["time"]):
-            broken.append((json.dumps(item, ensure_ascii=False, sort_keys=True), "time is not written as 2026-11-23T10:00:00Z"))
+        problem = wrong(item, texts)
+        if problem:
+            broken.append((written(item), problem))
         else:
             yield item
 
 
-def content_of(request: dict[str, Any]) -> dict[str, Any]:
+def wrong(item: Item, texts: tuple[str, ...]) -> str | None:
+    for key in texts:
+        if not isinstance(item.get(key), str) or not item[key]:
+            return f"{key} is missing or not a text"
+    if not TIME.fullmatch(item["time"]):
+        return "time is not written as 2026-11-23T10:00:00Z"
+    if texts == REQUEST and (not isinstance(item.get("input"), (str, dict)) or item["input"] == {}):
+        return "input is neither a text nor an object with fields"
+    if texts == REQUEST and (type(item.get("probability")) not in (int, float) or not 0 <= item["probability"] <= 1):
+        return "probability is not a number from 0 to 1"
+    return None
+
+
+def written(item: Item) -> str:
+    return json.dumps(item, ensure_ascii=False, sort_keys=True)
+
+
+def content_of(request: Item) -> Item:
     if isinstance(request["input"], str):
         return {"text": request["input"]}
     return {name if name not in OWN else f"input.{name}": value for name, value in request["input"].items()}
 
 
-def row_of(request: dict[str, Any], feedback: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": request["id"], "time": request["time"], **content_of(request), "predicted": request["label"], "probability": request["probability"],
-        "version": request["version"], "label": feedback.get("label"), "actor": feedback.get("actor"),
-    }  # fmt: skip
-
-
-def table(rows: list[dict[str, Any]], fields: list[str]) -> pa.Table:
-    """All cells as text, nested ones as JSON."""
-    names = ["id", "time", *fields, *OWN[2:]]
-    return pa.table({name: pa.array([text_of(row.get(name)) for row in rows], pa.string()) for name in names})
-
-
-def text_of(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def row_of(request: Item, feedback: Item) -> Item:
+    about = {"predicted": request["label"], "label": feedback.get("label"), "actor": feedback.get("actor")}
+    return {**content_of(request), **{key: request[key] for key in ("id", "time", "probability", "version")}, **about}
