@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.cleaning import spellings, values
-from tasks.cleaning.rule import Reasons, Rule
 from tasks.mistakes import nearest
 from tasks.step import Failure
 
@@ -46,7 +45,7 @@ def replaced(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
     return table
 
 
-def reasons(table: pa.Table, found: dict[int, list[str]]) -> Reasons:
+def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
     return ["; ".join(found[row]) if row in found else None for row in range(table.num_rows)]
 
 
@@ -73,7 +72,7 @@ def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | No
 TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
 
 
-def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, Reasons]:
+def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, list[str | None]]:
     """Text becomes numbers, dates or yes and no; cells that are none become null, or their rows go."""
     found: dict[int, list[str]] = defaultdict(list)
     made = {}
@@ -118,7 +117,7 @@ def numeric(table: pa.Table, rule: str, name: str) -> Any:
     return days.cast(pa.float64(), safe=False).to_numpy()
 
 
-def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> Reasons:
+def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | None]:
     """Rows with a cell below `min` or above `max`; null is neither."""
     found: dict[int, list[str]] = defaultdict(list)
     for name, bounds in columns.items():
@@ -139,7 +138,7 @@ def limit(bound: float | str) -> float:
     return float((datetime.date.fromisoformat(bound) - datetime.date(1970, 1, 1)).days) if isinstance(bound, str) else bound
 
 
-def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, Reasons]:
+def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, list[str | None]]:
     """Cells far from the others: by the quartiles (Tukey 1977) or by the median absolute deviation (Iglewicz and Hoaglin 1993). Where at least
     half of the cells are equal there is no scale, and nothing is far."""
     found: dict[int, list[str]] = defaultdict(list)
@@ -192,14 +191,3 @@ def votes(keys: Sequence[Any], cells: Sequence[Any], share: float) -> dict[Any, 
             counts[key][cell] += 1
     best = {key: found.most_common(2) for key, found in counts.items()}
     return {key: top[0][0] for key, top in best.items() if top[0][1] > share * counts[key].total() and (len(top) == 1 or top[0][1] > top[1][1])}
-
-
-RULES = {
-    "trim": Rule("columns", trim),
-    "missing": Rule("columns", missing),
-    "types": Rule("columns", types),
-    "spelling": Rule("columns", spelling, whole=True),
-    "range": Rule("filter", outside),
-    "outliers": Rule("columns", outliers, whole=True),
-    "repair": Rule("columns", repair, whole=True),
-}
