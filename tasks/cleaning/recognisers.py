@@ -45,21 +45,8 @@ HINTS = {
     "person": r"\S",
     "place": r"\S",
 }
-IDS: tuple[str, ...] = (
-    "UsSsn",
-    "UsItin",
-    "CaSin",
-    "UkNino",
-    "Nhs",
-    "UkDrivingLicence",
-    "EsNif",
-    "EsNie",
-    "ItFiscalCode",
-    "PlPesel",
-    "DeTaxId",
-    "DeSocialSecurity",
-)
-IDS += ("FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin")  # and India's PAN, of which one pattern alone is strict
+IDS = ["UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie", "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity"]
+IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
 
 
 class Alarm(logging.Handler):
