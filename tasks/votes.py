@@ -47,7 +47,8 @@ def where(hits: pa.Array, label: str) -> pa.Array:
 
 
 def whole(parts: list[str]) -> str:
-    """A pattern for a word or phrase, whatever white space stands between its parts. A word ends where another kind of letter begins; one of a script without spaces between words may stand anywhere."""
+    """A pattern for a word or phrase, whatever white space stands between its parts. A word ends where another kind of letter begins; one of a script without
+    spaces between words may stand anywhere."""
     first, last = (bool(re.match(f"[{UNSPACED}]", letter)) for letter in (parts[0][0], parts[-1][-1]))
     before, after = "" if first else rf"(?:^|[\W{UNSPACED}])", "" if last else rf"(?:[\W{UNSPACED}]|$)"
     return before + r"\s+".join(map(re.escape, parts)) + after
