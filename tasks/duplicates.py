@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from rensa import RMinHash
 
@@ -20,7 +20,8 @@ MISSED = 0.01  # the share of pairs right at the threshold that no band finds; o
 SHINGLE = 5  # characters
 MANY = 64  # texts in one bucket past which each is compared with the bucket's first only
 AT_ONCE = 500  # texts whose shingles fit the processor's cache
-WEIGHTS = [np.uint64(pow(0x9E3779B97F4A7C15, SHINGLE - 1 - position, 2**64)) for position in range(SHINGLE)]
+WEIGHTS = np.array([pow(0x9E3779B97F4A7C15, 1 + position, 2**64) for position in range(SHINGLE)], np.uint64)
+MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def contents(table: pa.Table) -> list[Any]:
@@ -52,38 +53,29 @@ def bands_for(threshold: float) -> int:
 def bucket_keys(texts: Sequence[str], bands: int) -> NDArray[np.uint64]:
     """For each text and band a hash of the band's minima, shape (texts, bands). The shingles are hashed as numbers, all in one array."""
     same = [plain(text).ljust(SHINGLE, "\0") for text in texts]
-    letters = np.frombuffer("".join(same).encode("utf-32-le"), np.uint32)
-    count = len(letters) - SHINGLE + 1
-    hashed = np.zeros(count, np.uint64)
-    for position, weight in enumerate(WEIGHTS):
-        hashed += letters[position : count + position] * weight
-    hashed ^= hashed >> np.uint64(31)
-    hashed *= np.uint64(0xBF58476D1CE4E5B9)
-    hashed ^= hashed >> np.uint64(29)
     ends = np.cumsum([len(text) for text in same])
-    within = np.ones(count, bool)
-    for back in range(1, SHINGLE):  # runs that begin in one text and end in the next
-        within[ends[:-1] - back] = False
+    hashed = sliding_window_view(np.frombuffer("".join(same).encode("utf-32-le"), np.uint32), SHINGLE) @ WEIGHTS
+    hashed = (hashed ^ hashed >> np.uint64(31)) * MIX
+    within = np.delete(hashed, (ends[:-1, None] - np.arange(1, SHINGLE)).ravel())  # without runs that begin in one text and end in the next
     starts = np.concatenate([[0], ends - np.arange(1, len(ends) + 1) * (SHINGLE - 1)]).astype(np.uint64)
-    minima = RMinHash.digest_matrix_from_flat_token_hashes(hashed[within], starts, bands * ROWS, 1).to_rows()
-    mixed = np.asarray(minima, dtype=np.uint64).reshape(len(texts), bands, ROWS)
-    found = np.zeros((len(texts), bands), np.uint64)
-    for row in range(ROWS):
-        found = (found ^ mixed[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
-        found ^= found >> np.uint64(32)
+    minima = RMinHash.digest_matrix_from_flat_token_hashes(within, starts, bands * ROWS, 1).to_rows()
+    found: NDArray[np.uint64] = np.asarray(minima, np.uint64).reshape(len(texts), bands, ROWS) @ WEIGHTS
     return found
+
+
+def buckets(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.intp]]:
+    """The rows, in order, that have the same key in a column, two or more."""
+    for column in keys.T:
+        order = np.argsort(column, kind="stable")
+        edges = np.concatenate([[0], np.flatnonzero(np.diff(column[order])) + 1, [len(order)]])
+        yield from (order[edges[at] : edges[at + 1]] for at in np.flatnonzero(np.diff(edges) > 1))
 
 
 def candidates(keys: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
     """Pairs (i, j) with i < j that share a bucket in some band."""
-    for band in range(keys.shape[1]):
-        order = np.argsort(keys[:, band], kind="stable")
-        same = keys[order[1:], band] == keys[order[:-1], band]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            members = order[start : end + 1].tolist()  # in order of their numbers, since the sort is stable
-            heads = members if len(members) <= MANY else members[:1]
-            yield from ((i, j) for position, i in enumerate(heads) for j in members[position + 1 :])
+    for members in buckets(keys):
+        heads = members if len(members) <= MANY else members[:1]
+        yield from ((i, j) for position, i in enumerate(heads.tolist()) for j in members[position + 1 :].tolist())
 
 
 def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
@@ -104,19 +96,12 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, f
     return found
 
 
-def clusters(size: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The connected components with two or more members, each sorted."""
-    parent = list(range(size))
+def clusters(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """The connected components of what these pairs join, each sorted."""
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for i, j in pairs:
-        parent[max(root(i), root(j))] = min(root(i), root(j))
-    groups: dict[int, list[int]] = defaultdict(list)
-    for node in range(size):
-        groups[root(node)].append(node)
-    return [members for members in groups.values() if len(members) > 1]
+    joined = list(pairs)
+    found = DisjointSet(node for pair in joined for node in pair)
+    for i, j in joined:
+        found.merge(i, j)
+    return sorted(sorted(members) for members in found.subsets())

@@ -111,9 +111,11 @@ def unsure(section: Label, classes: list[str], posterior: NDArray[np.float64]) -
 
 
 def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
-    for name, value in (("label", lambda new: new[0]), ("label_source", lambda _: "relabelled"), ("label_confidence", lambda new: new[1])):
-        column = [value(right[index]) if index in right else old for index, old in enumerate(rows[name].to_pylist())]
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array(column, rows[name].type))
+    wrong = pa.array([index in right for index in range(rows.num_rows)], pa.bool_())
+    labels, shares = zip(*(right[index] for index in sorted(right)), strict=True) if right else ((), ())
+    for name, values in (("label", labels), ("label_source", ["relabelled"] * len(right)), ("label_confidence", shares)):
+        column = pc.replace_with_mask(rows[name], wrong, pa.array(values, rows[name].type))
+        rows = rows.set_column(rows.column_names.index(name), name, column)
     return rows
 
 
@@ -121,11 +123,8 @@ def check_classes(table: pa.Table, labels: pa.Array, section: Label) -> None:
     """Raises Failure for a label that is not among those that the recipe lists."""
     for label_, name in zip(labels.to_pylist(), table["id"].to_pylist(), strict=True):
         if label_ is not None and section.classes is not None and label_ not in section.classes:
-            count = pc.sum(pc.equal(labels, label_)).as_py()
-            raise Failure(
-                f"label {label_!r} of {count} row(s), first {name}, is not among label.classes{nearest(label_, section.classes)}: "
-                "correct the source, or add it to the list in the recipe."
-            )
+            told = f"label {label_!r} of {pc.sum(pc.equal(labels, label_))} row(s), first {name}, is not among label.classes{nearest(label_, section.classes)}"
+            raise Failure(f"{told}: correct the source, or add it to the list in the recipe.")
 
 
 if __name__ == "__main__":

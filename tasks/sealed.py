@@ -53,11 +53,7 @@ def hashing() -> Callable[[str, str], str]:
 def encrypting() -> Callable[[str, str], str]:
     """From a kind and a value to [email:enc:…], by AES-SIV (Rogaway and Shrimpton 2006; RFC 5297), which is deterministic and notices changes."""
     cipher = AESSIV(key_for("encrypt"))
-
-    def write(kind: str, value: str) -> str:
-        return f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
-
-    return write
+    return lambda kind, value: f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
 
 
 def revealed(text: str) -> str:
@@ -69,8 +65,7 @@ def revealed(text: str) -> str:
             return cipher.decrypt(base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4)), [match[1].encode()]).decode()
         except (InvalidTag, ValueError):
             line = text.count("\n", 0, match.start()) + 1
-            raise Failure(
-                f"line {line}: the {match[1]} there was encrypted with another key than {KEY} holds, or was changed since: set the key of that run."
-            ) from None
+            told = f"line {line}: the {match[1]} there was encrypted with another key than {KEY} holds, or was changed since: set the key of that run."
+            raise Failure(told) from None
 
     return ENCRYPTED.sub(value, text)

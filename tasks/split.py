@@ -125,7 +125,7 @@ def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[di
         left = [row for row in range(len(content)) if row not in lost]
         kept = [content[row] for row in left]
         pairs = [(left[i], left[j]) for i, j in (*sides.equal(map(sides.key, kept)), *sides.near(kept))]
-        found = duplicates.clusters(len(content), pairs)
+        found = duplicates.clusters(pairs)
         clusters = clusters or len(found)
         more: dict[int, str] = {}
         for members in found:
@@ -140,7 +140,7 @@ def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[di
 def folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:
     """A fold for each row, by the smallest hash among those that are like it or of its group: a row without such keeps its fold whatever comes or goes."""
     shares = [sides.share(key, f"fold:{section.seed}") for key in keys]
-    for members in duplicates.clusters(len(keys), [*sides.equal(keys), *alike]):
+    for members in duplicates.clusters([*sides.equal(keys), *alike]):
         least = min(shares[member] for member in members)
         for member in members:
             shares[member] = least

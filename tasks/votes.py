@@ -35,7 +35,7 @@ def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
             elif isinstance(function, Similarity):
                 votes = where(by_similarity(function, texts, encoded, key), function.label)
             else:
-                pattern = function.pattern if isinstance(function, Regex) else any_of(function.words)
+                pattern = function.pattern if isinstance(function, Regex) else "|".join(whole(phrase.split()) for phrase in function.words)
                 votes = where(by_pattern(pattern, texts, key), function.label)
         check(votes, recipe.label.classes, key)
         made.append(votes)
@@ -46,13 +46,9 @@ def where(hits: pa.Array, label: str) -> pa.Array:
     return pc.if_else(hits, label, pa.scalar(None, pa.string()))
 
 
-def any_of(words: list[str]) -> str:
-    """A pattern for whole words and phrases, whatever white space stands between their parts."""
-    return "|".join(whole(phrase.split()) for phrase in words)
-
-
 def whole(parts: list[str]) -> str:
-    """A word ends where another kind of letter begins; one of a script without spaces between words may stand anywhere."""
+    """A pattern for a word or phrase, whatever white space stands between its parts. A word ends where another kind of letter begins; one of a script without
+    spaces between words may stand anywhere."""
     first, last = (bool(re.match(f"[{UNSPACED}]", letter)) for letter in (parts[0][0], parts[-1][-1]))
     before, after = "" if first else rf"(?:^|[\W{UNSPACED}])", "" if last else rf"(?:[\W{UNSPACED}]|$)"
     return before + r"\s+".join(map(re.escape, parts)) + after
@@ -69,17 +65,13 @@ def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
 def by_similarity(function: Similarity, texts: pa.Array, encoded: dict[tuple[str, str], NDArray[np.float64]], key: str) -> pa.Array:
     from tasks.modalities import text
 
-    present = np.flatnonzero(pc.is_valid(texts).to_numpy(zero_copy_only=False))
-    hits = np.zeros(len(texts), bool)
-    if len(present):
-        try:
-            if (at := (function.base, function.column)) not in encoded:
-                encoded[at] = text.embeddings(function.base, texts.take(present).to_pylist())
-            nearness = (encoded[at] @ text.embeddings(function.base, function.examples).T).max(axis=1)
-        except Failure as error:
-            raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
-        hits[present] = nearness >= function.threshold
-    return pa.array(hits)
+    try:
+        if (at := (function.base, function.column)) not in encoded:
+            encoded[at] = text.embeddings(function.base, pc.fill_null(texts, "").to_pylist())
+        nearness = (encoded[at] @ text.embeddings(function.base, function.examples).T).max(axis=1)
+    except Failure as error:
+        raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
+    return pc.and_(pc.is_valid(texts), pa.array(nearness >= function.threshold))
 
 
 def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:

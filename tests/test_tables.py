@@ -28,9 +28,7 @@ def applied(rule: str, cells: dict[str, list[Any]], /, **arguments: Any) -> tupl
     assert section is not None
     table = pa.table(cells)
     made = RULES[rule].apply(table, **section.model_validate(arguments).model_dump())
-    if RULES[rule].kind == "filter":
-        return cells, made
-    after, reasons = made if isinstance(made, tuple) else (made, [None] * table.num_rows)
+    after, reasons = made if isinstance(made, tuple) else (made, [None] * table.num_rows) if isinstance(made, pa.Table) else (table, made)
     return after.to_pydict(), reasons
 
 

@@ -1,6 +1,44 @@
-"""The cleaning rules by the names that recipes give them: one module for texts, images, tables, personal data and rows of any kind."""
+"""The cleaning rules by the names that recipes give them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from tasks.cleaning import images, personal, rows, tables, text
-from tasks.cleaning.rule import Rule
 
-RULES: dict[str, Rule] = {**text.RULES, **images.RULES, **personal.RULES, **tables.RULES, **rows.RULES}
+
+@dataclass(frozen=True)
+class Rule:
+    """`apply` takes, beside the arguments of the recipe, an Arrow table. It returns one with the same rows and columns, whose cells and their types may be
+    others; or for each row why it is dropped, or None; or both. One for `texts` takes and returns a Daft expression: each text becomes a text.
+
+    A rule that is not `whole` looks at one row at a time, so that it may be given the data in parts; one that is needs all rows at once.
+    """
+
+    apply: Callable[..., Any]
+    texts: bool = False
+    whole: bool = False
+
+
+RULES = {
+    "encoding": Rule(text.mended, texts=True),
+    "html": Rule(text.html_to_text, texts=True),
+    "unicode": Rule(text.composed, texts=True),
+    "white_space": Rule(text.single_spaces, texts=True),
+    "control": Rule(text.visible, texts=True),
+    "language": Rule(text.language),
+    "length": Rule(text.length),
+    "unreadable": Rule(images.unreadable, whole=True),
+    "size": Rule(images.size),
+    "pii": Rule(personal.protected),
+    "trim": Rule(tables.trim),
+    "missing": Rule(tables.missing),
+    "types": Rule(tables.types),
+    "spelling": Rule(tables.spelling, whole=True),
+    "range": Rule(tables.outside),
+    "outliers": Rule(tables.outliers, whole=True),
+    "repair": Rule(tables.repair, whole=True),
+    "exact_duplicates": Rule(rows.exact_duplicates),
+    "conflicting_duplicates": Rule(rows.conflicting_duplicates, whole=True),
+    "near_duplicates": Rule(rows.near_duplicates, whole=True),
+}

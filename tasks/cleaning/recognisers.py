@@ -3,13 +3,12 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.step import Failure, Mistake
 
+Spans = Callable[[str], list[tuple[float, int, int]]]  # of a text: (score, start, end)
 NAMES = {"person": {"PERSON", "PER"}, "place": {"GPE", "LOC"}}  # the labels of spaCy's models
 SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
 UNSPACED = re.compile("[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")  # Thai, Lao, Chinese, Japanese, Korean
@@ -24,26 +23,17 @@ PHONE = r"""(?x) (?<![\w.+/:#$€£-])
 ) (?: [ ]? (?:x|ext\.?) [ ]? \d{1,6} )? (?! [\w/%°] | [.,:-]\d )"""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     start: int
     end: int
     kind: str
-
-
-@dataclass(frozen=True)
-class Recogniser:
-    """`hint` is a pattern without which a text holds nothing of this kind: cheap to look for, in RE2's syntax and Python's."""
-
-    kind: str
-    hint: str
-    spans: Callable[[str], list[tuple[float, int, int]]]  # (score, start, end)
 
 
 def digits(count: int, between: str = r"\D{0,4}") -> str:
     return rf"(?:\d{between}){{{count - 1}}}\d"
 
 
+# Patterns without which a text holds nothing of a kind: cheap to look for, in RE2's syntax and Python's.
 HINTS = {
     "email": "@",
     "phone": digits(7),
@@ -55,6 +45,8 @@ HINTS = {
     "person": r"\S",
     "place": r"\S",
 }
+IDS = ["UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie", "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity"]
+IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
 
 
 class Alarm(logging.Handler):
@@ -66,11 +58,11 @@ class Alarm(logging.Handler):
 
 
 @cache
-def recognisers(kinds: frozenset[str]) -> tuple[Recogniser, ...]:
-    """The recognisers of these kinds. Presidio takes seconds to import, so this is asked for only once a text has a hint."""
-    found = [Recogniser(kind, HINTS[kind], named(kind)) for kind in sorted(kinds & NAMES.keys())]
+def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
+    """The recognisers of these kinds, as (kind, hint, spans). Presidio takes seconds to import, so this is asked for only once a text has a hint."""
+    found = [(kind, HINTS[kind], names(kind)) for kind in sorted(kinds & NAMES.keys())]
     if kinds <= NAMES.keys():
-        return tuple(found)
+        return found
     import presidio_analyzer.predefined_recognizers as presidio
     import tldextract
     from presidio_analyzer import Pattern, PatternRecognizer
@@ -85,62 +77,37 @@ def recognisers(kinds: frozenset[str]) -> tuple[Recogniser, ...]:
             """A public suffix makes it certain; a name inside a company's network is left at the pattern's score; `react@18.2` is none."""
             return bool(suffixes(pattern_text).fqdn) or (None if pattern_text.rsplit(".", 1)[-1].isalpha() else False)
 
-    grouped = PatternRecognizer("PHONE_NUMBER", patterns=[Pattern("grouped", PHONE, SCORE)])
-    bare = presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1)
     lists: dict[str, list[Any]] = {
         "email": [Email()],
-        "phone": [grouped],
+        "phone": [PatternRecognizer("PHONE_NUMBER", patterns=[Pattern("grouped", PHONE, SCORE)])],
         "card": [presidio.CreditCardRecognizer()],
         "iban": [presidio.IbanRecognizer(regex_flags=int(re.DOTALL | re.MULTILINE | re.IGNORECASE))],
         "ip": [presidio.IpRecognizer()],
-        "id": [
-            presidio.UsSsnRecognizer(),
-            presidio.UsItinRecognizer(),
-            presidio.CaSinRecognizer(),
-            presidio.UkNinoRecognizer(),
-            presidio.NhsRecognizer(),
-            presidio.UkDrivingLicenceRecognizer(),
-            presidio.EsNifRecognizer(),
-            presidio.EsNieRecognizer(),
-            presidio.ItFiscalCodeRecognizer(),
-            presidio.PlPeselRecognizer(),
-            presidio.DeTaxIdRecognizer(),
-            presidio.DeSocialSecurityRecognizer(),
-            presidio.FiPersonalIdentityCodeRecognizer(),
-            presidio.SePersonnummerRecognizer(),
-            presidio.TrNationalIdRecognizer(),
-            presidio.KrRrnRecognizer(),
-            presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1]),
-            presidio.SgFinRecognizer(),
-        ],
+        "id": [getattr(presidio, f"{name}Recognizer")() for name in IDS] + [presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])],
         "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
     }
-    accept = {"ip": no_version}
     for kind in sorted(kinds - NAMES.keys()):
-        found += [Recogniser(kind, HINTS[kind], presidio_spans(one, accept.get(kind))) for one in lists[kind]]
+        found += [(kind, HINTS[kind], forms(one, no_version if kind == "ip" else always)) for one in lists[kind]]
     if "phone" in kinds:
-        found.append(Recogniser("phone", digits(9, r"[^\w]{0,2}"), presidio_spans(bare, long)))
-    return tuple(found)
+        found.append(("phone", digits(9, r"[^\w]{0,2}"), forms(presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1), long)))
+    return found
 
 
-def presidio_spans(recogniser: Any, accept: Callable[[str, int, int], bool] | None = None) -> Callable[[str], list[tuple[float, int, int]]]:
-    entity = recogniser.supported_entities
+def forms(recogniser: Any, accept: Callable[[str, int, int], bool]) -> Spans:
+    """What one of Presidio's recognisers finds, but for pieces of a longer word or number, which a few of its patterns allow."""
+
+    def apart(text: str, start: int, end: int) -> bool:
+        return not any(text[at - 1 : at].isalnum() and text[at : at + 1].isalnum() for at in (start, end) if at)
 
     def spans(text: str) -> list[tuple[float, int, int]]:
-        results = recogniser.analyze(text, entity, None)
-        return [
-            (found.score, found.start, found.end)
-            for found in results
-            if found.score >= SCORE and apart(text, found) and (not accept or accept(text, found.start, found.end))
-        ]
+        results = [(found.score, found.start, found.end) for found in recogniser.analyze(text, recogniser.supported_entities, None)]
+        return [(score, *place) for score, *place in results if score >= SCORE and apart(text, *place) and accept(text, *place)]
 
     return spans
 
 
-def apart(text: str, found: Any) -> bool:
-    """Not a piece of a longer word or number, as a few of Presidio's patterns allow."""
-    before, after = text[max(0, found.start - 1) : found.start], text[found.end : found.end + 1]
-    return not (before.isalnum() and text[found.start].isalnum() or after.isalnum() and text[found.end - 1].isalnum())
+def always(text: str, start: int, end: int) -> bool:
+    return True
 
 
 def no_version(text: str, start: int, end: int) -> bool:
@@ -153,17 +120,14 @@ def long(text: str, start: int, end: int) -> bool:
     return sum(letter.isdigit() for letter in value) >= 9 and not re.search(r"\d[ ]?[/+*~]|\d - \d|\.\.", value)
 
 
-def named(kind: str) -> Callable[[str], list[tuple[float, int, int]]]:
-    def spans(text: str) -> list[tuple[float, int, int]]:
-        return [(SCORE, found.start_char, found.end_char) for found in spacy_model()(text).ents if found.label_ in NAMES[kind]]
-
-    spacy_model()
-    return spans
+def names(kind: str) -> Spans:
+    """What an installed spaCy model, an English one first, finds. Raises Mistake where there is none."""
+    model = spacy_model()
+    return lambda text: [(SCORE, found.start_char, found.end_char) for found in model(text).ents if found.label_ in NAMES[kind]]
 
 
 @cache
 def spacy_model() -> Any:
-    """An installed spaCy model, an English one first. Raises Mistake where there is none."""
     import spacy
 
     models = sorted(spacy.util.get_installed_models(), key=lambda name: (not name.startswith("en_"), name))
@@ -175,22 +139,14 @@ def spacy_model() -> Any:
 
 
 def find(text: str, kinds: frozenset[str]) -> list[Finding]:
-    """Personal data of these kinds, by position, searched as if words ended where a script without spaces begins. Findings that overlap are one, of the kind that is most certain, then longest, then first."""
+    """Personal data of these kinds, by position, searched as if words ended where a script without spaces begins. Findings that overlap are one, of the kind
+    that is most certain, then longest, then first."""
     plain = UNSPACED.sub("。", text)
-    spans = chain.from_iterable(
-        ((score, start, end, one.kind) for score, start, end in one.spans(text if one.kind in NAMES else plain))
-        for one in recognisers(kinds)
-        if re.search(one.hint, text)
-    )
     groups: list[list[tuple[float, int, int, str]]] = []
-    reach = -1
-    for span in sorted(spans, key=lambda span: (span[1], span[2], span[3], span[0])):
-        if span[1] >= reach:
+    told = [(kind, spans(text if kind in NAMES else plain)) for kind, hint, spans in recognisers(kinds) if re.search(hint, text)]
+    for start, end, kind, score in sorted((start, end, kind, score) for kind, spans in told for score, start, end in spans):
+        if not groups or start >= max(span[2] for span in groups[-1]):
             groups.append([])
-        groups[-1].append(span)
-        reach = max(reach, span[2])
-    found = []
-    for group in groups:
-        best = min(group, key=lambda span: (-span[0], span[1] - span[2], span[1], span[3]))
-        found.append(Finding(group[0][1], max(span[2] for span in group), best[3]))
-    return found
+        groups[-1].append((score, start, end, kind))
+    best = [min(group, key=lambda span: (-span[0], span[1] - span[2], span[1], span[3])) for group in groups]
+    return [Finding(group[0][1], max(span[2] for span in group), one[3]) for group, one in zip(groups, best, strict=True)]

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.cleaning import spellings, values
-from tasks.cleaning.rule import Reasons, Rule
 from tasks.mistakes import nearest
 from tasks.step import Failure
 
@@ -20,12 +19,10 @@ FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Ho
 
 
 def present(table: pa.Table, rule: str, columns: Sequence[str]) -> list[str]:
-    """The columns, all of which the table has. Raises Failure for another."""
     for name in columns:
         if name not in table.column_names:
-            raise Failure(
-                f"clean: {rule} names the column {name!r}, which the data does not have{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}."
-            )
+            names = ", ".join(table.column_names)
+            raise Failure(f"clean: {rule} names the column {name!r}, which the data does not have{nearest(name, table.column_names)}; it has {names}.")
     return list(columns)
 
 
@@ -40,13 +37,12 @@ def texts(table: pa.Table, rule: str, columns: Sequence[str] | None, others: Seq
 
 
 def replaced(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
-    """The table with these columns in place of those of the same names."""
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, column)
     return table
 
 
-def reasons(table: pa.Table, found: dict[int, list[str]]) -> Reasons:
+def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
     return ["; ".join(found[row]) if row in found else None for row in range(table.num_rows)]
 
 
@@ -73,7 +69,7 @@ def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | No
 TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
 
 
-def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, Reasons]:
+def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, list[str | None]]:
     """Text becomes numbers, dates or yes and no; cells that are none become null, or their rows go."""
     found: dict[int, list[str]] = defaultdict(list)
     made = {}
@@ -86,39 +82,35 @@ def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) ->
                 known[cell] = values.parsed(cell, **columns[name])
             except ValueError as error:
                 wrong[cell] = f"{name}: {cell[:SHOWN]!r} {error}"
-        made[name] = pa.array([None if cell is None else known.get(cell) for cell in cells], TYPES[columns[name]["type"]])
-        if unparsed == "reject":
-            for row, cell in enumerate(cells):
-                if cell in wrong:
-                    found[row].append(wrong[cell])
+        made[name] = pa.array([known.get(cell) for cell in cells], TYPES[columns[name]["type"]])
+        for row, cell in enumerate(cells):
+            if cell in wrong and unparsed == "reject":
+                found[row].append(wrong[cell])
     return replaced(table, made), reasons(table, found)
 
 
 def spelling(table: pa.Table, columns: Sequence[str], map: dict[str, str], distance: int, ratio: float) -> pa.Table:
     """Values that are rare and nearly a frequent one become it; those that differ in letter case or white space alone become the most frequent."""
 
+    given = {spellings.alike(value): told for value, told in map.items()}
+
     def spelt(column: pa.ChunkedArray) -> pa.Array:
-        given = {spellings.alike(value): told for value, told in map.items()}
-        cells = [cell if cell is None else given.get(spellings.alike(cell), cell) for cell in column.to_pylist()]
+        cells: list[Any] = [None if cell is None else given.get(spellings.alike(cell), cell) for cell in column.to_pylist()]
         right = spellings.corrections(Counter(cell for cell in cells if cell is not None), distance, ratio)
-        return pa.array([cell if cell is None else right.get(cell, cell) for cell in cells], pa.string())
+        return pa.array([right.get(cell, cell) for cell in cells], pa.string())
 
     return replaced(table, {name: spelt(table[name]) for name in texts(table, "spelling", columns, [])})
 
 
 def numeric(table: pa.Table, rule: str, name: str) -> Any:
     """The column's cells as an array of floats with NaN for null; of dates the days since 1970."""
-    present(table, rule, [name])
-    column = table[name]
-    if not any(check(column.type) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_date32)):
-        raise Failure(
-            f"clean: {rule} needs numbers or dates, and the column {name!r} holds {column.type}: put types: {{columns: {{{name}: number}}}} before it."
-        )
-    days = column.cast(pa.int32()) if pa.types.is_date32(column.type) else column
-    return days.cast(pa.float64(), safe=False).to_numpy()
+    kind = table[present(table, rule, [name])[0]].type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date32(kind)):
+        raise Failure(f"clean: {rule} needs numbers or dates, and the column {name!r} holds {kind}: put types: {{columns: {{{name}: number}}}} before it.")
+    return (table[name].cast(pa.int32()) if pa.types.is_date32(kind) else table[name]).cast(pa.float64(), safe=False).to_numpy()
 
 
-def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> Reasons:
+def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | None]:
     """Rows with a cell below `min` or above `max`; null is neither."""
     found: dict[int, list[str]] = defaultdict(list)
     for name, bounds in columns.items():
@@ -127,9 +119,9 @@ def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> Reasons:
             raise Failure(
                 f"clean: range compares the column {name!r}, which holds {table[name].type}, with {given}: give dates for dates, numbers for numbers."
             )
-        low, high = (limit(given[end]) if end in given else default for end, default in (("min", -np.inf), ("max", np.inf)))
         allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
-        for row in np.flatnonzero((cells < low) | (cells > high)).tolist():
+        beyond = (cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))
+        for row in np.flatnonzero(beyond).tolist():
             found[row].append(f"{name}: {table[name][row].as_py()} must be {allowed}")
     return reasons(table, found)
 
@@ -139,30 +131,22 @@ def limit(bound: float | str) -> float:
     return float((datetime.date.fromisoformat(bound) - datetime.date(1970, 1, 1)).days) if isinstance(bound, str) else bound
 
 
-def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, Reasons]:
+def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, list[str | None]]:
     """Cells far from the others: by the quartiles (Tukey 1977) or by the median absolute deviation (Iglewicz and Hoaglin 1993). Where at least
     half of the cells are equal there is no scale, and nothing is far."""
     found: dict[int, list[str]] = defaultdict(list)
-    factor = FACTORS[method] if factor is None else factor
+    factor = factor or FACTORS[method]
     made = {}
     for name in columns:
         cells = numeric(table, "outliers", name)
-        known = cells[np.isfinite(cells)]
-        if not len(known):
-            continue
-        if method == "iqr":
-            low, high = np.quantile(known, [0.25, 0.75])
-            spread = high - low
-        else:
-            low = high = np.median(known)
-            spread = 1.4826 * np.median(np.abs(known - low))
-        far = np.zeros(len(cells), bool) if spread == 0 else (cells < low - factor * spread) | (cells > high + factor * spread)
-        if do == "null":
-            made[name] = pc.if_else(pa.array(far), pa.scalar(None, table[name].type), table[name])
-            continue
+        known = cells[np.isfinite(cells)] if np.isfinite(cells).any() else np.zeros(1)
+        low, high = np.quantile(known, [0.25, 0.75] if method == "iqr" else [0.5, 0.5])
+        spread = high - low if method == "iqr" else 1.4826 * np.median(np.abs(known - low))
+        far = ((cells < low - factor * spread) | (cells > high + factor * spread)) & (spread > 0)
+        made[name] = pc.if_else(pa.array(far), pa.scalar(None, table[name].type), table[name])
         for row in np.flatnonzero(far).tolist():
             found[row].append(f"{name}: {table[name][row].as_py()} is far outside {low:g} to {high:g} ({method}, factor {factor:g})")
-    return replaced(table, made), reasons(table, found)
+    return (replaced(table, made), [None] * table.num_rows) if do == "null" else (table, reasons(table, found))
 
 
 def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: float) -> pa.Table:
@@ -192,14 +176,3 @@ def votes(keys: Sequence[Any], cells: Sequence[Any], share: float) -> dict[Any, 
             counts[key][cell] += 1
     best = {key: found.most_common(2) for key, found in counts.items()}
     return {key: top[0][0] for key, top in best.items() if top[0][1] > share * counts[key].total() and (len(top) == 1 or top[0][1] > top[1][1])}
-
-
-RULES = {
-    "trim": Rule("columns", trim),
-    "missing": Rule("columns", missing),
-    "types": Rule("columns", types),
-    "spelling": Rule("columns", spelling, whole=True),
-    "range": Rule("filter", outside),
-    "outliers": Rule("columns", outliers, whole=True),
-    "repair": Rule("columns", repair, whole=True),
-}

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Expression, Series
 
-from tasks.cleaning.rule import Reasons, Rule
 from tasks.step import Mistake
 
 BLOCK = "address|article|aside|blockquote|body|br|caption|dd|div|dl|dt|fieldset|figure|footer|form|h[1-6]|head|header|hr|html|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|title|tr|ul"
@@ -79,18 +78,18 @@ def single_spaces(text: Expression) -> Expression:
     return text.regexp_replace(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ").regexp_replace(r" \n ?|\n ", "\n").regexp_replace(r"\n{3,}", "\n\n").strip()
 
 
-def length(table: pa.Table, min: int, max: int) -> Reasons:
+def length(table: pa.Table, min: int, max: int) -> list[str | None]:
     sizes = pc.fill_null(pc.utf8_length(table["text"]), 0).to_pylist()
     return [f"{size} characters; allowed are {min} to {max}" if not min <= size <= max else None for size in sizes]
 
 
-def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> Reasons:
+def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> list[str | None]:
     """Texts whose language, told with at least this probability, is not allowed (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
     identifier = language_identifier()
     unknown = [code for code in allow if code not in identifier.labels]
     if unknown:
         raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh.")
-    reasons: Reasons = []
+    reasons: list[str | None] = []
     for text in table["text"].to_pylist():
         name, certainty = identifier.classify(text) if text and len(text) >= min_length else ("", 0.0)
         told = certainty >= probability and name not in allow
@@ -103,14 +102,3 @@ def language_identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-RULES = {
-    "encoding": Rule("text", mended),
-    "html": Rule("text", html_to_text),
-    "unicode": Rule("text", composed),
-    "white_space": Rule("text", single_spaces),
-    "control": Rule("text", visible),
-    "language": Rule("filter", language),
-    "length": Rule("filter", length),
-}

@@ -1,10 +1,10 @@
-"""What the text of a cell says: a number with its unit, a date, a yes or no. Each function raises ValueError with what is wrong, as in `'abc' is no number`."""
+"""What the text of a cell says: a number with its unit, a date, a yes or no. A ValueError says what is wrong, as in `'abc' is no number`."""
 
+import contextlib
 import datetime
 import decimal
 import math
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -15,42 +15,19 @@ GROUPED = re.compile(rf"\d{{1,3}}(?:([.,{BLANKS}])\d{{3}}(?:\1\d{{3}})*)?")
 
 # dimension: the size of a unit in the first of its dimension, and its names
 UNITS = {
-    "length": {"1": "m meter meters metre metres", "0.001": "mm", "0.01": "cm", "1000": "km", "0.0254": 'in inch inches "', "0.3048": "ft foot feet ′ '"}
+    "length": {"1": "m meter meters metre metres", "1e-3": "mm", "1e-2": "cm", "1e3": "km", "0.0254": 'in inch inches "', "0.3048": "ft foot feet ′ '"}
     | {"0.9144": "yd yard yards", "1609.344": "mi mile miles"},
-    "mass": {
-        "1": "kg kilo kilos",
-        "0.000001": "mg",
-        "0.001": "g gram grams",
-        "1000": "t",
-        "0.45359237": "lb lbs pound pounds",
-        "0.028349523125": "oz ounce ounces",
-    },
-    "time": {"1": "s sec second seconds", "0.001": "ms", "60": "min minute minutes", "3600": "h hr hour hours", "86400": "d day days", "604800": "week weeks"},
-    "volume": {"1": "l liter liters litre litres", "0.001": "ml", "0.01": "cl", "1000": "m3 m³", "3.785411784": "gal gallon gallons"},
-    "data": {
-        "1": "b byte bytes",
-        "1000": "kb",
-        "1000000": "mb",
-        "1000000000": "gb",
-        "1000000000000": "tb",
-        "1024": "kib",
-        "1048576": "mib",
-        "1073741824": "gib",
-    },
+    "mass": {"1": "kg kilo kilos", "1e-6": "mg", "1e-3": "g gram grams", "1e3": "t", "0.45359237": "lb lbs pound pounds", "0.028349523125": "oz ounce ounces"},
+    "time": {"1": "s sec second seconds", "1e-3": "ms", "60": "min minute minutes", "3600": "h hr hour hours", "86400": "d day days", "604800": "week weeks"},
+    "volume": {"1": "l liter liters litre litres", "1e-3": "ml", "1e-2": "cl", "1e3": "m3 m³", "3.785411784": "gal gallon gallons"},
+    "data": {"1": "b byte bytes", "1e3": "kb", "1e6": "mb", "1e9": "gb", "1e12": "tb", "1024": "kib", "1048576": "mib", "1073741824": "gib"},
 }
 SIZES = {name: (dimension, Decimal(size)) for dimension, sizes in UNITS.items() for size, names in sizes.items() for name in names.split()}
 DEGREES = {"k": (Decimal(0), Decimal(1)), "c": (Decimal("273.15"), Decimal(1)), "f": (Decimal("459.67"), Decimal(5) / 9)}  # (t + offset) × size is in kelvin
 SAME = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "percent": "%", "kelvin": "k", "celsius": "c", "fahrenheit": "f"}
 YES, NO = {"true", "t", "yes", "y", "1", "on"}, {"false", "f", "no", "n", "0", "off"}
-DATES = (
-    "%Y-%m-%d",
-    "%Y/%m/%d",
-    "%d %b %Y",
-    "%d %B %Y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%d-%b-%Y",
-)  # beside ISO 8601; day and month in figures alone could be either
+# beside ISO 8601; day and month in figures alone could be either
+DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y")
 
 
 def plain(body: str, mark: str | None) -> Decimal:
@@ -98,48 +75,32 @@ def exact(cell: str, unit: str | None, mark: str | None) -> Decimal:
         raise ValueError("is too large") from None
 
 
-def number(cell: str, unit: str | None, decimal: str | None, format: str | None) -> float:
-    value = float(exact(cell, unit, decimal))
-    if not math.isfinite(value):
-        raise ValueError("is too large")
-    return value
-
-
-def integer(cell: str, unit: str | None, decimal: str | None, format: str | None) -> int:
-    value = exact(cell, unit, decimal)
-    if abs(value) >= 2**63:
-        raise ValueError("is too large")
-    if round(value, 9) != round(value):
-        raise ValueError("is no whole number")
-    return round(value)
-
-
-def date(cell: str, unit: str | None, decimal: str | None, format: str | None) -> datetime.date:
-    try:
-        if format is None:
+def date(cell: str, format: str | None) -> datetime.date:
+    if format is None:
+        with contextlib.suppress(ValueError):
             return datetime.datetime.fromisoformat(cell).date()
-    except ValueError:
-        pass
     for pattern in [format] if format else DATES:
-        try:
+        with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(cell, pattern).date()
-        except ValueError:
-            continue
     raise ValueError(f"is no date of the form {format}" if format else "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format")
 
 
-def boolean(cell: str, unit: str | None, decimal: str | None, format: str | None) -> bool:
-    if cell.lower() not in YES | NO:
-        raise ValueError("is neither yes nor no")
-    return cell.lower() in YES
-
-
-PARSERS: dict[str, Callable[..., Any]] = {"number": number, "integer": integer, "date": date, "boolean": boolean}
-
-
-def parsed(cell: str, type: str, **arguments: Any) -> Any:
+def parsed(cell: str, type: str, unit: str | None, decimal: str | None, format: str | None) -> Any:
     """The value that the cell's text has as this type; None for a blank cell."""
     text = cell.strip()
     if len(text) > LONGEST:
         raise ValueError(f"is no {type}: it has {len(text)} characters")
-    return PARSERS[type](text, **arguments) if text else None
+    if not text:
+        return None
+    if type == "date":
+        return date(text, format)
+    if type == "boolean":
+        if text.lower() not in YES | NO:
+            raise ValueError("is neither yes nor no")
+        return text.lower() in YES
+    value = exact(text, unit, decimal)
+    if abs(value) >= 2**63 if type == "integer" else math.isinf(float(value)):
+        raise ValueError("is too large")
+    if type == "integer" and round(value, 9) != round(value):
+        raise ValueError("is no whole number")
+    return round(value) if type == "integer" else float(value)
