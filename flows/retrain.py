@@ -98,7 +98,6 @@ def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]
 def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
     version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
-    registry.record_evidence(store, recipe, version, champion.version if champion else None, evidence)
     return registry.move(store, recipe, channel, version, evidence, champion, "flow", f"run {run}")
 
 
