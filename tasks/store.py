@@ -193,4 +193,5 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def code(error: Exception) -> str:
     """The S3 error code of a boto3 exception, or an empty string."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    response = getattr(error, "response", None) or {}  # botocore's own errors, of connections, have one that is None
+    return str(response.get("Error", {}).get("Code", ""))
