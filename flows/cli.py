@@ -19,6 +19,7 @@ from tasks.step import EXIT_FAILED, Failure
 
 STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
 PREFECT = {
+    "PREFECT_HOME": str(Path(".millrace/prefect").absolute()),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start makes the database, which takes longer than the default of 20 s
@@ -48,30 +49,23 @@ class Group(click.Group):
             sys.exit(failure.exit_status if failure.exit_status != 75 else EXIT_FAILED)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: millrace run support-desk")
 def main() -> None:
-    """Retrains, judges, promotes and serves models.
-
-    Example: millrace run support-desk
-    """
+    """Retrains, judges, promotes and serves models."""
 
 
-@main.command()
+@main.command(epilog="Example: millrace run digits")
 @RECIPE
 def run(recipe: Any) -> None:
     """Retrain RECIPE here and now; promote the result where the gate allows.
-
-    Example: millrace run digits
 
     Exit status: 0 promoted or unchanged, 3 rejected, 4 inconclusive, 5 superseded, 2 a mistake in the call or recipe, 1 any other failure.
     """
     from flows import process
 
     with_erasures(recipe.name)
-    home = Path(".millrace/prefect").absolute()
-    home.mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
-    defaults = {"PREFECT_HOME": str(home), **PREFECT}
-    os.environ.update({**defaults, **os.environ, **process.mark()})  # marked, as Prefect's own server does not end with a run that is killed
+    Path(PREFECT["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
+    os.environ.update({**PREFECT, **os.environ, **process.mark()})  # marked, as Prefect's own server does not end with a run that is killed
     from flows.retrain import RUNS, retrain
 
     # DVC takes seconds to import: it does so while Prefect's server starts
@@ -85,55 +79,40 @@ def run(recipe: Any) -> None:
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
 
 
-@main.group()
+@main.group(epilog="Example: millrace recipe list")
 def recipe() -> None:
-    """Check, list and register recipes.
-
-    Example: millrace recipe list
-    """
+    """Check, list and register recipes."""
 
 
-@recipe.command()
+@recipe.command(epilog="Example: millrace recipe check digits")
 @click.argument("name", callback=loaded)
 def check(name: Any) -> None:
-    """Check the recipe NAME and say every mistake at once.
-
-    Example: millrace recipe check digits
-    """
+    """Check the recipe NAME and say every mistake at once."""
     click.echo(f"{name.name}: no mistakes.")
 
 
-@recipe.command("list")
+@recipe.command("list", epilog="Example: millrace recipe list --json")
 @JSON
 def list_(as_json: bool) -> None:
-    """List the registered recipes.
-
-    Example: millrace recipe list --json
-    """
+    """List the registered recipes."""
     from tasks.recipe import load, registered
 
     rows = [{"name": one.name, "modality": one.modality, "source": one.ingest.kind} for one in map(load, registered())]
     tell(rows, as_json, lambda: show.table("Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows]))
 
 
-@recipe.command()
+@recipe.command(epilog="Example: millrace recipe schema")
 def schema() -> None:
-    """Print the JSON schema of a recipe, for editors.
-
-    Example: millrace recipe schema
-    """
+    """Print the JSON schema of a recipe, for editors."""
     from tasks.recipe import Recipe
 
     click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
-@recipe.command()
+@recipe.command(epilog="Example: millrace recipe add recipes/digits.yaml")
 @click.argument("path", type=click.Path(path_type=Path))
 def add(path: Path) -> None:
-    """Check the recipe in the file PATH and register it.
-
-    Example: millrace recipe add recipes/digits.yaml
-    """
+    """Check the recipe in the file PATH and register it."""
     from tasks.recipe import PARAMS, RECIPES, read, registered
 
     name, names = read(path).name, registered()
@@ -148,14 +127,11 @@ def add(path: Path) -> None:
     click.echo(f"{name} is registered. Run it: millrace run {name}")
 
 
-@main.command()
+@main.command(epilog="Example: millrace status support-desk")
 @RECIPE
 @JSON
 def status(recipe: Any, as_json: bool) -> None:
-    """Say which version of RECIPE is in production, and since when.
-
-    Example: millrace status support-desk
-    """
+    """Say which version of RECIPE is in production, and since when."""
     records, manifest = moves(recipe)
     if records or as_json:
         tell({**records[0], "manifest": manifest} if records else None, as_json, lambda: show.status(recipe.name, records[0], manifest))
@@ -163,26 +139,20 @@ def status(recipe: Any, as_json: bool) -> None:
         click.echo(f"{recipe.name}: nothing is in production yet. `millrace run {recipe.name}` trains and judges a first model.")
 
 
-@main.command()
+@main.command(epilog="Example: millrace history support-desk")
 @RECIPE
 @JSON
 def history(recipe: Any, as_json: bool) -> None:
-    """List every move of RECIPE's production version, newest first.
-
-    Example: millrace history support-desk
-    """
+    """List every move of RECIPE's production version, newest first."""
     records, _ = moves(recipe)
     tell(records, as_json, lambda: show.history(recipe.name, records))
 
 
-@main.command()
+@main.command(epilog="Example: millrace explain support-desk")
 @RECIPE
 @JSON
 def explain(recipe: Any, as_json: bool) -> None:
-    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists.
-
-    Example: millrace explain support-desk
-    """
+    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists."""
     from flows import storage
     from flows.pipeline import Pipeline
     from tasks import files, ingest, registry
@@ -192,22 +162,19 @@ def explain(recipe: Any, as_json: bool) -> None:
     stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe.name)]
     erased = ingest.erasures(files.folder_of(recipe.name) / "erase.csv")
     versions: dict[str, int | None] = {}
-    current = None
+    pointer = None
     if erased:
         with storage.opened() as store:
             versions = registry.trained_on(store, recipe.name, erased)
             pointer = registry.read(store, recipe.name, recipe.promote.channel)
-            current = pointer.version if pointer else None
-    told = {"stages": stages, "erased": {"ids": len(erased), "in_production": current, "versions": versions}}
-    tell(told, as_json, lambda: show.explained(recipe.name, stages, len(erased), versions, current))
+    told = {"ids": len(erased), "in_production": pointer.version if pointer else None, "versions": versions}
+    tell({"stages": stages, "erased": told}, as_json, lambda: show.explained(recipe.name, stages, told))
 
 
-@main.command()
+@main.command(epilog="Example: millrace reveal letter.txt")
 @click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
 def reveal(file: TextIO) -> None:
     """Write the text of FILE, or of what is piped in, with the values that `pii: encrypt` encrypted restored.
-
-    Example: millrace reveal letter.txt
 
     MILLRACE_PII_KEY must hold the key with which they were encrypted.
     """

@@ -97,18 +97,18 @@ def retrain(recipe: str) -> State:
     """Retrain, judge and promote one registered recipe. Ends as Promoted, Unchanged, Rejected, Inconclusive, Superseded, or failed with a sentence."""
     run = str(flow_run.get_id() or "local")
     record: dict[str, Any] = {"run": run, "recipe": recipe, "started": now(), "commit": commit(), "stages": []}
+    path = RUNS / f"{run}.json"
     try:
         with workspace(), storage.opened() as store:
             try:
                 outcome, message = steps(store, recipe, run, record)
             except Failure as failure:
                 outcome, message = "Failed", str(failure)
-            record |= {"outcome": outcome, "message": message, "ended": now()}
-            files.write_json(RUNS / f"{run}.json", record)
-            store.put(f"{recipe}/runs/{run}.json", registry.canonical(record))
+            files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
+            store.upload(f"{recipe}/runs/{path.name}", path)
     except Failure as failure:
         outcome, message = "Failed", str(failure)
-        files.write_json(RUNS / f"{run}.json", record | {"outcome": outcome, "message": message, "ended": now()})
+        files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
     return Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
 
 
@@ -218,10 +218,10 @@ def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def show_gate(recipe: str, verdict: dict[str, Any]) -> None:
     lines = [f"**{verdict['verdict']}**: {verdict['reason']}", "", "| rule | outcome | reason |", "|---|---|---|"]
-    lines += [f"| {check['rule']} {check['metric']} | {check['outcome']} | {check['reason']} |" for check in verdict["checks"]]
-    create_markdown_artifact("\n".join(lines), key=f"{recipe}-gate")
     for check in verdict["checks"]:
+        lines.append(f"| {check['rule']} {check['metric']} | {check['outcome']} | {check['reason']} |")
         get_run_logger().info("gate: %s %s: %s: %s", check["rule"], check["metric"], check["outcome"], check["reason"])
+    create_markdown_artifact("\n".join(lines), key=f"{recipe}-gate")
 
 
 def commit() -> str | None:

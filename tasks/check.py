@@ -1,7 +1,5 @@
 """Check: may this data be used? Great Expectations over the data as it came (`raw`) and as it goes into training (`ready`), and drift since the last time.
 
-    python -m tasks.check_raw support-desk
-
 Writes checks/<suite>/result.json, failing.parquet with the ids of the rows concerned, and a page, index.html. Where an expectation of severity `fail`
 does not hold, the pipeline stops here. Where all do, passed.json lets the next stage begin, and accepted.json keeps the snapshot's profile: DVC leaves
 this folder as it is before a run, so that the next snapshot finds it.

@@ -120,13 +120,8 @@ class Store:
                 raise
         return True
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write an object whatever was there."""
-        with self.explained():
-            self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data)
-
     def upload(self, name: str, path: Path) -> None:
-        """Write a file, in parts where it is large. Not conditional, so only for keys that name their content."""
+        """Write a file, in parts where it is large. Not conditional, so only for names that stand for one content."""
         with self.explained():
             self.client.upload_file(str(path), self.settings.bucket, self.key(name))
 

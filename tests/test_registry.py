@@ -116,7 +116,8 @@ def test_a_damaged_blob_is_never_handed_out(store: Store, tmp_path: Path) -> Non
     name = version(store, "damaged", tmp_path / "model", "good")
     manifest = store.get(f"damaged/versions/{name}/manifest.json")
     assert manifest
-    store.put(registry.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"]), b"evil")
+    blob = registry.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"])
+    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(blob), Body=b"evil")
     with pytest.raises(Failure, match="damaged or tampered with"):
         registry.fetch(store, "damaged", name, tmp_path / "cache")
     assert not (tmp_path / "cache" / name / "model.bin").exists()
