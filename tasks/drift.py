@@ -101,26 +101,22 @@ def empty_bins(name: str, column: pa.ChunkedArray) -> Bins:
         if pc.count_distinct(there).as_py() <= (CLASSES if name == "label" else min(FEW, len(there) / OFTEN)):
             often = sorted(counted(there).items(), key=lambda item: (-item[1], item[0]))[:TOP]
             return Bins(kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[])
-        found = numbers(there)
+        found = measured("number", there)
         if len(found) >= NUMERIC * len(there):
             return Bins(kind="number", edges=deciles(found), names=[], counts=[])
-    return Bins(kind="length", edges=deciles(lengths(there)), names=[], counts=[])
+    return Bins(kind="length", edges=deciles(measured("length", there)), names=[], counts=[])
 
 
 def hashed(value: Any) -> str:
     return hashlib.sha256(value if isinstance(value, bytes) else value.encode()).hexdigest()[:16]
 
 
-def numbers(column: pa.ChunkedArray) -> Any:
-    """The values that are finite numbers."""
-    if not pa.types.is_string(column.type):
-        return np.empty(0)
-    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy()
-
-
-def lengths(column: pa.ChunkedArray) -> Any:
-    size = pc.utf8_length if pa.types.is_string(column.type) else pc.binary_length
-    return size(column).cast(pa.float64()).to_numpy()
+def measured(kind: str, column: pa.ChunkedArray) -> Any:
+    """The lengths of the values, or those of them that are finite numbers."""
+    text = pa.types.is_string(column.type)
+    if kind == "length":
+        return (pc.utf8_length if text else pc.binary_length)(column).cast(pa.float64()).to_numpy()
+    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy() if text else np.empty(0)
 
 
 def deciles(values: Any) -> list[float]:
@@ -134,8 +130,7 @@ def binned(column: pa.ChunkedArray, like: Bins) -> Bins:
         by_name = {hashed(value): count for value, count in counted(there).items()}
         counts = [by_name.get(name, 0) for name in like.names]
     else:
-        values = numbers(there) if like.kind == "number" else lengths(there)
-        counts = np.bincount(np.searchsorted(like.edges, values), minlength=len(like.edges) + 1).tolist()
+        counts = np.bincount(np.searchsorted(like.edges, measured(like.kind, there)), minlength=len(like.edges) + 1).tolist()
     return like.model_copy(update={"counts": [*counts, len(there) - sum(counts), len(column) - len(there)]})
 
 
