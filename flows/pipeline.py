@@ -15,7 +15,8 @@ OUTSIDE = "a source that DVC does not watch has changed"
 class Stage:
     """One stage of one recipe, such as clean@digits, with the policy in its `meta`."""
 
-    address: str
+    name: str
+    recipe: str
     retries: int
     backoff: list[float]  # seconds before each retry
     timeout: float  # seconds
@@ -23,12 +24,8 @@ class Stage:
     keeps: bool  # whether it takes up what an earlier run left among its outputs
 
     @property
-    def name(self) -> str:
-        return self.address.partition("@")[0]
-
-    @property
-    def recipe(self) -> str:
-        return self.address.partition("@")[2]
+    def address(self) -> str:
+        return f"{self.name}@{self.recipe}"
 
 
 class Pipeline:
@@ -68,10 +65,9 @@ class Pipeline:
 
 
 def plain(stage: Any) -> Stage:
-    meta = stage.meta or {}
-    backoff = [float(seconds) for seconds in meta.get("backoff", [])]
-    keeps = any(out.persist for out in stage.outs)
-    return Stage(stage.addressing, int(meta.get("retries", 0)), backoff, float(meta.get("timeout", 3600)), list(meta.get("tags", [])), keeps)
+    name, _, recipe = stage.addressing.partition("@")
+    meta, keeps = stage.meta or {}, any(out.persist for out in stage.outs)
+    return Stage(name, recipe, meta.get("retries", 0), meta.get("backoff", []), meta.get("timeout", 3600), meta.get("tags", []), keeps)
 
 
 def told(entry: Any) -> Iterator[str]:

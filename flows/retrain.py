@@ -138,7 +138,8 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
             return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
         verdict = judge(store, recipe, champion)
         record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "checks": verdict["checks"], "champion": champion.version if champion else None}
-        show_gate(recipe, verdict)
+        rules = [{key: check[key] for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
+        create_table_artifact(rules, key=f"{recipe}-gate", description=f"**{verdict['verdict']}**: {verdict['reason']}")
         if verdict["verdict"] != "promote":
             return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict["reason"]
         push(store, recipe, stages)
@@ -214,14 +215,6 @@ def shown(recipe: str) -> list[str]:
 def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The metrics among what an evaluation says: each a value with its interval."""
     return {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}
-
-
-def show_gate(recipe: str, verdict: dict[str, Any]) -> None:
-    lines = [f"**{verdict['verdict']}**: {verdict['reason']}", "", "| rule | outcome | reason |", "|---|---|---|"]
-    for check in verdict["checks"]:
-        lines.append(f"| {check['rule']} {check['metric']} | {check['outcome']} | {check['reason']} |")
-        get_run_logger().info("gate: %s %s: %s: %s", check["rule"], check["metric"], check["outcome"], check["reason"])
-    create_markdown_artifact("\n".join(lines), key=f"{recipe}-gate")
 
 
 def commit() -> str | None:

@@ -74,8 +74,7 @@ def groups_of(table: pa.Table, content: list[Any], section: Split) -> list[bytes
 def column_of(table: pa.Table, key: str, name: str) -> list[Any]:
     if name not in table.column_names:
         raise Failure(f"split.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
-    found: list[Any] = table[name].to_pylist()
-    return found
+    return list(table[name].to_pylist())
 
 
 def by_time(table: pa.Table, section: Split) -> tuple[pa.Table, list[str], dict[str, Any], list[pa.Table]]:
