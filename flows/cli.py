@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +18,24 @@ from flows import show
 from tasks.step import EXIT_FAILED, Failure
 
 STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
+PREFECT = {
+    "PREFECT_HOME": str(Path(".millrace/prefect").absolute()),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start makes the database, which takes longer than the default of 20 s
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
+
+
+def loaded(context: click.Context, parameter: click.Parameter, name: str) -> Any:
+    """The registered recipe of that name, checked."""
+    from tasks.recipe import load
+
+    return load(name)
+
+
+RECIPE = click.argument("recipe", callback=loaded)
+JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 class Group(click.Group):
@@ -30,45 +49,28 @@ class Group(click.Group):
             sys.exit(failure.exit_status if failure.exit_status != 75 else EXIT_FAILED)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: millrace run support-desk")
 def main() -> None:
-    """Retrains, judges, promotes and serves models.
-
-    Example: millrace run support-desk
-    """
+    """Retrains, judges, promotes and serves models."""
 
 
-@main.command()
-@click.argument("recipe")
-def run(recipe: str) -> None:
+@main.command(epilog="Example: millrace run digits")
+@RECIPE
+def run(recipe: Any) -> None:
     """Retrain RECIPE here and now; promote the result where the gate allows.
-
-    Example: millrace run digits
 
     Exit status: 0 promoted or unchanged, 3 rejected, 4 inconclusive, 5 superseded, 2 a mistake in the call or recipe, 1 any other failure.
     """
     from flows import process
-    from tasks.recipe import load
 
-    with_erasures(load(recipe).name)
-    os.environ.update(process.mark())  # Prefect's own server does not end with a run that is killed, and is then found by this
-    home = Path(".millrace/prefect").absolute()
-    home.mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
-    defaults = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        # the first start makes the database, which takes longer than the default of 20 s on a small machine
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    with_erasures(recipe.name)
+    Path(PREFECT["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
+    os.environ.update({**PREFECT, **os.environ, **process.mark()})  # marked, as Prefect's own server does not end with a run that is killed
     from flows.retrain import RUNS, retrain
 
     # DVC takes seconds to import: it does so while Prefect's server starts
     threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
-    state = retrain(recipe, return_state=True)
+    state = retrain(recipe.name, return_state=True)
     record = RUNS / f"{state.state_details.flow_run_id}.json"
     if record.is_file():
         show.run(json.loads(record.read_text()))
@@ -77,144 +79,102 @@ def run(recipe: str) -> None:
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
 
 
-@main.group()
+@main.group(epilog="Example: millrace recipe list")
 def recipe() -> None:
-    """Check, list and register recipes.
-
-    Example: millrace recipe list
-    """
+    """Check, list and register recipes."""
 
 
-@recipe.command()
-@click.argument("name")
-def check(name: str) -> None:
-    """Check the recipe NAME and say every mistake at once.
-
-    Example: millrace recipe check digits
-    """
-    from tasks.recipe import load
-
-    load(name)
-    click.echo(f"{name}: no mistakes.")
+@recipe.command(epilog="Example: millrace recipe check digits")
+@click.argument("name", callback=loaded)
+def check(name: Any) -> None:
+    """Check the recipe NAME and say every mistake at once."""
+    click.echo(f"{name.name}: no mistakes.")
 
 
-@recipe.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@recipe.command("list", epilog="Example: millrace recipe list --json")
+@JSON
 def list_(as_json: bool) -> None:
-    """List the registered recipes.
-
-    Example: millrace recipe list --json
-    """
+    """List the registered recipes."""
     from tasks.recipe import load, registered
 
-    rows = [{"name": name, "modality": load(name).modality, "source": load(name).ingest.kind} for name in registered()]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        show.table("Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows])
+    rows = [{"name": one.name, "modality": one.modality, "source": one.ingest.kind} for one in map(load, registered())]
+    tell(rows, as_json, lambda: show.table("Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows]))
 
 
-@recipe.command()
+@recipe.command(epilog="Example: millrace recipe schema")
 def schema() -> None:
-    """Print the JSON schema of a recipe, for editors.
-
-    Example: millrace recipe schema
-    """
+    """Print the JSON schema of a recipe, for editors."""
     from tasks.recipe import Recipe
 
     click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
-@recipe.command()
+@recipe.command(epilog="Example: millrace recipe add recipes/digits.yaml")
 @click.argument("path", type=click.Path(path_type=Path))
 def add(path: Path) -> None:
-    """Check the recipe in the file PATH and register it.
-
-    Example: millrace recipe add recipes/digits.yaml
-    """
+    """Check the recipe in the file PATH and register it."""
     from tasks.recipe import PARAMS, RECIPES, read, registered
 
-    found = read(path)
-    names = registered()
-    target = RECIPES / f"{found.name}.yaml"
-    if target.exists() and target.resolve() != path.resolve():
-        raise Failure(f"{target} exists already: give your recipe another name, or edit that file.")
+    name, names = read(path).name, registered()
+    target = RECIPES / f"{name}.yaml"
     if not target.exists():
         shutil.copyfile(path, target)
-    with_erasures(found.name)
-    if found.name not in names:
-        PARAMS.write_text(yaml.safe_dump({"recipes": [*names, found.name]}, sort_keys=False))
-    click.echo(f"{found.name} is registered. Run it: millrace run {found.name}")
+    elif target.resolve() != path.resolve():
+        raise Failure(f"{target} exists already: give your recipe another name, or edit that file.")
+    with_erasures(name)
+    if name not in names:
+        PARAMS.write_text(yaml.safe_dump({"recipes": [*names, name]}, sort_keys=False))
+    click.echo(f"{name} is registered. Run it: millrace run {name}")
 
 
-@main.command()
-@click.argument("recipe")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(recipe: str, as_json: bool) -> None:
-    """Say which version of RECIPE is in production, and since when.
-
-    Example: millrace status support-desk
-    """
+@main.command(epilog="Example: millrace status support-desk")
+@RECIPE
+@JSON
+def status(recipe: Any, as_json: bool) -> None:
+    """Say which version of RECIPE is in production, and since when."""
     records, manifest = moves(recipe)
-    if as_json:
-        click.echo(json.dumps({**records[0], "manifest": manifest} if records else None, indent=2))
-    elif records:
-        show.status(recipe, records[0], manifest)
+    if records or as_json:
+        tell({**records[0], "manifest": manifest} if records else None, as_json, lambda: show.status(recipe.name, records[0], manifest))
     else:
-        click.echo(f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a first model.")
+        click.echo(f"{recipe.name}: nothing is in production yet. `millrace run {recipe.name}` trains and judges a first model.")
 
 
-@main.command()
-@click.argument("recipe")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def history(recipe: str, as_json: bool) -> None:
-    """List every move of RECIPE's production version, newest first.
-
-    Example: millrace history support-desk
-    """
+@main.command(epilog="Example: millrace history support-desk")
+@RECIPE
+@JSON
+def history(recipe: Any, as_json: bool) -> None:
+    """List every move of RECIPE's production version, newest first."""
     records, _ = moves(recipe)
-    if as_json:
-        click.echo(json.dumps(records, indent=2))
-    else:
-        show.history(recipe, records)
+    tell(records, as_json, lambda: show.history(recipe.name, records))
 
 
-@main.command()
-@click.argument("recipe")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def explain(recipe: str, as_json: bool) -> None:
-    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists.
-
-    Example: millrace explain support-desk
-    """
+@main.command(epilog="Example: millrace explain support-desk")
+@RECIPE
+@JSON
+def explain(recipe: Any, as_json: bool) -> None:
+    """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists."""
     from flows import storage
     from flows.pipeline import Pipeline
     from tasks import files, ingest, registry
-    from tasks.recipe import load
 
-    with_erasures(load(recipe).name)
+    with_erasures(recipe.name)
     pipeline = Pipeline()
-    stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe)]
-    erased = ingest.erasures(files.folder_of(recipe) / "erase.csv")
+    stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe.name)]
+    erased = ingest.erasures(files.folder_of(recipe.name) / "erase.csv")
     versions: dict[str, int | None] = {}
-    current = None
+    pointer = None
     if erased:
         with storage.opened() as store:
-            versions = registry.trained_on(store, recipe, erased)
-            pointer = registry.read(store, recipe, load(recipe).promote.channel)
-            current = pointer.version if pointer else None
-    if as_json:
-        click.echo(json.dumps({"stages": stages, "erased": {"ids": len(erased), "in_production": current, "versions": versions}}, indent=2))
-    else:
-        show.explained(recipe, stages, len(erased), versions, current)
+            versions = registry.trained_on(store, recipe.name, erased)
+            pointer = registry.read(store, recipe.name, recipe.promote.channel)
+    told = {"ids": len(erased), "in_production": pointer.version if pointer else None, "versions": versions}
+    tell({"stages": stages, "erased": told}, as_json, lambda: show.explained(recipe.name, stages, told))
 
 
-@main.command()
+@main.command(epilog="Example: millrace reveal letter.txt")
 @click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
 def reveal(file: TextIO) -> None:
     """Write the text of FILE, or of what is piped in, with the values that `pii: encrypt` encrypted restored.
-
-    Example: millrace reveal letter.txt
 
     MILLRACE_PII_KEY must hold the key with which they were encrypted.
     """
@@ -236,16 +196,21 @@ def with_erasures(name: str) -> None:
         files.write_text(path, "id\n")
 
 
-def moves(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def moves(recipe: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every move of the recipe's channel, newest first, and the manifest of what is there now."""
     from flows import storage
     from tasks import registry
-    from tasks.recipe import load
 
-    channel = load(name).promote.channel
     with storage.opened() as store:
-        records = list(registry.history(store, name, channel))
-        return records, registry.read_manifest(store, name, records[0]["version"]) if records else {}
+        records = registry.history(store, recipe.name, recipe.promote.channel)
+        return records, registry.read_manifest(store, recipe.name, records[0]["version"]) if records else {}
+
+
+def tell(value: Any, as_json: bool, shown: Callable[[], None]) -> None:
+    if as_json:
+        click.echo(json.dumps(value, indent=2))
+    else:
+        shown()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The pipeline as dvc.yaml defines it: stages, their order and policy, and which of them are stale and why."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ OUTSIDE = "a source that DVC does not watch has changed"
 class Stage:
     """One stage of one recipe, such as clean@digits, with the policy in its `meta`."""
 
-    address: str
+    name: str
+    recipe: str
     retries: int
     backoff: list[float]  # seconds before each retry
     timeout: float  # seconds
@@ -22,12 +24,8 @@ class Stage:
     keeps: bool  # whether it takes up what an earlier run left among its outputs
 
     @property
-    def name(self) -> str:
-        return self.address.partition("@")[0]
-
-    @property
-    def recipe(self) -> str:
-        return self.address.partition("@")[2]
+    def address(self) -> str:
+        return f"{self.name}@{self.recipe}"
 
 
 class Pipeline:
@@ -39,23 +37,25 @@ class Pipeline:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         self.repo = Repo(".")
 
+    def of(self, address: str) -> Any:
+        """DVC's own stage of this address, or None."""
+        return next((stage for stage in self.repo.index.stages if getattr(stage, "addressing", "") == address), None)
+
     def stages(self, recipe: str) -> list[Stage]:
         """The stages that lead to the recipe's gate, each after all that it depends on."""
         import networkx
 
-        index = self.repo.index
-        try:
-            gate = next(stage for stage in index.stages if getattr(stage, "addressing", "") == f"gate@{recipe}")
-        except StopIteration:
-            raise Failure(f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?") from None
-        needed = networkx.descendants(index.graph, gate) | {gate}  # an edge of DVC's graph points from a stage to what it needs
-        order = networkx.lexicographical_topological_sort(index.graph.subgraph(needed).reverse(), key=lambda stage: stage.addressing)
-        return [plain(stage) for stage in order]
+        gate = self.of(f"gate@{recipe}")
+        if gate is None:
+            raise Failure(f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?")
+        graph = self.repo.index.graph  # an edge points from a stage to what it needs
+        needed = graph.subgraph(networkx.descendants(graph, gate) | {gate}).reverse()
+        return [plain(stage) for stage in networkx.lexicographical_topological_sort(needed, key=lambda stage: stage.addressing)]
 
     def why(self, stage: Stage) -> list[str]:
         """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
         self.repo._reset()
-        found = next(one for one in self.repo.index.stages if getattr(one, "addressing", "") == stage.address)
+        found = self.of(stage.address)
         if not any(dep.hash_info for dep in found.deps):
             return ["it has not run yet"]
         with self.repo.lock:
@@ -65,26 +65,19 @@ class Pipeline:
 
 
 def plain(stage: Any) -> Stage:
-    meta = stage.meta or {}
-    return Stage(
-        stage.addressing,
-        int(meta.get("retries", 0)),
-        [float(seconds) for seconds in meta.get("backoff", [])],
-        float(meta.get("timeout", 3600)),
-        list(meta.get("tags", [])),
-        any(out.persist for out in stage.outs),
-    )
+    name, _, recipe = stage.addressing.partition("@")
+    meta, keeps = stage.meta or {}, any(out.persist for out in stage.outs)
+    return Stage(name, recipe, meta.get("retries", 0), meta.get("backoff", []), meta.get("timeout", 3600), meta.get("tags", []), keeps)
 
 
-def told(entry: Any) -> list[str]:
+def told(entry: Any) -> Iterator[str]:
     """A line for each change in one entry of `dvc status`."""
     if isinstance(entry, str):
-        return [entry]
-    lines = []
+        yield entry
+        return
     for kind, changes in entry.items():
         for path, change in changes.items():
             if isinstance(change, dict):  # parameters: file → key → change
-                lines += [f"{key} in {path} is {what}" for key, what in change.items()]
+                yield from (f"{key} in {path} is {what}" for key, what in change.items())
             else:
-                lines.append(f"{path} is {change}" if kind == "changed deps" else f"its output {path} is {change}")
-    return lines
+                yield f"{path} is {change}" if kind == "changed deps" else f"its output {path} is {change}"

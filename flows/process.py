@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
         )
         lines: list[str] = []
         try:
-            for line in Lines(process, time.monotonic() + timeout, what, timeout):
+            for line in lines_of(process, timeout, what):
                 lines.append(line)
                 log(line)
         finally:
@@ -58,38 +58,29 @@ def mark() -> dict[str, str]:
     return {MARK: str(Path.cwd()), OWNER: str(os.getpid())}
 
 
-class Lines:
-    """The lines of a process as they come; stops at its end or with Retryable at the deadline. Polls, so that a signal is handled at once."""
+def lines_of(process: "subprocess.Popen[str]", timeout: float, what: str) -> Iterator[str]:
+    """The lines of a process as they come; ends with it, or with Retryable at the deadline. Polls, so that a signal is handled at once."""
+    lines: queue.Queue[str | None] = queue.Queue()
 
-    def __init__(self, process: "subprocess.Popen[str]", deadline: float, what: str, timeout: float) -> None:
-        self.process, self.deadline, self.what, self.timeout = process, deadline, what, timeout
-        self.lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self) -> None:
-        assert self.process.stdout
+    def read() -> None:
+        assert process.stdout
         with contextlib.suppress(ValueError):
-            for line in self.process.stdout:
-                self.lines.put(line.rstrip("\n"))
-        self.lines.put(None)
+            for line in process.stdout:
+                lines.put(line.rstrip("\n"))
+        lines.put(None)
 
-    def __iter__(self) -> "Lines":
-        return self
-
-    def __next__(self) -> str:
-        while True:
-            if time.monotonic() > self.deadline:
-                raise Retryable(
-                    f"{self.what} took longer than its limit of {self.timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs."
-                )
-            try:
-                line = self.lines.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if line is None:
-                self.process.wait()
-                raise StopIteration
-            return line
+    threading.Thread(target=read, daemon=True).start()
+    deadline = time.monotonic() + timeout
+    while time.monotonic() <= deadline:
+        try:
+            line = lines.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            process.wait()
+            return
+        yield line
+    raise Retryable(f"{what} took longer than its limit of {timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs.")
 
 
 def end_group(process: "subprocess.Popen[str]") -> None:
@@ -177,7 +168,7 @@ def repair_locks(log: Callable[[str], None]) -> None:
         held = json.loads(path.read_text() or "{}")
         readers = [holder for holders in held.get("read", {}).values() for holder in holders]
         holders = {holder["pid"] for holder in [*readers, *held.get("write", {}).values()]}
-        if not holders or any(lives_number(number) for number in holders):
+        if not holders or any(one.pid in holders and lives(one) for one in psutil.process_iter()):
             return
         log(f"deleting {path}, which a killed run has left")
     except FileNotFoundError:
@@ -185,9 +176,3 @@ def repair_locks(log: Callable[[str], None]) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         log(f"deleting {path}, which a killed run has left truncated")
     path.unlink()
-
-
-def lives_number(number: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return lives(psutil.Process(number))
-    return False

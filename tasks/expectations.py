@@ -3,8 +3,10 @@
 import os
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from tasks import files
 from tasks.step import Failure, Mistake
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -14,8 +16,8 @@ FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 Declared = list[dict[str, dict[str, Any]]]
 
 
-def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[dict[str, Any]]:
-    """One result for each declared expectation: whether it holds, the number of unexpected values, examples, and the numbers of the rows concerned.
+def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[str, Any]]:
+    """One result for each declared expectation: whether it holds, the number of unexpected values, examples, and the rows concerned.
 
     Raises Mistake for arguments that an expectation does not take, and Failure where not every expectation ran.
     """
@@ -30,19 +32,23 @@ def validate(rows: pd.DataFrame, declared: Declared, suite_name: str) -> list[di
     classes = {name.lower(): getattr(gx.expectations, name) for name in dir(gx.expectations)}
     for number, item in enumerate(declared):
         name, arguments = parts(item)
-        missing = [column for column in columns_of(arguments) if column not in rows.columns]
+        missing = [column for column in columns_of(arguments) if column not in rows.column_names]
         if missing and name != "expect_column_to_exist":
-            raise Mistake(
-                f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {', '.join(rows.columns)}."
-            )
+            has = ", ".join(rows.column_names)
+            raise Mistake(f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {has}.")
         try:
             suite.add_expectation(classes[name.replace("_", "")](**arguments, meta={"number": number}))
         except (TypeError, ValueError) as error:
             raise Mistake(f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}.") from None
     definition = context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
-    validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.reset_index(drop=True)})
-    found = validator.validate_expectation_suite(suite)
-    return [plain(item, outcome) for item, outcome in paired(declared, found.results, suite_name, rows)]
+    validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.to_pandas(ignore_metadata=True)})
+    outcomes = {outcome.expectation_config.meta["number"]: outcome for outcome in validator.validate_expectation_suite(suite).results}
+    for number in set(range(len(declared))) - outcomes.keys():
+        raise Failure(
+            f"check {suite_name}: {len(declared)} expectations were declared, but only {len(outcomes)} ran, and check.{suite_name}[{number}], "
+            f"{parts(declared[number])[0]}, is not among them: the data is not accepted. Remove it if another says the same."
+        )
+    return [plain(item, outcomes[number], suite_name, rows) for number, item in enumerate(declared)]
 
 
 def parts(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
@@ -56,43 +62,15 @@ def columns_of(arguments: dict[str, Any]) -> list[str]:
     return [str(arguments[key]) for key in ("column", "column_A", "column_B") if key in arguments] + list(arguments.get("column_list", []))
 
 
-def paired(declared: Declared, results: Any, suite_name: str, rows: pd.DataFrame) -> list[tuple[dict[str, dict[str, Any]], Any]]:
-    """Each declared expectation with its result, which come in another order; none may be missing, and none may have ended in an exception."""
-    by_number = {outcome.expectation_config.meta["number"]: outcome for outcome in results}
-    pairs = []
-    for number, item in enumerate(declared):
-        name = next(iter(item))
-        outcome = by_number.get(number)
-        if outcome is None or outcome.expectation_config.type != name:
-            raise Failure(
-                f"check {suite_name}: {len(declared)} expectations were declared, but only {len(by_number)} ran, and check.{suite_name}[{number}], {name}, "
-                "is not among them: the data is not accepted. Remove it if another says the same."
-            )
-        for problem in exceptions(outcome.exception_info):
-            raise Failure(
-                f"check {suite_name}: {name} could not be evaluated: {problem.rstrip('.')}.{'' if 'regex' in name else about_text(item[name], suite_name, rows)}"
-            )
-        pairs.append((item, outcome))
-    return pairs
-
-
-def about_text(arguments: dict[str, Any], suite_name: str, rows: pd.DataFrame) -> str:
-    """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
-    texts = [name for name in columns_of(arguments) if pd.api.types.is_string_dtype(rows[name])]
-    if not texts:
-        return ""
-    where = "as all columns do that come in: compare numbers and dates in check.ready, typed" if suite_name == "raw" else "so give it a type"
-    return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."
-
-
-def exceptions(info: Any) -> list[str]:
-    """The messages in a result's exception_info, which is one record or a mapping of records."""
-    records = [info] if "raised_exception" in (info or {}) else list((info or {}).values())
-    return [str(record["exception_message"]) for record in records if record.get("raised_exception")]
-
-
-def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
+def plain(item: dict[str, dict[str, Any]], outcome: Any, suite_name: str, rows: pa.Table) -> dict[str, Any]:
+    """The result as the checks give it. Raises Failure where the expectation ended in an exception."""
     name, arguments = parts(item)
+    columns = columns_of(arguments)
+    info = outcome.exception_info or {}  # one record, or a mapping of records
+    for record in [info] if "raised_exception" in info else info.values():
+        if record.get("raised_exception"):
+            advice = "" if "regex" in name else about_text(columns, suite_name, rows)
+            raise Failure(f"check {suite_name}: {name} could not be evaluated: {str(record['exception_message']).rstrip('.')}.{advice}")
     found = outcome.result
     examples = list(dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
     observed, unexpected, numbers = (found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list"))
@@ -104,8 +82,25 @@ def plain(item: dict[str, dict[str, Any]], outcome: Any) -> dict[str, Any]:
         "unexpected": unexpected,
         "observed": observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG],
         "examples": examples,
-        "numbers": numbers if numbers is not None and len(numbers) == unexpected else None,
+        "failing": failing(rows, columns, [] if outcome.success else numbers) if numbers is not None and len(numbers) == unexpected else None,
     }
+
+
+def about_text(columns: list[str], suite_name: str, rows: pa.Table) -> str:
+    """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
+    texts = [name for name in columns if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)]
+    if not texts:
+        return ""
+    where = "as all columns do that come in: compare numbers and dates in check.ready, typed" if suite_name == "raw" else "so give it a type"
+    return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."
+
+
+def failing(rows: pa.Table, columns: list[str], numbers: list[int]) -> pa.Table:
+    """The id of each of these rows, and its value in the columns that the expectation looks at."""
+    at = pa.array(numbers, pa.int64())
+    values = [pc.utf8_slice_codeunits(files.as_text(rows[name].take(at)), 0, LONG) for name in columns]
+    value = values[0] if len(values) == 1 else pc.binary_join_element_wise(*values, ", ", null_handling="replace", null_replacement="null")
+    return pa.table({"id": rows["id"].take(at).cast(pa.string()), "column": pa.repeat(", ".join(columns), len(numbers)), "value": value})
 
 
 def shown(value: Any) -> str:

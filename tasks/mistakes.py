@@ -2,10 +2,16 @@
 
 import difflib
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
+
+EXAMPLES = {
+    "name": "name: support-desk",
+    "modality": "modality: text",
+    "ingest": "ingest: {kind: files, path: data/sources/mine.csv}",
+    "gate": "gate: [{rule: floor, metric: macro_f1, bound: 0.8}]",
+}
 
 
 def sentence(recipe: type[BaseModel], error: Any) -> str:
@@ -16,18 +22,19 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     given = error["input"]
     shown = re.sub(r"://[^/'\"]*@", "://…@", repr(given)) if not isinstance(given, (dict, list)) else type(given).__name__
     kind, context = error["type"], error.get("ctx", {})
+    example = f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
     if kind == "extra_forbidden":
         known = sorted(model.model_fields) if model else []
         return f"{key}: is not a known key{nearest(str(keys[-1]), known)}. Known here: {', '.join(known)}."
     if kind == "missing":
-        return f"{key}: is missing; add it{hint(key)}."
+        return f"{key}: is missing; add it{example}."
     if kind == "literal_error":
         allowed = re.findall("'([^']+)'", context["expected"])
         return f"{key}: {shown} is not allowed{nearest(str(given), allowed)}. Allowed: {', '.join(allowed)}."
     if kind == "union_tag_invalid":
         return f"{key}.{context['discriminator'].strip(chr(39))}: {context['tag']!r} is not known. Allowed: {context['expected_tags']}."
     if kind == "union_tag_not_found":
-        return f"{key}: has no {context['discriminator']} key; add it{hint(key)}."
+        return f"{key}: has no {context['discriminator']} key; add it{example}."
     if kind == "value_error":
         return f"{key}: {context['error']}."
     return f"{key}: {shown}: {error['msg'][0].lower()}{error['msg'][1:]}."
@@ -36,16 +43,17 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
 def locate(recipe: type[BaseModel], location: list[Any]) -> tuple[type[BaseModel] | None, list[Any]]:
     """The model that a pydantic location ends in, and the location without the names of union members, which no one wrote."""
     model: Any = recipe
-    keys: list[Any] = []
     parent: type[BaseModel] | None = recipe
+    keys: list[Any] = []
     for part in location:
-        members = {m.model_fields[tag].annotation.__args__[0]: m for m, tag in tagged(model)}
+        models = [member for member in get_args(model) if isinstance(member, type) and issubclass(member, BaseModel)]
+        members = {get_args(one.model_fields[tag].annotation)[0]: one for one in models for tag in ("kind", "rule") if tag in one.model_fields}
         if part in members:
             model = parent = members[part]
             continue
         keys.append(part)
         if isinstance(part, int):
-            model = strip(get_args(strip(model))[0]) if get_args(strip(model)) else None
+            model = strip(next(iter(get_args(strip(model))), None))
         elif get_origin(model) is dict:
             model = strip(get_args(model)[1])
         else:
@@ -61,22 +69,6 @@ def strip(annotation: Any) -> Any:
         return strip(get_args(annotation)[0])
     members = [member for member in get_args(annotation) if member is not type(None)]
     return strip(members[0]) if len(members) == 1 and type(None) in get_args(annotation) else annotation
-
-
-def tagged(annotation: Any) -> Iterator[tuple[Any, str]]:
-    for member in get_args(annotation):
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            yield from ((member, tag) for tag in ("kind", "rule") if tag in member.model_fields)
-
-
-def hint(key: str) -> str:
-    examples = {
-        "name": "name: support-desk",
-        "modality": "modality: text",
-        "ingest": "ingest: {kind: files, path: data/sources/mine.csv}",
-        "gate": "gate: [{rule: floor, metric: macro_f1, bound: 0.8}]",
-    }
-    return f", for example `{examples[key]}`" if key in examples else ""
 
 
 def nearest(name: str, known: Any) -> str:

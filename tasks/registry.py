@@ -2,7 +2,7 @@
 
     blobs/sha256/<hex>                        contents, named by their hash
     versions/<version>/manifest.json          files, lineage, metrics, runtime; version = first 16 hex digits of its sha256
-    evidence/<version>/<champion>.json        the gate's result for that pair
+    evidence/<version>/<champion>.json        the gate's result for that pair; champion `none` where there was none
     channels/<channel>.json                   the pointer: the only object that ever changes
     journal/<channel>/<generation>.json       one record for each move of the pointer
 
@@ -10,13 +10,14 @@ Everything but the pointer is written once. The pointer moves by compare-and-swa
 hash of content, so a pointer that came back to old bytes would let a stale writer pass; with the id no two pointers are equal.
 """
 
+import contextlib
 import datetime
 import hashlib
 import io
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,6 @@ import pyarrow.parquet as pq
 from tasks import files
 from tasks.step import Failure, Retryable
 from tasks.store import Store, Unknown
-
-NONE = "none"  # stands for the champion where there is none
 
 
 @dataclass(frozen=True)
@@ -68,30 +67,26 @@ def manifest(model: str, folder: Path, lineage: dict[str, Any], metrics: dict[st
 
 def publish(store: Store, model: str, folder: Path, data: bytes) -> str:
     """Upload the manifest's blobs, read each back and compare its hash, then write the manifest. Returns the version; safe to repeat."""
-    version = version_of(data)
 
     def upload(item: tuple[str, dict[str, Any]]) -> None:
         name, about = item
         key = blob(model, about["sha256"])
-        if store.sha256(key) == about["sha256"]:
-            return
-        store.upload(key, folder / name)
         if store.sha256(key) != about["sha256"]:
-            raise Failure(f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted.")
+            store.upload(key, folder / name)
+            if store.sha256(key) != about["sha256"]:
+                raise Failure(f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted.")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upload, json.loads(data)["files"].items()))
-    once(store, f"{model}/versions/{version}/manifest.json", data)
-    return version
+    once(store, f"{model}/versions/{version_of(data)}/manifest.json", data)
+    return version_of(data)
 
 
 def once(store: Store, name: str, data: bytes) -> None:
     """Write an object that never changes. That it is there already with the same bytes is as good."""
-    try:
-        if store.create(name, data):
+    with contextlib.suppress(Unknown):
+        if store.swap(name, data, None):
             return
-    except Unknown:
-        pass
     found = store.get(name)
     if found is None:
         raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
@@ -115,9 +110,8 @@ def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
     """The manifest of a version, verified against its name."""
     found = store.get(f"{model}/versions/{version}/manifest.json")
     if found is None or version_of(found[0]) != version:
-        raise Failure(
-            f"{store.settings.place}: the manifest of {model} {version} is {'missing' if found is None else 'not the one that its name says'}; the version cannot be trusted."
-        )
+        wrong = "missing" if found is None else "not the one that its name says"
+        raise Failure(f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted.")
     listed: dict[str, Any] = json.loads(found[0])
     return listed
 
@@ -129,36 +123,28 @@ def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | 
     for version in sorted(name.split("/")[-2] for name in store.names(f"{model}/versions/") if name.endswith("/manifest.json")):
         about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
         data = store.get(blob(model, about["sha256"])) if about else None
-        if data is None or hashlib.sha256(data[0]).hexdigest() != about["sha256"]:
+        if data and hashlib.sha256(data[0]).hexdigest() == about["sha256"]:
+            found[version] = int(pc.sum(pc.is_in(pq.read_table(io.BytesIO(data[0]))["id"], wanted)).as_py() or 0)
+        else:
             found[version] = None
-            continue
-        known = pq.read_table(io.BytesIO(data[0]))["id"]
-        found[version] = int(pc.sum(pc.is_in(known, wanted)).as_py() or 0)
     return found
 
 
 def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
     """The files of a version, each verified against its manifest; what is here and verifies is not fetched again."""
+    target = (folder / version).resolve()
     for name, about in read_manifest(store, model, version)["files"].items():
-        path = folder / version / name
-        if not path.resolve().is_relative_to((folder / version).resolve()):
+        path = target / name
+        if not path.resolve().is_relative_to(target):
             raise Failure(f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted.")
         if path.is_file() and files.sha256(path) == about["sha256"]:
             continue
         with files.whole(path) as temporary:
             store.download(blob(model, about["sha256"]), temporary)
             if files.sha256(temporary) != about["sha256"]:
-                raise Failure(
-                    f"{store.settings.place}: {name} of {model} {version} does not have the bytes that its manifest names: it was damaged or tampered with."
-                )
-    return folder / version
-
-
-def record_evidence(store: Store, model: str, version: str, champion: str | None, evidence: dict[str, Any]) -> str:
-    """Keep the gate's result for this pair; returns its name."""
-    name = f"{model}/evidence/{version}/{champion or NONE}.json"
-    once(store, name, canonical(evidence))
-    return name
+                told = f"{name} of {model} {version} does not have the bytes that its manifest names"
+                raise Failure(f"{store.settings.place}: {told}: it was damaged or tampered with.")
+    return target
 
 
 def move(store: Store, model: str, channel: str, version: str, evidence: dict[str, Any], expected: Pointer | None, actor: str, reason: str) -> Move:
@@ -166,27 +152,29 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
 
     Exactly one of several concurrent calls with the same `expected` wins. A lost answer is settled by reading back the promotion id.
     """
-    if evidence["champion"] != (expected.version if expected else None) or evidence["verdict"] != "promote":
+    champion = expected.version if expected else None
+    if evidence["champion"] != champion or evidence["verdict"] != "promote":
         raise Failure(
             f"{model} {version}: the evidence is for champion {evidence['champion']} with verdict {evidence['verdict']}; it does not allow this promotion."
         )
-    if expected:
-        settle(store, model, channel, expected)
     record: dict[str, Any] = {
         "generation": expected.generation + 1 if expected else 1,
         "promotion_id": secrets.token_hex(16),
         "model": model,
         "channel": channel,
         "version": version,
-        "previous": expected.version if expected else None,
-        "evidence": f"{model}/evidence/{version}/{expected.version if expected else NONE}.json",
+        "previous": champion,
+        "evidence": f"{model}/evidence/{version}/{champion or 'none'}.json",
         "actor": actor,
         "reason": reason,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    once(store, record["evidence"], canonical(evidence))
+    if expected:  # whoever moved it may have been killed before it could write the journal's record
+        once(store, journal(model, channel, expected.generation), canonical(expected.record))
     name, data = f"{model}/channels/{channel}.json", canonical(record)
     try:
-        won = store.replace(name, data, expected.etag) if expected else store.create(name, data)
+        won = store.swap(name, data, expected.etag if expected else None)
     except Unknown:
         time.sleep(1)  # let a write that is still under way end
         won = False
@@ -205,32 +193,19 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
 
 def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:
     """Whether a write without an answer, or refused after a silent repetition, happened: the pointer says so, or the journal where it moved on."""
-    if now is None:
-        return False
-    if now.generation == record["generation"]:
-        return bool(now.promotion_id == record["promotion_id"])
-    found = store.get(journal(record["model"], record["channel"], record["generation"])) if now.generation > record["generation"] else None
-    return found is not None and bool(json.loads(found[0])["promotion_id"] == record["promotion_id"])
+    shown = now.record if now else {}
+    if now and now.generation > record["generation"]:
+        found = store.get(journal(record["model"], record["channel"], record["generation"]))
+        shown = json.loads(found[0]) if found else {}
+    return bool(shown.get("promotion_id") == record["promotion_id"])
 
 
-def settle(store: Store, model: str, channel: str, pointer: Pointer) -> None:
-    """Write the journal's record of the pointer, if whoever moved it was killed before it could."""
-    once(store, journal(model, channel, pointer.generation), canonical(pointer.record))
-
-
-def history(store: Store, model: str, channel: str) -> Iterator[dict[str, Any]]:
+def history(store: Store, model: str, channel: str) -> list[dict[str, Any]]:
     """Every move of the channel, newest first; the pointer itself stands in for a journal record that is not written yet."""
     pointer = read(store, model, channel)
-    records = {}
-    for name in store.names(f"{model}/journal/{channel}/"):
-        found = store.get(name)
-        if found:
-            record = json.loads(found[0])
-            records[record["generation"]] = record
-    if pointer:
-        records.setdefault(pointer.generation, pointer.record)
-    for generation in sorted(records, reverse=True):
-        yield records[generation]
+    found = [json.loads(data[0]) for name in store.names(f"{model}/journal/{channel}/") if (data := store.get(name))]
+    records = {record["generation"]: record for record in ([pointer.record] if pointer else []) + found}
+    return [records[generation] for generation in sorted(records, reverse=True)]
 
 
 def journal(model: str, channel: str, generation: int) -> str:

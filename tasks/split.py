@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import duplicates, files, resolve, sides, times
 from tasks.mistakes import nearest
@@ -28,65 +29,56 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     table = files.read_table(source / "rows.parquet")
     if section.folds and "fold" in table.column_names:
         raise Failure("split.folds: the data has a column 'fold' already, which the folds would replace: rename it in the source, or remove split.folds.")
-    content = duplicates.contents(table)
-    given, bounds, broken = by_time(table, section) if section.time else (by_hash(table, content, section), None, [])
-    known = pa.array([side is not None for side in given], pa.bool_())
-    rows, content, placed = table.filter(known), [value for value, side in zip(content, given, strict=True) if side], [side for side in given if side]
+    rows, placed, bounds, broken = by_time(table, section) if section.time else (table, [], None, [])
+    content = duplicates.contents(rows)
+    keys = groups_of(rows, content, section)
+    placed = placed or [side_of(sides.share(key, str(section.seed)), section) for key in keys]
     lost, pairs, clusters = set_aside(rows["id"].to_pylist(), content, placed)
+    out = rows.take(pa.array(sorted(lost), pa.int64()))
+    aside = files.rejects(out, "split", "near-duplicate on another side", pa.array([lost[row] for row in sorted(lost)], pa.string()))
     if section.folds:
-        rows = rows.append_column("fold", pa.array(folds(groups_of(rows, content, section), pairs, section), pa.int32()))
+        rows = rows.append_column("fold", pa.array(folds(keys, pairs, section), pa.int32()))
     tables = {side: rows.filter(pa.array([place == side and row not in lost for row, place in enumerate(placed)], pa.bool_())) for side in sides.SIDES}
     if section.folds:
         tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
-    complete(tables, sorted(set(rows["label"].to_pylist())))
+    labels = {side: Counter(part["label"].to_pylist()) for side, part in tables.items()}
+    whole = sum(labels.values(), Counter())
+    complete(labels, whole, sorted(set(rows["label"].to_pylist())))
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
-    out = table.filter(known).take(pa.array(sorted(lost), pa.int64()))
-    details = pa.array([lost[row] for row in sorted(lost)], pa.string())
-    rules = files.write_rejects(target / "rejects.parquet", [*broken, files.rejects(out, "split", "near-duplicate on another side", details)], table)
-    labels = {side: Counter(part["label"].to_pylist()) for side, part in tables.items()}
-    files.write_json(
-        target / "report.json",
-        {
-            "rows_in": table.num_rows,
-            "rows": {side: part.num_rows for side, part in tables.items()},
-            "rejects": sum(rules.values()),
-            "rules": rules,
-            "clusters": clusters,
-            "classes": {side: dict(sorted(counts.items())) for side, counts in labels.items()},
-            "stratification": {side: stratification(counts, sum(labels.values(), Counter())) for side, counts in labels.items()},
-            "folds": dict(sorted(Counter(tables["train"]["fold"].to_pylist()).items())) if section.folds else None,
-            "time": bounds,
-        },
-    )
+    rules = files.write_rejects(target / "rejects.parquet", [*broken, aside], table)
+    report = {
+        "rows_in": table.num_rows,
+        "rows": {side: part.num_rows for side, part in tables.items()},
+        "rejects": sum(rules.values()),
+        "rules": rules,
+        "clusters": clusters,
+        "classes": labels,
+        "stratification": {side: stratification(counts, whole) for side, counts in labels.items()},
+        "folds": Counter(tables["train"]["fold"].to_pylist()) if section.folds else None,
+        "time": bounds,
+    }
+    files.write_json(target / "report.json", report)
 
 
-def by_hash(table: pa.Table, content: list[Any], section: Split) -> list[str | None]:
-    """A side for each row, from the hash of its group or content alone."""
-    found: list[str | None] = []
-    for key in groups_of(table, content, section):
-        share = sides.share(key, str(section.seed))
-        found.append("test" if share < section.test else "val" if share < section.test + section.val else "train")
-    return found
+def side_of(share: float, section: Split) -> str:
+    return "test" if share < section.test else "val" if share < section.test + section.val else "train"
 
 
 def groups_of(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
     """What a row's side is a hash of: its group, or its content, also where the row has no group."""
-    if section.group is None:
-        return [sides.key(value) for value in content]
-    groups = column_of(table, "group", section.group)
+    groups = column_of(table, "group", section.group) if section.group else [None] * table.num_rows
     return [sides.key(value) if group is None else str(group).encode() for group, value in zip(groups, content, strict=True)]
 
 
 def column_of(table: pa.Table, key: str, name: str) -> list[Any]:
     if name not in table.column_names:
         raise Failure(f"split.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
-    found: list[Any] = table[name].to_pylist()
-    return found
+    return list(table[name].to_pylist())
 
 
-def by_time(table: pa.Table, section: Split) -> tuple[list[str | None], dict[str, Any], list[pa.Table]]:
-    """A side for each row whose time can be read, the times at which val and test begin, and the other rows as rejects."""
+def by_time(table: pa.Table, section: Split) -> tuple[pa.Table, list[str], dict[str, Any], list[pa.Table]]:
+    """The rows whose time can be read, the side of each, the times at which val and test begin, and the other rows as rejects."""
     name = section.time or ""
     values = column_of(table, "time", name)
     bounds = [bound for bound in (section.val_from, section.test_from) if bound is not None]
@@ -97,21 +89,18 @@ def by_time(table: pa.Table, section: Split) -> tuple[list[str | None], dict[str
     order = sorted((moment, at) for at, moment in enumerate(moments) if moment is not None)
     if not order:
         kind = f", as split.test_from, {bounds[1]!r}, is" if bounds else ""
-        raise Failure(
-            f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {', '.join(repr(str(value)[:80]) for value in values[:3])}."
-        )
+        seen = ", ".join(repr(str(value)[:80]) for value in values[:3])
+        raise Failure(f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {seen}.")
     note = None if bounds else "val_from and test_from are quantiles of these rows and move when rows come or go: write both into the recipe to keep every row."
-    bounds = bounds or [plain(values[order[min(round(len(order) * part), len(order) - 1)][1]]) for part in (1 - section.test - section.val, 1 - section.test)]
+    bounds = bounds or [values[order[min(round(len(order) * part), len(order) - 1)][1]] for part in (1 - section.test - section.val, 1 - section.test)]
     val_from, test_from = (read(bound) or 0.0 for bound in bounds)
-    found = [None if moment is None else "test" if moment >= test_from else "val" if moment >= val_from else "train" for moment in moments]
-    report = {"column": name, "val_from": bounds[0], "test_from": bounds[1], "note": note}
-    lost = pa.array([moment is None for moment in moments], pa.bool_())
+    placed = ["test" if moment >= test_from else "val" if moment >= val_from else "train" for moment in moments if moment is not None]
+    val_told, test_told = (bound if isinstance(bound, (int, float)) else str(bound) for bound in bounds)
+    report = {"column": name, "val_from": val_told, "test_from": test_told, "note": note}
+    known = pa.array([moment is not None for moment in moments], pa.bool_())
     details = [f"{name} is empty" if value is None else f"{name} is no {wanted}: {str(value)[:80]!r}" for value in values]
-    return found, report, [files.rejects(table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost))]
-
-
-def plain(value: Any) -> int | float | str:
-    return value if isinstance(value, (int, float)) else str(value)
+    lost = pc.invert(known)
+    return table.filter(known), placed, report, [files.rejects(table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost))]
 
 
 def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[dict[int, str], list[tuple[int, int]], int]:
@@ -157,16 +146,12 @@ def stratification(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
     return {"shares": shares, "total_variation": round(sum(map(abs, gaps.values())) / 2, 6), "largest": largest}
 
 
-def complete(tables: dict[str, pa.Table], classes: list[str]) -> None:
+def complete(labels: dict[str, Counter[str]], total: Counter[str], classes: list[str]) -> None:
     """Refuse a split in which a class could not be learnt or not be judged."""
     if len(classes) < 2:
         raise Failure(f"split: all rows have the label {classes[0]!r}: a classifier needs at least two classes.")
-    problems = []
-    for side in ("train", "test"):
-        counts = Counter(tables[side]["label"].to_pylist())
-        problems += [f"{name!r} has no row in {side}" for name in classes if not counts[name]]
+    problems = [f"{name!r} has no row in {side}" for side in ("train", "test") for name in classes if not labels[side][name]]
     if problems:
-        total = Counter(label for rows in tables.values() for label in rows["label"].to_pylist())
         rare = ", ".join(f"{name} ({total[name]} in all)" for name in sorted(classes, key=lambda name: total[name])[:3])
         raise Failure(f"split: {'; '.join(problems[:5])}. The rarest classes are {rare}: add rows, merge or remove the class, or raise split.test.")
 

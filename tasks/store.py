@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from tasks.step import Failure, Retryable
 
-REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "409", "412"}
+REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404", "409", "412"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
 
 
@@ -75,142 +76,117 @@ class Store:
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """The object's bytes and its ETag, or None."""
-        try:
-            answer = self.client.get_object(Bucket=self.settings.bucket, Key=self.key(name))
-            return answer["Body"].read(), answer["ETag"]
-        except Exception as error:
-            if code(error) == "NoSuchKey":
-                return None
-            raise self.explained(error) from None
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Write an object that must not exist yet; False where it does. Raises Unknown where the answer was lost."""
-        return self.conditional(name, data, IfNoneMatch="*")
-
-    def replace(self, name: str, data: bytes, etag: str) -> bool:
-        """Write over the object that has this ETag; False where it has another one or is gone. Raises Unknown where the answer was lost."""
-        return self.conditional(name, data, IfMatch=etag)
-
-    def conditional(self, name: str, data: bytes, **condition: str) -> bool:
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            with turn(self.settings.lock):
-                self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data, ContentType="application/json", **condition)
-        except Exception as error:
-            if code(error) in REFUSED:
-                return False
-            if isinstance(error, BotoCoreError) or code(error).startswith("5") or code(error) in ("InternalError", "SlowDown", "RequestTimeout"):
-                raise Unknown(str(error)) from error
-            raise self.explained(error) from None
-        return True
-
-    def put(self, name: str, data: bytes) -> None:
-        """Write an object whatever was there."""
-        try:
-            self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data)
-        except Exception as error:
-            raise self.explained(error) from None
-
-    def upload(self, name: str, path: Path) -> None:
-        """Write a file, in parts where it is large. Not conditional, so only for keys that name their content."""
-        try:
-            self.client.upload_file(str(path), self.settings.bucket, self.key(name))
-        except Exception as error:
-            raise self.explained(error) from None
+        with self.explained():
+            found = self.answer(self.key(name))
+            return (found["Body"].read(), found["ETag"]) if found else None
 
     def sha256(self, name: str) -> str | None:
         """The hash of the bytes that the store gives back, or None where it has no such object."""
+        with self.explained():
+            found = self.answer(self.key(name))
+            return hashlib.file_digest(found["Body"], "sha256").hexdigest() if found else None
+
+    def save(self, item: Object, path: Path) -> bool:
+        """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
+        with self.explained():
+            found = self.answer(item.name, **({"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}))
+            if found:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(found["Body"], file, 1 << 20)
+            return found is not None
+
+    def answer(self, key: str, **condition: str) -> Any:
+        """What the store says of the object, its bytes as a stream; None where there is none, or none that meets the condition."""
         try:
-            body = self.client.get_object(Bucket=self.settings.bucket, Key=self.key(name))["Body"]
-            digest = hashlib.sha256()
-            for chunk in body.iter_chunks(1 << 20):
-                digest.update(chunk)
-            return digest.hexdigest()
-        except Exception as error:
-            if code(error) == "NoSuchKey":
+            return self.client.get_object(Bucket=self.settings.bucket, Key=key, **condition)
+        except self.client.exceptions.ClientError as error:
+            if code(error) == "NoSuchKey" or (condition and code(error) in REFUSED):
                 return None
-            raise self.explained(error) from None
+            raise
+
+    def swap(self, name: str, data: bytes, etag: str | None) -> bool:
+        """Write over the object that has this ETag, or where there must be none yet; False where it is otherwise. Raises Unknown where the answer was lost."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        with self.explained(), locked(self.settings.lock) if self.settings.lock else contextlib.nullcontext():
+            try:
+                self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data, ContentType="application/json", **condition)
+            except (BotoCoreError, ClientError) as error:
+                if code(error) in REFUSED:
+                    return False
+                if isinstance(error, BotoCoreError) or code(error).startswith("5") or code(error) in ("InternalError", "SlowDown", "RequestTimeout"):
+                    raise Unknown(str(error)) from error
+                raise
+        return True
+
+    def upload(self, name: str, path: Path) -> None:
+        """Write a file, in parts where it is large. Not conditional, so only for names that stand for one content."""
+        with self.explained():
+            self.client.upload_file(str(path), self.settings.bucket, self.key(name))
 
     def download(self, name: str, path: Path) -> None:
-        try:
+        with self.explained(name):
             self.client.download_file(self.settings.bucket, self.key(name), str(path))
-        except Exception as error:
-            raise self.explained(error, name) from None
 
     def names(self, under: str) -> Iterator[str]:
         """The names of all objects that start with `under`, in order."""
-        try:
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket, Prefix=self.key(under)):
-                for item in page.get("Contents", []):
-                    yield item["Key"].removeprefix(self.key(""))
-        except Exception as error:
-            raise self.explained(error) from None
+        return (item.name.removeprefix(self.key("")) for item in self.listed(self.key(under)))
 
     def listed(self, prefix: str, *, versions: bool = False) -> Iterator[Object]:
         """All objects of the bucket, whoever wrote them, whose whole names start with `prefix`, in order."""
         pages, entries = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
-        try:
+        with self.explained():
             for page in self.client.get_paginator(pages).paginate(Bucket=self.settings.bucket, Prefix=prefix):
                 for item in page.get(entries, []):
                     if item.get("IsLatest", True):
                         yield Object(item["Key"], item["ETag"].strip('"'), item.get("VersionId"))
-        except Exception as error:
-            raise self.explained(error) from None
-
-    def save(self, item: Object, path: Path) -> bool:
-        """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
-        asked = {"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}
-        try:
-            body = self.client.get_object(Bucket=self.settings.bucket, Key=item.name, **asked)["Body"]
-            with path.open("wb") as file:
-                for chunk in body.iter_chunks(1 << 20):
-                    file.write(chunk)
-        except OSError:
-            raise
-        except Exception as error:
-            if code(error) in REFUSED | {"NoSuchVersion"}:
-                return False
-            raise self.explained(error) from None
-        return True
 
     def check(self) -> None:
         """Raise a sentence where the store cannot be reached, refuses the credentials or has no such bucket."""
-        try:
+        with self.explained():
             self.client.head_bucket(Bucket=self.settings.bucket)
-        except Exception as error:
-            raise self.explained(error) from None
 
-    def explained(self, error: Exception, name: str = "") -> Failure:
-        """The error as a sentence. No credential is ever part of it."""
+    @contextlib.contextmanager
+    def explained(self, name: str = "") -> Iterator[None]:
+        """Raise the store's errors as sentences. No credential is ever part of one."""
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         place, (bucket_key, endpoint_key) = self.settings.place, self.settings.keys
-        if isinstance(error, NoCredentialsError):
-            return Failure(f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.")
-        if code(error) in DENIED:
-            return Failure(
-                f"{place} refuses the credentials ({code(error)}), or the bucket {self.settings.bucket!r} is not theirs: "
-                f"check the access key, its secret, what it may do and {bucket_key}."
-            )
-        if code(error) in ("NoSuchBucket",) or (code(error) == "404" and not name):
-            return Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}.")
-        if code(error) in ("NoSuchKey", "404"):
-            return Failure(f"{place} has no object {name}: it was deleted, or the upload never ended.")
-        if isinstance(error, BotoCoreError) and not isinstance(error, ClientError):
-            return Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right.")
-        return Retryable(f"{place} answered with an error ({code(error) or type(error).__name__}).")
+        try:
+            yield
+        except NoCredentialsError:
+            raise Failure(f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.") from None
+        except BotoCoreError as error:
+            raise Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right.") from None
+        except (ClientError, Boto3Error) as error:
+            said = code(error)
+            if said in DENIED:
+                raise Failure(
+                    f"{place} refuses the credentials ({said}), or the bucket {self.settings.bucket!r} is not theirs: "
+                    f"check the access key, its secret, what it may do and {bucket_key}."
+                ) from None
+            if name and said in ("NoSuchKey", "404"):
+                raise Failure(f"{place} has no object {name}: it was deleted, or the upload never ended.") from None
+            if said in ("NoSuchBucket", "404"):
+                raise Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}.") from None
+            raise Retryable(f"{place} answered with an error ({said or type(error).__name__}).") from None
 
 
 @contextlib.contextmanager
-def turn(lock: Path | None) -> Iterator[None]:
-    """Hold the lock file, if there is one. Each call opens it anew, so that threads exclude each other too."""
-    with lock.open("w") if lock else contextlib.nullcontext() as file:
-        if file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; False where another has it who is not to be waited for. Each call opens it anew, so that threads exclude each other too."""
+    with path.open("w") as file:
+        held = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = False
+        yield held
 
 
 def code(error: Exception) -> str:
     """The S3 error code of a boto3 exception, or an empty string."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    response = getattr(error, "response", None) or {}  # botocore's own errors, of connections, have one that is None
+    return str(response.get("Error", {}).get("Code", ""))

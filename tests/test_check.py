@@ -128,13 +128,11 @@ BY_ROW: dict[str, tuple[dict[str, Any], str]] = {
 
 def test_each_failing_expectation_names_the_rows_that_break_it_and_no_others() -> None:
     declared = [{name: arguments} for name, (arguments, _) in BY_ROW.items()]
-    results = expectations.validate(ROWS.set_index(pd.Index([9] * len(ROWS))), declared, "raw")  # whatever the data frame's own index is
+    results = expectations.validate(pa.Table.from_pandas(ROWS.set_index(pd.Index([9] * len(ROWS)))), declared, "raw")  # whatever pandas' own index was
     for result, (name, (_, expected)) in zip(results, BY_ROW.items(), strict=True):
         assert result["expectation"] == name
-        found = check.failing(pa.Table.from_pandas(ROWS), result)
-        assert found is not None
-        assert "".join(found["id"].to_pylist()) == expected
-        assert result["unexpected"] == found.num_rows
+        assert "".join(result["failing"]["id"].to_pylist()) == expected
+        assert result["unexpected"] == result["failing"].num_rows
 
 
 def test_every_expectation_that_a_recipe_may_name_is_there_and_no_other() -> None:

@@ -3,12 +3,14 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from flows import storage
 from tasks import registry, train
-from tasks.step import Failure
+from tasks.step import Failure, Retryable
 from tasks.store import Settings, Store
 
 
@@ -63,6 +65,36 @@ def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer
     assert registry.read(store, "aba", "production") == back
 
 
+def test_a_move_whose_answer_is_lost_or_repeated_has_won_and_one_that_did_not_happen_may_be_tried_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (version(store, "lost", tmp_path / name, name) for name in "ab")
+    put = store.client.put_object
+
+    def answer_is_lost(**about: Any) -> None:
+        put(**about)
+        raise ReadTimeoutError(endpoint_url="http://127.0.0.1")
+
+    def pointer_is_not_written(**about: Any) -> Any:
+        if "/channels/" in about["Key"]:
+            raise ReadTimeoutError(endpoint_url="http://127.0.0.1")
+        return put(**about)
+
+    def repeated(**about: Any) -> Any:
+        put(**about)
+        return put(**about)  # as a client does that got no answer, which is then refused
+
+    monkeypatch.setattr(store.client, "put_object", answer_is_lost)
+    first = promote(store, "lost", one, None)
+    assert first.won and first.now and first.now.generation == 1
+    monkeypatch.setattr(store.client, "put_object", pointer_is_not_written)
+    with pytest.raises(Retryable, match="the move of lost production got no answer and did not happen"):
+        promote(store, "lost", two, first.now)
+    monkeypatch.setattr(store.client, "put_object", repeated)
+    assert promote(store, "lost", two, first.now).won
+    assert [record["version"] for record in registry.history(store, "lost", "production")] == [two, one]
+
+
 def test_evidence_for_another_champion_or_another_verdict_promotes_nothing(store: Store, tmp_path: Path) -> None:
     name = version(store, "closed", tmp_path, "x")
     for evidence in ({"verdict": "reject", "champion": None}, {"verdict": "promote", "champion": "another"}):
@@ -84,7 +116,8 @@ def test_a_damaged_blob_is_never_handed_out(store: Store, tmp_path: Path) -> Non
     name = version(store, "damaged", tmp_path / "model", "good")
     manifest = store.get(f"damaged/versions/{name}/manifest.json")
     assert manifest
-    store.put(registry.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"]), b"evil")
+    blob = registry.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"])
+    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(blob), Body=b"evil")
     with pytest.raises(Failure, match="damaged or tampered with"):
         registry.fetch(store, "damaged", name, tmp_path / "cache")
     assert not (tmp_path / "cache" / name / "model.bin").exists()
