@@ -1,6 +1,7 @@
 """Several processes that train one model, each on its share of every batch. Started by `train.processes`, or by torchrun; otherwise this is one process."""
 
 import contextlib
+import copy
 import ctypes
 import os
 import signal
@@ -10,8 +11,11 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Mistake, Retryable
@@ -87,15 +91,46 @@ def share(batches: list[Any]) -> list[Any]:
     return batches[rank() :: size()]
 
 
-def parallel(network: torch.nn.Module) -> torch.nn.Module:
-    """The network whose gradients are the mean over all processes. It starts from the weights of the first."""
+def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
+    """The network whose gradients are the mean over all processes. It starts from the weights of the first.
+
+    With `shard` each process holds a part of every layer's weights, gradients and moments (FSDP2), in a copy that leaves the network as it is.
+    """
     if size() == 1:
         return network
-    return DistributedDataParallel(network, device_ids=[device().index] if torch.cuda.is_available() else None)
+    if not shard:
+        return DistributedDataParallel(network, device_ids=[device().index] if torch.cuda.is_available() else None)
+    whole = copy.deepcopy(network)
+    for tensor in whole.state_dict().values():
+        distributed.broadcast(tensor, 0)
+    layers = [layer for stack in whole.modules() if isinstance(stack, torch.nn.ModuleList) for layer in stack]
+    for layer in [*layers, whole]:
+        fully_shard(layer)
+    return whole
+
+
+def plain(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights by name. Where they are in parts, all processes have to call this, and the first one gets them."""
+    if isinstance(network, FSDPModule):
+        found: dict[str, Any] = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return found
+    return (network.module if isinstance(network, DistributedDataParallel) else network).state_dict()
+
+
+def together(value: torch.Tensor) -> torch.Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The value as `like` is kept, in parts or whole."""
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) and value.ndim else value
 
 
 def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
     """Around forward and backward of one part of a step: gradients are exchanged with the last alone."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(last)
     return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else contextlib.nullcontext()
 
 
@@ -104,3 +139,8 @@ def total(value: torch.Tensor) -> torch.Tensor:
     if size() > 1:
         distributed.all_reduce(value)
     return value
+
+
+def agreed(first: bool) -> bool:
+    """What the first process says."""
+    return bool(total(torch.tensor(float(first and rank() == 0), device=device())).item())

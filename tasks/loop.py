@@ -37,11 +37,11 @@ class Run:
         self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
         self.targets = torch.from_numpy(targets)
         self.device = distributed.device()
-        self.network = adapter.network.to(self.device)
-        optimisation.freeze(self.network, section)
+        optimisation.freeze(adapter.network.to(self.device), section)
+        self.parallel = distributed.parallel(adapter.network, section.shard)
+        self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimisation.optimizer(self.network, section)
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
-        self.parallel = distributed.parallel(self.network)
         self.step = 0
         self.position = 0  # steps done in this epoch
         self.epoch = 0
@@ -57,16 +57,20 @@ class Run:
         moments: checkpoint.Tensors = {}
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{number}.{name}"] = value
+                moments[f"{number}.{name}"] = distributed.together(value)
         state = {name: getattr(self, name) for name in self.STATE} | {"best": self.best if math.isfinite(self.best) else None}
-        checkpoint.save(self.folder, self.step, state, {"weights": self.network.state_dict(), "moments": moments, "best": self.best_weights})
+        weights = distributed.plain(self.parallel)
+        if distributed.rank() == 0:
+            checkpoint.save(self.folder, self.step, state, {"weights": weights, "moments": moments, "best": self.best_weights})
 
     def resume(self, state: dict[str, Any], groups: dict[str, checkpoint.Tensors]) -> None:
-        self.network.load_state_dict(groups["weights"])
+        own = self.network.state_dict()
+        self.network.load_state_dict({name: distributed.parted(value, own[name]) for name, value in groups["weights"].items()})
         parameters = self.parameters()
         for key, value in groups["moments"].items():
             number, name = key.split(".", 1)
-            self.optimizer.state[parameters[int(number)]][name] = value.to(self.device)
+            parameter = parameters[int(number)]
+            self.optimizer.state[parameter][name] = distributed.parted(value, parameter)
         for name in self.STATE:
             setattr(self, name, state[name])
         self.best = -math.inf if state["best"] is None else state["best"]
@@ -107,12 +111,12 @@ class Run:
         generator = torch.Generator().manual_seed(seed)
         rows = sum(len(batch) for batch in batches)
         parts = [part for batch in batches for part in self.parts(batch)]
-        counted = float(bool(parts))  # a process without a row of its own still takes part, with one that does not count
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         try:
-            for number, part in enumerate(parts or [batches[0][:1]]):
-                with distributed.syncing(self.parallel, number == max(0, len(parts) - 1)):
-                    loss, weight = self.loss(self.parallel, part, generator)
+            for number, part in enumerate(parts):
+                counted = float(bool(part))  # a process without a row of its own still takes part, with one that does not count
+                with distributed.syncing(self.parallel, number == len(parts) - 1):
+                    loss, weight = self.loss(self.parallel, part or batches[0][:1], generator)
                     (loss * counted * distributed.size() / rows).backward()  # type: ignore[no-untyped-call]
                 sums += torch.stack([loss.detach().double(), torch.as_tensor(weight, dtype=torch.float64, device=self.device)]) * counted
         except (RuntimeError, MemoryError) as error:
@@ -134,17 +138,17 @@ class Run:
         return self.adapter.loss(outputs, inputs, self.targets[part].to(self.device))
 
     def parts(self, batch: list[int]) -> Batches:
-        """This process's share of a batch, in at most `pieces` parts."""
-        mine = distributed.share(batch)
-        length = max(1, math.ceil(len(mine) / self.pieces))
-        return [mine[start : start + length] for start in range(0, len(mine), length)]
+        """This process's share of a batch, in `pieces` parts or fewer: as many in every process, so some may be empty."""
+        mine, most = distributed.share(batch), math.ceil(len(batch) / distributed.size())
+        length = math.ceil(most / self.pieces)
+        return [mine[start : start + length] for start in range(0, most, length)]
 
     def narrow(self, batches: Batches) -> None:
         """After a step that did not fit into memory: half the rows at a time, twice the accumulation."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        largest = max(len(part) for batch in batches for part in self.parts(batch) or [[0]])
-        if largest == 1:
+        largest = max(len(part) for batch in batches for part in self.parts(batch))
+        if largest <= 1:
             raise Failure(
                 f"one row alone does not fit into the memory of the {self.device.type} (step {self.step}): "
                 "lower train.max_length, set train.activation_checkpointing, or use a smaller model or more memory."
@@ -172,12 +176,13 @@ class Run:
         result = torch.zeros(0)
         batches = self.adapter.batches(examples, None)
         mine = distributed.share(batches)
-        for batch in mine or batches[:1]:
+        for number in range(math.ceil(len(batches) / distributed.size())):  # as many in every process
+            batch, counted = (mine[number], 1.0) if number < len(mine) else (batches[0], 0.0)
             inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([examples[index] for index in batch], None))
             with self.autocast:
                 part = self.adapter.scores(self.network(*inputs), inputs).double()
             result = result if len(result) else torch.zeros(len(examples), part.shape[1], dtype=torch.float64, device=self.device)
-            result[batch] = part * bool(mine)
+            result[batch] += part * counted
         return distributed.total(result).cpu().numpy()
 
     def finish_epoch(self, measured: dict[str, float]) -> None:
@@ -188,7 +193,7 @@ class Run:
         self.stale += 1
         if metric > self.best:
             self.best, self.stale = metric, 0
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.parallel).items()}
         elif self.section.schedule == "plateau":
             self.factor /= 2
         self.epoch += 1
@@ -229,7 +234,8 @@ def fit(
         if "CUDA error" in str(error):
             raise Retryable(f"the GPU failed or is gone ({files.first_line(error)}): training goes on from the last checkpoint once there is one.") from None
         raise
-    run.network.load_state_dict(run.best_weights)
+    if run.best_weights:
+        adapter.network.load_state_dict(run.best_weights)
     return run.history
 
 
@@ -246,7 +252,7 @@ def train(run: Run, val: list[Any], val_targets: NDArray[np.int64], watch: Watch
         for batches in run.steps(run.epoch)[run.position :]:
             loss = run.update(batches, optimisation.rate(section, run.step, steps, run.factor))
             progress.step(run.epoch, run.step, loss, sum(len(batch) for batch in batches))
-            if first and clock.due():
+            if distributed.agreed(clock.due()) if section.shard else first and clock.due():
                 clock.measure(run.save)
         run.finish_epoch(run.adapter.measure(val_targets, run.scores(val)))
         progress.epoch(run.history[-1])

@@ -596,7 +596,7 @@ class Augment(Section):
 
 class Train(Section):
     """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
-    takes `accumulate` of them, shared by `processes`.
+    takes `accumulate` of them, shared by `processes`; with `shard` each holds a part of the weights, for models that do not fit into one.
 
     `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
@@ -615,6 +615,7 @@ class Train(Section):
     batch_tokens: Count = 1024
     accumulate: Count = 1
     processes: Count = 1
+    shard: bool = False
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     l1: float = Field(0.0, ge=0)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from tasks.mistakes import nearest, sentence
 
-NOT_TUNED = {"checkpoint_seconds", "metric", "processes", "seed", "sha256"}  # they make no better model, or only a luckier one
+NOT_TUNED = {"checkpoint_seconds", "metric", "processes", "seed", "sha256", "shard"}  # they make no better model, or only a luckier one
 
 
 def checked(given: dict[str, Any], section: type[BaseModel], interval: type[BaseModel]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Workspace:
             tiny.base(root / "base")
         tiny.split(modality, root / "data" / "tiny" / "split", 61)  # an odd number, so that shares are unequal
         files.write_json(root / "data" / "tiny" / "recipe.json", tiny.recipe(modality, root, **options).model_dump())
+        files.write_json(root / "data" / "tiny" / "tuned" / "best.json", {})
         (root / "site").mkdir()
         (root / "site" / "sitecustomize.py").write_text(CRASH)
 
@@ -68,6 +69,7 @@ class Workspace:
     [
         ("tabular", {"dropout": 0.0, "accumulate": 2, "class_weights": "balanced", "l1": 1e-3, "learning_rate": 1e-2}),
         ("text", {"label_smoothing": 0.1, "precision": "fp32"}),
+        ("text", {"shard": True, "accumulate": 2, "precision": "fp32"}),
     ],
 )
 def test_one_process_and_two_have_the_same_losses(tmp_path: Path, modality: str, options: dict[str, Any]) -> None:
@@ -82,8 +84,9 @@ def test_one_process_and_two_have_the_same_losses(tmp_path: Path, modality: str,
     assert one.losses() == pytest.approx(two.losses(), abs=1e-4)
 
 
-def test_after_one_process_was_killed_all_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    whole, killed = Workspace(tmp_path / "whole", "tabular"), Workspace(tmp_path / "killed", "tabular")
+@pytest.mark.parametrize("shard", [False, True])
+def test_after_one_process_was_killed_all_go_on_from_the_last_checkpoint(tmp_path: Path, shard: bool) -> None:
+    whole, killed = Workspace(tmp_path / "whole", "tabular", shard=shard), Workspace(tmp_path / "killed", "tabular", shard=shard)
     done = whole.run(*TORCHRUN, "2", *STEP)
     assert done.returncode == 0, done.stderr
     done = killed.run(*TORCHRUN, "2", "--max-restarts", "1", *STEP, CRASH="kill")
