@@ -44,22 +44,23 @@ CHECKS = """<h1>{{ title }}</h1>
 {% endfor %}</table></div>{% endfor %}"""
 
 EVALUATION = """<h1>{{ title }}</h1>
-<p class="lead">The exported model on {{ rows }} test rows that it has not seen, beside a baseline fitted on the same split. Intervals: stratified bootstrap.</p>
+<p class="lead">The exported model on {{ rows }} test rows that it has not seen, beside a baseline fitted on the same split. Intervals: {{ headings.resampled }}.</p>
 <table><tr><th>metric</th><th class="n">model</th><th class="n">interval</th><th class="n">baseline</th><th class="n">interval</th></tr>
 {% for name, model in metrics.model.items() %}{% set base = metrics.baseline[name] %}<tr><td>{{ name }}</td><td class="n"><b>{{ '%.4f'|format(model.value) }}</b></td>
 <td class="n soft">{{ '%.4f – %.4f'|format(model.low, model.high) }}</td><td class="n">{{ '%.4f'|format(base.value) }}</td><td class="n soft">{{ '%.4f – %.4f'|format(base.low, base.high) }}</td></tr>{% endfor %}</table>
 {% if steps %}<h2>Compression</h2><p class="lead">On the validation split, which chose the model's weights. The last line is the model that is scored above.</p>
 <table><tr><th>model</th><th class="n">KB</th>{% for name in metrics.model %}<th class="n">{{ name }}</th>{% endfor %}</tr>
 {% for step in steps %}<tr><td>{{ step.model }}</td><td class="n">{{ '{:,.0f}'.format(step.bytes / 1000) }}</td>{% for name in metrics.model %}<td class="n">{{ '%.4f'|format(step[name]) }}{% if step != steps[0] %} <span class="soft">{{ '%+.4f'|format(step[name] - steps[0][name]) }}</span>{% endif %}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
-<h2>Classes</h2>
+{% if classes %}<h2>{{ headings.classes }}</h2>
 <table><tr><th>class</th><th class="n">F1</th><th></th><th class="n">interval</th><th class="n">precision</th><th class="n">recall</th><th class="n">rows</th></tr>
 {% for name, values in classes.items() %}<tr><td>{{ name }}</td><td class="n">{{ '%.3f'|format(values.f1.value) }}</td><td><span class="bar" style="width: {{ (values.f1.value * 9)|round(2) }}rem"></span></td>
 <td class="n soft">{{ '%.3f – %.3f'|format(values.f1.low, values.f1.high) }}</td><td class="n">{{ '%.3f'|format(values.precision) }}</td><td class="n">{{ '%.3f'|format(values.recall) }}</td><td class="n">{{ values.support }}</td></tr>{% endfor %}</table>
 <h2>Confusion</h2><p class="lead">Rows: the true class. Columns: what the model said, in the same order.</p>
 <div class="wide"><table class="matrix"><tr><th></th>{% for name in names %}<th>{{ loop.index }}</th>{% endfor %}</tr>
 {% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }}: {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
-{% if mistakes %}<h2>Wrong with most certainty</h2>
-<table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">probability</th><th></th></tr>
+{% endif %}
+{% if mistakes %}<h2>{{ headings.worst[0] }}</h2>
+<table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">{{ headings.worst[1] }}</th><th></th></tr>
 {% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.number) }}</td>
 <td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content|truncate(400, end='…') }}{% endif %}</td></tr>{% endfor %}</table>{% endif %}"""
 
@@ -94,14 +95,31 @@ def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str
 
 
 def evaluation(
-    name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]], steps: list[dict[str, Any]]
+    name: str,
+    metrics: Any,
+    classes: Any,
+    matrix: list[list[int]],
+    names: list[str],
+    mistakes: list[dict[str, Any]],
+    steps: list[dict[str, Any]],
+    headings: dict[str, Any],
 ) -> str:
     for item in mistakes:
         if isinstance(item["content"], dict):
             item["content"] = ", ".join(f"{name} {cell}" for name, cell in item["content"].items() if cell is not None)
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
-    rows = sum(map(sum, matrix))
-    return render(EVALUATION, f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows, steps=steps)
+    return render(
+        EVALUATION,
+        f"{name}: evaluation",
+        metrics=metrics,
+        classes=classes,
+        matrix=matrix,
+        names=names,
+        mistakes=mistakes,
+        rows=headings["rows"],
+        steps=steps,
+        headings=headings,
+    )
 
 
 def cleaning(title: str, report: dict[str, Any]) -> str:

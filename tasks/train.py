@@ -113,7 +113,7 @@ def fingerprint(recipe: Recipe, source: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-CODE = ("checkpoint", "distillation", "distributed", "loop", "optimisation", "train")
+CODE = ("checkpoint", "distillation", "distributed", "loop", "optimisation", "strata", "train")
 
 if __name__ == "__main__":
     main(train)

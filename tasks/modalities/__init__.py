@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import files
 from tasks.mistakes import nearest
@@ -63,9 +64,12 @@ def module(modality: str) -> Any:
     return importlib.import_module(f"tasks.modalities.{modality}")
 
 
-def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
-    """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell."""
+def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
+    """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell. Only with `gaps` may a text or image lack."""
     column = ADAPTERS[recipe.modality]
+    if column and table[column].null_count and not gaps:
+        empty = table.filter(pc.is_null(table[column]))["id"].to_pylist()
+        raise Failure(f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them.")
     if column:
         return list(table[column].to_pylist())
     names = recipe.columns.features or [name for name in table.column_names if name not in files.ROLES]
