@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from scipy.stats import binomtest
 
 from tasks import files, modalities, problems, resolve
 from tasks.problems import Problem, Said, Targets
@@ -40,6 +39,8 @@ def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | N
     targets, said = problem.targets(predictions), problem.read(predictions)
     if champion is not None:
         predictor = modalities.predictor(champion)
+        if predictor.problem.NAME != problem.NAME:
+            raise Failure(f"gate: the champion is a model for {predictor.problem.NAME}, and this one for {problem.NAME}: promote it to a channel of its own.")
         answers = modalities.predict(predictor, modalities.rows(recipe, test.sort_by("id")))
         said["champion"] = problem.said(targets, problem.aligned(answers, predictor.labels))
     verdict = judge(recipe, problem, targets, said)
@@ -116,16 +117,7 @@ def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets:
         "open": f"{shown} must be {wanted}, which {len(targets)} test rows do not decide.",
         "fail": f"{shown} must be {wanted}.",
     }
-    right = [problem.right(targets, one) for one in pair] if rule.metric in ("accuracy", "subset_accuracy") else []
-    return {**checked(outcome, told[outcome], value, low, high), **mcnemar(*right)}
-
-
-def mcnemar(model: Any = None, other: Any = None) -> dict[str, Any]:
-    """Rows that one of two models alone answered rightly, and the chance of so uneven a share if both were as good (exact test, McNemar 1947)."""
-    if model is None or other is None:
-        return {}
-    won, lost = int((model & ~other).sum()), int((other & ~model).sum())
-    return {"mcnemar": {"won": won, "lost": lost, "p": round(float(binomtest(won, won + lost).pvalue), 6) if won + lost else 1.0}}
+    return checked(outcome, told[outcome], value, low, high)
 
 
 def checked(outcome: str, reason: str, value: float, low: float, high: float) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
 def check_classes(table: pa.Table, labels: list[list[str]], section: Label) -> None:
     """Raises Failure for a label that is not among those that the recipe lists."""
     for names, row in zip(labels, table["id"].to_pylist(), strict=True):
-        for label_ in set(names) - set(section.classes or names):
+        for label_ in sorted(set(names) - set(section.classes or names)):
             count = sum(label_ in names for names in labels)
             raise Failure(
                 f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}: "

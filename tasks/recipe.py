@@ -830,8 +830,7 @@ class Recipe(Section):
     def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
         problem = about.data.get("problem")
         for metric in [getattr(section, "metric", None) for section in (given if isinstance(given, list) else [given])]:
-            if problem and metric is not None and metric not in METRICS[problem]:
-                allowed = METRICS[problem]
+            if problem and metric and metric not in (allowed := METRICS[problem]):
                 raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(metric, allowed)}. Allowed: {', '.join(allowed)}")
         return given
 
@@ -846,7 +845,7 @@ class Recipe(Section):
             "export.distil": self.export.distil is not None,
         }
         wrong = [key for key, is_given in given.items() if is_given]
-        if wrong and self.problem != "classification":
+        if wrong and self.problem in MAIN:
             raise ValueError(f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it")
         return self
 
@@ -956,8 +955,7 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
         if section and isinstance(given, dict):
             filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
     if metric and isinstance(data.get("gate"), list):
-        versus = ({"rule": "baseline"}, {"rule": "champion"})
-        filled["gate"] = [{"metric": metric, **rule} if isinstance(rule, dict) and {"rule": rule.get("rule")} in versus else rule for rule in data["gate"]]
+        filled["gate"] = [{"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") != "floor" else rule for rule in data["gate"]]
     if "clean" not in filled:
         filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled

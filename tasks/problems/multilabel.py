@@ -53,6 +53,8 @@ class Problem(problems.Problem):
 
     def head(self, features: Floats, targets: Flags) -> tuple[Floats, Floats] | None:
         fitted = self.linear(10).fit(features, targets).estimators_
+        if not all(hasattr(one, "coef_") for one in fitted):  # a label that all rows have
+            return None
         return tuple(np.concatenate([getattr(one, name) for one in fitted]) for name in ("coef_", "intercept_"))  # type: ignore[return-value]
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
