@@ -66,8 +66,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         {"id": test["id"][row].as_py(), "actual": actual, "predicted": predicted, "number": number, "content": rows[row]}
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
-    headings = {"classes": problem.CLASSES, "worst": problem.WORST, "resampled": problem.RESAMPLED, "rows": test.num_rows}
-    files.write_text(target / "report.html", page.evaluation(recipe.name, metrics, classes, matrix, names, worst, about.get("export", []), headings))
+    shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
+    files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
 
 
 def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:
