@@ -35,7 +35,7 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
     results = [{**result, "of": "recipe"} for result in (expectations.validate(rows, declared, suite) if declared else [])]
     results += [{**result, "of": "split"} for result in more]
     reference = None if accepted is None else accepted.reference if accepted.snapshot == snapshot else accepted.profile
-    now = drift.profile(table)
+    now = drift.profile(table, recipe.problem)
     if rules and reference:
         results += [{**result, "of": "drift", "failing": None} for result in drift.compare(table, now, reference, rules)]
     elif rules:

@@ -38,15 +38,12 @@ def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str
     return render("checks", title, rows=rows, results=shown, counts=counts, notes=notes)
 
 
-def evaluation(
-    name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]], steps: list[dict[str, Any]]
-) -> str:
+def evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
     for item in mistakes:
         if isinstance(item["content"], dict):
             item["content"] = ", ".join(f"{name} {cell}" for name, cell in item["content"].items() if cell is not None)
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
-    rows = sum(map(sum, matrix))
-    return render("evaluation", f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows, steps=steps)
+    return render("evaluation", f"{name}: evaluation", mistakes=mistakes, **values)
 
 
 def cleaning(title: str, report: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import duplicates
+from tasks import duplicates, strata
 
 SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster
 THRESHOLD = 0.8
@@ -42,7 +42,7 @@ def near(content: Sequence[Any]) -> list[tuple[int, int]]:
     return [(i, j) for i, j, _ in duplicates.near_pairs([value or "" for value in content], THRESHOLD)]
 
 
-def proof(tables: dict[str, pa.Table]) -> tuple[list[dict[str, Any]], list[str]]:
+def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
     rows = pa.concat_tables(
         [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()], promote_options="permissive"
@@ -68,7 +68,9 @@ def proof(tables: dict[str, pa.Table]) -> tuple[list[dict[str, Any]], list[str]]
         results.append(apart("expect_near_duplicates_on_one_side", near(content), "content"))
     else:
         notes.append(f"Near-duplicates across sides were not looked for again: {len(content)} rows are more than {NEAR_LIMIT}. The split has set them aside.")
-    missing = sorted(map(str, set(rows["label"].to_pylist()) - set(tables["train"]["label"].to_pylist())))
+    labels = strata.named(problem, rows["label"].to_pylist()) if problem != "regression" else []
+    learnt = {name for names, place in zip(labels, places, strict=False) if place == "train" for name in names}
+    missing = sorted(map(str, {name for names in labels for name in names} - learnt))
     return [*results, result("expect_every_class_in_train", missing, None)], notes
 
 
