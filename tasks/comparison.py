@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binom, norm
 
-from tasks.intervals import Floats
+from tasks.problems import Floats
 
 POWER = 0.8
 

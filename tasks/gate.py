@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from tasks import comparison, files, intervals, modalities, resolve
-from tasks.intervals import Ints, Scored
+from tasks import comparison, files, modalities, problems, resolve
+from tasks.problems import Problem, Said, Targets
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Champion, Floor, Recipe
 from tasks.step import Failure, main
 
@@ -36,11 +35,14 @@ def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | N
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     test = files.read_table(folder / "split" / "test.parquet")
     same(metrics, predictions, test, folder)
-    labels, said = answers(predictions)
+    problem = problems.of_model(files.read_json(folder / "model" / "model.json"))
+    targets, said = problem.targets(predictions), problem.read(predictions)
     if champion is not None:
-        said["champion"] = of_champion(recipe, champion, predictions, test)
-    verdict = judge(recipe, labels, said)
-    return {**verdict, "champion": version, "model_sha256": metrics["model_sha256"], "test_sha256": metrics["test_sha256"], "rows": len(labels)}
+        predictor = modalities.predictor(champion)
+        answers = modalities.predict(predictor, modalities.rows(recipe, test.sort_by("id")))
+        said["champion"] = problem.said(targets, problem.aligned(answers, predictor.labels))
+    verdict = judge(recipe, problem, targets, said)
+    return {**verdict, "champion": version, "model_sha256": metrics["model_sha256"], "test_sha256": metrics["test_sha256"], "rows": len(targets)}
 
 
 def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder: Path) -> None:
@@ -51,54 +53,20 @@ def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder:
         raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
 
 
-def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
-    """The true classes and what model and baseline said, as indices into the sorted names of all classes."""
-    position = positions(predictions)
-
-    def of(column: str) -> Ints:
-        return np.array([position[name] for name in predictions[column].to_pylist()], dtype=np.int64)
-
-    said = {
-        "model": Scored(of("predicted"), predictions["loss"].to_numpy()),
-        "baseline": Scored(of("baseline_predicted"), predictions["baseline_loss"].to_numpy()),
-    }
-    return of("label"), said
-
-
-def positions(predictions: pa.Table) -> dict[str, int]:
-    """Each class that the rows have or were given, and its index."""
-    names = {name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()}
-    return {name: index for index, name in enumerate(sorted(names))}
-
-
-def of_champion(recipe: Recipe, folder: Path, predictions: pa.Table, test: pa.Table) -> Scored:
-    """The champion's answers on the same rows. A class that it does not know it never gets right."""
-    position = positions(predictions)
-    predictor = modalities.predictor(folder)
-    rows = test.sort_by("id")
-    probabilities = modalities.predict(predictor, modalities.rows(recipe, rows))
-    index = {name: number for number, name in enumerate(predictor.labels)}
-    other = len(position)
-    predicted = np.array([position.get(predictor.labels[best], other) for best in probabilities.argmax(1)], dtype=np.int64)
-    true = np.array([probabilities[row, index[name]] if name in index else 0.0 for row, name in enumerate(rows["label"].to_pylist())])
-    return Scored(predicted, -np.log(np.clip(true, 1e-15, 1.0)))
-
-
-def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored], look: int = 1) -> dict[str, Any]:
+def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said], look: int = 1) -> dict[str, Any]:
     """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote.
 
     `look` counts the comparisons with the present champion, this one included. Rules on the same opponent share one error rate (Holm).
     """
-    classes = 1 + max(int(labels.max()), *(int(scored.predicted.max()) for scored in said.values()))
     checks: list[dict[str, Any]] = [{}] * len(recipe.gate)
     for number, rule in enumerate(recipe.gate):
         if isinstance(rule, Floor):
-            checks[number] = floor(recipe, rule, labels, said["model"], classes)
+            checks[number] = floor(recipe, rule, problem, targets, said["model"])
     for kind in (Baseline, Champion):
-        family = {number: versus(recipe, rule, labels, said, classes) for number, rule in enumerate(recipe.gate) if isinstance(rule, kind)}
+        family = {number: versus(recipe, rule, problem, targets, said) for number, rule in enumerate(recipe.gate) if isinstance(rule, kind)}
         adjusted = comparison.holm([check["p"] for check in family.values() if "p" in check])
         for number, check in family.items():
-            checks[number] = decided(recipe, recipe.gate[number], check, adjusted.pop(0), len(labels), look) if "p" in check else check
+            checks[number] = decided(recipe, recipe.gate[number], check, adjusted.pop(0), len(targets), look) if "p" in check else check
     checks = [{**rule.model_dump(), **check} for rule, check in zip(recipe.gate, checks, strict=True)]
     outcomes = [check["outcome"] for check in checks]
     verdict = REJECT if "fail" in outcomes else INCONCLUSIVE if "open" in outcomes else PROMOTE
@@ -106,12 +74,10 @@ def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored], look: int = 1) 
     return {"verdict": verdict, "reason": " ".join(against) or "Every rule is met.", "checks": checks}
 
 
-def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int) -> dict[str, Any]:
+def floor(recipe: Recipe, rule: Floor, problem: Problem, targets: Targets, model: Said) -> dict[str, Any]:
     """A floor on the metric, or for a loss a ceiling."""
-    value = intervals.points(labels, model, classes)[rule.metric]
-    low, high = intervals.bounds(
-        intervals.samples(labels, [model], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)[:, 0], recipe.evaluate.confidence
-    )
+    value = problem.points(targets, model)[rule.metric]
+    low, high = problems.bounds(problem.samples(rule.metric, targets, [model], recipe.evaluate)[:, 0], recipe.evaluate.confidence)
     lower = rule.metric in LOWER_IS_BETTER
     worst, best = (high, low) if lower else (low, high)
     if rule.on == "point":
@@ -130,7 +96,7 @@ def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int
     return checked(outcome, told[outcome], value, low, high)
 
 
-def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[str, Scored], classes: int) -> dict[str, Any]:
+def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
     """Model against another on the same rows, by the paired bootstrap of the difference; positive is better. `p` is that of no difference beyond the bound."""
     other = said.get(rule.rule)
     if other is None:
@@ -142,14 +108,14 @@ def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[s
             "reason": "There is no champion here; promotion compares with the one in production.",
         }
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
-    points = [intervals.points(labels, scored, classes)[rule.metric] for scored in (said["model"], other)]
-    drawn = intervals.samples(labels, [said["model"], other], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)
+    points = [problem.points(targets, one)[rule.metric] for one in (said["model"], other)]
+    drawn = problem.samples(rule.metric, targets, [said["model"], other], recipe.evaluate)
     differences = sign * (drawn[:, 0] - drawn[:, 1])
-    low, high = intervals.bounds(differences, recipe.evaluate.confidence)
+    low, high = problems.bounds(differences, recipe.evaluate.confidence)
     check = {"value": sign * (points[0] - points[1]), "low": low, "high": high, "error": float(differences.std()), "points": points}
     check["p"] = comparison.bootstrapped(differences, rule.bound)
-    if rule.metric == "accuracy":
-        right, other_right = said["model"].predicted == labels, other.predicted == labels
+    right, other_right = problem.right(targets, said["model"]), problem.right(targets, other)
+    if rule.metric.endswith("accuracy") and right is not None and other_right is not None:
         only, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
         exact = comparison.mcnemar(only, lost)
         check |= {"only_model_right": only, "only_other_right": lost, "mcnemar": round(exact, 6)}

@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from tasks import comparison, gate, intervals
-from tasks.intervals import Scored
+from tasks import comparison, gate
+from tasks.problems.classification import Scored
 from tasks.recipe import Recipe
-from tests.test_gate import BASE, FLOOR
+from tests.test_gate import BASE, FLOOR, THREE
 
 ALPHA = 0.025
 CHALLENGERS = 1000
@@ -32,7 +31,8 @@ def pair(rng: np.random.Generator, rows: int, better: float, shared: float = 0.6
 def promoted(rule: dict[str, Any], rows: int, better: float, seed: int, challengers: int = CHALLENGERS) -> float:
     recipe = Recipe.model_validate({**BASE, "gate": [{**FLOOR, "bound": 0.5}, {"rule": "champion", **rule}], "evaluate": {"resamples": 400}})
     rng = np.random.default_rng(seed)
-    return sum(gate.judge(recipe, *pair(rng, rows, better))["verdict"] == "promote" for _ in range(challengers)) / challengers
+    verdicts = [gate.judge(recipe, THREE, *pair(rng, rows, better))["verdict"] for _ in range(challengers)]
+    return verdicts.count("promote") / challengers
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
@@ -52,5 +52,3 @@ def test_a_better_challenger_is_promoted_with_the_stated_power() -> None:
     stated = comparison.power(better, error, ALPHA)
     assert 0.9 < stated < 0.999
     assert abs(promoted({"metric": "accuracy", "require": "better"}, rows, better, seed=3, challengers=400) - stated) <= 0.03
-
-
