@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import files, modalities, problems, resolve
+from tasks import comparison, files, modalities, problems, resolve
 from tasks.problems import Problem, Said, Targets
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Champion, Floor, Recipe
 from tasks.step import Failure, main
@@ -55,12 +55,21 @@ def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder:
         raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
 
 
-def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
-    """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote."""
-    checks = []
-    for rule in recipe.gate:
-        check = floor(recipe, rule, problem, targets, said["model"]) if isinstance(rule, Floor) else versus(recipe, rule, problem, targets, said)
-        checks.append({**rule.model_dump(), **check})
+def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said], look: int = 1) -> dict[str, Any]:
+    """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote.
+
+    `look` counts the comparisons with the present champion, this one included. Rules on the same opponent share one error rate (Holm).
+    """
+    checks: list[dict[str, Any]] = [{}] * len(recipe.gate)
+    for number, rule in enumerate(recipe.gate):
+        if isinstance(rule, Floor):
+            checks[number] = floor(recipe, rule, problem, targets, said["model"])
+    for kind in (Baseline, Champion):
+        family = {number: versus(recipe, rule, problem, targets, said) for number, rule in enumerate(recipe.gate) if isinstance(rule, kind)}
+        adjusted = comparison.holm([check["p"] for check in family.values() if "p" in check])
+        for number, check in family.items():
+            checks[number] = decided(recipe, recipe.gate[number], check, adjusted.pop(0), len(targets), look) if "p" in check else check
+    checks = [{**rule.model_dump(), **check} for rule, check in zip(recipe.gate, checks, strict=True)]
     outcomes = [check["outcome"] for check in checks]
     verdict = REJECT if "fail" in outcomes else INCONCLUSIVE if "open" in outcomes else PROMOTE
     against = [check["reason"] for check in checks if check["outcome"] in ("fail", "open")]
@@ -90,7 +99,7 @@ def floor(recipe: Recipe, rule: Floor, problem: Problem, targets: Targets, model
 
 
 def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
-    """Model against another on the same rows, by the paired bootstrap of the difference; positive is better."""
+    """Model against another on the same rows, by the paired bootstrap of the difference; positive is better. `p` is that of no difference beyond the bound."""
     other = said.get(rule.rule)
     if other is None:
         return {
@@ -98,32 +107,50 @@ def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets:
             "value": None,
             "low": None,
             "high": None,
-            "reason": "There is no champion to compare with here; promotion compares with the one in production.",
+            "reason": "There is no champion here; promotion compares with the one in production.",
         }
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
-    pair = [said["model"], other]
-    points = [problem.points(targets, one)[rule.metric] for one in pair]
-    drawn = problem.samples(rule.metric, targets, pair, recipe.evaluate)
-    value = sign * (points[0] - points[1])
-    low, high = problems.bounds(sign * (drawn[:, 0] - drawn[:, 1]), recipe.evaluate.confidence)
-    bound = rule.margin if isinstance(rule, Baseline) else -rule.margin
-    outcome = "pass" if low > bound or (isinstance(rule, Champion) and low >= bound) else "fail" if high <= bound else "open"
-    wanted = (
-        f"better than the baseline by more than {rule.margin:g}" if isinstance(rule, Baseline) else f"no worse than the champion by more than {rule.margin:g}"
-    )
-    shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {low:+.4f} to {high:+.4f})"
-    told = {
-        "pass": f"{shown} is {wanted}.",
-        "open": f"{shown} must be {wanted}, which {len(targets)} test rows do not decide.",
-        "fail": f"{shown} must be {wanted}.",
-    }
-    return checked(outcome, told[outcome], value, low, high)
+    points = [problem.points(targets, one)[rule.metric] for one in (said["model"], other)]
+    drawn = problem.samples(rule.metric, targets, [said["model"], other], recipe.evaluate)
+    differences = sign * (drawn[:, 0] - drawn[:, 1])
+    low, high = problems.bounds(differences, recipe.evaluate.confidence)
+    check = {"value": sign * (points[0] - points[1]), "low": low, "high": high, "error": float(differences.std()), "points": points}
+    check["p"] = comparison.bootstrapped(differences, rule.bound)
+    right, other_right = problem.right(targets, said["model"]), problem.right(targets, other)
+    if rule.metric.endswith("accuracy") and right is not None and other_right is not None:
+        only, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
+        exact = comparison.mcnemar(only, lost)
+        check |= {"only_model_right": only, "only_other_right": lost, "mcnemar": round(exact, 6)}
+        if rule.bound == 0:
+            check["p"] = exact
+    return check
 
 
-def checked(outcome: str, reason: str, value: float, low: float, high: float) -> dict[str, Any]:
+def decided(recipe: Recipe, rule: Any, check: dict[str, Any], p: float, rows: int, look: int) -> dict[str, Any]:
+    """A comparison with its outcome: p, adjusted, held against alpha; and where it is open, what would decide it."""
+    alpha = (1 - recipe.evaluate.confidence) / 2
+    if rule.rule == "champion" and rule.sequential:
+        alpha = comparison.spent(alpha, look)
+    value, error, points = check["value"], check.pop("error"), check.pop("points")
+    outcome = "pass" if p <= alpha else "fail" if check["high"] <= rule.bound else "open"
+    wanted = f"{'better' if rule.bound >= 0 else 'no worse'} than the {rule.rule} by more than {abs(rule.bound):g}"
+    shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {check['low']:+.4f} to {check['high']:+.4f}, p {p:.4f})"
+    if outcome == "pass":
+        return checked(outcome, f"{shown} is {wanted}.", **check, p_adjusted=p, alpha=alpha)
+    needed = comparison.rows_needed(rows, value - rule.bound, error, alpha)
+    smallest = rule.bound + comparison.detectable(error, alpha)
+    reason = f"{shown} must be {wanted}."
+    if outcome == "open":
+        reason = f"{shown} must be {wanted}, which {rows} test rows do not decide: with 80 % power they show differences from {smallest:+.4f}"
+        reason += f"; for one of {value:+.4f} about {needed:,} rows would be needed." if needed else ", and this one points the other way."
+    return checked(outcome, reason, **check, p_adjusted=p, alpha=alpha, detectable=smallest, rows_needed=needed)
+
+
+def checked(outcome: str, reason: str, value: float, low: float, high: float, **more: Any) -> dict[str, Any]:
     if not all(math.isfinite(number) for number in (value, low, high)):
         return {"outcome": "fail", "value": None, "low": None, "high": None, "reason": f"The value is not a number ({value}), so nothing is known: {reason}"}
-    return {"outcome": outcome, "value": round(value, 6), "low": round(low, 6), "high": round(high, 6), "reason": reason}
+    numbers = {"value": value, "low": low, "high": high, **more}
+    return {"outcome": outcome, **{name: round(number, 6) if isinstance(number, float) else number for name, number in numbers.items()}, "reason": reason}
 
 
 def against_champion(argv: list[str]) -> None:

@@ -752,19 +752,32 @@ class Floor(Section):
 
 
 class Baseline(Section):
-    """Better than the baseline fitted on the same split: the point of the paired difference must exceed `margin`, its interval 0."""
+    """Better than the baseline fitted on the same split by more than `margin`."""
 
     rule: Literal["baseline"]
     metric: Metric = "macro_f1"
     margin: float = Field(0.0, ge=0)
 
+    @property
+    def bound(self) -> float:
+        return self.margin
+
 
 class Champion(Section):
-    """Not worse than the model in production: the lower bound of the paired difference must stay above -margin."""
+    """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it.
+
+    With `sequential` all comparisons with one champion share the error rate, so that many challengers do not bring in one by chance.
+    """
 
     rule: Literal["champion"]
     metric: Metric = "macro_f1"
-    margin: float = Field(0.01, ge=0)
+    require: Literal["not_worse", "better"] = "not_worse"
+    margin: float = Field(default_factory=lambda said: 0.0 if said.get("require") == "better" else 0.01, ge=0)
+    sequential: bool = False
+
+    @property
+    def bound(self) -> float:
+        return self.margin if self.require == "better" else -self.margin
 
 
 class Engine(Section):
