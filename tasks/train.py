@@ -12,7 +12,6 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -41,8 +40,7 @@ def train(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
-    torch.use_deterministic_algorithms(True)
+    optimisation.reproducible()
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     labels = sorted(set(tables["train"]["label"].to_pylist()))
     rows, targets, ids = modalities.rows(recipe, tables["train"]), indices(tables["train"], labels), tables["train"]["id"].to_pylist()
@@ -84,7 +82,7 @@ def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, labels: lis
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
     about = adapter.export(target)
-    count = sum(parameter.numel() for parameter in adapter.network.parameters())
+    count = sum(weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights)
     files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": count, "train": recipe.train.model_dump(), **about})
 
 
