@@ -226,5 +226,6 @@ def test_precision_is_what_the_recipe_says(precision: Any, enabled: bool) -> Non
     cpu = torch.device("cpu")
     assert optimisation.autocast(Train(precision=precision), True, cpu)._enabled is enabled
     assert optimisation.autocast(Train(), True, cpu)._enabled is optimisation.has_bf16(cpu)
-    assert optimisation.autocast(Train(), image.Trainer.mixed, cpu)._enabled is False
+    assert optimisation.autocast(Train(), tabular.Trainer.mixed, cpu)._enabled is False
     assert text.Trainer.mixed
+    assert image.Trainer.mixed

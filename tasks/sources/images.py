@@ -24,14 +24,15 @@ BYTES = 8  # IDX's code for unsigned bytes, the only type that images and labels
 
 
 def fingerprint(source: Images) -> dict[str, str]:
-    if source.labels is not None:
-        return {source.path: digest([there(source.path, "path"), there(source.labels, "labels")])}
+    if source.pairs:
+        return {images: digest([there(images, "path"), there(labels, "labels")]) for images, labels in source.pairs}
     return {str(folder): digest(paths) for folder, paths in classes(source).items()}
 
 
 def partitions(source: Images, skip: Container[str] = ()) -> Iterator[Partition]:
-    if source.labels is not None:
-        yield idx(source.path, source.labels)
+    for number, (images, labels) in enumerate(source.pairs):
+        yield idx(images, labels, number * 1_000_000)
+    if source.pairs:
         return
     for folder, paths in classes(source).items():
         if str(folder) in skip:
@@ -44,7 +45,7 @@ def partitions(source: Images, skip: Container[str] = ()) -> Iterator[Partition]
             if problem:
                 broken.append((str(path), problem))
             else:
-                rows.append({"id": path.relative_to(source.path).as_posix(), "image": data, "label": folder.name})
+                rows.append({"id": path.relative_to(folder.parent).as_posix(), "image": data, "label": folder.name})
         yield Partition(str(folder), digest(paths), table(rows), broken)
 
 
@@ -60,6 +61,7 @@ def there(path: str, key: str) -> Path:
 
 def classes(source: Images) -> dict[Path, list[Path]]:
     """The images of each class, both in order of name."""
+    assert isinstance(source.path, str)
     root = Path(source.path)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else []
     if not folders:
@@ -89,7 +91,7 @@ def unreadable(data: bytes) -> str | None:
     return None
 
 
-def idx(images: str, labels: str) -> Partition:
+def idx(images: str, labels: str, first: int) -> Partition:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
     from PIL import Image
 
@@ -100,7 +102,7 @@ def idx(images: str, labels: str) -> Partition:
     for index, (image, label) in enumerate(zip(pixels, numbers, strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-        rows.append({"id": f"{index:06d}", "image": buffer.getvalue(), "label": str(label)})
+        rows.append({"id": f"{first + index:06d}", "image": buffer.getvalue(), "label": str(label)})
     return Partition(images, digest([Path(images), Path(labels)]), table(rows))
 
 
