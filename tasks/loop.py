@@ -214,7 +214,9 @@ def fit(
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:
-            adapter.prepare(rows, targets)
+            adapter.network.to(distributed.device())
+            with optimisation.autocast(section, adapter.mixed, distributed.device()):
+                adapter.prepare(rows, targets)
         run = Run(adapter, section, rows, targets, ids or [f"number {number}" for number in range(1, len(rows) + 1)], checkpoints)
         if found:
             run.resume(*found)

@@ -138,7 +138,8 @@ class Trainer(modalities.Classifier):
         features = np.zeros((len(examples), head.in_features))
         with torch.no_grad():
             for batch in self.batches(examples, None):
-                features[batch] = model(*self.collate([examples[index] for index in batch], None)).double().numpy()
+                inputs = (tensor.to(head.weight.device) for tensor in self.collate([examples[index] for index in batch], None))
+                features[batch] = model(*inputs).double().cpu().numpy()
         model.head = head
         return features
 

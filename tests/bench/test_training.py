@@ -212,7 +212,7 @@ def test_training_on_texts_beside_transformers_trainer() -> None:
     from tasks import intervals
 
     labels = questions()[3]
-    contestants = {
+    contestants: dict[str, tuple[Any, ...]] = {
         "Millrace": (texts_ours, EPOCHS),
         "Trainer tuned by hand": (texts_trainer, EPOCHS, True),
         "Trainer with its defaults": (texts_trainer, EPOCHS, False),
