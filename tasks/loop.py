@@ -191,12 +191,12 @@ class Run:
         metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
         values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in measured.items()}}
         self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}})
-        self.stale += 1
-        if metric > self.best:
-            self.best, self.stale = metric, 0
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.parallel).items()}
-        elif self.section.schedule == "plateau":
+        self.stale = 0 if metric > self.best else self.stale + 1
+        if self.stale and self.section.schedule == "plateau":
             self.factor /= 2
+        if metric >= self.best:  # of equal ones the last, which has seen more and was moved less: on few rows many are equal
+            self.best = metric
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.parallel).items()}
         self.epoch += 1
         self.position, self.loss_sum, self.weight_sum = 0, 0.0, 0.0
 
@@ -212,7 +212,7 @@ def fit(
     ids: Sequence[str] | None = None,
     watch: Watch = nobody,
 ) -> list[dict[str, Any]]:
-    """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
+    """Train the adapter's network and leave the weights of its best epoch, of equal ones the last, in it; returns one record per epoch.
 
     `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
@@ -220,7 +220,9 @@ def fit(
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:
-            adapter.prepare(rows, targets)
+            adapter.network.to(distributed.device())
+            with optimisation.autocast(section, adapter.mixed, distributed.device()):
+                adapter.prepare(rows, targets)
         run = Run(adapter, section, rows, targets, ids or [f"number {number}" for number in range(1, len(rows) + 1)], checkpoints)
         if found:
             run.resume(*found)

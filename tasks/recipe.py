@@ -108,11 +108,27 @@ class S3(Format):
 
 
 class Images(Section):
-    """PNG and JPEG files in one folder per class, or a pair of files in MNIST's IDX format (`path` and `labels`), gzipped or not."""
+    """PNG and JPEG files in one folder per class, or a pair of files in MNIST's IDX format (`path` and `labels`), gzipped or not.
+
+    Where there are several pairs, both are lists; ids count from 0 in the first, from 1000000 in the second, and so on.
+    """
 
     kind: Literal["images"]
-    path: str
-    labels: str | None = None
+    path: str | list[str]
+    labels: str | list[str] | None = None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        if self.labels is None:
+            return []
+        return [(str(self.path), self.labels)] if isinstance(self.labels, str) else list(zip(self.path, self.labels, strict=True))
+
+    @model_validator(mode="after")
+    def paired(self) -> "Images":
+        paths, labels = (len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels))
+        if paths != labels or isinstance(self.path, list) != isinstance(self.labels, list) or not paths:
+            raise ValueError("path and labels must be two lists of equal length, or a file each: every file of images has one of labels")
+        return self
 
 
 class Sql(Section):
@@ -594,8 +610,13 @@ class Split(Section):
 
 
 class Augment(Section):
+    """How far images are changed at random in training: up to `shift` pixels, `rotate` degrees and the share `zoom`; `elastic` is by how many pixels a
+    smooth distortion moves the average one."""
+
     shift: int = Field(0, ge=0)
     rotate: float = Field(0.0, ge=0, le=45)
+    zoom: float = Field(0.0, ge=0, le=0.5)
+    elastic: float = Field(0.0, ge=0, le=10)
 
 
 class Train(Section):
@@ -636,7 +657,7 @@ class Train(Section):
     metric: Metric = "macro_f1"
     checkpoint_seconds: float = Field(30.0, ge=0)
     seed: int = 0
-    augment: Augment = Augment(shift=0, rotate=0.0)
+    augment: Augment = Augment()
 
     @field_validator("freeze", mode="before")
     @classmethod

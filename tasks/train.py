@@ -12,7 +12,6 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def train(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
-    torch.use_deterministic_algorithms(True)
+    optimisation.reproducible()
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     problem = problems.module(recipe.problem).fitted(recipe.train, tables["train"])
     rows, targets, ids = modalities.rows(recipe, tables["train"]), problem.targets(tables["train"]), tables["train"]["id"].to_pylist()
@@ -82,7 +80,7 @@ def write(target: Path, recipe: Recipe, adapter: modalities.Trainer) -> None:
         save_file(weights, temporary)
     with adapter.problem.exporting(adapter.network):
         about = adapter.export(target)
-    count = sum(parameter.numel() for parameter in adapter.network.parameters())
+    count = sum(weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights)
     about |= {"modality": recipe.modality, "problem": recipe.problem, "labels": adapter.problem.labels, "parameters": count, "train": recipe.train.model_dump()}
     files.write_json(target / "model.json", about)
 

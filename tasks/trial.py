@@ -3,7 +3,6 @@
 Cross-validation takes the split's column `fold`; without it, folds by the hash of each row's group or id.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +30,7 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     `report` is given what was achieved until each epoch (with folds: the mean until each fold) and may raise Behind.
     """
     assert recipe.tune
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training
-    torch.use_deterministic_algorithms(True)
+    optimisation.reproducible()
     parts = sections(recipe, source)
     metric = recipe.tune.metric or recipe.train.metric
     if len(parts) == 1:
@@ -63,7 +61,7 @@ def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, wa
 def course(history: list[dict[str, Any]], train: Train, metric: str) -> list[float]:
     """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
     sign = -1 if train.metric in LOWER_IS_BETTER else 1
-    best = [max(history[:last], key=lambda record: sign * record[f"val_{train.metric}"]) for last in range(1, len(history) + 1)]
+    best = [max(reversed(history[:last]), key=lambda record: sign * record[f"val_{train.metric}"]) for last in range(1, len(history) + 1)]
     return [float(record[f"val_{metric}"]) for record in best]
 
 

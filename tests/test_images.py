@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tasks.modalities.image import pixels
-from tasks.recipe import Images
+from tasks import modalities
+from tasks.modalities.image import Trainer, moved, network, pixels
+from tasks.recipe import Augment, Images, Train
 from tasks.sources import fingerprint
 from tasks.step import Failure
 from tests.conftest import ROOT, partitions
@@ -94,6 +96,82 @@ def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) 
     (here / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(Failure, match=sentence):
         list(partitions(Images(kind="images", path=path)))
+
+
+def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
+    for name in ("a", "b"):
+        (here / name).write_bytes(idx(PICTURES))
+        (here / f"{name}.labels").write_bytes(idx(np.array([1, 2, 3], np.uint8)))
+    source = Images(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
+    assert list(fingerprint(source)) == ["a", "b"]
+    assert [part.table["id"].to_pylist() for part in partitions(source)] == [["000000", "000001", "000002"], ["1000000", "1000001", "1000002"]]
+
+
+@pytest.mark.parametrize(("path", "labels"), [(["a", "b"], ["a"]), (["a"], None), (["a"], "b"), ([], [])])
+def test_files_of_images_need_as_many_of_labels(path: list[str], labels: list[str] | None) -> None:
+    with pytest.raises(ValueError, match="path and labels must be two lists of equal length, or a file each"):
+        Images(kind="images", path=path, labels=labels)
+
+
+def spots() -> torch.Tensor:
+    """64 images of one dot off their middle."""
+    images = torch.zeros(64, 1, 21, 21)
+    images[:, :, 10, 15] = 1
+    return images
+
+
+def middles(images: torch.Tensor) -> torch.Tensor:
+    """Where the dots are, from the middle, shape (images, 2): down and right."""
+    weights = images[:, 0] / images.sum((1, 2, 3))[:, None, None]
+    at = torch.arange(21.0) - 10
+    return torch.stack([weights.sum(2) @ at, weights.sum(1) @ at], 1)
+
+
+@pytest.mark.parametrize(
+    ("augment", "down", "right"),
+    [
+        (Augment(shift=2), (-2, 2), (3, 7)),
+        (Augment(rotate=30.0), (-2.6, 2.6), (4.3, 5.1)),
+        (Augment(zoom=0.2), (-0.1, 0.1), (4.1, 6.3)),
+        (Augment(elastic=0.5), (-2, 2), (3, 7)),
+    ],
+)
+def test_images_move_as_far_as_the_recipe_says_and_each_on_its_own(augment: Augment, down: tuple[float, float], right: tuple[float, float]) -> None:
+    places = middles(moved(spots(), augment, torch.Generator().manual_seed(0)))
+    for at, (low, high) in zip(places.T, (down, right), strict=True):
+        assert low - 0.1 <= at.min()
+        assert at.max() <= high + 0.1
+    assert places.std(0).max() > 0.3
+    again = middles(moved(spots(), augment, torch.Generator().manual_seed(0)))
+    assert torch.equal(places, again)
+
+
+def test_a_distortion_moves_pixels_by_that_much_on_average_and_neighbours_alike() -> None:
+    """Seen on ramps, whose pixels say where they were."""
+    ramp = torch.arange(28.0).expand(2000, 1, 28, 28)
+    change = (moved(ramp, Augment(elastic=0.8), torch.Generator().manual_seed(0)) - ramp)[:, 0, 4:-4, 4:-4]
+    assert float(change.square().mean().sqrt()) == pytest.approx(0.8, rel=0.03)
+    assert float((change[:, :, 1:] - change[:, :, :-1]).abs().max()) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "inputs"), [((1, 8, 8), 4, 64 * 16), ((1, 28, 28), 6, 128 * 49), ((3, 64, 50), 8, 256 * 8 * 7), ((1, 5, 5), 2, 32 * 25)]
+)
+def test_the_network_is_as_deep_as_the_images_are_large(shape: tuple[int, ...], layers: int, inputs: int) -> None:
+    made = network(shape, 3, 0.0, 1.0)
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in made.modules()) == layers
+    assert made.head.in_features == inputs
+    assert made(torch.zeros(2, *shape)).shape == (2, 3)
+
+
+def test_the_exported_model_says_what_the_network_says(tmp_path: Path) -> None:
+    rows = [encoded(np.random.default_rng(seed).integers(0, 256, (12, 9), dtype=np.uint8)) for seed in range(5)]
+    trainer = Trainer(Train(), rows, Problem(["a", "b", "c"]))
+    about = {"labels": ["a", "b", "c"], "modality": "image", **trainer.export(tmp_path)}
+    with torch.no_grad():
+        expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
+    said = modalities.module("image").Predictor(tmp_path, about, 1)(rows)
+    assert said == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")

@@ -63,7 +63,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
 
 def test_each_layer_nearer_to_the_input_learns_more_slowly(tmp_path: Path) -> None:
     adapter, _, _ = trainer("text", tmp_path, layer_decay=0.5)
-    names = {id(parameter): name for name, parameter in adapter.network.named_parameters()}
+    names = {id(parameter): name for name, parameter in adapter.network.named_parameters() if parameter.requires_grad}
     made = optimisation.optimizer(adapter.network, adapter.section)
     scales = {names[id(parameter)]: group["scale"] for group in made.param_groups for parameter in group["params"]}
     assert scales["head.weight"] == 1.0
@@ -227,5 +227,6 @@ def test_precision_is_what_the_recipe_says(precision: Any, enabled: bool) -> Non
     cpu = torch.device("cpu")
     assert optimisation.autocast(Train(precision=precision), True, cpu)._enabled is enabled
     assert optimisation.autocast(Train(), True, cpu)._enabled is optimisation.has_bf16(cpu)
-    assert optimisation.autocast(Train(), image.Trainer.mixed, cpu)._enabled is False
+    assert optimisation.autocast(Train(), tabular.Trainer.mixed, cpu)._enabled is False
     assert text.Trainer.mixed
+    assert image.Trainer.mixed

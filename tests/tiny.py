@@ -16,7 +16,7 @@ TWO = Problem(["no", "yes"])
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus"]
 TRAIN: dict[str, dict[str, Any]] = {
     "text": {"epochs": 3, "batch_size": 16, "batch_tokens": 128, "learning_rate": 3e-3, "max_length": 16},
-    "image": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": {"shift": 1, "rotate": 5.0}},
+    "image": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": {"shift": 1, "rotate": 5.0, "zoom": 0.1, "elastic": 0.5}},
     "tabular": {"epochs": 3, "batch_size": 16, "hidden": [16], "dropout": 0.2},
 }
 

@@ -1,4 +1,4 @@
-"""Images: a small convolutional network trained from scratch."""
+"""Images: a convolutional network, as deep as they are large, trained from scratch."""
 
 import io
 from collections.abc import Sequence
@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from tasks import modalities
 from tasks.problems import Floats, Problem, Targets, of_model
-from tasks.recipe import Train
+from tasks.recipe import Augment, Train
 from tasks.step import Failure
 
+SMALL = 7  # pixels, up to which a side is not halved further
+WIDTH, WIDEST = 32, 256  # channels of the first layer, and of any
+KNOTS = 7  # along each side, between which a distortion is interpolated
 
-def pixels(rows: Sequence[bytes]) -> NDArray[np.float32]:
+
+def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     """Encoded images → array (rows, channels, height, width) with values 0 to 255. Raises Failure where sizes differ."""
     from PIL import Image
 
     arrays = []
     for data in rows:
         with Image.open(io.BytesIO(data)) as image:
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16", "I") else "RGB"), dtype=np.float32)
+            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16", "I") else "RGB"), dtype=np.uint8)
         arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
@@ -30,7 +34,7 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.float32]:
 
 
 class Trainer:
-    mixed = False  # these layers are too small for bf16 to pay
+    mixed = True
 
     def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
         import torch
@@ -38,7 +42,7 @@ class Trainer:
         self.section, self.problem = section, problem
         images = pixels(rows)
         torch.manual_seed(section.seed)
-        self.network = network(images.shape[1:], problem.width, float(images.mean()), float(images.std()) or 1.0)
+        self.network = network(images.shape[1:], problem.width, float(images.mean()), float(images.std(dtype=np.float32)) or 1.0)
 
     def encode(self, rows: Sequence[bytes]) -> list[Any]:
         import torch
@@ -54,11 +58,9 @@ class Trainer:
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch
 
-        images = torch.stack(examples)
+        images = torch.stack(examples).float()
         augment = self.section.augment
-        if generator is not None and (augment.shift or augment.rotate):
-            images = moved(images, augment.shift, augment.rotate, generator)
-        return (images,)
+        return (images if generator is None or augment == Augment() else moved(images, augment, generator),)
 
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
@@ -68,24 +70,48 @@ class Trainer:
         return {"base": None, "shape": shape}
 
 
-def moved(images: Any, shift: int, rotate: float, generator: Any) -> Any:
-    """Each image shifted by up to `shift` pixels and rotated by up to `rotate` degrees, at random; what comes in from outside is the border's colour."""
+def moved(images: Any, augment: Augment, generator: Any) -> Any:
+    """Each image shifted, rotated, enlarged and distorted at random, by one look-up; what comes in from outside is the border's colour.
+
+    A distortion moves each pixel by a smooth field of normal numbers, `elastic` pixels on average (root mean square; Simard, Steinkraus and Platt 2003).
+    """
     import torch
 
     rows, _, height, width = images.shape
-    angle = (torch.rand(rows, generator=generator) * 2 - 1) * rotate * torch.pi / 180
-    offset = (torch.rand(rows, 2, generator=generator) * 2 - 1) * torch.tensor([2 * shift / width, 2 * shift / height])
-    matrix = torch.stack([torch.stack([angle.cos(), -angle.sin(), offset[:, 0]], 1), torch.stack([angle.sin(), angle.cos(), offset[:, 1]], 1)], 1)
+
+    def within(*shape: int) -> Any:
+        return torch.rand(rows, *shape, generator=generator) * 2 - 1
+
+    def smooth(side: int) -> Any:
+        """What each knot counts for each pixel of a side: by a Gaussian (Parzen window) that reaches to the next, such that the field's variance is 1."""
+        apart = torch.linspace(0, KNOTS - 1, side)[:, None] - torch.arange(KNOTS)
+        return torch.nn.functional.normalize(torch.exp(-(apart**2) / 2), dim=1)
+
+    angle, zoom = within() * augment.rotate * torch.pi / 180, 1 + within() * augment.zoom
+    pixel = torch.tensor([2 / width, 2 / height])
+    offset = within(2) * augment.shift * pixel
+    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
+    matrix = torch.stack([torch.stack([cosine, -sine, offset[:, 0]], 1), torch.stack([sine, cosine, offset[:, 1]], 1)], 1)
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    if augment.elastic:
+        knots = torch.randn(rows, KNOTS, KNOTS, 2, generator=generator)
+        grid += torch.einsum("yi,rijc,xj->ryxc", smooth(height), knots, smooth(width)) * augment.elastic * pixel
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -> Any:
+    """Layers of 3 x 3 with batch normalisation. Each second one halves the image, until a side is SMALL, and the one after it has twice the channels."""
     import torch
     from torch import nn
 
-    def block(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+    def block(inputs: int, outputs: int, step: int = 1) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, step, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+    layers, width, (height, breadth) = [block(shape[0], WIDTH)], WIDTH, shape[1:]
+    while min(height, breadth) > SMALL:
+        wider = min(2 * width, WIDEST)
+        layers += [block(width, width, 2), block(width, wider)]
+        width, height, breadth = wider, (height + 1) // 2, (breadth + 1) // 2
 
     class Convolutions(nn.Module):
         mean: torch.Tensor
@@ -96,16 +122,14 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
             self.shape = tuple(shape)
             self.register_buffer("mean", torch.tensor(mean))
             self.register_buffer("deviation", torch.tensor(deviation))
-            self.features = nn.Sequential(
-                block(shape[0], 32), block(32, 32), nn.MaxPool2d(2), block(32, 64), block(64, 64), nn.AdaptiveAvgPool2d(2), nn.Flatten()
-            )
-            self.head = nn.Linear(256, classes)
+            self.features = nn.Sequential(*layers, block(width, width), nn.Flatten())
+            self.head = nn.Linear(width * height * breadth, classes)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.head(self.features((images - self.mean) / self.deviation))
             return logits
 
-    return Convolutions()
+    return Convolutions().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Predictor:
@@ -121,7 +145,7 @@ class Predictor:
             images = pixels(rows[start : start + batch])
             if images.shape[1:] != self.shape:
                 raise Failure(f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}.")
-            parts.append(self.problem.answers(self.session.run(["logits"], {"pixels": images})[0]))
+            parts.append(self.problem.answers(self.session.run(["logits"], {"pixels": images.astype(np.float32)})[0]))
         return np.concatenate(parts)
 
 

@@ -16,6 +16,7 @@ from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
+LONG = 1024  # tokens up to which a CPU's plain attention is faster than torch's fused one: its backward pass takes several times as long at 16, an eighth more at 512
 POOL = 64  # batches whose rows are sorted by length together: less padding, order still random
 
 
@@ -65,6 +66,8 @@ class Trainer:
         import torch
         import transformers
 
+        from tasks.modalities import vocabulary
+
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.section, self.problem = section, problem
@@ -74,7 +77,10 @@ class Trainer:
             for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
                 if hasattr(config, name):
                     setattr(config, name, 0.0)  # short fine-tuning gains nothing from it, and its random numbers cost a quarter of a step
-            encoder = transformers.AutoModel.from_pretrained(self.folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+            attention = "sdpa" if torch.cuda.is_available() or section.max_length > LONG else "eager"
+            encoder = transformers.AutoModel.from_pretrained(
+                self.folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, attn_implementation=attention
+            )
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise Failure(f"train.base: {self.folder} cannot be loaded by transformers ({files.first_line(error)}): use an encoder that it supports.") from None
@@ -90,6 +96,8 @@ class Trainer:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_length)
         self.pooling = "mean" if (self.folder / "1_Pooling").is_dir() else "cls"
+        met = {token for example in self.encode(rows) for token in example} | {self.pad}
+        encoder.set_input_embeddings(vocabulary.Met(encoder.get_input_embeddings().weight.detach(), met))
         torch.manual_seed(section.seed)
         self.network = network(encoder, config.hidden_size, problem.width, self.pooling)
 
@@ -129,7 +137,8 @@ class Trainer:
         features = np.zeros((len(examples), head.in_features))
         with torch.no_grad():
             for batch in self.batches(examples, None):
-                features[batch] = model(*self.collate([examples[index] for index in batch], None)).double().numpy()
+                inputs = (tensor.to(head.weight.device) for tensor in self.collate([examples[index] for index in batch], None))
+                features[batch] = model(*inputs).double().cpu().numpy()
         model.head = head
         return features
 
@@ -144,7 +153,11 @@ class Trainer:
         files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
         example = tuple(torch.from_numpy(array) for array in padded([[1] * 9, [2] * 7], self.pad))
         shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}
-        modalities.export_onnx(self.network.cpu(), example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
+        encoder = self.network.cpu().encoder
+        training = encoder.get_input_embeddings()
+        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(training.table()))  # type: ignore[no-untyped-call]
+        modalities.export_onnx(self.network, example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
+        encoder.set_input_embeddings(training)
         return {"base": self.section.base, "pooling": self.pooling, "max_length": self.max_length, "pad": self.pad}
 
 

