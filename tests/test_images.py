@@ -12,6 +12,7 @@ from PIL import Image
 
 from tasks import modalities
 from tasks.modalities.image import Trainer, moved, network, pixels
+from tasks.problems.classification import Problem
 from tasks.recipe import Augment, Images, Train
 from tasks.sources import fingerprint
 from tasks.step import Failure
