@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.utils import prune as masks
 
-from tasks import distributed, files, intervals, modalities
+from tasks import distributed, files, modalities
+from tasks.problems import Targets
 from tasks.recipe import Recipe, Train
 
 PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
@@ -25,7 +24,7 @@ def compress(
     adapter: modalities.Trainer,
     folder: Path,
     rows: Sequence[Any],
-    labels: NDArray[np.int64],
+    targets: Targets,
     fit: Callable[[Train], Any],
     write: Callable[[], None],
 ) -> None:
@@ -34,23 +33,23 @@ def compress(
     `fit` trains the adapter's network on, `write` writes the model from it.
     """
     section, first = recipe.export, distributed.rank() == 0  # every process prunes and trains, the first one writes and measures
-    steps = [measured(folder, "as trained", rows, labels)] if first else []
+    steps = [measured(folder, "as trained", rows, targets)] if first else []
     if section.prune:
         prune(adapter, section.prune, recipe.train, fit)
         write()
-        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", rows, labels)] if first else []
+        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", rows, targets)] if first else []
     if section.int8 and first:
         quantise(folder / "model.onnx")
-        steps.append(measured(folder, "weights in 8 bits", rows, labels))
+        steps.append(measured(folder, "weights in 8 bits", rows, targets))
     if first:
         about = files.read_json(folder / "model.json")
         files.write_json(folder / "model.json", {**about, "export": steps})
 
 
-def measured(folder: Path, name: str, rows: Sequence[Any], labels: NDArray[np.int64]) -> dict[str, Any]:
+def measured(folder: Path, name: str, rows: Sequence[Any], targets: Targets) -> dict[str, Any]:
     """What the exported model achieves on rows, and its size. With one thread, since sums in another order round otherwise."""
-    probabilities = modalities.predict(modalities.predictor(folder, 1), rows)
-    metrics = {metric: round(value, 6) for metric, value in intervals.measure(labels, probabilities).items()}
+    predictor = modalities.predictor(folder, 1)
+    metrics = {metric: round(value, 6) for metric, value in predictor.problem.measure(targets, modalities.predict(predictor, rows)).items()}
     return {"model": name, "bytes": (folder / "model.onnx").stat().st_size, **metrics}
 
 
@@ -59,7 +58,7 @@ def prune(adapter: modalities.Trainer, share: float, section: Train, fit: Callab
     layers = [layer for layer in adapter.network.modules() if isinstance(layer, PRUNED)]
     for layer in layers:
         masks.l1_unstructured(layer, "weight", share)  # type: ignore[no-untyped-call]
-    adapter.prepare = lambda examples, labels: None  # type: ignore[method-assign]  # it would begin with a new head
+    adapter.prepare = lambda examples, targets: None  # type: ignore[method-assign]  # it would begin with a new head
     fit(section.model_copy(update={"epochs": 1, "learning_rate": section.learning_rate * SLOWER}))
     for layer in layers:
         masks.remove(layer, "weight")  # type: ignore[no-untyped-call]

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from torch.nn.functional import kl_div, log_softmax
 
 from tasks import modalities
+from tasks.problems import Problem
 from tasks.recipe import Distil
 from tasks.step import Mistake
 
 
-def taught(adapter: modalities.Trainer, section: Distil, rows: Sequence[Any], targets: NDArray[np.int64], labels: list[str]) -> NDArray[np.int64]:
+def taught(adapter: modalities.Trainer, section: Distil, rows: Sequence[Any], targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Have the adapter's loss take in the teacher; returns the targets to train it with, which are the numbers of the rows.
 
     The teacher is asked once for each row. Its part of the loss is the divergence (Kullback and Leibler) of the two predictions, softened by the temperature.
     """
-    soft = torch.from_numpy(softened(section, rows, labels))
-    hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.loss, adapter.prepare
+    soft = torch.from_numpy(softened(section, rows, adapter.problem))
+    hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.problem.loss, adapter.prepare
 
     def loss(outputs: torch.Tensor, inputs: tuple[torch.Tensor, ...], numbers: torch.Tensor) -> tuple[torch.Tensor, float]:
         at = numbers.cpu()
@@ -29,18 +30,19 @@ def taught(adapter: modalities.Trainer, section: Distil, rows: Sequence[Any], ta
         apart = kl_div(said, soft[at].to(outputs.device), reduction="sum") * section.temperature**2
         return (1 - section.weight) * summed + section.weight * apart, weight
 
-    adapter.loss = loss  # type: ignore[assignment, method-assign]
+    adapter.problem.loss = loss  # type: ignore[assignment, method-assign]
     adapter.prepare = lambda examples, numbers: own_prepare(examples, targets)  # type: ignore[assignment, method-assign]
     return np.arange(len(targets))
 
 
-def softened(section: Distil, rows: Sequence[Any], labels: list[str]) -> NDArray[np.float32]:
+def softened(section: Distil, rows: Sequence[Any], problem: Problem) -> NDArray[np.float32]:
     """What the teacher says of each row, shape (rows, labels)."""
     teacher = modalities.predictor(Path(section.teacher), 1)
-    if sorted(teacher.labels) != labels:
+    labels = problem.labels
+    if sorted(teacher.labels) != labels or teacher.problem.NAME != problem.NAME:
         raise Mistake(
             f"export.distil.teacher: {section.teacher} knows the classes {', '.join(sorted(teacher.labels)[:10])}, "
             f"but the training rows have {', '.join(labels[:10])}: name a model of the same classes."
         )
     said = modalities.predict(teacher, rows)[:, [teacher.labels.index(label) for label in labels]]
-    return modalities.softmax(np.log(np.clip(said, 1e-12, 1)) / section.temperature).astype(np.float32)
+    return problem.answers(np.log(np.clip(said, 1e-12, 1)) / section.temperature).astype(np.float32)

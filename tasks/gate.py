@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from tasks import files, intervals, modalities, resolve
-from tasks.intervals import Ints, Scored
+from tasks import files, modalities, problems, resolve
+from tasks.problems import Problem, Said, Targets
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Champion, Floor, Recipe
 from tasks.step import Failure, main
 
@@ -36,11 +35,14 @@ def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | N
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     test = files.read_table(folder / "split" / "test.parquet")
     same(metrics, predictions, test, folder)
-    labels, said = answers(predictions)
+    problem = problems.of_model(files.read_json(folder / "model" / "model.json"))
+    targets, said = problem.targets(predictions), problem.read(predictions)
     if champion is not None:
-        said["champion"] = of_champion(recipe, champion, predictions, test)
-    verdict = judge(recipe, labels, said)
-    return {**verdict, "champion": version, "model_sha256": metrics["model_sha256"], "test_sha256": metrics["test_sha256"], "rows": len(labels)}
+        predictor = modalities.predictor(champion)
+        answers = modalities.predict(predictor, modalities.rows(recipe, test.sort_by("id")))
+        said["champion"] = problem.said(targets, problem.aligned(answers, predictor.labels))
+    verdict = judge(recipe, problem, targets, said)
+    return {**verdict, "champion": version, "model_sha256": metrics["model_sha256"], "test_sha256": metrics["test_sha256"], "rows": len(targets)}
 
 
 def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder: Path) -> None:
@@ -51,45 +53,11 @@ def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder:
         raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
 
 
-def answers(predictions: pa.Table) -> tuple[Ints, dict[str, Scored]]:
-    """The true classes and what model and baseline said, as indices into the sorted names of all classes."""
-    position = positions(predictions)
-
-    def of(column: str) -> Ints:
-        return np.array([position[name] for name in predictions[column].to_pylist()], dtype=np.int64)
-
-    said = {
-        "model": Scored(of("predicted"), predictions["loss"].to_numpy()),
-        "baseline": Scored(of("baseline_predicted"), predictions["baseline_loss"].to_numpy()),
-    }
-    return of("label"), said
-
-
-def positions(predictions: pa.Table) -> dict[str, int]:
-    """Each class that the rows have or were given, and its index."""
-    names = {name for column in ("label", "predicted", "baseline_predicted") for name in predictions[column].to_pylist()}
-    return {name: index for index, name in enumerate(sorted(names))}
-
-
-def of_champion(recipe: Recipe, folder: Path, predictions: pa.Table, test: pa.Table) -> Scored:
-    """The champion's answers on the same rows. A class that it does not know it never gets right."""
-    position = positions(predictions)
-    predictor = modalities.predictor(folder)
-    rows = test.sort_by("id")
-    probabilities = modalities.predict(predictor, modalities.rows(recipe, rows))
-    index = {name: number for number, name in enumerate(predictor.labels)}
-    other = len(position)
-    predicted = np.array([position.get(predictor.labels[best], other) for best in probabilities.argmax(1)], dtype=np.int64)
-    true = np.array([probabilities[row, index[name]] if name in index else 0.0 for row, name in enumerate(rows["label"].to_pylist())])
-    return Scored(predicted, -np.log(np.clip(true, 1e-15, 1.0)))
-
-
-def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored]) -> dict[str, Any]:
+def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
     """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote."""
-    classes = 1 + max(int(labels.max()), *(int(scored.predicted.max()) for scored in said.values()))
     checks = []
     for rule in recipe.gate:
-        check = floor(recipe, rule, labels, said["model"], classes) if isinstance(rule, Floor) else versus(recipe, rule, labels, said, classes)
+        check = floor(recipe, rule, problem, targets, said["model"]) if isinstance(rule, Floor) else versus(recipe, rule, problem, targets, said)
         checks.append({**rule.model_dump(), **check})
     outcomes = [check["outcome"] for check in checks]
     verdict = REJECT if "fail" in outcomes else INCONCLUSIVE if "open" in outcomes else PROMOTE
@@ -97,12 +65,10 @@ def judge(recipe: Recipe, labels: Ints, said: dict[str, Scored]) -> dict[str, An
     return {"verdict": verdict, "reason": " ".join(against) or "Every rule is met.", "checks": checks}
 
 
-def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int) -> dict[str, Any]:
+def floor(recipe: Recipe, rule: Floor, problem: Problem, targets: Targets, model: Said) -> dict[str, Any]:
     """A floor on the metric, or for a loss a ceiling."""
-    value = intervals.points(labels, model, classes)[rule.metric]
-    low, high = intervals.bounds(
-        intervals.samples(labels, [model], classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)[:, 0], recipe.evaluate.confidence
-    )
+    value = problem.points(targets, model)[rule.metric]
+    low, high = problems.bounds(problem.samples(rule.metric, targets, [model], recipe.evaluate)[:, 0], recipe.evaluate.confidence)
     lower = rule.metric in LOWER_IS_BETTER
     worst, best = (high, low) if lower else (low, high)
     if rule.on == "point":
@@ -121,7 +87,7 @@ def floor(recipe: Recipe, rule: Floor, labels: Ints, model: Scored, classes: int
     return checked(outcome, told[outcome], value, low, high)
 
 
-def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[str, Scored], classes: int) -> dict[str, Any]:
+def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
     """Model against another on the same rows, by the paired bootstrap of the difference; positive is better."""
     other = said.get(rule.rule)
     if other is None:
@@ -134,10 +100,10 @@ def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[s
         }
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
     pair = [said["model"], other]
-    points = [intervals.points(labels, scored, classes)[rule.metric] for scored in pair]
-    drawn = intervals.samples(labels, pair, classes, rule.metric, recipe.evaluate.resamples, recipe.evaluate.seed)
+    points = [problem.points(targets, one)[rule.metric] for one in pair]
+    drawn = problem.samples(rule.metric, targets, pair, recipe.evaluate)
     value = sign * (points[0] - points[1])
-    low, high = intervals.bounds(sign * (drawn[:, 0] - drawn[:, 1]), recipe.evaluate.confidence)
+    low, high = problems.bounds(sign * (drawn[:, 0] - drawn[:, 1]), recipe.evaluate.confidence)
     bound = rule.margin if isinstance(rule, Baseline) else -rule.margin
     outcome = "pass" if low > bound or (isinstance(rule, Champion) and low >= bound) else "fail" if high <= bound else "open"
     wanted = (
@@ -146,7 +112,7 @@ def versus(recipe: Recipe, rule: Baseline | Champion, labels: Ints, said: dict[s
     shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {low:+.4f} to {high:+.4f})"
     told = {
         "pass": f"{shown} is {wanted}.",
-        "open": f"{shown} must be {wanted}, which {len(labels)} test rows do not decide.",
+        "open": f"{shown} must be {wanted}, which {len(targets)} test rows do not decide.",
         "fail": f"{shown} must be {wanted}.",
     }
     return checked(outcome, told[outcome], value, low, high)

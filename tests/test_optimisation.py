@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from tasks import loop, modalities, optimisation
 from tasks.modalities import image, tabular, text
+from tasks.problems import classification
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 from tests import tiny
@@ -22,7 +23,7 @@ def trainer(modality: str, folder: Path, **options: Any) -> tuple[Any, list[Any]
     made = tiny.recipe(modality, folder, **options)
     table = tiny.table(modality, 0, 64)
     rows = modalities.rows(made, table)
-    adapter = modalities.trainer(made, rows, 2)
+    adapter = modalities.trainer(made, rows, classification.Problem(["no", "yes"], made.train))
     return adapter, adapter.encode(rows), np.array([label == "yes" for label in table["label"].to_pylist()], np.int64)
 
 
@@ -111,13 +112,13 @@ def test_sgd_learns(tmp_path: Path) -> None:
 
 def test_balanced_classes_have_the_same_total_and_the_average_row_counts_1() -> None:
     targets = np.array([0] * 30 + [1] * 10)
-    weights = optimisation.class_weights(Train(class_weights="balanced"), targets, ["ham", "spam"])
+    weights = classification.class_weights(Train(class_weights="balanced"), targets, ["ham", "spam"])
     assert weights is not None
     assert weights.tolist() == pytest.approx([40 / 60, 2.0])
-    given = optimisation.class_weights(Train(class_weights={"spam": 3.0}), targets, ["ham", "spam"])
+    given = classification.class_weights(Train(class_weights={"spam": 3.0}), targets, ["ham", "spam"])
     assert given is not None
     assert given.tolist() == pytest.approx([40 / 60, 2.0])
-    assert optimisation.class_weights(Train(), targets, ["ham", "spam"]) is None
+    assert classification.class_weights(Train(), targets, ["ham", "spam"]) is None
 
 
 def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -
         adapter, examples, targets = trainer("tabular", folder, epochs=10, patience=10, learning_rate=2e-2)
         kept = [index for index in range(64) if targets[index] == 0 or index % 4 == 0]
         examples, targets = [examples[index] for index in kept], targets[kept]
-        adapter.weights = optimisation.class_weights(Train(class_weights="balanced" if weigh else "none"), targets, ["no", "yes"])
+        adapter.problem.weights = classification.class_weights(Train(class_weights="balanced" if weigh else "none"), targets, ["no", "yes"])
         loop.fit(adapter, adapter.section, examples, targets, examples, targets, folder)
         with torch.no_grad():
             return float(adapter.network.eval()(torch.stack(examples)).softmax(1)[:, 1].mean())
@@ -218,7 +219,7 @@ def test_a_loss_that_is_not_a_number_names_the_rows_to_blame(tmp_path: Path) -> 
 def test_a_cell_that_becomes_no_number_is_named_before_training() -> None:
     rows = [{"a": float(n), "b": 1e308 * (n % 2 + 0.5)} for n in range(8)]
     with np.errstate(all="ignore"), pytest.raises(Failure, match="column 'b' of row number 1 becomes no finite number"):
-        tabular.Trainer(Train(), rows, 2).encode(rows)
+        tabular.Trainer(Train(), rows, tiny.TWO).encode(rows)
 
 
 @pytest.mark.parametrize(("precision", "enabled"), [("fp32", False), ("bf16", True)])

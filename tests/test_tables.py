@@ -16,6 +16,7 @@ from tasks.cleaning.values import parsed
 from tasks.modalities import tabular
 from tasks.recipe import CLEANING_RULES, Recipe, Train, read
 from tasks.step import Failure, Mistake
+from tests import tiny
 from tests.conftest import ROOT
 
 DATA = ROOT.parent / "shared" / "data"
@@ -432,7 +433,7 @@ def test_a_table_of_free_texts_alone_is_refused() -> None:
 
 def test_a_table_in_which_no_column_tells_rows_apart_is_refused() -> None:
     with pytest.raises(Failure, match=r"no column tells the training rows apart: they have a, b; name others in columns.features"):
-        tabular.Trainer(Train(), [{"a": "x", "b": None}] * 5, 2)
+        tabular.Trainer(Train(), [{"a": "x", "b": None}] * 5, tiny.TWO)
 
 
 def test_a_feature_that_the_data_lacks_is_named_with_the_nearest(here: Path) -> None:
@@ -455,7 +456,7 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
 
     def weight(l1: float, folder: Path) -> float:
         section = Train(epochs=3, l1=l1, hidden=[8], learning_rate=1e-2)
-        adapter = tabular.Trainer(section, data, 2)
+        adapter = tabular.Trainer(section, data, tiny.TWO)
         examples = adapter.encode(data)
         loop.fit(adapter, section, examples, labels, examples, labels, folder)
         return float(sum(parameter.detach().abs().sum() for parameter in adapter.network.parameters()))

@@ -9,8 +9,10 @@ import pyarrow as pa
 from PIL import Image
 
 from tasks import files
+from tasks.problems.classification import Problem
 from tasks.recipe import Recipe, with_defaults
 
+TWO = Problem(["no", "yes"])
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus"]
 TRAIN: dict[str, dict[str, Any]] = {
     "text": {"epochs": 3, "batch_size": 16, "batch_tokens": 128, "learning_rate": 3e-3, "max_length": 16},

@@ -1,4 +1,4 @@
-"""Modalities: how one kind of data becomes batches, a network, an exported file and probabilities.
+"""Modalities: how one kind of data becomes batches, a network, an exported file and answers.
 
 Training, evaluation and serving go through the same adapter, so they cannot disagree about preprocessing. A new modality is one module
 with these two classes and one line in ADAPTERS.
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from tasks import files, intervals
+from tasks import files
 from tasks.mistakes import nearest
+from tasks.problems import Floats, Problem, Targets
 from tasks.step import Failure
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Trainer(Protocol):
 
     network: "torch.nn.Module"
     mixed: bool  # whether bf16 pays, where the hardware has it
-    weights: "torch.Tensor | None"  # of each class in the loss, if it has any
+    problem: Problem
 
     def encode(self, rows: Sequence[Any]) -> list[Any]:
         """Rows of the content column → examples, once."""
@@ -39,52 +39,24 @@ class Trainer(Protocol):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
 
-    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+    def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Set what is best known before the first step, such as the head."""
 
     def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
         """The network's inputs for a batch; augmented from the generator where there is one."""
 
-    def loss(self, outputs: Any, inputs: tuple["torch.Tensor", ...], targets: "torch.Tensor") -> tuple["torch.Tensor", float]:
-        """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
-
-    def scores(self, outputs: Any, inputs: tuple["torch.Tensor", ...]) -> "torch.Tensor":
-        """What `measure` needs of each row, shape (rows, numbers)."""
-
-    def measure(self, targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
-        """The metrics of all rows of the validation split, by name."""
-
     def export(self, folder: Path) -> dict[str, Any]:
         """Write what serving needs beside the ONNX file, and the ONNX file; return the adapter's part of model.json."""
-
-
-class Classifier:
-    """What the trainers of all classifiers share: cross-entropy, with label smoothing and weights of classes, and its metrics."""
-
-    section: "Train"
-    weights: "torch.Tensor | None" = None  # of each class, 1 for the average row
-
-    def loss(self, outputs: "torch.Tensor", inputs: tuple["torch.Tensor", ...], targets: "torch.Tensor") -> tuple["torch.Tensor", float]:
-        from torch.nn.functional import cross_entropy
-
-        weights = None if self.weights is None else self.weights.to(outputs.device)
-        total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
-        return total, float(len(targets))
-
-    def scores(self, outputs: "torch.Tensor", inputs: tuple["torch.Tensor", ...]) -> "torch.Tensor":
-        return outputs.float().softmax(1)
-
-    def measure(self, targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
-        return intervals.measure(targets, scores)
 
 
 class Predictor(Protocol):
     """The exported model. Needs onnxruntime, not torch."""
 
     labels: list[str]
+    problem: Problem
 
-    def __call__(self, rows: Sequence[Any]) -> NDArray[np.float64]:
-        """Rows of the content column → probabilities, shape (rows, labels), each row summing to 1."""
+    def __call__(self, rows: Sequence[Any]) -> Floats:
+        """Rows of the content column → answers, shape (rows, width): of a classifier probabilities, each row summing to 1."""
 
 
 def module(modality: str) -> Any:
@@ -111,9 +83,9 @@ def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
     return [order[start : start + section.batch_size] for start in range(0, count, section.batch_size)]
 
 
-def trainer(recipe: "Recipe", rows: Sequence[Any], classes: int) -> Trainer:
+def trainer(recipe: "Recipe", rows: Sequence[Any], problem: Problem) -> Trainer:
     """The adapter and its network, for these rows to train on."""
-    made: Trainer = module(recipe.modality).Trainer(recipe.train, rows, classes)
+    made: Trainer = module(recipe.modality).Trainer(recipe.train, rows, problem)
     return made
 
 
@@ -126,13 +98,13 @@ def predictor(folder: Path, threads: int = 2) -> Predictor:
     return made
 
 
-def predict(predictor: Predictor, rows: Sequence[Any]) -> NDArray[np.float64]:
-    """Probabilities of shape (rows, classes), refused where they are none."""
-    probabilities = predictor(rows)
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(1) | (np.abs(probabilities.sum(1) - 1) > 1e-6))
+def predict(predictor: Predictor, rows: Sequence[Any]) -> Floats:
+    """Answers of shape (rows, width), refused where they are none."""
+    answers = predictor(rows)
+    bad = np.flatnonzero(~predictor.problem.sound(answers))
     if len(bad):
-        raise Failure(f"the model gives no probabilities for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again.")
-    return probabilities
+        raise Failure(f"the model gives no probabilities or numbers for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again.")
+    return answers
 
 
 def session(path: Path, threads: int) -> Any:
@@ -146,13 +118,6 @@ def session(path: Path, threads: int) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise Failure(f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again.") from None
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponential = np.exp(shifted)
-    result: NDArray[np.float64] = exponential / exponential.sum(axis=1, keepdims=True)
-    return result
 
 
 def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path) -> None:

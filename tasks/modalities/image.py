@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import modalities
+from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
 from tasks.step import Failure
 
@@ -28,16 +29,16 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.float32]:
     return np.stack(arrays)
 
 
-class Trainer(modalities.Classifier):
+class Trainer:
     mixed = False  # these layers are too small for bf16 to pay
 
-    def __init__(self, section: Train, rows: Sequence[bytes], classes: int) -> None:
+    def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
         import torch
 
-        self.section = section
+        self.section, self.problem = section, problem
         images = pixels(rows)
         torch.manual_seed(section.seed)
-        self.network = network(images.shape[1:], classes, float(images.mean()), float(images.std()) or 1.0)
+        self.network = network(images.shape[1:], problem.width, float(images.mean()), float(images.std()) or 1.0)
 
     def encode(self, rows: Sequence[bytes]) -> list[Any]:
         import torch
@@ -47,7 +48,7 @@ class Trainer(modalities.Classifier):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         return modalities.batches(len(examples), epoch, self.section)
 
-    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+    def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Nothing is known before training from scratch."""
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
@@ -109,7 +110,8 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
 
 class Predictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.labels: list[str] = about["labels"]
+        self.problem = of_model(about)
+        self.labels = self.problem.labels
         self.shape = tuple(about["shape"])
         self.session = modalities.session(folder / "model.onnx", threads)
 
@@ -119,18 +121,14 @@ class Predictor:
             images = pixels(rows[start : start + batch])
             if images.shape[1:] != self.shape:
                 raise Failure(f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}.")
-            parts.append(modalities.softmax(self.session.run(["logits"], {"pixels": images})[0]))
+            parts.append(self.problem.answers(self.session.run(["logits"], {"pixels": images})[0]))
         return np.concatenate(parts)
 
 
-def baseline(train: Sequence[bytes], labels: NDArray[np.int64], rows: Sequence[bytes], classes: int) -> NDArray[np.float64]:
-    """Logistic regression on the pixels, fitted on `train`; probabilities for `rows`, shape (rows, classes)."""
-    from sklearn.linear_model import LogisticRegression
+def baseline(train: Sequence[bytes], targets: Targets, rows: Sequence[bytes], problem: Problem) -> Floats:
+    """A linear model (logistic regression) on the pixels, fitted on `train`; answers for `rows`, shape (rows, width)."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    model.fit(pixels(train).reshape(len(train), -1), labels)
-    result = np.zeros((len(rows), classes))
-    result[:, model.classes_] = model.predict_proba(pixels(rows).reshape(len(rows), -1))
-    return result
+    model = make_pipeline(StandardScaler(), problem.linear()).fit(pixels(train).reshape(len(train), -1), targets)
+    return problem.asked(model, pixels(rows).reshape(len(rows), -1))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import modalities
+from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
 from tasks.step import Failure
 
@@ -90,17 +91,17 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
-class Trainer(modalities.Classifier):
+class Trainer:
     mixed = False  # these layers are too small for bf16 to pay
 
-    def __init__(self, section: Train, rows: Sequence[Row], classes: int) -> None:
+    def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
         import torch
 
-        self.section = section
+        self.section, self.problem = section, problem
         self.columns = fitted(rows)
         self.width = encoded(self.columns, rows[:1]).shape[1]
         torch.manual_seed(section.seed)
-        self.network = network([self.width, *section.hidden], classes, section.dropout)
+        self.network = network([self.width, *section.hidden], problem.width, section.dropout)
 
     def encode(self, rows: Sequence[Row]) -> list[Any]:
         import torch
@@ -115,7 +116,7 @@ class Trainer(modalities.Classifier):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         return modalities.batches(len(examples), epoch, self.section)
 
-    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
+    def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Nothing is known before training from scratch."""
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
@@ -143,22 +144,17 @@ def network(sizes: Sequence[int], classes: int, dropout: float) -> Any:
 
 class Predictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.labels: list[str] = about["labels"]
+        self.problem = of_model(about)
+        self.labels = self.problem.labels
         self.columns: list[Column] = about["columns"]
         self.session = modalities.session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        return modalities.softmax(self.session.run(["logits"], {"features": encoded(self.columns, rows)})[0])
+        return self.problem.answers(self.session.run(["logits"], {"features": encoded(self.columns, rows)})[0])
 
 
-def baseline(train: Sequence[Row], labels: NDArray[np.int64], rows: Sequence[Row], classes: int) -> NDArray[np.float64]:
-    """Gradient-boosted trees (few rows: logistic regression) on the same features, fitted on `train`; probabilities for `rows`, shape (rows, classes)."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.linear_model import LogisticRegression
-
+def baseline(train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: Problem) -> Floats:
+    """Gradient-boosted trees (few rows: a linear model) on the same features, fitted on `train`; answers for `rows`, shape (rows, width)."""
     columns = fitted(train)
-    model = LogisticRegression(max_iter=300) if len(train) < TINY else HistGradientBoostingClassifier(random_state=0)
-    model.fit(encoded(columns, train), labels)
-    result = np.zeros((len(rows), classes))
-    result[:, model.classes_] = model.predict_proba(encoded(columns, rows))
-    return result
+    model = problem.linear() if len(train) < TINY else problem.trees()
+    return problem.asked(model.fit(encoded(columns, train), targets), encoded(columns, rows))

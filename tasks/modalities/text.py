@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks import files, modalities
+from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
@@ -57,16 +58,16 @@ def downloaded(base: str) -> Path:
         ) from None
 
 
-class Trainer(modalities.Classifier):
+class Trainer:
     mixed = True
 
-    def __init__(self, section: Train, rows: Sequence[str], classes: int) -> None:
+    def __init__(self, section: Train, rows: Sequence[str], problem: Problem) -> None:
         import torch
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
-        self.section = section
+        self.section, self.problem = section, problem
         self.folder = base_folder(section.base or "", section.sha256)
         try:
             config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
@@ -90,7 +91,7 @@ class Trainer(modalities.Classifier):
         self.tokenizer.enable_truncation(self.max_length)
         self.pooling = "mean" if (self.folder / "1_Pooling").is_dir() else "cls"
         torch.manual_seed(section.seed)
-        self.network = network(encoder, config.hidden_size, classes, self.pooling)
+        self.network = network(encoder, config.hidden_size, problem.width, self.pooling)
 
     def encode(self, rows: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
@@ -108,18 +109,16 @@ class Trainer(modalities.Classifier):
         shuffled.shuffle(made)
         return made
 
-    def prepare(self, examples: list[list[int]], labels: NDArray[np.int64]) -> None:
-        """Start the head as a logistic regression on the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
+    def prepare(self, examples: list[list[int]], targets: Targets) -> None:
+        """Start the head as a linear model of the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
         import torch
-        from sklearn.linear_model import LogisticRegression
 
         features, head = self.features(examples), self.network.head
         scale = float(np.linalg.norm(features, axis=1).mean())
-        fitted = LogisticRegression(C=10, max_iter=300).fit(features / scale, labels)
-        if len(fitted.classes_) == head.out_features > 2:
+        if fitted := self.problem.head(features / scale, targets):
             with torch.no_grad():
-                head.weight.copy_(torch.from_numpy(fitted.coef_ / scale))
-                head.bias.copy_(torch.from_numpy(fitted.intercept_))
+                head.weight.copy_(torch.from_numpy(fitted[0] / scale))
+                head.bias.copy_(torch.from_numpy(fitted[1]))
 
     def features(self, examples: list[list[int]]) -> NDArray[np.float64]:
         """The encoder's pooled output for each example, shape (examples, width)."""
@@ -151,7 +150,7 @@ class Trainer(modalities.Classifier):
 
 def embeddings(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
     """What a base model makes of each text before any training: vectors of length 1, shape (rows, width)."""
-    encoder = Trainer(Train(base=base), rows, 1)
+    encoder = Trainer(Train(base=base), rows, Problem([]))
     features = encoder.features(encoder.encode(rows))
     result: NDArray[np.float64] = features / np.linalg.norm(features, axis=1, keepdims=True)
     return result
@@ -205,31 +204,28 @@ def padded(examples: Sequence[list[int]], pad: int) -> tuple[NDArray[np.int64], 
 
 class Predictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.labels: list[str] = about["labels"]
+        self.problem = of_model(about)
+        self.labels = self.problem.labels
         self.pad: int = about["pad"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = modalities.session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[str], tokens: int = 4096) -> NDArray[np.float64]:
         examples = [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
-        result = np.zeros((len(rows), len(self.labels)))
+        result = np.zeros((len(rows), self.problem.width))
         order = sorted(range(len(rows)), key=lambda index: len(examples[index]))
         limits = Train(batch_size=64, batch_tokens=tokens)
         for batch in packed(order, examples, limits):
             ids, mask = padded([examples[index] for index in batch], self.pad)
             logits = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-            result[batch] = modalities.softmax(logits)
+            result[batch] = self.problem.answers(logits)
         return result
 
 
-def baseline(train: Sequence[str], labels: NDArray[np.int64], rows: Sequence[str], classes: int) -> NDArray[np.float64]:
-    """TF-IDF of words and word pairs with logistic regression, fitted on `train`; probabilities for `rows`, shape (rows, classes)."""
+def baseline(train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem) -> Floats:
+    """TF-IDF of words and word pairs with a linear model (logistic regression), fitted on `train`; answers for `rows`, shape (rows, width)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 5000 else 1), LogisticRegression(C=10, max_iter=300))
-    model.fit(list(train), labels)
-    result = np.zeros((len(rows), classes))
-    result[:, model.classes_] = model.predict_proba(list(rows))
-    return result
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 5000 else 1), problem.linear(10))
+    return problem.asked(model.fit(list(train), targets), list(rows))
