@@ -665,6 +665,42 @@ class Train(Section):
         return self
 
 
+class Network(Section):
+    """The size of a new network: what each token is, `width` numbers, goes through `layers` with `heads` each; the tokenizer gets at most `vocabulary` tokens."""
+
+    layers: Count = 4
+    width: Count = 256
+    heads: Count = 4
+    vocabulary: int = Field(8000, ge=300, le=1_000_000)
+
+    @model_validator(mode="after")
+    def divides(self) -> "Network":
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}")
+        return self
+
+
+class Pretrain(Train):
+    """Training on the texts alone, before `train`, which then starts from it: `base` goes on from a model, `network` makes a new one and its tokenizer.
+
+    With `epochs: 0` that one stays as random as it begins. The other keys are as in train.
+    """
+
+    network: Network | None = None
+    epochs: int = Field(3, ge=0)
+    metric: Literal["log_loss"] = "log_loss"
+
+    @model_validator(mode="after")
+    def without_labels(self) -> "Pretrain":
+        if (self.base is None) == (self.network is None):
+            raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
+        known = Train.model_fields
+        wrong = [name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment") if getattr(self, name) != known[name].default]
+        if wrong:
+            raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
+        return self
+
+
 class Interval(Section):
     """Any value from `low` to `high`, with `log` evenly over the orders of magnitude; whole numbers where the key takes no others."""
 
@@ -784,6 +820,7 @@ class Recipe(Section):
     clean: Clean
     label: Label = Label()
     split: Split = Split()
+    pretrain: Pretrain | None = None
     tune: Tune | None = None
     train: Train = Train()
     export: Export = Export()
@@ -825,6 +862,16 @@ class Recipe(Section):
             raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
         return self
 
+    @model_validator(mode="after")
+    def one_base(self) -> "Recipe":
+        if self.pretrain and self.modality not in PRETRAINED:
+            raise ValueError(
+                f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
+            )
+        if self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
+            raise ValueError("train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out")
+        return self
+
     def tuned(self, values: dict[str, Any]) -> "Recipe":
         """The recipe with these values, named as in tune.space, in its train section."""
         train = self.train.model_dump()
@@ -836,6 +883,12 @@ class Recipe(Section):
             raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
 
 
+def pretrained(name: Any) -> str:
+    """Where the stage pretrain puts the base of a recipe."""
+    return f"data/{name}/pretrained"
+
+
+PRETRAINED = ("text",)
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
@@ -922,6 +975,8 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
         given = data.get(section, {})
         if section and isinstance(given, dict):
             filled[section] = {**values, **given}
+    if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
+        filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
     if "clean" not in filled:
         filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled

@@ -10,23 +10,22 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
     torchrun --nproc-per-node 2 --max-restarts 3 -m tasks.train support-desk
 """
 
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from tasks import board, compression, distillation, distributed, energy, files, loop, modalities, optimisation, resolve
+from tasks import board, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, optimisation, resolve
 from tasks.recipe import Recipe
 from tasks.step import main
 
 CHECKPOINTS = Path("checkpoints")
+CODE = ("checkpoint.py", "distillation.py", "distributed.py", "intervals.py", "loop.py", "modalities/*.py", "optimisation.py", "train.py")
 
 
 def train(name: str) -> None:
@@ -41,8 +40,6 @@ def train(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
-    torch.use_deterministic_algorithms(True)
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     labels = sorted(set(tables["train"]["label"].to_pylist()))
     rows, targets, ids = modalities.rows(recipe, tables["train"]), indices(tables["train"], labels), tables["train"]["id"].to_pylist()
@@ -51,10 +48,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     adapter.weights = optimisation.class_weights(recipe.train, targets, labels)
     if recipe.export.distil:
         targets = distillation.taught(adapter, recipe.export.distil, rows, targets, labels)
-    mine = checkpoints / fingerprint(recipe, source)
-    for other in sorted(set(checkpoints.glob("*")) - {mine}) if distributed.rank() == 0 else []:
-        print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
-        shutil.rmtree(other)
+    mine = checkpoint.own(checkpoints, fingerprint(recipe, source))
     rows_val, targets_val = modalities.rows(recipe, val), indices(val, labels)
     data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
     history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
@@ -102,20 +96,12 @@ def indices(table: pa.Table, labels: list[str]) -> NDArray[np.int64]:
     return np.array([position[label] for label in table["label"].to_pylist()], dtype=np.int64)
 
 
-def fingerprint(recipe: Recipe, source: Path) -> str:
+def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
     """What a checkpoint belongs to: data, recipe section, code, and the device, threads and processes, on which the bits of the weights depend."""
-    place = distributed.device()
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
-    here = Path(__file__).parent
-    paths = [*(here / f"{name}.py" for name in CODE), *sorted((here / "modalities").glob("*.py"))]
-    parts = [files.sha256(path) for path in (source / "train.parquet", source / "val.parquet", *paths)]
-    parts += [recipe.train.model_dump_json(), recipe.columns.model_dump_json(), recipe.modality, torch.__version__, name, str(distributed.size())]
-    if recipe.export.distil:
-        parts += [recipe.export.distil.model_dump_json(), files.digest(files.hashes(Path(recipe.export.distil.teacher)))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
+    read = [files.hashes(Path(name)) for name in (recipe.train.base, recipe.export.distil and recipe.export.distil.teacher) if name and Path(name).is_dir()]
+    return [data, recipe.train, recipe.export.distil, recipe.columns, recipe.modality, read, files.code(*CODE), distributed.place()]
 
-
-CODE = ("checkpoint", "distillation", "distributed", "intervals", "loop", "optimisation", "train")
 
 if __name__ == "__main__":
     main(train)

@@ -34,14 +34,15 @@ def base(folder: Path) -> Path:
     return folder
 
 
-def recipe(modality: str, folder: Path, **train: Any) -> Recipe:
+def recipe(modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any) -> Recipe:
     """With the base in folder/base, where the modality has one."""
     about = {
         "name": "tiny",
         "modality": modality,
         "ingest": {"kind": "files", "path": "unused.csv"},
         "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
-        "train": {**({"base": str(folder / "base")} if modality == "text" else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
+        "pretrain": pretrain,
+        "train": {**({"base": str(folder / "base")} if modality == "text" and not pretrain else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
     }
     return Recipe.model_validate(with_defaults(about))
 
