@@ -64,7 +64,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
     steps = files.read_json(model / "model.json").get("export", [])
-    files.write_text(target / "report.html", page.evaluation(recipe.name, metrics, classes, matrix, list(classes), worst, steps))
+    samples = predictor.samples(rows) if hasattr(predictor, "samples") else []
+    files.write_text(target / "report.html", page.evaluation(recipe.name, metrics, classes, matrix, list(classes), worst, steps, samples))
 
 
 def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from tasks import files, resolve, sources
 from tasks.mistakes import nearest
-from tasks.recipe import Recipe
+from tasks.recipe import CONTENT, Recipe
 from tasks.seen import Seen, keys
 from tasks.step import Failure, Retryable, main
 
@@ -160,8 +160,11 @@ def erasures(path: Path) -> set[str]:
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
-    roles = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
+    content = CONTENT[recipe.modality] or ""  # a table's content has no one column
+    roles = {"id": columns.id, content: getattr(columns, content, None), "label": columns.label}
     optional = {"label"} if recipe.label.functions or recipe.label.answers else set()
+    if columns.label is None and "label" not in table.column_names:
+        table = table.append_column("label", pa.array(["text"] * table.num_rows, pa.string()))  # a text is learnt whole, and the later steps count labels
     names = table.column_names
     for role, column in roles.items():
         if column is None or column in names:

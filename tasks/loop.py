@@ -6,6 +6,7 @@ memory. Its loss is the mean over all of its rows, so none of these changes what
 """
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,8 @@ def fit(
     `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and torch refuses to use it
+    torch.use_deterministic_algorithms(True)
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:

@@ -51,14 +51,17 @@ EVALUATION = """<h1>{{ title }}</h1>
 {% if steps %}<h2>Compression</h2><p class="lead">On the validation split, which chose the model's weights. The last line is the model that is scored above.</p>
 <table><tr><th>model</th><th class="n">KB</th>{% for name in metrics.model %}<th class="n">{{ name }}</th>{% endfor %}</tr>
 {% for step in steps %}<tr><td>{{ step.model }}</td><td class="n">{{ '{:,.0f}'.format(step.bytes / 1000) }}</td>{% for name in metrics.model %}<td class="n">{{ '%.4f'|format(step[name]) }}{% if step != steps[0] %} <span class="soft">{{ '%+.4f'|format(step[name] - steps[0][name]) }}</span>{% endif %}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
-<h2>Classes</h2>
+{% if samples %}<h2>Samples</h2><p class="lead">How the exported model goes on from the prompts of test rows (greedy decoding), beside what they say.</p>
+<div class="wide"><table><tr><th>prompt</th><th>the model</th><th>the row</th></tr>
+{% for item in samples %}<tr><td class="text">{{ item.prompt }}</td><td class="text half">{{ item.said }}</td><td class="text half">{{ item.text|truncate(1000, end='…') }}</td></tr>{% endfor %}</table></div>{% endif %}
+{% if classes %}<h2>Classes</h2>
 <table><tr><th>class</th><th class="n">F1</th><th></th><th class="n">interval</th><th class="n">precision</th><th class="n">recall</th><th class="n">rows</th></tr>
 {% for name, values in classes.items() %}<tr><td>{{ name }}</td><td class="n">{{ '%.3f'|format(values.f1.value) }}</td><td><span class="bar" style="width: {{ (values.f1.value * 9)|round(2) }}rem"></span></td>
 <td class="n soft">{{ '%.3f – %.3f'|format(values.f1.low, values.f1.high) }}</td><td class="n">{{ '%.3f'|format(values.precision) }}</td><td class="n">{{ '%.3f'|format(values.recall) }}</td><td class="n">{{ values.support }}</td></tr>{% endfor %}</table>
 <h2>Confusion</h2><p class="lead">Rows: the true class. Columns: what the model said, in the same order.</p>
 <div class="wide"><table class="matrix"><tr><th></th>{% for name in names %}<th>{{ loop.index }}</th>{% endfor %}</tr>
 {% for name in names %}{% set row = loop.index0 %}<tr><th>{{ loop.index }}: {{ name }}</th>{% for count in matrix[row] %}<td style="background: rgba(var(--fill), {{ (count / ([matrix[row]|sum, 1]|max) * 0.75)|round(3) }})">{{ count or '' }}</td>{% endfor %}</tr>{% endfor %}</table></div>
-{% if mistakes %}<h2>Wrong with most certainty</h2>
+{% endif %}{% if mistakes %}<h2>Wrong with most certainty</h2>
 <table><tr><th>row</th><th>true class</th><th>model said</th><th class="n">probability</th><th></th></tr>
 {% for item in mistakes %}<tr><td>{{ item.id }}</td><td>{{ item.actual }}</td><td>{{ item.predicted }}</td><td class="n">{{ '%.2f'|format(item.number) }}</td>
 <td class="text">{% if item.image %}<img alt="" src="data:image/png;base64,{{ item.image }}">{% else %}{{ item.content|truncate(400, end='…') }}{% endif %}</td></tr>{% endfor %}</table>{% endif %}"""
@@ -94,14 +97,32 @@ def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str
 
 
 def evaluation(
-    name: str, metrics: Any, classes: Any, matrix: list[list[int]], names: list[str], mistakes: list[dict[str, Any]], steps: list[dict[str, Any]]
+    name: str,
+    metrics: Any,
+    classes: Any,
+    matrix: list[list[int]],
+    names: list[str],
+    mistakes: list[dict[str, Any]],
+    steps: list[dict[str, Any]],
+    samples: list[dict[str, str]],
 ) -> str:
     for item in mistakes:
         if isinstance(item["content"], dict):
             item["content"] = ", ".join(f"{name} {cell}" for name, cell in item["content"].items() if cell is not None)
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
     rows = sum(map(sum, matrix))
-    return render(EVALUATION, f"{name}: evaluation", metrics=metrics, classes=classes, matrix=matrix, names=names, mistakes=mistakes, rows=rows, steps=steps)
+    return render(
+        EVALUATION,
+        f"{name}: evaluation",
+        metrics=metrics,
+        classes=classes,
+        matrix=matrix,
+        names=names,
+        mistakes=mistakes,
+        rows=rows,
+        steps=steps,
+        samples=samples,
+    )
 
 
 def cleaning(title: str, report: dict[str, Any]) -> str:

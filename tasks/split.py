@@ -32,13 +32,14 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     given, bounds, broken = by_time(table, section) if section.time else (by_hash(table, content, section), None, [])
     known = pa.array([side is not None for side in given], pa.bool_())
     rows, content, placed = table.filter(known), [value for value, side in zip(content, given, strict=True) if side], [side for side in given if side]
-    lost, pairs, clusters = set_aside(rows["id"].to_pylist(), content, placed)
+    lost, pairs, clusters = sides.set_aside(rows["id"].to_pylist(), content, placed)
     if section.folds:
         rows = rows.append_column("fold", pa.array(folds(groups_of(rows, content, section), pairs, section), pa.int32()))
     tables = {side: rows.filter(pa.array([place == side and row not in lost for row, place in enumerate(placed)], pa.bool_())) for side in sides.SIDES}
     if section.folds:
         tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
-    complete(tables, sorted(set(rows["label"].to_pylist())))
+    if recipe.columns.label:
+        complete(tables, sorted(set(rows["label"].to_pylist())))
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
     out = table.filter(known).take(pa.array(sorted(lost), pa.int64()))
@@ -112,29 +113,6 @@ def by_time(table: pa.Table, section: Split) -> tuple[list[str | None], dict[str
 
 def plain(value: Any) -> int | float | str:
     return value if isinstance(value, (int, float)) else str(value)
-
-
-def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[dict[int, str], list[tuple[int, int]], int]:
-    """The rows that are like one on a side which goes before theirs, with the reason; the pairs that are alike; and the number of clusters.
-
-    What goes may have hidden a pair from the search, so that it is repeated until it finds nothing, as check_ready will.
-    """
-    lost: dict[int, str] = {}
-    clusters = 0
-    while True:
-        left = [row for row in range(len(content)) if row not in lost]
-        kept = [content[row] for row in left]
-        pairs = [(left[i], left[j]) for i, j in (*sides.equal(map(sides.key, kept)), *sides.near(kept))]
-        found = duplicates.clusters(len(content), pairs)
-        clusters = clusters or len(found)
-        more: dict[int, str] = {}
-        for members in found:
-            winner = min((placed[member] for member in members), key=sides.SIDES.index)
-            head = next(member for member in members if placed[member] == winner)
-            more |= {member: f"like {ids[head]} in {winner}" for member in members if placed[member] != winner}
-        lost |= more
-        if not more or len(left) > sides.NEAR_LIMIT:
-            return lost, pairs, clusters
 
 
 def folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:

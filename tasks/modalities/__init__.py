@@ -1,11 +1,12 @@
 """Modalities: how one kind of data becomes batches, a network, an exported file and answers.
 
 Training, evaluation and serving go through the same adapter, so they cannot disagree about preprocessing. A new modality is one module
-with these two classes and one line in ADAPTERS.
+with these two classes and one line in CONTENT of the recipe.
 """
 
 import importlib
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,14 +17,13 @@ import pyarrow as pa
 from tasks import files
 from tasks.mistakes import nearest
 from tasks.problems import Floats, Problem, Targets
+from tasks.recipe import CONTENT
 from tasks.step import Failure
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.recipe import Recipe, Train
-
-ADAPTERS = {"text": "text", "image": "image", "tabular": None}  # modality → the column that holds its content, if it is one
 
 
 class Trainer(Protocol):
@@ -65,14 +65,24 @@ def module(modality: str) -> Any:
 
 def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
     """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell."""
-    column = ADAPTERS[recipe.modality]
-    if column:
+    column = CONTENT[recipe.modality]
+    if column and recipe.columns.prompt is None:
         return list(table[column].to_pylist())
-    names = recipe.columns.features or [name for name in table.column_names if name not in files.ROLES]
+    names = (
+        (recipe.columns.prompt and re.findall(r"\{(\w+)\}", recipe.columns.prompt))
+        or recipe.columns.features
+        or [name for name in table.column_names if name not in files.ROLES]
+    )
     for name in names:
         if name not in table.column_names:
-            raise Failure(f"columns.features: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
-    return list(table.select(names).to_pylist())
+            raise Failure(
+                f"columns.{'prompt' if recipe.columns.prompt else 'features'}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}."
+            )
+    found = table.select(names).to_pylist()
+    if recipe.columns.prompt is None:
+        return list(found)
+    prompts = [re.sub(r"\{(\w+)\}", lambda name, row=row: str(row[name[1]] or ""), recipe.columns.prompt) for row in found]  # type: ignore[misc]
+    return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, table[column].to_pylist(), strict=True)]
 
 
 def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
@@ -86,14 +96,18 @@ def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
 def trainer(recipe: "Recipe", rows: Sequence[Any], problem: Problem) -> Trainer:
     """The adapter and its network, for these rows to train on."""
     made: Trainer = module(recipe.modality).Trainer(recipe.train, rows, problem)
+    if recipe.train.lora:
+        from tasks.modalities import lora
+
+        lora.add(made.network, recipe.train.lora, recipe.train.seed)
     return made
 
 
 def predictor(folder: Path, threads: int = 2) -> Predictor:
     """The exported model in `folder`. Raises Failure where a file is missing or names an unknown modality."""
     about = files.read_json(folder / "model.json")
-    if about.get("modality") not in ADAPTERS:
-        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(ADAPTERS)}: the model is from another version.")
+    if about.get("modality") not in CONTENT:
+        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(CONTENT)}: the model is from another version.")
     made: Predictor = module(about["modality"]).Predictor(folder, about, threads)
     return made
 
@@ -120,7 +134,9 @@ def session(path: Path, threads: int) -> Any:
         raise Failure(f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again.") from None
 
 
-def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path) -> None:
+def export_onnx(
+    network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path, outputs: Sequence[str] = ("logits",)
+) -> None:
     """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
     import logging
     import warnings
@@ -131,7 +147,7 @@ def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with files.whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=["logits"], verbose=False)
+        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=list(outputs), verbose=False)
         assert program is not None
         proto = program.model_proto
         del proto.metadata_props[:]

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks import files, modalities
-from tasks.modalities import text, trigrams
-from tasks.recipe import Train
+from tasks.modalities import encoders
+from tasks.modalities.trigrams import Trigrams
+from tasks.problems import Floats, Problem, Targets, language
+from tasks.problems.language import IGNORED, PARTS
+from tasks.recipe import Network, Pretrain, Train
 from tasks.step import Failure, Mistake
 
 Row = dict[str, str]  # its prompt and its text
-Example = tuple[list[int], int]  # a row's tokens, of which the first begins it, and the place of the first that is to be predicted
-IGNORED = -100  # the target where none is to be predicted
-COLUMNS = 3  # what is known of a row: the sum of −log p over its tokens, their number, and how many were the likeliest
+Example = tuple[list[int], int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) -> list[Example]:
@@ -31,17 +34,21 @@ def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) ->
     if empty:
         raise Failure(f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules.")
     prompts, texts = ([one.ids for one in tokenizer.encode_batch([row[part] for row in rows], add_special_tokens=False)] for part in ("prompt", "text"))
-    return [([ends[0], *prompt, *ids, ends[1]], 1 + len(prompt)) for prompt, ids in zip(prompts, texts, strict=True)]
+    sizes = [len(row["text"].encode()) for row in rows]
+    return [([ends[0], *prompt, *ids, ends[1]], 1 + len(prompt), size) for prompt, ids, size in zip(prompts, texts, sizes, strict=True)]
 
 
-def windows(example: Example, length: int) -> list[tuple[list[int], list[int]]]:
-    """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from `start` on is predicted once."""
-    ids, start = example
+def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[list[int], list[int]]]:
+    """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
+
+    Of what came before, a window sees the last `overlap` tokens again.
+    """
+    ids, start, _ = example
     made = []
-    for first in range(0, max(1, len(ids) - 1 - length + length // 2), length // 2) if len(ids) - 1 > length else [0]:
-        done = first + length // 2 if first else 0  # what the window before has predicted
-        targets = [token if place >= start and place > done else IGNORED for place, token in enumerate(ids[first + 1 : first + 1 + length], first + 1)]
-        if any(target != IGNORED for target in targets):
+    for first in range(0, max(1, len(ids) - 1 - overlap), length - overlap):
+        done = max(start, first + overlap + 1 if first else 0)  # what was predicted before, or is not to be
+        targets = [token if place >= done else IGNORED for place, token in enumerate(ids[first + 1 : first + 1 + length], first + 1)]
+        if targets[-1] != IGNORED:
             made.append((ids[first : first + len(targets)], targets))
     return made
 
@@ -63,28 +70,25 @@ def packed(sizes: Sequence[int], length: int) -> list[list[int]]:
     return rows
 
 
-class Trainer:
+class Decoder:
+    """What training and pre-training of a decoder share."""
+
     mixed = True
-    weights: Any = None
-    start = 0  # of a text alone the prompt is learnt too
 
-    def __init__(self, section: Train, rows: Sequence[Row], classes: int) -> None:
+    def __init__(self, section: Train, problem: Problem, model: Any, tokenizer: Any) -> None:
         import torch
-        import transformers
 
-        self.section = section
-        model, tokenizer = text.loaded(section, transformers.AutoModelForCausalLM)
-        self.setup(model, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), tokenizer.bos_token_id, tokenizer.eos_token_id)
-        torch.manual_seed(section.seed)
-
-    def setup(self, model: Any, tokenizer: Tokenizer, begin: int | None, end: int | None) -> None:
-        if end is None:
-            raise Mistake(f"train.base: the tokenizer of {self.section.base} has no token that ends a text: name a base whose tokenizer has an eos_token.")
-        self.max_length = min(self.section.max_length, model.config.max_position_embeddings)
-        self.ends = (end if begin is None else begin, end)
-        self.tokenizer = tokenizer
+        if tokenizer.eos_token_id is None:
+            raise Mistake(f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one.")
+        if section.activation_checkpointing:
+            encoders.checkpointed(model)
+        self.section, self.problem, self.original = section, problem, tokenizer
+        self.max_length = min(section.max_length, model.config.max_position_embeddings)
+        self.ends = (tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        torch.manual_seed(section.seed)
         self.network = network(model)
 
     def encode(self, rows: Sequence[Row]) -> list[Example]:
@@ -104,14 +108,18 @@ class Trainer:
             made[-1].append(index)
         return made
 
-    def prepare(self, examples: list[Example], labels: NDArray[np.int64]) -> None:
-        """A decoder needs no new head."""
+    def prepare(self, examples: list[Example], targets: Targets) -> None:
+        """A decoder has its head already."""
 
     def collate(self, examples: list[Example], generator: Any) -> tuple[Any, ...]:
-        """Tokens, their places in the text, the number of their window (-1 for padding), what each is to predict, and the example of each window."""
+        """Tokens, their places and the number of their window (-1 for padding), what each is to predict; then each window's example, and each text's bytes."""
         import torch
 
-        pieces = [(number, *window) for number, example in enumerate(examples) for window in windows(example, self.max_length)]
+        pieces = [
+            (number, *window)
+            for number, example in enumerate(examples)
+            for window in windows(example, self.max_length, 0 if generator else self.max_length // 2)
+        ]
         rows = packed([len(ids) for _, ids, _ in pieces], self.max_length)
         width = max(sum(len(pieces[piece][1]) for piece in row) for row in rows)
         tokens, places, texts, targets = (torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED))
@@ -121,36 +129,70 @@ class Trainer:
                 span = (number, slice(at, at := at + len(pieces[piece][1])))
                 tokens[span], targets[span], texts[span] = torch.tensor(pieces[piece][1]), torch.tensor(pieces[piece][2]), piece
                 places[span] = torch.arange(len(pieces[piece][1]))
-        return tokens, places, texts, targets, torch.tensor([number for number, _, _ in pieces])
+        return tokens, places, texts, targets, torch.tensor([number for number, _, _ in pieces]), torch.tensor([size for _, _, size in examples])
 
-    def loss(self, outputs: Any, inputs: tuple[Any, ...], targets: Any) -> tuple[Any, float]:
-        from torch.nn.functional import cross_entropy
 
-        total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum", label_smoothing=self.section.label_smoothing)
-        return total, float((inputs[3] != IGNORED).sum())
-
-    def scores(self, outputs: Any, inputs: tuple[Any, ...]) -> Any:
-        import torch
-
-        _, _, texts, targets, owners = inputs
-        counted = targets != IGNORED
-        logits, wanted = outputs[counted].float(), targets[counted]
-        known = torch.stack([torch.nn.functional.cross_entropy(logits, wanted, reduction="none"), torch.ones(len(wanted)), (logits.argmax(1) == wanted)], 1)
-        return torch.zeros(int(owners.max()) + 1, COLUMNS, dtype=torch.float64).index_add(0, owners[texts[counted]], known.double())
-
-    def measure(self, targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
-        return measure(scores)
+class Trainer(Decoder):
+    def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
+        super().__init__(section, problem, *encoders.loaded(section, "AutoModelForCausalLM")[:2])
 
     def export(self, folder: Path) -> dict[str, Any]:
         """The decoder as ONNX with its memory of earlier tokens (keys and values) as input and output."""
         import torch
 
         files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
-        decoder = stepwise(self.network.cpu().float().eval().model)
+        self.problem.labels = [files.sha256(folder / "tokenizer.json")]
+        decoder = stepwise(self.network.cpu().model)
         inputs = (torch.zeros(3, 5, dtype=torch.long), torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]))
         shape = ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}, {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")})
         modalities.export_onnx(decoder, inputs, ["input_ids", "past"], shape, folder / "model.onnx", ["logits", "present"])
-        return {"base": self.section.base, "max_length": self.max_length, "ends": list(self.ends), "memory": list(decoder.memory)}
+        return {"base": self.section.base, "max_length": self.max_length, "ends": self.ends, "memory": list(decoder.memory)}
+
+
+class Pretrainer(Decoder):
+    """Learns prompts too: all tokens of a row are to be predicted."""
+
+    def __init__(self, section: Pretrain, rows: Sequence[Row]) -> None:
+        made = new(section.network, rows, section) if section.network else encoders.loaded(section, "AutoModelForCausalLM")[:2]
+        super().__init__(section, language.Problem([], section), *made)
+
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        return [(ids, 1, size) for ids, _, size in super().encode(rows)]
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        self.network.model.cpu().save_pretrained(folder)
+        self.original.save_pretrained(folder)
+        return {"parameters": self.network.model.num_parameters(), "vocabulary": len(self.original)}
+
+
+def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
+    """A Llama with random weights, and a tokenizer of its own: byte-pair encoding (Sennrich et al. 2016) of bytes, which gives every text back as it was."""
+    import torch
+    import transformers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    encoders.quiet()
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner = trainers.BpeTrainer(
+        vocab_size=size.vocabulary, min_frequency=2, special_tokens=list(SPECIAL.values()), initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator((row["prompt"] + row["text"] for row in rows), learner)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=round(size.width / 24) * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
+        max_position_embeddings=section.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(section.seed)
+    return transformers.LlamaForCausalLM(config), tokenizer
 
 
 def network(model: Any) -> Any:
@@ -172,7 +214,7 @@ def network(model: Any) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, tokens: torch.Tensor, places: torch.Tensor, texts: torch.Tensor, targets: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        def forward(self, tokens: torch.Tensor, places: torch.Tensor, texts: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
             same = (texts[:, None, :, None] == texts[:, None, None, :]).tril()
             logits: torch.Tensor = self.model(input_ids=tokens, position_ids=places, attention_mask=same, use_cache=False).logits
             return logits
@@ -218,25 +260,31 @@ class Predictor:
         self.memory: list[int] = about["memory"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = modalities.session(folder / "model.onnx", threads)
+        self.problem = language.Problem(self.labels)
+        self.problem.encode, self.problem.vocabulary = self.encode, self.tokenizer.get_vocab_size()
 
-    def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> NDArray[np.float64]:
-        """For each row the sum of −log p over the tokens of its text, their number, and how many were the likeliest, shape (rows, 3)."""
-        pieces = [(n, *window) for n, example in enumerate(encoded(self.tokenizer, self.ends, rows)) for window in windows(example, self.max_length)]
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        return encoded(self.tokenizer, self.ends, rows)
+
+    def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> Floats:
+        """What each row's text costs, shape (rows, PARTS)."""
+        examples = self.encode(rows)
+        pieces = [(number, *window) for number, example in enumerate(examples) for window in windows(example, self.max_length, self.max_length // 2)]
         pieces.sort(key=lambda piece: len(piece[1]))
-        result = np.zeros((len(rows), COLUMNS))
+        result = np.zeros((len(rows), len(PARTS)))
+        result[:, 3] = [size for _, _, size in examples]
         while pieces:
             count = max(1, tokens // len(pieces[-1][1]))
             batch, pieces = pieces[-count:], pieces[:-count]
             ids, targets = (np.full((len(batch), len(batch[-1][1])), fill, np.int64) for fill in (self.ends[1], IGNORED))
-            for row, (_, seen, wanted) in enumerate(batch):
-                ids[row, : len(seen)], targets[row, : len(seen)] = seen, wanted
-            owners = np.array([owner for owner, _, _ in batch])
-            logits = self.step(ids, self.nothing(len(batch)))[0]
+            for at, (_, seen, wanted) in enumerate(batch):
+                ids[at, : len(seen)], targets[at, : len(seen)] = seen, wanted
             row, place = np.nonzero(targets != IGNORED)
-            wanted, logits = targets[row, place], logits[row, place].astype(np.float64)
+            logits, true = self.step(ids, self.nothing(len(batch)))[0][row, place].astype(np.float64), targets[row, place]
             highest = logits.max(1)
-            loss = highest + np.log(np.exp(logits - highest[:, None]).sum(1)) - logits[np.arange(len(wanted)), wanted]
-            np.add.at(result, owners[row], np.stack([loss, np.ones(len(wanted)), logits.argmax(1) == wanted], 1))
+            loss = highest + np.log(np.exp(logits - highest[:, None]).sum(1)) - logits[np.arange(len(true)), true]
+            owners = np.array([owner for owner, _, _ in batch])[row]
+            np.add.at(result[:, :3], owners, np.stack([loss, np.ones(len(true)), logits.argmax(1) == true], 1))
         return result
 
     def step(self, ids: NDArray[np.int64], past: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -261,7 +309,18 @@ class Predictor:
             new = np.array([said[-1:]], np.int64)
         return self.tokenizer.decode(said) + "…"
 
+    def samples(self, rows: Sequence[Row], count: int = 10) -> list[dict[str, str]]:
+        """How the model goes on from the prompts of some rows, evenly spread, beside their texts."""
+        chosen = sorted({round(at * (len(rows) - 1) / max(1, count - 1)) for at in range(count)})
+        return [{**rows[at], "said": self.go_on(rows[at]["prompt"])} for at in chosen]
 
-def measure(scores: NDArray[np.float64]) -> dict[str, float]:
-    loss, tokens, hits = scores.sum(0)
-    return {"log_loss": loss / tokens, "perplexity": float(np.exp(loss / tokens)), "accuracy": hits / tokens, "exact_match": float((scores[:, 1] == scores[:, 2]).mean())}
+
+def baseline(train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: language.Problem) -> Floats:
+    """Trigrams of the model's own tokens, fitted on `train`, prompts included; what each of `rows` costs, shape (rows, PARTS)."""
+    model = Trigrams([ids for ids, _, _ in problem.encode(train)], problem.vocabulary)
+    result = np.zeros((len(rows), len(PARTS)))
+    for number, (ids, start, size) in enumerate(problem.encode(rows)):
+        grams = model.grams(ids)[start - 1 :]
+        right = model.likeliest(grams) == grams % model.vocabulary
+        result[number] = -np.log(model.probabilities(grams)).sum(), len(grams), right.sum(), size
+    return result
