@@ -183,7 +183,7 @@ class Columns(Section):
     image: str = "image"
     label: str | None = "label"
     features: list[str] | None = Field(None, min_length=1)
-    prompt: str | None = Field(None, pattern=r"\{\w+\}")
+    prompt: str | None = None
 
 
 class Drift(Section):
@@ -880,7 +880,7 @@ class Recipe(Section):
         writes = self.modality == "causal_lm"
         if writes != (self.problem == "language"):
             raise ValueError(f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one")
-        if writes != (self.columns.label is None) or (self.columns.prompt and not writes):
+        if writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
             raise ValueError("columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt")
         if writes and self.train.base is None:
             raise ValueError("train.base: a causal_lm goes on from a base: name one, or have pretrain make it")
@@ -927,7 +927,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "causal_lm": {
         "problem": "language",
-        "columns": {"label": None},
+        "columns": {"label": None, "prompt": ""},
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256, "metric": "perplexity"},
     },

@@ -1,19 +1,23 @@
 """Causal language models: what is learnt of a row and what is not, packing, LoRA, and that the exported model says what was trained."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tasks import evaluate, files, gate, modalities, train
+from tasks import evaluate, files, gate, modalities, pretrain, train
 from tasks.modalities import causal_lm, lora
 from tasks.modalities.trigrams import Trigrams
 from tasks.problems import language
 from tasks.problems.language import IGNORED
-from tasks.recipe import Lora, Recipe
+from tasks.recipe import Lora, Recipe, Train
 from tasks.step import Failure, Mistake
 from tests import tiny
 
@@ -138,22 +142,40 @@ def test_lora_is_for_encoders_too_and_leaves_the_head_to_train(tmp_path: Path) -
         modalities.trainer(tiny.recipe("text", tmp_path, lora={"layers": ["quary"]}), [], tiny.TWO)
 
 
+def test_without_peft_lora_is_a_mistake(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(Mistake, match="train.lora: peft is not installed: pip install 'millrace.lora.', or leave out lora"):
+        trainer(lora={"rank": 8})
+
+
+def test_pretraining_on_the_same_rows_gives_the_same_bytes_and_a_base_that_gives_every_text_back(folder: Path, tmp_path: Path) -> None:
+    network = {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}
+    made = tiny.recipe("causal_lm", folder, pretrain={"network": network, "epochs": 2, "batch_tokens": 512, "learning_rate": 3e-3, "max_length": 32})
+    sides = [files.read_table(folder / "split" / f"{side}.parquet") for side in ("train", "val", "test")]
+    files.write_table(folder / "clean" / "rows.parquet", pa.concat_tables(sides))
+    for name in ("first", "second"):
+        pretrain.run(made, folder, tmp_path / name, tmp_path / "checkpoints")
+    assert files.hashes(tmp_path / "first") == files.hashes(tmp_path / "second")
+    history = [json.loads(line) for line in (tmp_path / "first" / "history.jsonl").read_text().splitlines()]
+    assert history[1]["val_log_loss"] < history[0]["val_log_loss"]
+    adapter: Any = modalities.trainer(made.model_copy(update={"train": Train(base=str(tmp_path / "first"))}), [], language.Problem([]))
+    text = "  Grüße, 世界!\n\tAmber <b>BASIL</b> \U0001f600 "
+    [(ids, start, size)] = adapter.encode([{"prompt": "yes: ", "text": text}])
+    assert adapter.tokenizer.decode(ids[start:-1]) == text
+    assert size == len(text.encode())
+
+
 def test_the_exported_model_says_what_the_trained_one_does(trained: tuple[Recipe, Path], trainer: Any) -> None:
     _, folder = trained
-    adapter, predictor = trainer(), modalities.predictor(folder / "model")
-    adapter.network.load_state_dict({name: value for name, value in load(folder / "model" / "model.safetensors").items()})
+    adapter: Any = trainer()
+    predictor: Any = modalities.predictor(folder / "model")
+    adapter.network.load_state_dict(load_file(folder / "model" / "model.safetensors"))
     long = {"prompt": "no: ", "text": " ".join(tiny.WORDS * 5)}
     examples = adapter.encode([*rows(10), long])
     with torch.no_grad():
         inputs = adapter.collate(examples, None)
         wanted = adapter.problem.scores(adapter.network.eval()(*inputs), inputs).numpy()
     assert np.allclose(predictor([*rows(10), long], tokens=100), wanted, atol=1e-3)
-
-
-def load(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(path))
 
 
 def test_decoding_with_the_memory_of_earlier_tokens_says_what_reading_all_again_does(trained: tuple[Recipe, Path]) -> None:

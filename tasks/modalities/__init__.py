@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tasks.recipe import Recipe, Train
 
+PLACE = re.compile(r"\{(\w+)\}")  # of a column in a prompt
+
 
 class Trainer(Protocol):
     """What the training loop needs. It lives only while training, and is the only part that needs torch."""
@@ -64,25 +66,21 @@ def module(modality: str) -> Any:
 
 
 def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
-    """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell."""
-    column = CONTENT[recipe.modality]
-    if column and recipe.columns.prompt is None:
+    """The model's input for each row: the text, the bytes of the image, a mapping from column to cell, or a prompt with the text that is to follow."""
+    column, prompt = CONTENT[recipe.modality], recipe.columns.prompt
+    if column and prompt is not None:
+        found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "prompt")
+        return [{"prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt), "text": row[column]} for row in found]  # type: ignore[misc]
+    if column:
         return list(table[column].to_pylist())
-    names = (
-        (recipe.columns.prompt and re.findall(r"\{(\w+)\}", recipe.columns.prompt))
-        or recipe.columns.features
-        or [name for name in table.column_names if name not in files.ROLES]
-    )
+    return cells(table, recipe.columns.features or [name for name in table.column_names if name not in files.ROLES], "features")
+
+
+def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
     for name in names:
         if name not in table.column_names:
-            raise Failure(
-                f"columns.{'prompt' if recipe.columns.prompt else 'features'}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}."
-            )
-    found = table.select(names).to_pylist()
-    if recipe.columns.prompt is None:
-        return list(found)
-    prompts = [re.sub(r"\{(\w+)\}", lambda name, row=row: str(row[name[1]] or ""), recipe.columns.prompt) for row in found]  # type: ignore[misc]
-    return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, table[column].to_pylist(), strict=True)]
+            raise Failure(f"columns.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    return list(table.select(names).to_pylist())
 
 
 def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:

@@ -5,7 +5,6 @@ longer than that is cut into windows, each of which sees half a window of what c
 """
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,17 +94,15 @@ class Decoder:
         return encoded(self.tokenizer, self.ends, rows)
 
     def batches(self, examples: list[Example], epoch: int | None) -> list[list[int]]:
-        order = list(range(len(examples)))
-        if epoch is not None:
-            random.Random(f"{self.section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
-        made: list[list[int]] = [[]]
-        tokens = 0
-        for index in order:
-            tokens += len(examples[index][0])
-            if made[-1] and (len(made[-1]) == self.section.batch_size or tokens > self.section.batch_tokens):
-                made.append([])
-                tokens = len(examples[index][0])
-            made[-1].append(index)
+        made: list[list[int]] = []
+        for rows in modalities.batches(len(examples), epoch, self.section):
+            tokens = self.section.batch_tokens  # so that a batch begins with these rows
+            for index in rows:
+                tokens += len(examples[index][0])
+                if tokens > self.section.batch_tokens:
+                    made.append([])
+                    tokens = len(examples[index][0])
+                made[-1].append(index)
         return made
 
     def prepare(self, examples: list[Example], targets: Targets) -> None:

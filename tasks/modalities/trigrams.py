@@ -31,7 +31,11 @@ class Trigrams:
         for length in range(ORDER, 0, -1):
             self.levels.insert(0, level(grams, counts, vocabulary))
             grams, counts = np.unique(grams % vocabulary ** (length - 1), return_counts=True)  # a shorter one counts once for each token before it
-        self.best = [self.likeliest_of(number) for number in range(ORDER)]
+        self.best = []  # for each context of a level the likeliest of the tokens that were seen after it
+        for number, one in enumerate(self.levels, 1):
+            contexts = one.grams // vocabulary
+            order = np.lexsort((-self.probabilities(one.grams, number), contexts))
+            self.best.append(one.grams[order][np.unique(contexts[order], return_index=True)[1]] % vocabulary)
 
     def grams(self, text: Sequence[int]) -> Ints:
         """The trigram that ends with each token but the first; what would lie before the text is its first token again."""
@@ -47,20 +51,11 @@ class Trigrams:
             result = looked_up(one.grams, one.share, gram, 0.0) + looked_up(one.contexts, one.left, gram // self.vocabulary, 1.0) * result
         return result
 
-    def likeliest_of(self, number: int) -> Ints:
-        """For each context of a level the likeliest of the tokens that were seen after it."""
-        one = self.levels[number]
-        order = np.lexsort((-self.probabilities(one.grams, number + 1), one.grams // self.vocabulary))
-        first = np.unique(one.grams[order] // self.vocabulary, return_index=True)[1]
-        found: Ints = one.grams[order][first] % self.vocabulary
-        return found
-
     def likeliest(self, grams: Ints) -> Ints:
         """The likeliest last token after the others of each trigram: a token not seen after all of them is at best the likeliest after fewer."""
         contexts = grams // self.vocabulary
-        tokens = []
-        for number, one in enumerate(self.levels):
-            tokens.append(looked_up(one.contexts, self.best[number], contexts % self.vocabulary**number, int(self.best[0][0])))
+        found = zip(self.levels, self.best, strict=True)
+        tokens = [looked_up(one.contexts, best, contexts % self.vocabulary**number, int(self.best[0][0])) for number, (one, best) in enumerate(found)]
         chances = np.stack([self.probabilities(contexts * self.vocabulary + token) for token in tokens])
         chosen: Ints = np.take_along_axis(np.stack(tokens), chances.argmax(0)[None], 0)[0]
         return chosen
