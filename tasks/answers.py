@@ -7,20 +7,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks import strata
 from tasks.mistakes import nearest
 from tasks.recipe import Label
 from tasks.step import Failure
 
 
-def of_people(section: Label) -> dict[str, str]:
+def of_people(section: Label, problem: str = "classification") -> dict[str, str]:
     """Row → label, from all files of label.answers. Two different answers for a row are a mistake, whoever gave them."""
     found: dict[str, tuple[str, Path]] = {}
     for path in map(Path, [section.answers] if isinstance(section.answers, str) else section.answers):
-        said = from_label_studio(path) if path.suffix == ".json" else from_csv(path, "id", "label", "label.answers")
+        said = from_label_studio(path, problem) if path.suffix == ".json" else from_csv(path, "id", "label", "label.answers")
         for name, label in said.items():
-            if section.classes is not None and label not in section.classes:
-                near = nearest(label, section.classes)
-                raise Failure(f"{path}: {name!r} has the label {label!r}, which is not among label.classes{near}: correct it, or add it to the list.")
+            label = strata.text(problem, strata.values(problem, [label], [f"{path}: {name}"])[0]) or ""
+            for one in strata.named(problem, [label])[0] if section.classes is not None else []:
+                if section.classes is not None and one not in section.classes:
+                    near = nearest(one, section.classes)
+                    raise Failure(f"{path}: {name!r} has the label {one!r}, which is not among label.classes{near}: correct it, or add it to the list.")
             before, where = found.setdefault(name, (label, path))
             if before != label:
                 raise Failure(f"{path}: {name!r} has the label {label!r}, but {before!r} in {where}: keep one.")
@@ -41,7 +44,7 @@ def from_csv(path: Path, key: str, value: str, setting: str) -> dict[str, str]:
         raise Failure(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
 
 
-def from_label_studio(path: Path) -> dict[str, str]:
+def from_label_studio(path: Path, problem: str = "classification") -> dict[str, str]:
     """A project's export, full (JSON) or short (JSON-MIN). A task without an annotation, or with cancelled ones alone, is no answer."""
     try:
         tasks = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -49,10 +52,10 @@ def from_label_studio(path: Path) -> dict[str, str]:
         raise Failure(f"{path} is not JSON ({error}): export the project from Label Studio as JSON or JSON-MIN.") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise Failure(f"{path} is not a list of tasks: export the project from Label Studio as JSON or JSON-MIN.")
-    return once(path, (answer for number, task in enumerate(tasks) for answer in of_task(path, number, task)))
+    return once(path, (answer for number, task in enumerate(tasks) for answer in of_task(path, number, task, problem)))
 
 
-def of_task(path: Path, number: int, task: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def of_task(path: Path, number: int, task: dict[str, Any], problem: str) -> Iterator[tuple[str, str]]:
     full = isinstance(task.get("data"), dict)
     # The short export puts the task's own number over the data's `id`; therefore the queue says `row`.
     name = task["data"].get("row", task["data"].get("id")) if full else task.get("row")
@@ -62,9 +65,11 @@ def of_task(path: Path, number: int, task: dict[str, Any]) -> Iterator[tuple[str
         given = [chosen(item.get("result") or []) for item in task.get("annotations") or [] if not item.get("was_cancelled")]
     else:
         label = task.get("label")
-        choices = label.get("choices", []) if isinstance(label, dict) else [label] if isinstance(label, str) else []
+        choices = label.get("choices", []) if isinstance(label, dict) else [str(label)] if isinstance(label, (str, int, float)) else []
         given = [choices] if label is not None or task.get("annotation_id") is not None else []
     for choices in given:
+        if problem == "multilabel" and choices and all(isinstance(choice, str) for choice in choices):
+            choices = ["|".join(sorted(choices))]
         if len(choices) != 1 or not isinstance(choices[0], str):
             raise Failure(
                 f"{path}: {name!r} has an annotation with {len(choices) or 'no'} choices of `label`, not one: correct it in Label Studio and export again."
@@ -74,7 +79,8 @@ def of_task(path: Path, number: int, task: dict[str, Any]) -> Iterator[tuple[str
 
 def chosen(results: list[Any]) -> list[Any]:
     """The choices under the name that the queue's labelling configuration gives them."""
-    return [choice for result in results if result.get("from_name") == "label" for choice in result.get("value", {}).get("choices", [])]
+    values = [result.get("value", {}) for result in results if result.get("from_name") == "label"]
+    return [choice for value in values for choice in value.get("choices", [str(value["number"])] if "number" in value else [])]
 
 
 def once(path: Path, answers: Iterable[tuple[str, str]]) -> dict[str, str]:

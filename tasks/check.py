@@ -42,7 +42,7 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
     ]
     results += [{**result, "of": "split"} for result in more or []]
     reference = None if accepted is None else accepted.reference if accepted.snapshot == snapshot else accepted.profile
-    now = drift.profile(table)
+    now = drift.profile(table, recipe.problem)
     if recipe.check.drift and reference:
         results += [{**result, "of": "drift", "failing": None} for result in drift.compare(table, now, reference, recipe.check.drift)]
     if recipe.check.drift and not reference:

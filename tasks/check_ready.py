@@ -13,9 +13,10 @@ def check_ready(name: str) -> None:
     folder = files.folder_of(name)
     sources = {side: folder / "split" / f"{side}.parquet" for side in ("train", "val", "test")}
     tables = {side: files.read_table(path) for side, path in sources.items()}
-    results, notes = sides.proof(tables)
+    recipe = resolve.read(name)
+    results, notes = sides.proof(tables, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
-    check.run(resolve.read(name), "ready", rows, check.fingerprint(list(sources.values())), folder / "checks" / "ready", results, notes)
+    check.run(recipe, "ready", rows, check.fingerprint(list(sources.values())), folder / "checks" / "ready", results, notes)
 
 
 if __name__ == "__main__":

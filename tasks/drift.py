@@ -71,15 +71,15 @@ def read(path: Path) -> Accepted | None:
         ) from None
 
 
-def profile(table: pa.Table) -> Profile:
+def profile(table: pa.Table, problem: str = "classification") -> Profile:
     """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
     columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
-    classes = counted(columns["label"]) if "label" in columns else {}
+    classes = counted(columns["label"]) if "label" in columns and problem == "classification" else {}
     return Profile(
         rows=table.num_rows,
         types={field.name: str(field.type) for field in table.schema},
         classes=dict(sorted(classes.items())) if len(classes) <= CLASSES else {},
-        bins={name: binned(column, empty_bins(name, column)) for name, column in columns.items()},
+        bins={name: binned(column, empty_bins("" if name == "label" and problem != "classification" else name, column)) for name, column in columns.items()},
     )
 
 

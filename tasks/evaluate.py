@@ -56,16 +56,19 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     write_csv(target / "plots" / "confusion.csv", ["actual", "predicted"], pairs)
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in classes.items()])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
-    write_csv(target / "plots" / "history.csv", list(history[0]), [record.values() for record in history])
+    about = files.read_json(model / "model.json")
+    chosen = f"val_{about['train']['metric']}"
+    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*record.values(), record[chosen]] for record in history])
     counts = Counter(pairs)
-    matrix = [[counts[actual, predicted] for predicted in classes] for actual in classes]
+    names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
+    matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
     worst = [
         {"id": test["id"][row].as_py(), "actual": actual, "predicted": predicted, "number": number, "content": rows[row]}
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
-    steps = files.read_json(model / "model.json").get("export", [])
-    samples = predictor.samples(rows) if hasattr(predictor, "samples") else []
-    files.write_text(target / "report.html", page.evaluation(recipe.name, metrics, classes, matrix, list(classes), worst, steps, samples))
+    shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
+    shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
+    files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
 
 
 def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:

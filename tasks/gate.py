@@ -39,6 +39,8 @@ def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | N
     targets, said = problem.targets(predictions), problem.read(predictions)
     if champion is not None:
         predictor = modalities.predictor(champion)
+        if predictor.problem.NAME != problem.NAME:
+            raise Failure(f"gate: the champion is a model for {predictor.problem.NAME}, and this one for {problem.NAME}: promote it to a channel of its own.")
         answers = modalities.predict(predictor, modalities.rows(recipe, test.sort_by("id")))
         said["champion"] = problem.said(targets, problem.aligned(answers, predictor.labels))
     verdict = judge(recipe, problem, targets, said)

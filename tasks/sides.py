@@ -1,13 +1,12 @@
 """The sides of a split: which there are, what a row's side is a hash of, which rows are alike, and the proof that nothing stands on two of them."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from tasks import duplicates
+from tasks import duplicates, strata
 
 SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster
 THRESHOLD = 0.8
@@ -70,7 +69,7 @@ def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[di
             return lost, pairs, clusters
 
 
-def proof(tables: dict[str, pa.Table]) -> tuple[list[dict[str, Any]], list[str]]:
+def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
     rows = pa.concat_tables(
         [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()], promote_options="permissive"
@@ -97,8 +96,9 @@ def proof(tables: dict[str, pa.Table]) -> tuple[list[dict[str, Any]], list[str]]
         results.append(apart("expect_near_duplicates_on_one_side", near(content), "content"))
     else:
         notes.append(f"Near-duplicates across sides were not looked for again: {len(content)} rows are more than {NEAR_LIMIT}. The split has set them aside.")
-    labels = Counter(rows["label"].to_pylist())
-    missing = sorted(map(str, labels.keys() - set(tables["train"]["label"].to_pylist())))
+    labels = strata.named(problem, rows["label"].to_pylist()) if problem != "regression" else []
+    learnt = {name for names, place in zip(labels, places, strict=False) if place == "train" for name in names}
+    missing = sorted(map(str, {name for names in labels for name in names} - learnt))
     results.append(result("expect_every_class_in_train", missing, None))
     return results, notes
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import duplicates, files, resolve, sides, times
+from tasks import duplicates, files, resolve, sides, strata, times
 from tasks.mistakes import nearest
 from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
@@ -38,14 +38,15 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     tables = {side: rows.filter(pa.array([place == side and row not in lost for row, place in enumerate(placed)], pa.bool_())) for side in sides.SIDES}
     if section.folds:
         tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
+    named = dict(zip(rows["id"].to_pylist(), strata.named(recipe.problem, rows["label"].to_pylist()), strict=True))
+    labels = {side: Counter(name for row in part["id"].to_pylist() for name in named[row]) for side, part in tables.items()}
     if recipe.columns.label:
-        complete(tables, sorted(set(rows["label"].to_pylist())))
+        complete(labels, sorted({name for names in named.values() for name in names}), recipe.problem)
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
     out = table.filter(known).take(pa.array(sorted(lost), pa.int64()))
     details = pa.array([lost[row] for row in sorted(lost)], pa.string())
     rules = files.write_rejects(target / "rejects.parquet", [*broken, files.rejects(out, "split", "near-duplicate on another side", details)], table)
-    labels = {side: Counter(part["label"].to_pylist()) for side, part in tables.items()}
     files.write_json(
         target / "report.json",
         {
@@ -135,16 +136,18 @@ def stratification(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
     return {"shares": shares, "total_variation": round(sum(map(abs, gaps.values())) / 2, 6), "largest": largest}
 
 
-def complete(tables: dict[str, pa.Table], classes: list[str]) -> None:
-    """Refuse a split in which a class could not be learnt or not be judged."""
+def complete(labels: dict[str, Counter[str]], classes: list[str], problem: str) -> None:
+    """Refuse a split in which a class could not be learnt or not be judged; of a target it is enough that both sides have rows."""
+    if len(classes) < 2 and problem == "regression":
+        raise Failure("split: all rows have the same target: there is nothing to learn; add rows with others.")
     if len(classes) < 2:
-        raise Failure(f"split: all rows have the label {classes[0]!r}: a classifier needs at least two classes.")
+        raise Failure(f"split: all rows have the label {', '.join(map(repr, classes)) or 'of none'}: a classifier needs at least two classes.")
     problems = []
     for side in ("train", "test"):
-        counts = Counter(tables[side]["label"].to_pylist())
-        problems += [f"{name!r} has no row in {side}" for name in classes if not counts[name]]
+        lacking = [name for name in classes if not labels[side][name]]
+        problems += [f"{name!r} has no row in {side}" for name in lacking if problem != "regression" or len(lacking) == len(classes)]
     if problems:
-        total = Counter(label for rows in tables.values() for label in rows["label"].to_pylist())
+        total = sum(labels.values(), Counter())
         rare = ", ".join(f"{name} ({total[name]} in all)" for name in sorted(classes, key=lambda name: total[name])[:3])
         raise Failure(f"split: {'; '.join(problems[:5])}. The rarest classes are {rare}: add rows, merge or remove the class, or raise split.test.")
 

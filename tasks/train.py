@@ -24,7 +24,7 @@ from tasks.recipe import Recipe
 from tasks.step import main
 
 CHECKPOINTS = Path("checkpoints")
-CODE = ("checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "train.py")
+CODE = ("checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "strata.py", "train.py")
 
 
 def train(name: str) -> None:

@@ -85,9 +85,11 @@ def by_similarity(function: Similarity, texts: pa.Array, encoded: dict[tuple[str
 def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
     folder = Path(function.path)
     modality, predictor = files.read_json(folder / "model.json").get("modality"), modalities.predictor(folder)
+    if predictor.problem.NAME != "classification":
+        raise Failure(f"{key}.path: {folder} is a model for {predictor.problem.NAME}, which votes for no class: name a classifier.")
     if function.column is None and modality != recipe.modality:
         raise Failure(f"{key}.path: {folder} predicts from {modality}, but this recipe's modality is {recipe.modality}: name another model, or give column.")
-    inputs: list[Any] = modalities.rows(recipe, table) if function.column is None else column_of(table, function.column, key).to_pylist()
+    inputs: list[Any] = modalities.rows(recipe, table, gaps=True) if function.column is None else column_of(table, function.column, key).to_pylist()
     present = [row for row, value in enumerate(inputs) if value is not None]
     votes = np.full(table.num_rows, None, object)
     if present:

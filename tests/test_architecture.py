@@ -48,6 +48,8 @@ def closure(start: str) -> set[str]:
         if path in found:
             continue
         found.add(path)
+        if path == "tasks/page.py":
+            found |= {str(page.relative_to(ROOT)) for page in (ROOT / "tasks/pages").glob("*.html")}
         if path.endswith("__init__.py") and path not in NO_OUTPUT:  # packages load their modules by name
             todo += [str(module.relative_to(ROOT)) for module in (ROOT / path).parent.glob("*.py")]
         if path not in NO_OUTPUT:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import files
 from tasks.mistakes import nearest
@@ -65,9 +66,15 @@ def module(modality: str) -> Any:
     return importlib.import_module(f"tasks.modalities.{modality}")
 
 
-def rows(recipe: "Recipe", table: pa.Table) -> list[Any]:
-    """The model's input for each row: the text, the bytes of the image, a mapping from column to cell, or a prompt with the text that is to follow."""
+def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
+    """The model's input for each row: the text, the bytes of the image, a mapping from column to cell, or a prompt with the text that is to follow.
+
+    Only with `gaps` may a text or image lack.
+    """
     column, prompt = CONTENT[recipe.modality], recipe.columns.prompt
+    if column and table[column].null_count and not gaps:
+        empty = table.filter(pc.is_null(table[column]))["id"].to_pylist()
+        raise Failure(f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them.")
     if column and prompt is not None:
         found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "prompt")
         return [{"prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt), "text": row[column]} for row in found]  # type: ignore[misc]

@@ -213,7 +213,8 @@ def network(model: Any) -> Any:
 
         def forward(self, tokens: torch.Tensor, places: torch.Tensor, texts: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
             same = (texts[:, None, :, None] == texts[:, None, None, :]).tril()
-            logits: torch.Tensor = self.model(input_ids=tokens, position_ids=places, attention_mask=same, use_cache=False).logits
+            mask = torch.zeros(same.shape, device=same.device).masked_fill_(~same, torch.finfo(torch.float32).min)
+            logits: torch.Tensor = self.model(input_ids=tokens, position_ids=places, attention_mask=mask, use_cache=False).logits
             return logits
 
     if model.config.tie_word_embeddings:

@@ -24,12 +24,15 @@ Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Said = Any  # what is kept of a model's answers to compare it with others
 DIGITS = 6
 CHUNK = 4_000_000  # numbers drawn at once
+UNKNOWN = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
 
 
 class Problem:
     """What problems have in common. Answers have the shape (rows, width): probabilities, or numbers in the unit of the target."""
 
     NAME: str
+    CLASSES = "Classes"  # what the report calls them
+    RESAMPLED = "bootstrap"
     WORST = ("Largest errors", "error")  # the heading of the report's table of mistakes, and its last column
 
     def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
@@ -114,10 +117,7 @@ class Problem:
 
     def samples(self, metric: str, targets: Targets, models: list[Said], section: Evaluate) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
-        parts = [
-            np.stack([self.values(metric, targets, said, weights) for said in models], 1)
-            for weights in resampled(len(targets), section.resamples, section.seed)
-        ]
+        parts = [np.stack([self.values(metric, targets, said, weights) for said in models], 1) for weights in resampled(len(targets), section)]
         return np.concatenate(parts)
 
     def right(self, targets: Targets, said: Said) -> NDArray[np.bool_] | None:
@@ -155,12 +155,25 @@ def of_model(about: dict[str, Any]) -> Problem:
     return module(about.get("problem", "classification"))(about["labels"])
 
 
-def resampled(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+def resampled(rows: int, section: Evaluate) -> Iterator[Floats]:
     """How often each row is in each resample, shape (some of the resamples, rows)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(section.seed)
     size = max(1, CHUNK // rows)
-    for start in range(0, resamples, size):
-        yield np.stack([np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(min(size, resamples - start))]).astype(np.float64)
+    for start in range(0, section.resamples, size):
+        yield np.stack([np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(min(size, section.resamples - start))]).astype(np.float64)
+
+
+def class_table(names: list[str], hits: Floats, there: Floats, given: Floats, drawn: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
+    """Precision, recall and F1 with its interval, and support, for each class, from how often it was right, true and said; `drawn` are resampled F1."""
+    return {
+        name: {
+            "precision": round(float(hits[at] / given[at]), DIGITS) if given[at] else 0.0,
+            "recall": round(float(hits[at] / there[at]), DIGITS) if there[at] else 0.0,
+            "f1": interval(float(2 * hits[at] / (there[at] + given[at])) if there[at] + given[at] else 0.0, drawn[:, at], section),
+            "support": int(there[at]),
+        }
+        for at, name in enumerate(names)
+    }
 
 
 def interval(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:

@@ -33,12 +33,15 @@ class Scored:
 
 class Problem(problems.Problem):
     NAME = "classification"
+    RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability")
     weights: "torch.Tensor | None" = None  # of each class in the loss, 1 for the average row
 
     @classmethod
     def fitted(cls, section: Train, table: pa.Table) -> Self:
         made = cls(sorted(set(table["label"].to_pylist())), section)
+        if made.width < 2:
+            raise Failure(f"train: all rows have the label {made.labels[0]!r}: a classifier needs at least two classes.")
         made.weights = class_weights(section, made.targets(table), made.labels)
         return made
 
@@ -52,7 +55,7 @@ class Problem(problems.Problem):
         position = {label: index for index, label in enumerate(self.labels)}
         unknown = sorted(set(names) - set(position))
         if unknown:
-            raise Failure(f"the rows have the class {unknown[0]!r}, which the model does not know: run `dvc repro`, so that both come from the same data.")
+            raise Failure(problems.UNKNOWN.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
     def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
@@ -136,16 +139,7 @@ class Problem(problems.Problem):
     def by_class(self, targets: Ints, said: Scored, section: Evaluate) -> dict[str, dict[str, Any]]:
         matrix = confusion(targets, said.predicted, self.width)
         drawn = f1(resampled_confusions(targets, [said.predicted], self.width, section)[0])
-        result: dict[str, dict[str, Any]] = {}
-        for index, name in enumerate(self.labels):
-            hits, said_so, there = matrix[index, index], matrix[:, index].sum(), matrix[index].sum()
-            result[name] = {
-                "precision": round(float(hits / said_so), DIGITS) if said_so else 0.0,
-                "recall": round(float(hits / there), DIGITS) if there else 0.0,
-                "f1": problems.interval(float(f1(matrix)[index]), drawn[:, index], section),
-                "support": int(there),
-            }
-        return result
+        return problems.class_table(self.labels, matrix.diagonal(), matrix.sum(1), matrix.sum(0), drawn, section)
 
     def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
         return [(self.labels[true], self.labels[guess]) for true, guess in zip(targets, said.predicted, strict=True)]

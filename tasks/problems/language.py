@@ -44,7 +44,7 @@ class Problem(problems.Problem):
     def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
         from torch.nn.functional import cross_entropy
 
-        total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum", label_smoothing=self.section.label_smoothing)
+        total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
         return total, float((inputs[3] != IGNORED).sum())
 
     def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":

@@ -1,0 +1,159 @@
+"""Multilabel: any number of labels at once, `a|b` in one cell or a list. Answers are a probability for each label; from 0.5 on it is given."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks import problems, strata
+from tasks.problems import DIGITS, Floats
+from tasks.problems.classification import listed
+from tasks.recipe import Evaluate, Train
+from tasks.step import Failure
+
+if TYPE_CHECKING:
+    import torch
+
+Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
+
+
+class Problem(problems.Problem):
+    NAME = "multilabel"
+    CLASSES = "Labels"
+    WORST = ("Largest loss", "log-loss")
+
+    @classmethod
+    def fitted(cls, section: Train, table: pa.Table) -> Self:
+        labels = sorted({name for names in read(table) for name in names})
+        if len(labels) < 2:
+            raise Failure(f"train: the rows have {labels[0] if labels else 'no label'} alone: problem: multilabel needs at least two labels.")
+        return cls(labels, section)
+
+    def known(self, table: pa.Table) -> pa.Table:
+        return table.filter(pa.array([set(names) <= set(self.labels) for names in read(table)], pa.bool_()))
+
+    def targets(self, table: pa.Table) -> Flags:
+        said, position = read(table), {name: index for index, name in enumerate(self.labels)}
+        unknown = sorted({name for names in said for name in names} - set(position))
+        if unknown:
+            raise Failure(problems.UNKNOWN.format(unknown[0]))
+        result = np.zeros((len(said), self.width), np.float32)
+        for row, names in enumerate(said):
+            result[row, [position[name] for name in names]] = 1
+        return result
+
+    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="sum"), float(len(targets))
+
+    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+        return outputs.float().sigmoid()
+
+    def head(self, features: Floats, targets: Flags) -> tuple[Floats, Floats] | None:
+        fitted = self.linear(10).fit(features, targets).estimators_
+        if not all(hasattr(one, "coef_") for one in fitted):  # a label that all rows have
+            return None
+        return tuple(np.concatenate([getattr(one, name) for one in fitted]) for name in ("coef_", "intercept_"))  # type: ignore[return-value]
+
+    def answers(self, outputs: NDArray[Any]) -> Floats:
+        from scipy.special import expit
+
+        result: Floats = expit(outputs.astype(np.float64))
+        return result
+
+    def linear(self, strength: float = 1.0) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+
+        return OneVsRestClassifier(LogisticRegression(C=strength, max_iter=300))
+
+    def trees(self) -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.multiclass import OneVsRestClassifier
+
+        return OneVsRestClassifier(HistGradientBoostingClassifier(random_state=0))
+
+    def asked(self, model: Any, rows: Any) -> Floats:
+        result: Floats = model.predict_proba(rows)
+        return result
+
+    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+        """A label that the model has not learnt it never gives."""
+        return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
+
+    def values(self, metric: str, targets: Flags, said: Floats, weights: Floats) -> Floats:
+        if metric == "mean_average_precision":
+            return np.asarray(np.nanmean([average_precision(targets[:, label], said[:, label], weights) for label in range(self.width)], axis=0))
+        if metric in ("log_loss", "subset_accuracy"):
+            return np.asarray(weights @ (losses(targets, said) if metric == "log_loss" else self.right(targets, said)) / weights.sum(1))
+        hits, there, given = counts(targets, said, weights)
+        if metric == "micro_f1":
+            hits, there, given = (part.sum(1, keepdims=True) for part in (hits, there, given))
+        return np.asarray((f1(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
+
+    def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
+        return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
+
+    def columns(self, targets: Flags, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+        found = {"label": pa.array([self.told(row) for row in targets], pa.string())}
+        for who, prefix in (("model", ""), ("baseline", "baseline_")):
+            said = self.said(targets, answers[who])
+            found[f"{prefix}predicted"] = pa.array([self.told(row) for row in said], pa.string())
+            found |= {f"{prefix}loss": pa.array(losses(targets, said).round(DIGITS)), f"{prefix}probabilities": listed(said)}
+        return found
+
+    def told(self, row: NDArray[Any]) -> str:
+        return str(strata.text(self.NAME, [name for name, share in zip(self.labels, row, strict=True) if share >= 0.5]))
+
+    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+        return {who: np.array(predictions[f"{prefix}probabilities"].to_pylist()) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
+
+    def by_class(self, targets: Flags, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
+        hits, there, given = counts(targets, said, np.ones((1, len(targets))))
+        drawn = np.concatenate([f1(*counts(targets, said, weights)) for weights in problems.resampled(len(targets), section)])
+        return problems.class_table(self.labels, hits[0], there[0], given[0], drawn, section)
+
+    def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
+        """A label that is there and given, that is missed, or that is given and not there."""
+        found = []
+        for true, guess in zip(targets > 0, said >= 0.5, strict=True):
+            found += [(name if t else "(none)", name if g else "(none)") for name, t, g in zip(self.labels, true, guess, strict=True) if t or g]
+        return found
+
+    def worst(self, targets: Flags, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+        loss, wrong = losses(targets, answers), ~self.right(targets, answers)
+        ordered = [row for row in np.argsort(-loss, kind="stable").tolist() if wrong[row]][:count]
+        return [(row, self.told(targets[row]), self.told(answers[row]), float(loss[row])) for row in ordered]
+
+
+def read(table: pa.Table) -> list[list[str]]:
+    return strata.values("multilabel", table["label"].to_pylist(), table["id"].to_pylist())
+
+
+def losses(targets: Flags, answers: Floats) -> Floats:
+    """−log p of what is true of each label, the mean over labels, shape (rows,)."""
+    result: Floats = -np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1)
+    return result
+
+
+def counts(targets: Flags, said: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """How often each label is there and given, is there, and is given, each of shape (resamples, labels)."""
+    there, given = targets > 0, said >= 0.5
+    return weights @ (there & given), weights @ there, weights @ given
+
+
+def f1(hits: Floats, there: Floats, given: Floats) -> Floats:
+    return np.divide(2 * hits, there + given, out=np.zeros_like(hits), where=there + given > 0)
+
+
+def average_precision(there: NDArray[Any], said: Floats, weights: Floats) -> Floats:
+    """The mean, over the rows that have the label, of the precision among all rows with at least their probability; NaN where none has it."""
+    order = np.argsort(-said, kind="stable")
+    last = np.searchsorted(-said[order], -said[order], side="right") - 1  # of the rows of equal probability
+    weighed, hits = weights[:, order], weights[:, order] * there[order]
+    above, right = weighed.cumsum(1)[:, last], hits.cumsum(1)
+    precision = np.divide(right[:, last], above, out=np.zeros_like(above), where=above > 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((hits * precision).sum(axis=1) / right[:, -1])

@@ -1,0 +1,112 @@
+"""Regression: a number. The network learns it standardised; what is exported answers in the target's unit."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks import problems, strata
+from tasks.problems import Floats, classification
+from tasks.recipe import Evaluate, Train
+from tasks.step import Failure
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Problem(problems.Problem):
+    NAME = "regression"
+    CLASSES = "Fifths of the target"
+    mean, scale = 0.0, 1.0  # of the target in training
+
+    @classmethod
+    def fitted(cls, section: Train, table: pa.Table) -> Self:
+        made = cls(["value"], section)
+        targets = made.targets(table)
+        made.mean, made.scale = float(targets.mean()), float(targets.std())
+        if made.scale <= 1e-12 * abs(made.mean):
+            raise Failure(f"train: all rows have the target {made.mean:g}: there is nothing to learn; add rows with others.")
+        return made
+
+    def targets(self, table: pa.Table) -> Floats:
+        return np.array(strata.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()), dtype=np.float64)
+
+    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+        """The squared error in standard deviations of the target."""
+        return (outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()).square().sum(), float(len(targets))
+
+    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+        return outputs.double() * self.scale + self.mean
+
+    def head(self, features: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
+        fitted = self.linear(10).fit(features, (targets - self.mean) / self.scale)
+        return fitted.coef_[None], np.array([fitted.intercept_])
+
+    @contextlib.contextmanager
+    def exporting(self, network: "torch.nn.Module") -> Iterator[None]:
+        handle = network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def answers(self, outputs: NDArray[Any]) -> Floats:
+        return outputs.astype(np.float64)
+
+    def linear(self, strength: float = 1.0) -> Any:
+        from sklearn.linear_model import Ridge
+
+        return Ridge(1 / strength)
+
+    def trees(self) -> Any:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(random_state=0)
+
+    def asked(self, model: Any, rows: Any) -> Floats:
+        result: Floats = model.predict(rows)[:, None]
+        return result
+
+    def said(self, targets: Floats, answers: Floats) -> Floats:
+        return answers[:, 0]
+
+    def values(self, metric: str, targets: Floats, said: Floats, weights: Floats) -> Floats:
+        errors, rows = said - targets, weights.sum(1)
+        if metric == "mae":
+            return np.asarray(weights @ np.abs(errors) / rows)
+        if metric == "rmse":
+            return np.asarray(np.sqrt(weights @ errors**2 / rows))
+        centred = targets - targets.mean()
+        spread = weights @ centred**2 - (weights @ centred) ** 2 / rows
+        return np.asarray(1 - np.divide(weights @ errors**2, spread, out=np.ones(len(weights)), where=spread > 0))
+
+    def columns(self, targets: Floats, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+        found = {"label": pa.array(targets)}
+        for who, prefix in (("model", ""), ("baseline", "baseline_")):
+            said = answers[who][:, 0]
+            found |= {f"{prefix}predicted": pa.array(said), f"{prefix}loss": pa.array((said - targets) ** 2)}
+        return found
+
+    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+        return {"model": predictions["predicted"].to_numpy(), "baseline": predictions["baseline_predicted"].to_numpy()}
+
+    def by_class(self, targets: Floats, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
+        problem, true, guess = ranges(targets, said)
+        return problem.by_class(true, guess, section)
+
+    def pairs(self, targets: Floats, said: Floats) -> list[tuple[str, str]]:
+        problem, true, guess = ranges(targets, said)
+        return problem.pairs(true, guess)
+
+    def worst(self, targets: Floats, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+        errors = np.abs(answers[:, 0] - targets)
+        return [(row, f"{targets[row]:.6g}", f"{answers[row, 0]:.6g}", float(errors[row])) for row in np.argsort(-errors, kind="stable")[:count].tolist()]
+
+
+def ranges(targets: Floats, said: Floats) -> tuple[classification.Problem, classification.Ints, classification.Scored]:
+    """The fifths of the target as classes, for a rough picture: which one is true, and in which one the answer lies."""
+    names, true = strata.fifths(targets, targets)
+    return classification.Problem(names), true, classification.Scored(strata.fifths(targets, said)[1], np.zeros(len(targets)))
