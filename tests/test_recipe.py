@@ -49,7 +49,7 @@ def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Pat
 def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path: Path) -> None:
     told = mistakes(written(tmp_path, BAD))
     for expected in (
-        "has 12 mistakes",
+        "has 11 mistakes",
         "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image, tabular, causal_lm.",
         "train.epocs: is not a known key (did you mean epochs?)",
         "split.val: 2.0: input should be less than 1",
@@ -84,7 +84,7 @@ def test_the_schema_for_editors_has_every_section() -> None:
         ("train: {base: some/decoder, lora: {rank: 8}, freeze: 1}", "lora leaves the whole base as it is, and freeze a part of it: leave out freeze"),
         ("train: {epochs: 1}", "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"),
         ("train: {base: some/decoder}\ncolumns: {label: kind}", "columns: a causal_lm has rows without a label and may have a prompt"),
-        ("train: {base: some/decoder}\nproblem: classification", "problem: a causal_lm model does not solve classification"),
+        ("train: {base: some/decoder}\nproblem: classification", "metric: 'perplexity' is not a metric of classification"),
         ("train: {base: some/decoder, lora: {rank: 0}}", "train.lora.rank: 0: input should be greater than or equal to 1"),
     ],
 )

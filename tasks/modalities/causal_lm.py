@@ -24,6 +24,7 @@ from tasks.step import Failure, Mistake
 Row = dict[str, str]  # its prompt and its text
 Example = tuple[list[int], int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
 
+EAGER = 512  # tokens up to which attention is written out
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -87,6 +88,8 @@ class Decoder:
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        if not torch.cuda.is_available() and self.max_length <= EAGER:
+            model.set_attn_implementation("eager")  # torch's fused attention is slow on CPUs where it goes back
         torch.manual_seed(section.seed)
         self.network = network(model)
 
@@ -139,6 +142,7 @@ class Trainer(Decoder):
 
         files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
         self.problem.labels = [files.sha256(folder / "tokenizer.json")]
+        self.network.model.set_attn_implementation("sdpa")
         decoder = stepwise(self.network.cpu().model)
         inputs = (torch.zeros(3, 5, dtype=torch.long), torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]))
         shape = ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}, {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")})
