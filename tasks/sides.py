@@ -42,6 +42,29 @@ def near(content: Sequence[Any]) -> list[tuple[int, int]]:
     return [(i, j) for i, j, _ in duplicates.near_pairs([value or "" for value in content], THRESHOLD)]
 
 
+def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[dict[int, str], list[tuple[int, int]], int]:
+    """The rows that are like one on a side which goes before theirs, with the reason; the pairs that are alike; and the number of clusters.
+
+    What goes may have hidden a pair from the search, so that it is repeated until it finds nothing, as check_ready will.
+    """
+    lost: dict[int, str] = {}
+    clusters = 0
+    while True:
+        left = [row for row in range(len(content)) if row not in lost]
+        kept = [content[row] for row in left]
+        pairs = [(left[i], left[j]) for i, j in (*equal(map(key, kept)), *near(kept))]
+        found = duplicates.clusters(pairs)
+        clusters = clusters or len(found)
+        more: dict[int, str] = {}
+        for members in found:
+            winner = min((placed[member] for member in members), key=SIDES.index)
+            head = next(member for member in members if placed[member] == winner)
+            more |= {member: f"like {ids[head]} in {winner}" for member in members if placed[member] != winner}
+        lost |= more
+        if not more or len(left) > NEAR_LIMIT:
+            return lost, pairs, clusters
+
+
 def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
     rows = pa.concat_tables(

@@ -33,7 +33,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     content = duplicates.contents(rows)
     keys = groups_of(rows, content, section)
     placed = placed or [side_of(sides.share(key, str(section.seed)), section) for key in keys]
-    lost, pairs, clusters = set_aside(rows["id"].to_pylist(), content, placed)
+    lost, pairs, clusters = sides.set_aside(rows["id"].to_pylist(), content, placed)
     out = rows.take(pa.array(sorted(lost), pa.int64()))
     aside = files.rejects(out, "split", "near-duplicate on another side", pa.array([lost[row] for row in sorted(lost)], pa.string()))
     if section.folds:
@@ -44,7 +44,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     named = dict(zip(rows["id"].to_pylist(), strata.named(recipe.problem, rows["label"].to_pylist()), strict=True))
     labels = {side: Counter(name for row in part["id"].to_pylist() for name in named[row]) for side, part in tables.items()}
     whole = sum(labels.values(), Counter())
-    complete(labels, whole, sorted({name for names in named.values() for name in names}), recipe.problem)
+    if recipe.columns.label:
+        complete(labels, whole, sorted({name for names in named.values() for name in names}), recipe.problem)
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
     rules = files.write_rejects(target / "rejects.parquet", [*broken, aside], table)
@@ -102,29 +103,6 @@ def by_time(table: pa.Table, section: Split) -> tuple[pa.Table, list[str], dict[
     details = [f"{name} is empty" if value is None else f"{name} is no {wanted}: {str(value)[:80]!r}" for value in values]
     lost = pc.invert(known)
     return table.filter(known), placed, report, [files.rejects(table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost))]
-
-
-def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[dict[int, str], list[tuple[int, int]], int]:
-    """The rows that are like one on a side which goes before theirs, with the reason; the pairs that are alike; and the number of clusters.
-
-    What goes may have hidden a pair from the search, so that it is repeated until it finds nothing, as check_ready will.
-    """
-    lost: dict[int, str] = {}
-    clusters = 0
-    while True:
-        left = [row for row in range(len(content)) if row not in lost]
-        kept = [content[row] for row in left]
-        pairs = [(left[i], left[j]) for i, j in (*sides.equal(map(sides.key, kept)), *sides.near(kept))]
-        found = duplicates.clusters(pairs)
-        clusters = clusters or len(found)
-        more: dict[int, str] = {}
-        for members in found:
-            winner = min((placed[member] for member in members), key=sides.SIDES.index)
-            head = next(member for member in members if placed[member] == winner)
-            more |= {member: f"like {ids[head]} in {winner}" for member in members if placed[member] != winner}
-        lost |= more
-        if not more or len(left) > sides.NEAR_LIMIT:
-            return lost, pairs, clusters
 
 
 def folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:

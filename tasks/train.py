@@ -10,20 +10,21 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
     torchrun --nproc-per-node 2 --max-restarts 3 -m tasks.train support-desk
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import torch
 from safetensors.torch import save_file
 
-from tasks import board, compression, distillation, distributed, energy, files, loop, modalities, optimisation, problems, resolve
+from tasks import board, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve
+from tasks.modalities import lora
 from tasks.recipe import Recipe
 from tasks.step import main
 
 CHECKPOINTS = Path("checkpoints")
+CODE = ("checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "strata.py", "train.py")
 
 
 def train(name: str) -> None:
@@ -38,7 +39,6 @@ def train(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
-    optimisation.reproducible()
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     problem = problems.module(recipe.problem).fitted(recipe.train, tables["train"])
     rows, targets, ids = modalities.rows(recipe, tables["train"]), problem.targets(tables["train"]), tables["train"]["id"].to_pylist()
@@ -46,10 +46,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     adapter = modalities.trainer(recipe, rows, problem)
     if recipe.export.distil:
         targets = distillation.taught(adapter, recipe.export.distil, rows, targets)
-    mine = checkpoints / fingerprint(recipe, source)
-    for other in sorted(set(checkpoints.glob("*")) - {mine}) if distributed.rank() == 0 else []:
-        print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
-        shutil.rmtree(other)
+    mine = checkpoint.own(checkpoints, fingerprint(recipe, source))
     rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
     data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
     history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
@@ -75,6 +72,7 @@ def write(target: Path, recipe: Recipe, adapter: modalities.Trainer) -> None:
     if distributed.rank() > 0:
         return
     target.mkdir(parents=True, exist_ok=True)
+    lora.merge(adapter.network)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
     with files.whole(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
@@ -90,28 +88,12 @@ def write_trained_on(path: Path, ids: list[str]) -> None:
     files.write_table(path, pa.table({"id": pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))}))
 
 
-def fingerprint(recipe: Recipe, source: Path) -> str:
+def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
     """What a checkpoint belongs to: data, recipe section, code, and the device, threads and processes, on which the bits of the weights depend."""
-    place = distributed.device()
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
-    here = Path(__file__).parent
-    paths = [*(here / f"{name}.py" for name in CODE), *sorted(path for package in ("modalities", "problems") for path in (here / package).glob("*.py"))]
-    parts = [files.sha256(path) for path in (source / "train.parquet", source / "val.parquet", *paths)]
-    parts += [
-        recipe.train.model_dump_json(),
-        recipe.columns.model_dump_json(),
-        recipe.modality,
-        recipe.problem,
-        torch.__version__,
-        name,
-        str(distributed.size()),
-    ]
-    if recipe.export.distil:
-        parts += [recipe.export.distil.model_dump_json(), files.digest(files.hashes(Path(recipe.export.distil.teacher)))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
+    read = [files.hashes(Path(name)) for name in (recipe.train.base, recipe.export.distil and recipe.export.distil.teacher) if name and Path(name).is_dir()]
+    return [data, recipe.train, recipe.export.distil, recipe.columns, recipe.modality, recipe.problem, read, files.code(*CODE), distributed.place()]
 
-
-CODE = ("checkpoint", "distillation", "distributed", "loop", "optimisation", "strata", "train")
 
 if __name__ == "__main__":
     main(train)

@@ -10,9 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from tasks import distributed, files, loop, modalities, optimisation, problems
+from tasks import distributed, files, loop, modalities, problems
 from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
 from tasks.step import Failure
 
@@ -30,7 +29,6 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     `report` is given what was achieved until each epoch (with folds: the mean until each fold) and may raise Behind.
     """
     assert recipe.tune
-    optimisation.reproducible()
     parts = sections(recipe, source)
     metric = recipe.tune.metric or recipe.train.metric
     if len(parts) == 1:
@@ -94,9 +92,7 @@ def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
 def fingerprint(recipe: Recipe, source: Path) -> str:
     """What the trials of a study have in common: data, recipe, code, and the device and threads. Their number and time may grow."""
     assert recipe.tune
-    here, place = Path(__file__).parent, distributed.device()
-    device = torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu {torch.get_num_threads()} {optimisation.has_bf16(place)}"
-    code = [files.sha256(path) for pattern in CODE for path in sorted(here.glob(pattern))]
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
-    return files.digest([said, recipe.modality, recipe.problem, code, data, torch.__version__, device])[:16]
+    base = files.hashes(Path(recipe.train.base)) if recipe.train.base and Path(recipe.train.base).is_dir() else None
+    return files.digest([said, recipe.modality, recipe.problem, base, files.code(*CODE), data, distributed.place()])[:16]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tasks import loop, modalities, optimisation
+from tasks import distributed, loop, modalities, optimisation
 from tasks.modalities import image, tabular, text
 from tasks.problems import classification
 from tasks.recipe import Train
@@ -226,7 +226,7 @@ def test_a_cell_that_becomes_no_number_is_named_before_training() -> None:
 def test_precision_is_what_the_recipe_says(precision: Any, enabled: bool) -> None:
     cpu = torch.device("cpu")
     assert optimisation.autocast(Train(precision=precision), True, cpu)._enabled is enabled
-    assert optimisation.autocast(Train(), True, cpu)._enabled is optimisation.has_bf16(cpu)
+    assert optimisation.autocast(Train(), True, cpu)._enabled is distributed.has_bf16(cpu)
     assert optimisation.autocast(Train(), tabular.Trainer.mixed, cpu)._enabled is False
     assert text.Trainer.mixed
     assert image.Trainer.mixed

@@ -50,7 +50,7 @@ def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path:
     told = mistakes(written(tmp_path, BAD))
     for expected in (
         "has 12 mistakes",
-        "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image, tabular.",
+        "modality: 'txet' is not allowed (did you mean text?). Allowed: text, image, tabular, causal_lm.",
         "train.epocs: is not a known key (did you mean epochs?)",
         "split.val: 2.0: input should be less than 1",
         "(did you mean expect_column_values_to_not_be_null?)",
@@ -76,3 +76,18 @@ def test_a_key_given_twice_and_broken_yaml_name_their_line(tmp_path: Path) -> No
 
 def test_the_schema_for_editors_has_every_section() -> None:
     assert set(Recipe.model_json_schema()["properties"]) == set(Recipe.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("train: {base: some/decoder, lora: {rank: 8}, freeze: 1}", "lora leaves the whole base as it is, and freeze a part of it: leave out freeze"),
+        ("train: {epochs: 1}", "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"),
+        ("train: {base: some/decoder}\ncolumns: {label: kind}", "columns: a causal_lm has rows without a label and may have a prompt"),
+        ("train: {base: some/decoder}\nproblem: classification", "metric: 'perplexity' is not a metric of classification"),
+        ("train: {base: some/decoder, lora: {rank: 0}}", "train.lora.rank: 0: input should be greater than or equal to 1"),
+    ],
+)
+def test_what_a_causal_lm_cannot_be_is_a_sentence(tmp_path: Path, wrong: str, sentence: str) -> None:
+    text = "name: writer\nmodality: causal_lm\ningest: {kind: files, path: a.csv}\ngate: [{rule: floor, metric: perplexity, bound: 20}]\n"
+    assert sentence in mistakes(written(tmp_path, text + wrong + "\n"))

@@ -26,7 +26,14 @@ PLACES: dict[str, tuple[str, bool]] = {
     "while the epoch is measured": ("tasks.loop.Run.scores", False),
 }
 # What takes seconds to import: the server from which each run's process is forked has it, and nothing else.
-PRELOADED = ["tests.test_resume", "torch._dynamo", "sklearn.linear_model", "transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto"]
+PRELOADED = [
+    "tests.test_resume",
+    "torch._dynamo",
+    "sklearn.linear_model",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.auto.modeling_auto",
+    "peft",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Job, d
             tiny.split(modality, folder / "split")
             if modality == "text":
                 tiny.base(folder / "base")
+            if modality == "causal_lm":
+                tiny.decoder(folder / "base")
             job = Job(modality, folder, folder / "whole", options)
             assert job() == 0
             known[key] = job, job.model()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tasks import loop
-from tasks.modalities import text
+from tasks.modalities import encoders, text
 from tasks.problems.classification import Problem
 from tasks.step import Failure, Mistake
 from tests import tiny
@@ -18,17 +18,17 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def test_the_packaged_base_model_has_the_published_weights() -> None:
-    assert (text.base_folder(PACKAGE, SHA256) / "config.json").is_file()
+    assert (encoders.base_folder(PACKAGE, SHA256) / "config.json").is_file()
 
 
 def test_a_tampered_base_model_is_refused_before_it_is_read(here: Path) -> None:
     folder = here / "base"
-    shutil.copytree(text.base_folder(PACKAGE, None), folder)
+    shutil.copytree(encoders.base_folder(PACKAGE, None), folder)
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(1_000_000)
         file.write(b"evil")
     with pytest.raises(Failure, match=r"base/model.safetensors has sha256 [0-9a-f]{64}, but the recipe expects 53aa.*the file was changed or damaged"):
-        text.base_folder(str(folder), SHA256)
+        encoders.base_folder(str(folder), SHA256)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_base_model_that_cannot_be_used_ends_with_a_sentence(here: Path, base:
     (here / "pickled").mkdir()
     (here / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(Mistake, match=sentence):
-        text.base_folder(base, None)
+        encoders.base_folder(base, None)
 
 
 def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_others(tmp_path: Path) -> None:

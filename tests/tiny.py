@@ -16,6 +16,7 @@ TWO = Problem(["no", "yes"])
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus"]
 TRAIN: dict[str, dict[str, Any]] = {
     "text": {"epochs": 3, "batch_size": 16, "batch_tokens": 128, "learning_rate": 3e-3, "max_length": 16},
+    "causal_lm": {"epochs": 3, "batch_tokens": 256, "learning_rate": 3e-3, "max_length": 32, "lora": {"rank": 4}},
     "image": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": {"shift": 1, "rotate": 5.0, "zoom": 0.1, "elastic": 0.5}},
     "tabular": {"epochs": 3, "batch_size": 16, "hidden": [16], "dropout": 0.2},
 }
@@ -36,15 +37,32 @@ def base(folder: Path) -> Path:
     return folder
 
 
-def recipe(modality: str, folder: Path, **train: Any) -> Recipe:
+def decoder(folder: Path) -> Path:
+    """A decoder, 32 wide, with its tokenizer."""
+    from tasks import modalities
+    from tasks.modalities import causal_lm
+    from tasks.recipe import Pretrain
+
+    rows = modalities.rows(recipe("causal_lm", folder), table("causal_lm", 0, 64))
+    section = Pretrain.model_validate({"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32})
+    causal_lm.Pretrainer(section, rows).export(folder)
+    return folder
+
+
+def recipe(modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any) -> Recipe:
     """With the base in folder/base, where the modality has one."""
-    about = {
+    based = modality in ("text", "causal_lm") and not pretrain
+    metric = "perplexity" if modality == "causal_lm" else "macro_f1"
+    about: dict[str, Any] = {
         "name": "tiny",
         "modality": modality,
         "ingest": {"kind": "files", "path": "unused.csv"},
-        "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
-        "train": {**({"base": str(folder / "base")} if modality == "text" else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
+        "gate": [{"rule": "floor", "metric": metric, "bound": 0.5}],
+        "pretrain": pretrain,
+        "train": {**({"base": str(folder / "base")} if based else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
     }
+    if modality == "causal_lm":
+        about["columns"] = {"label": None, "prompt": "{topic}: "}
     return Recipe.model_validate(with_defaults(about))
 
 
@@ -56,7 +74,9 @@ def table(modality: str, start: int, count: int) -> pa.Table:
         "id": [f"r{number:03d}" for number in range(start, start + count)],
         "label": ["yes" if label else "no" for label in labels],
     }
-    if modality == "text":
+    if modality == "causal_lm":
+        columns |= {"label": ["text"] * count, "topic": columns["label"]}
+    if modality in ("text", "causal_lm"):
         columns["text"] = [" ".join(rng.choice(WORDS[label * 4 : label * 4 + 8], int(rng.integers(3, 9)))) for label in labels]
     elif modality == "image":
         columns["image"] = [png((rng.random((8, 8)) * 150 + 80 * label).astype("uint8")) for label in labels]

@@ -1,11 +1,12 @@
 """Modalities: how one kind of data becomes batches, a network, an exported file and answers.
 
 Training, evaluation and serving go through the same adapter, so they cannot disagree about preprocessing. A new modality is one module
-with these two classes and one line in ADAPTERS.
+with these two classes and one line in CONTENT of the recipe.
 """
 
 import importlib
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from tasks import files
 from tasks.mistakes import nearest
 from tasks.problems import Floats, Problem, Targets
+from tasks.recipe import CONTENT
 from tasks.step import Failure
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from tasks.recipe import Recipe, Train
 
-ADAPTERS = {"text": "text", "image": "image", "tabular": None}  # modality → the column that holds its content, if it is one
+PLACE = re.compile(r"\{(\w+)\}")  # of a column in a prompt
 
 
 class Trainer(Protocol):
@@ -65,17 +67,26 @@ def module(modality: str) -> Any:
 
 
 def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
-    """The model's input for each row: the text, the bytes of the image, or a mapping from column to cell. Only with `gaps` may a text or image lack."""
-    column = ADAPTERS[recipe.modality]
+    """The model's input for each row: the text, the bytes of the image, a mapping from column to cell, or a prompt with the text that is to follow.
+
+    Only with `gaps` may a text or image lack.
+    """
+    column, prompt = CONTENT[recipe.modality], recipe.columns.prompt
     if column and table[column].null_count and not gaps:
         empty = table.filter(pc.is_null(table[column]))["id"].to_pylist()
         raise Failure(f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them.")
+    if column and prompt is not None:
+        found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "prompt")
+        return [{"prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt), "text": row[column]} for row in found]  # type: ignore[misc]
     if column:
         return list(table[column].to_pylist())
-    names = recipe.columns.features or [name for name in table.column_names if name not in files.ROLES]
+    return cells(table, recipe.columns.features or [name for name in table.column_names if name not in files.ROLES], "features")
+
+
+def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
     for name in names:
         if name not in table.column_names:
-            raise Failure(f"columns.features: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+            raise Failure(f"columns.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
     return list(table.select(names).to_pylist())
 
 
@@ -90,14 +101,18 @@ def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
 def trainer(recipe: "Recipe", rows: Sequence[Any], problem: Problem) -> Trainer:
     """The adapter and its network, for these rows to train on."""
     made: Trainer = module(recipe.modality).Trainer(recipe.train, rows, problem)
+    if recipe.train.lora:
+        from tasks.modalities import lora
+
+        lora.add(made.network, recipe.train.lora, recipe.train.seed)
     return made
 
 
 def predictor(folder: Path, threads: int = 2) -> Predictor:
     """The exported model in `folder`. Raises Failure where a file is missing or names an unknown modality."""
     about = files.read_json(folder / "model.json")
-    if about.get("modality") not in ADAPTERS:
-        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(ADAPTERS)}: the model is from another version.")
+    if about.get("modality") not in CONTENT:
+        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(CONTENT)}: the model is from another version.")
     made: Predictor = module(about["modality"]).Predictor(folder, about, threads)
     return made
 
@@ -124,7 +139,9 @@ def session(path: Path, threads: int) -> Any:
         raise Failure(f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again.") from None
 
 
-def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path) -> None:
+def export_onnx(
+    network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path, outputs: Sequence[str] = ("logits",)
+) -> None:
     """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
     import logging
     import warnings
@@ -135,7 +152,7 @@ def export_onnx(network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with files.whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=["logits"], verbose=False)
+        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=list(outputs), verbose=False)
         assert program is not None
         proto = program.model_proto
         del proto.metadata_props[:]

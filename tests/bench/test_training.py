@@ -151,12 +151,12 @@ def texts_trainer(epochs: int, tuned: bool) -> Speed:
     import torch
     import transformers
 
-    from tasks.modalities import text
+    from tasks.modalities import encoders, text
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     rows, labels, test, _ = questions()
-    folder = text.base_folder(BASE, None)
+    folder = encoders.base_folder(BASE, None)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoder = transformers.AutoModel.from_pretrained(folder)
 

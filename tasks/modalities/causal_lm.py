@@ -1,0 +1,328 @@
+"""Causal language models: a decoder of transformers that goes on with a text. A row is a prompt and the text that is to follow it, or a text alone.
+
+Rows are packed: several texts share a row of max_length tokens, and attention does not cross from one to the next (best-fit packing, Ding et al. 2024). A text
+longer than that is cut into windows, each of which sees half a window of what came before it; every token is learnt, and scored, once.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tasks import files, modalities
+from tasks.modalities import encoders
+from tasks.modalities.trigrams import Trigrams
+from tasks.problems import Floats, Problem, Targets, language
+from tasks.problems.language import IGNORED, PARTS
+from tasks.recipe import Network, Pretrain, Train
+from tasks.step import Failure, Mistake
+
+Row = dict[str, str]  # its prompt and its text
+Example = tuple[list[int], int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
+
+EAGER = 512  # tokens up to which attention is written out
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) -> list[Example]:
+    """Tokens of prompt and text, between the tokens that begin and end a text. Raises Failure for a row without a text."""
+    empty = [number for number, row in enumerate(rows, 1) if not (row["text"] or "").strip()]
+    if empty:
+        raise Failure(f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules.")
+    prompts, texts = ([one.ids for one in tokenizer.encode_batch([row[part] for row in rows], add_special_tokens=False)] for part in ("prompt", "text"))
+    sizes = [len(row["text"].encode()) for row in rows]
+    return [([ends[0], *prompt, *ids, ends[1]], 1 + len(prompt), size) for prompt, ids, size in zip(prompts, texts, sizes, strict=True)]
+
+
+def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[list[int], list[int]]]:
+    """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
+
+    Of what came before, a window sees the last `overlap` tokens again.
+    """
+    ids, start, _ = example
+    made = []
+    for first in range(0, max(1, len(ids) - 1 - overlap), length - overlap):
+        done = max(start, first + overlap + 1 if first else 0)  # what was predicted before, or is not to be
+        targets = [token if place >= done else IGNORED for place, token in enumerate(ids[first + 1 : first + 1 + length], first + 1)]
+        if targets[-1] != IGNORED:
+            made.append((ids[first : first + len(targets)], targets))
+    return made
+
+
+def packed(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Which texts share a row: the longest first, each into the fullest row that has space for it."""
+    rows: list[list[int]] = []
+    space: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        fitting = [row for row, left in enumerate(space) if left >= sizes[index]]
+        if fitting:
+            row = min(fitting, key=lambda row: space[row])
+        else:
+            row = len(rows)
+            rows.append([])
+            space.append(length)
+        rows[row].append(index)
+        space[row] -= sizes[index]
+    return rows
+
+
+class Decoder:
+    """What training and pre-training of a decoder share."""
+
+    mixed = True
+
+    def __init__(self, section: Train, problem: Problem, model: Any, tokenizer: Any) -> None:
+        import torch
+
+        if tokenizer.eos_token_id is None:
+            raise Mistake(f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one.")
+        if section.activation_checkpointing:
+            encoders.checkpointed(model)
+        self.section, self.problem, self.original = section, problem, tokenizer
+        self.max_length = min(section.max_length, model.config.max_position_embeddings)
+        self.ends = (tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        if not torch.cuda.is_available() and self.max_length <= EAGER:
+            model.set_attn_implementation("eager")  # torch's fused attention is slow on CPUs where it goes back
+        torch.manual_seed(section.seed)
+        self.network = network(model)
+
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        return encoded(self.tokenizer, self.ends, rows)
+
+    def batches(self, examples: list[Example], epoch: int | None) -> list[list[int]]:
+        made: list[list[int]] = []
+        for rows in modalities.batches(len(examples), epoch, self.section):
+            tokens = self.section.batch_tokens  # so that a batch begins with these rows
+            for index in rows:
+                tokens += len(examples[index][0])
+                if tokens > self.section.batch_tokens:
+                    made.append([])
+                    tokens = len(examples[index][0])
+                made[-1].append(index)
+        return made
+
+    def prepare(self, examples: list[Example], targets: Targets) -> None:
+        """A decoder has its head already."""
+
+    def collate(self, examples: list[Example], generator: Any) -> tuple[Any, ...]:
+        """Tokens, their places and the number of their window (-1 for padding), what each is to predict; then each window's example, and each text's bytes."""
+        import torch
+
+        pieces = [
+            (number, *window)
+            for number, example in enumerate(examples)
+            for window in windows(example, self.max_length, 0 if generator else self.max_length // 2)
+        ]
+        rows = packed([len(ids) for _, ids, _ in pieces], self.max_length)
+        width = max(sum(len(pieces[piece][1]) for piece in row) for row in rows)
+        tokens, places, texts, targets = (torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED))
+        for number, row in enumerate(rows):
+            at = 0
+            for piece in row:
+                span = (number, slice(at, at := at + len(pieces[piece][1])))
+                tokens[span], targets[span], texts[span] = torch.tensor(pieces[piece][1]), torch.tensor(pieces[piece][2]), piece
+                places[span] = torch.arange(len(pieces[piece][1]))
+        return tokens, places, texts, targets, torch.tensor([number for number, _, _ in pieces]), torch.tensor([size for _, _, size in examples])
+
+
+class Trainer(Decoder):
+    def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
+        super().__init__(section, problem, *encoders.loaded(section, "AutoModelForCausalLM")[:2])
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """The decoder as ONNX with its memory of earlier tokens (keys and values) as input and output."""
+        import torch
+
+        files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
+        self.problem.labels = [files.sha256(folder / "tokenizer.json")]
+        self.network.model.set_attn_implementation("sdpa")
+        decoder = stepwise(self.network.cpu().model)
+        inputs = (torch.zeros(3, 5, dtype=torch.long), torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]))
+        shape = ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}, {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")})
+        modalities.export_onnx(decoder, inputs, ["input_ids", "past"], shape, folder / "model.onnx", ["logits", "present"])
+        return {"base": self.section.base, "max_length": self.max_length, "ends": self.ends, "memory": list(decoder.memory)}
+
+
+class Pretrainer(Decoder):
+    """Learns prompts too: all tokens of a row are to be predicted."""
+
+    def __init__(self, section: Pretrain, rows: Sequence[Row]) -> None:
+        made = new(section.network, rows, section) if section.network else encoders.loaded(section, "AutoModelForCausalLM")[:2]
+        super().__init__(section, language.Problem([], section), *made)
+
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        return [(ids, 1, size) for ids, _, size in super().encode(rows)]
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        self.network.model.cpu().save_pretrained(folder)
+        self.original.save_pretrained(folder)
+        return {"parameters": self.network.model.num_parameters(), "vocabulary": len(self.original)}
+
+
+def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
+    """A Llama with random weights, and a tokenizer of its own: byte-pair encoding (Sennrich et al. 2016) of bytes, which gives every text back as it was."""
+    import torch
+    import transformers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    encoders.quiet()
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner = trainers.BpeTrainer(
+        vocab_size=size.vocabulary, min_frequency=2, special_tokens=list(SPECIAL.values()), initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator((row["prompt"] + row["text"] for row in rows), learner)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=round(size.width / 24) * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
+        max_position_embeddings=section.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(section.seed)
+    return transformers.LlamaForCausalLM(config), tokenizer
+
+
+def network(model: Any) -> Any:
+    """The decoder for packed rows: each token sees those before it of its own text."""
+    import torch
+
+    class Tied(torch.nn.Module):
+        """An output layer with the weights of the embeddings, which are then not there twice."""
+
+        def __init__(self, embeddings: torch.nn.Module) -> None:
+            super().__init__()
+            self.of = [embeddings]
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.linear(hidden, self.of[0].weight)  # type: ignore[arg-type]
+
+    class Decoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: torch.Tensor, places: torch.Tensor, texts: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+            same = (texts[:, None, :, None] == texts[:, None, None, :]).tril()
+            mask = torch.zeros(same.shape, device=same.device).masked_fill_(~same, torch.finfo(torch.float32).min)
+            logits: torch.Tensor = self.model(input_ids=tokens, position_ids=places, attention_mask=mask, use_cache=False).logits
+            return logits
+
+    if model.config.tie_word_embeddings:
+        model.set_output_embeddings(Tied(model.get_input_embeddings()))
+    return Decoder()
+
+
+def stepwise(model: Any) -> Any:
+    """The decoder that goes on: from new tokens and the memory of those before them to logits and the memory of all."""
+    import torch
+    from transformers import DynamicCache
+
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+    class Decoder(torch.nn.Module):
+        memory = (config.num_hidden_layers, 2, heads, size)  # of each token, in each layer
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            cache, rows, seen = DynamicCache(), tokens.shape[0], past.shape[4]
+            for layer in range(past.shape[0]):
+                cache.update(past[layer, 0], past[layer, 1], layer)
+            places = torch.arange(tokens.shape[1]) + seen
+            before = (torch.arange(tokens.shape[1] + seen)[None] <= places[:, None])[None, None].expand(rows, -1, -1, -1)
+            said = self.model(input_ids=tokens, position_ids=places[None].expand(rows, -1), attention_mask=before, past_key_values=cache, use_cache=True)
+            return said.logits, torch.stack([torch.stack([layer.keys, layer.values]) for layer in said.past_key_values.layers])
+
+    return Decoder()
+
+
+class Predictor:
+    def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
+        self.labels: list[str] = about["labels"]
+        self.max_length: int = about["max_length"]
+        self.ends = (about["ends"][0], about["ends"][1])
+        self.memory: list[int] = about["memory"]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.session = modalities.session(folder / "model.onnx", threads)
+        self.problem = language.Problem(self.labels)
+        self.problem.encode, self.problem.vocabulary = self.encode, self.tokenizer.get_vocab_size()
+
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        return encoded(self.tokenizer, self.ends, rows)
+
+    def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> Floats:
+        """What each row's text costs, shape (rows, PARTS)."""
+        examples = self.encode(rows)
+        pieces = [(number, *window) for number, example in enumerate(examples) for window in windows(example, self.max_length, self.max_length // 2)]
+        pieces.sort(key=lambda piece: len(piece[1]))
+        result = np.zeros((len(rows), len(PARTS)))
+        result[:, 3] = [size for _, _, size in examples]
+        while pieces:
+            count = max(1, tokens // len(pieces[-1][1]))
+            batch, pieces = pieces[-count:], pieces[:-count]
+            ids, targets = (np.full((len(batch), len(batch[-1][1])), fill, np.int64) for fill in (self.ends[1], IGNORED))
+            for at, (_, seen, wanted) in enumerate(batch):
+                ids[at, : len(seen)], targets[at, : len(seen)] = seen, wanted
+            row, place = np.nonzero(targets != IGNORED)
+            logits, true = self.step(ids, self.nothing(len(batch)))[0][row, place].astype(np.float64), targets[row, place]
+            highest = logits.max(1)
+            loss = highest + np.log(np.exp(logits - highest[:, None]).sum(1)) - logits[np.arange(len(true)), true]
+            owners = np.array([owner for owner, _, _ in batch])[row]
+            np.add.at(result[:, :3], owners, np.stack([loss, np.ones(len(true)), logits.argmax(1) == true], 1))
+        return result
+
+    def step(self, ids: NDArray[np.int64], past: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        logits, present = self.session.run(["logits", "present"], {"input_ids": ids, "past": past})
+        return logits, present
+
+    def nothing(self, rows: int) -> NDArray[np.float32]:
+        """The memory of no token."""
+        layers, pair, heads, size = self.memory
+        return np.zeros((layers, pair, rows, heads, 0, size), np.float32)
+
+    def go_on(self, prompt: str, tokens: int = 200) -> str:
+        """The likeliest token after each (greedy decoding), until the text ends or has so many, or the context is full."""
+        ids = [self.ends[0], *self.tokenizer.encode(prompt, add_special_tokens=False).ids][-self.max_length + 1 :]
+        said: list[int] = []
+        new, past = np.array([ids], np.int64), self.nothing(1)
+        while len(said) < tokens and past.shape[4] + new.shape[1] <= self.max_length:
+            logits, past = self.step(new, past)
+            said.append(int(logits[0, -1].argmax()))
+            if said[-1] == self.ends[1]:
+                return self.tokenizer.decode(said[:-1])
+            new = np.array([said[-1:]], np.int64)
+        return self.tokenizer.decode(said) + "…"
+
+    def samples(self, rows: Sequence[Row], count: int = 10) -> list[dict[str, str]]:
+        """How the model goes on from the prompts of some rows, evenly spread, beside their texts."""
+        chosen = sorted({round(at * (len(rows) - 1) / max(1, count - 1)) for at in range(count)})
+        return [{**rows[at], "said": self.go_on(rows[at]["prompt"])} for at in chosen]
+
+
+def baseline(train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: language.Problem) -> Floats:
+    """Trigrams of the model's own tokens, fitted on `train`, prompts included; what each of `rows` costs, shape (rows, PARTS)."""
+    model = Trigrams([ids for ids, _, _ in problem.encode(train)], problem.vocabulary)
+    result = np.zeros((len(rows), len(PARTS)))
+    for number, (ids, start, size) in enumerate(problem.encode(rows)):
+        grams = model.grams(ids)[start - 1 :]
+        right = model.likeliest(grams) == grams % model.vocabulary
+        result[number] = -np.log(model.probabilities(grams)).sum(), len(grams), right.sum(), size
+    return result

@@ -1,0 +1,151 @@
+"""Encoders: a base model of transformers with its tokenizer, and how texts become batches of tokens for it."""
+
+import importlib.util
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tasks import files
+from tasks.recipe import Train
+from tasks.step import Failure, Mistake, Retryable
+
+POOL = 64  # batches whose rows are sorted by length together: less padding, order still random
+
+
+def base_folder(base: str, sha256: str | None) -> Path:
+    """Where the base model lies: package:NAME, a folder, or a hub id. Its weights are checked against `sha256` before anything reads them."""
+    if base.startswith("package:"):
+        spec = importlib.util.find_spec(base.removeprefix("package:"))
+        if spec is None or not spec.submodule_search_locations:
+            raise Mistake(f"train.base: the package {base.removeprefix('package:')!r} is not installed: install it, or name a folder or a hub id.")
+        root = Path(spec.submodule_search_locations[0])
+        folder = next((path.parent for path in sorted(root.rglob("model.safetensors"))), root)
+    elif Path(base).is_dir():
+        folder = Path(base)
+    elif base.count("/") > 1 or base.startswith((".", "/")):
+        raise Mistake(f"train.base: the folder {base} does not exist: correct the path.")
+    else:
+        folder = downloaded(base)
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or not (folder / "config.json").is_file():
+        raise Mistake(f"train.base: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first.")
+    found = files.sha256(weights) if sha256 else None
+    if sha256 and found != sha256:
+        raise Failure(
+            f"train.base: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct train.sha256."
+        )
+    return folder
+
+
+def downloaded(base: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise Mistake(f"train.base: {base!r} is neither a folder nor a model on the hub: correct the name.") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise Retryable(
+            f"train.base: {base} could not be fetched from the hub ({files.first_line(error)}): check the connection, or name a local folder."
+        ) from None
+
+
+def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
+    """The base model, its tokenizer, and how what it says of a text's tokens becomes one vector."""
+    import torch
+    import transformers
+
+    quiet()
+    folder = base_folder(section.base or "", section.sha256)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+            if hasattr(config, name):
+                setattr(config, name, 0.0)  # short fine-tuning gains nothing from it, and its random numbers cost a quarter of a step
+        encoder = getattr(transformers, kind).from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise Failure(f"train.base: {folder} cannot be loaded by transformers ({files.first_line(error)}): use a model that it supports.") from None
+    return encoder, tokenizer, "mean" if (folder / "1_Pooling").is_dir() else "cls"
+
+
+def quiet() -> None:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+class Encoder:
+    """What all that train an encoder share; it has no head yet."""
+
+    mixed = True
+
+    def __init__(self, section: Train, encoder: Any, tokenizer: Any, pooling: str) -> None:
+        if section.activation_checkpointing:
+            checkpointed(encoder)
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
+        self.section, self.encoder, self.pooling = section, encoder, pooling
+        self.max_length = min(section.max_length, getattr(encoder.config, "max_position_embeddings", section.max_length))
+        self.pad = tokenizer.pad_token_id or 0
+        self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.max_length)
+
+    def encode(self, rows: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
+
+    def batches(self, examples: list[list[int]], epoch: int | None) -> list[list[int]]:
+        order = list(range(len(examples)))
+        if epoch is None:
+            return packed(sorted(order, key=lambda index: len(examples[index])), examples, self.section)
+        shuffled = random.Random(f"{self.section.seed}-{epoch}")  # noqa: S311  not for secrets
+        shuffled.shuffle(order)
+        pool = POOL * self.section.batch_size
+        made = []
+        for start in range(0, len(order), pool):
+            made += packed(sorted(order[start : start + pool], key=lambda index: len(examples[index])), examples, self.section)
+        shuffled.shuffle(made)
+        return made
+
+    def collate(self, examples: list[list[int]], generator: Any) -> tuple[Any, ...]:
+        import torch
+
+        return tuple(torch.from_numpy(array) for array in padded(examples, self.pad))
+
+
+def checkpointed(model: Any) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise Mistake(f"train.activation_checkpointing: transformers does not offer it for a {model.config.model_type}: leave it out.")
+    model.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def packed(order: list[int], examples: list[list[int]], section: Train) -> list[list[int]]:
+    """Consecutive indices in batches of at most batch_size rows and batch_tokens tokens, padding counted; a longer row stands alone."""
+    made: list[list[int]] = [[]]
+    widest = 0
+    for index in order:
+        widest = max(widest, len(examples[index]))
+        if made[-1] and (len(made[-1]) == section.batch_size or widest * (len(made[-1]) + 1) > section.batch_tokens):
+            made.append([])
+            widest = len(examples[index])
+        made[-1].append(index)
+    return [batch for batch in made if batch]
+
+
+def padded(examples: Sequence[list[int]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask, each of shape (rows, longest row)."""
+    width = max(2, *(len(example) for example in examples)) if len(examples) > 1 else max(2, len(examples[0]))
+    ids = np.full((len(examples), width), pad, dtype=np.int64)
+    mask = np.zeros((len(examples), width), dtype=np.int64)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)] = example
+        mask[row, : len(example)] = 1
+    return ids, mask

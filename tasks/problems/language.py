@@ -1,0 +1,89 @@
+"""Language: the text of a row is to be predicted, token by token, after its prompt. An answer is what a row's tokens cost, and a resample draws whole rows.
+
+`exact_match` is the share of rows of which greedy decoding gives the whole text: those of which each token is the likeliest after the ones before it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks import problems
+from tasks.problems import DIGITS, Floats
+from tasks.recipe import Train
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100  # the target where no token is to be predicted
+PARTS = ("loss", "tokens", "hits", "bytes")  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
+
+
+class Problem(problems.Problem):
+    """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
+
+    NAME = "language"
+    WORST = ("Hardest texts", "log-loss of a token")
+    encode: Callable[[Sequence[Any]], list[Any]]  # rows as the model's tokens, which the baseline shares; a predictor sets it
+    vocabulary: int
+
+    @classmethod
+    def fitted(cls, section: Train, table: pa.Table) -> Self:
+        return cls([], section)
+
+    @property
+    def width(self) -> int:
+        return len(PARTS)
+
+    def targets(self, table: pa.Table) -> NDArray[np.int64]:
+        """The texts themselves are the targets."""
+        return np.zeros(table.num_rows, np.int64)
+
+    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+        from torch.nn.functional import cross_entropy
+
+        total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
+        return total, float((inputs[3] != IGNORED).sum())
+
+    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+        import torch
+
+        _, _, texts, targets, owners, sizes = inputs
+        counted = targets != IGNORED
+        logits, wanted = outputs[counted].float(), targets[counted]
+        loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").double()
+        tokens = torch.stack([loss, torch.ones_like(loss), (logits.argmax(1) == wanted).double()], 1)
+        rows = torch.zeros(len(sizes), 3, dtype=torch.float64, device=loss.device).index_add(0, owners[texts[counted]], tokens)
+        return torch.cat([rows, sizes[:, None].double()], 1)
+
+    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+        """Of a model with another tokenizer only the loss by the byte is known, since its tokens are others."""
+        return answers if self.labels == labels else np.where([True, False, False, True], answers, np.nan)
+
+    def values(self, metric: str, targets: NDArray[np.int64], said: Floats, weights: Floats) -> Floats:
+        loss, tokens, hits, size = (weights @ said).T
+        found: dict[str, Any] = {
+            "perplexity": lambda: np.exp(loss / tokens),
+            "log_loss": lambda: loss / tokens,
+            "accuracy": lambda: hits / tokens,
+            "exact_match": lambda: weights @ np.where(np.isnan(said[:, 1]), np.nan, said[:, 1] == said[:, 2]) / weights.sum(1),
+            "bits_per_byte": lambda: loss / size / np.log(2),
+        }
+        result: Floats = found[metric]()
+        return result
+
+    def columns(self, targets: NDArray[np.int64], answers: dict[str, Floats]) -> dict[str, pa.Array]:
+        told = {"": answers["model"], "baseline_": answers["baseline"]}
+        return {f"{prefix}{part}": pa.array(said[:, at].round(DIGITS)) for prefix, said in told.items() for at, part in enumerate(PARTS)}
+
+    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+        return {who: np.stack([predictions[f"{prefix}{part}"].to_numpy() for part in PARTS], 1) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
+
+    def worst(self, targets: NDArray[np.int64], answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+        each = answers[:, 0] / answers[:, 1]
+        return [
+            (row, f"{answers[row, 1]:.0f} tokens", f"{answers[row, 2]:.0f} right", float(each[row]))
+            for row in np.argsort(-each, kind="stable")[:count].tolist()
+        ]
