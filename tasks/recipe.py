@@ -5,7 +5,7 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -604,6 +604,7 @@ class Train(Section):
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
+    base_key: ClassVar[str] = "train.base"
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_length: int = Field(128, ge=8, le=8192)
@@ -686,6 +687,7 @@ class Pretrain(Train):
     With `epochs: 0` that one stays as random as it begins. The other keys are as in train.
     """
 
+    base_key: ClassVar[str] = "pretrain.base"
     network: Network | None = None
     epochs: int = Field(3, ge=0)
     metric: Literal["log_loss"] = "log_loss"
@@ -810,9 +812,10 @@ class Promote(Section):
 
 
 class Recipe(Section):
-    """One model, from source to promotion."""
+    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
+    extends: str | None = None
     modality: Literal["text", "image", "tabular"]
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
@@ -944,8 +947,8 @@ def load(name: str) -> Recipe:
     return recipe
 
 
-def read(path: Path) -> Recipe:
-    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+def parsed(path: Path) -> dict[Any, Any]:
+    """What a recipe's file says, with the sections of the one that it extends where it has none itself."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
     except FileNotFoundError:
@@ -960,7 +963,21 @@ def read(path: Path) -> Recipe:
         raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
-    filled = with_defaults(data)
+    if isinstance(data.get("extends"), str):
+        other = RECIPES / f"{data['extends']}.yaml"
+        known = sorted(one.stem for one in RECIPES.glob("*.yaml") if one.stem != path.stem)
+        if other.stem not in known:
+            raise Mistake(f"{path}: extends: {other.stem!r} is not another recipe in {RECIPES}{nearest(other.stem, known)}; they are {', '.join(known)}.")
+        said = parsed(other)
+        if said.get("extends"):
+            raise Mistake(f"{path}: extends: {other.stem} extends {said['extends']} itself: name that one, or write the sections out.")
+        data = {**said, **data}
+    return data
+
+
+def read(path: Path) -> Recipe:
+    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+    filled = with_defaults(parsed(path))
     try:
         return Recipe.model_validate(filled)
     except ValidationError as error:
