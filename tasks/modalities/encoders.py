@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tasks import files
+from tasks import distributed, files
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
+EAGER = 512  # tokens
 POOL = 64  # batches whose rows are sorted by length together: less padding, order still random
 
 
@@ -122,6 +123,9 @@ class Encoder:
             encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
         self.section, self.encoder, self.pooling = section, encoder, pooling
         self.max_length = min(section.max_length, getattr(encoder.config, "max_position_embeddings", section.max_length))
+        # torch's fused attention on CPUs goes back slowly: written out it takes two thirds of the time, but memory that grows with the square of the length
+        plain = distributed.device().type == "cpu" and self.max_length <= EAGER
+        encoder.set_attn_implementation("eager" if plain else "sdpa")
         self.pad = tokenizer.pad_token_id or 0
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
