@@ -600,6 +600,7 @@ class Train(Section):
 
     `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
@@ -607,6 +608,7 @@ class Train(Section):
     base_key: ClassVar[str] = "train.base"
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    warm_start: bool = False
     max_length: int = Field(128, ge=8, le=8192)
     epochs: Count = 3
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -697,7 +699,9 @@ class Pretrain(Train):
         if (self.base is None) == (self.network is None):
             raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
         known = Train.model_fields
-        wrong = [name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment") if getattr(self, name) != known[name].default]
+        wrong = [
+            name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start") if getattr(self, name) != known[name].default
+        ]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
         return self

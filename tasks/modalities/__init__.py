@@ -39,6 +39,9 @@ class Trainer(Protocol):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
 
+    def inputs(self) -> Any:
+        """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""
+
     def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
         """Set what is best known before the first step, such as the head."""
 
@@ -70,6 +73,9 @@ class Classifier:
         weights = None if self.weights is None else self.weights.to(outputs.device)
         total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
         return total, float(len(targets))
+
+    def inputs(self) -> Any:
+        return None
 
     def scores(self, outputs: "torch.Tensor", inputs: tuple["torch.Tensor", ...]) -> "torch.Tensor":
         return outputs.float().softmax(1)

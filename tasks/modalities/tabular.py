@@ -123,6 +123,9 @@ class Trainer(modalities.Classifier):
 
         return (torch.stack(examples),)
 
+    def inputs(self) -> Any:
+        return [[column["name"], column["kind"], column.get("values")] for column in self.columns]
+
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 

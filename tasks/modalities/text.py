@@ -49,6 +49,9 @@ class Trainer(encoders.Encoder, modalities.Classifier):
         model.head = head
         return features
 
+    def inputs(self) -> Any:
+        return files.digest(self.tokenizer.to_str())
+
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
