@@ -76,3 +76,14 @@ def test_a_key_given_twice_and_broken_yaml_name_their_line(tmp_path: Path) -> No
 
 def test_the_schema_for_editors_has_every_section() -> None:
     assert set(Recipe.model_json_schema()["properties"]) == set(Recipe.model_fields)
+
+
+def test_a_recipe_takes_what_it_does_not_say_from_the_one_that_it_extends(here: Path) -> None:
+    Path("recipes").mkdir()
+    other = written(Path("recipes"), FIVE_LINES + "split: {val: 0.2}\ntrain: {epochs: 7, max_length: 32}\n").rename("recipes/other.yaml")
+    mine = written(here, "name: mine\nextends: other\ntrain: {epochs: 9}\n")
+    assert read(mine).split == read(other).split
+    assert (read(mine).name, read(mine).train.epochs, read(mine).train.max_length) == ("mine", 9, 128)
+    assert "extends: 'othr' is not another recipe in recipes (did you mean other?); they are other" in mistakes(written(here, "name: mine\nextends: othr\n"))
+    written(Path("recipes"), "name: third\nextends: other\n").rename("recipes/third.yaml")
+    assert "extends: third extends other itself: name that one" in mistakes(written(here, "name: mine\nextends: third\n"))

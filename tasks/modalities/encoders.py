@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tasks import distributed, files
+from tasks import files
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
@@ -113,6 +113,8 @@ class Encoder:
     mixed = True
 
     def __init__(self, section: Train, encoder: Any, tokenizer: Any, pooling: str) -> None:
+        import torch
+
         if section.activation_checkpointing:
             if not encoder.supports_gradient_checkpointing:
                 raise Mistake(
@@ -124,7 +126,7 @@ class Encoder:
         self.section, self.encoder, self.pooling = section, encoder, pooling
         self.max_length = min(section.max_length, getattr(encoder.config, "max_position_embeddings", section.max_length))
         # torch's fused attention on CPUs goes back slowly: written out it takes two thirds of the time, but memory that grows with the square of the length
-        plain = distributed.device().type == "cpu" and self.max_length <= EAGER
+        plain = not torch.cuda.is_available() and self.max_length <= EAGER
         encoder.set_attn_implementation("eager" if plain else "sdpa")
         self.pad = tokenizer.pad_token_id or 0
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
