@@ -951,8 +951,8 @@ def load(name: str) -> Recipe:
     return recipe
 
 
-def parsed(path: Path) -> dict[Any, Any]:
-    """What a recipe's file says, with the sections of the one that it extends where it has none itself."""
+def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
+    """What a recipe's file says; what it does not say is taken from the file of the recipe that it extends."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
     except FileNotFoundError:
@@ -967,15 +967,8 @@ def parsed(path: Path) -> dict[Any, Any]:
         raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
-    if isinstance(data.get("extends"), str):
-        other = RECIPES / f"{data['extends']}.yaml"
-        known = sorted(one.stem for one in RECIPES.glob("*.yaml") if one.stem != path.stem)
-        if other.stem not in known:
-            raise Mistake(f"{path}: extends: {other.stem!r} is not another recipe in {RECIPES}{nearest(other.stem, known)}; they are {', '.join(known)}.")
-        said = parsed(other)
-        if said.get("extends"):
-            raise Mistake(f"{path}: extends: {other.stem} extends {said['extends']} itself: name that one, or write the sections out.")
-        data = {**said, **data}
+    if extends and isinstance(data.get("extends"), str):
+        data = {**parsed(RECIPES / f"{data['extends']}.yaml", extends=False), **data}
     return data
 
 
