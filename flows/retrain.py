@@ -26,14 +26,15 @@ from prefect.states import Completed, Failed
 from flows import process, storage
 from flows.pipeline import OUTSIDE, Pipeline, Stage
 from flows.progress import Bar
+from tasks import champion as champions
 from tasks import files, registry, resolve
+from tasks.recipe import load
 from tasks.registry import Pointer
 from tasks.step import Failure, Retryable
 from tasks.store import Store, locked
 
 LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
-CHAMPIONS = Path(".millrace/champions")
 ROUNDS = 3  # gates against a champion that moved while we judged
 NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
@@ -82,12 +83,20 @@ def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]
     """The gate's result for the candidate and this champion."""
     out = files.folder_of(recipe) / "gate.json"
     if champion:
-        folder = registry.fetch(store, recipe, champion.version, CHAMPIONS / recipe)
+        folder = registry.fetch(store, recipe, champion.version, champions.FOLDER / recipe)
         out = Path(".millrace") / f"gate-{recipe}.json"
         command = [sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)]
         process.run(command, get_run_logger().info, 3600, "gate")
     judged: dict[str, Any] = files.read_json(out)
     return judged
+
+
+@task(name="fetch the champion", retry_condition_fn=may_pass, **NETWORK)
+def note_champion(store: Store, recipe: str, channel: str) -> None:
+    """Put what is in production where the stages find it: training is to start from it."""
+    pointer = registry.read(store, recipe, channel)
+    folder = registry.fetch(store, recipe, pointer.version, champions.FOLDER / recipe) if pointer else None
+    champions.note(recipe, pointer.version if pointer else None, files.hashes(folder) if folder else {})
 
 
 @task(name="promote", retry_condition_fn=may_pass, **NETWORK)
@@ -119,6 +128,9 @@ def retrain(recipe: str) -> State:
 
 def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[str, str]:
     """The run itself; returns the flow's state and its reason."""
+    said = load(recipe)
+    if said.train.warm_start:
+        note_champion(store, recipe, said.promote.channel)
     pipeline = Pipeline()
     stages = pipeline.stages(recipe)
     bring_back(recipe, stages)

@@ -136,9 +136,12 @@ def together(value: torch.Tensor) -> torch.Tensor:
 
 
 def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The value as `like` is kept, in parts or whole."""
-    value = value.to(like.device)
-    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) and value.ndim else value
+    """The value as `like` is kept: on its device, in parts or whole, and in its order in memory, by which fused optimizers find what belongs together."""
+    if value.shape != like.shape:
+        return value.to(like.device)
+    if isinstance(like, DTensor):
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:

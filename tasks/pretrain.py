@@ -2,7 +2,7 @@
 
     python -m tasks.pretrain cloud-docs-scratch
 
-The texts are those that `clean` left, labelled or not, but for the ones that are in val or test or like one there. Writes pretrained/: a folder as transformers
+The texts are those that went into `label`, whether they have a label or not, but for the ones that are in val or test or like one there. Writes pretrained/: a folder as transformers
 loads it, history.jsonl and report.json with the loss for each token on val and its perplexity; without a `pretrain` section an empty report.json alone. A run
 that was cut off is taken up from checkpoints/.pretrain/<recipe>/<fingerprint>/.
 """
@@ -65,7 +65,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
 
 def corpus(source: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """The rows to train on, those to measure on, and how many there are of each and were left out."""
-    table = files.read_rows(source / "clean").sort_by("id")
+    table = files.read_table([source / "labelled" / f"{name}.parquet" for name in ("rows", "rejects")]).sort_by("id")
     val, test = (files.read_table(source / "split" / f"{side}.parquet") for side in ("val", "test"))
     side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(test["id"].to_pylist(), "test")
     ids = table["id"].to_pylist()

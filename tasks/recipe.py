@@ -6,7 +6,7 @@ import math
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -652,12 +652,15 @@ class Train(Section):
 
     `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
+    base_key: ClassVar[str] = "train.base"
     base: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    warm_start: bool = False
     max_length: int = Field(128, ge=8, le=8192)
     epochs: Count = 3
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -742,6 +745,7 @@ class Pretrain(Train):
     With `epochs: 0` that one stays as random as it begins. The other keys are as in train.
     """
 
+    base_key: ClassVar[str] = "pretrain.base"
     network: Network | None = None
     epochs: int = Field(3, ge=0)
     metric: Literal["log_loss"] = "log_loss"
@@ -751,7 +755,9 @@ class Pretrain(Train):
         if (self.base is None) == (self.network is None):
             raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
         known = Train.model_fields
-        wrong = [name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment") if getattr(self, name) != known[name].default]
+        wrong = [
+            name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start") if getattr(self, name) != known[name].default
+        ]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
         return self
@@ -880,9 +886,10 @@ class Promote(Section):
 
 
 class Recipe(Section):
-    """One model, from source to promotion."""
+    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
+    extends: str | None = None
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
@@ -1058,8 +1065,8 @@ def load(name: str) -> Recipe:
     return recipe
 
 
-def read(path: Path) -> Recipe:
-    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
+    """What a recipe's file says; what it does not say is taken from the file of the recipe that it extends."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
     except FileNotFoundError:
@@ -1074,7 +1081,14 @@ def read(path: Path) -> Recipe:
         raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
-    filled = with_defaults(data)
+    if extends and isinstance(data.get("extends"), str):
+        data = {**parsed(RECIPES / f"{data['extends']}.yaml", extends=False), **data}
+    return data
+
+
+def read(path: Path) -> Recipe:
+    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+    filled = with_defaults(parsed(path))
     try:
         return Recipe.model_validate(filled)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import files, sealed, sources
+from tasks import champion, files, sealed, sources
 from tasks.recipe import Label, Recipe, load
 from tasks.step import Failure, main
 
@@ -32,6 +32,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "ingest": sources.fingerprint(recipe.ingest),
         "clean": sealed.key_id(recipe.clean.rules),
         "export": teacher,
+        "train": champion.noted(recipe),
         "libraries": files.versions(),
     }
     return {**recipe.model_dump(), "sources": read}
@@ -59,11 +60,21 @@ def read(name: str) -> Recipe:
 
 def outdated(name: str) -> bool:
     """Whether a source is no longer what it was when the recipe was resolved; DVC sees that only below data/sources."""
-    return bool(files.read_json(path_of(name)) != json.loads(json.dumps(resolved(load(name)))))
+    return unchanged(name, resolved(load(name))) is None
+
+
+def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
+    """The recipe as it was resolved before, where that differs in the champion at most: another one alone is no reason to train again."""
+    if not path_of(name).is_file():
+        return None
+    old: dict[str, Any] = files.read_json(path_of(name))
+    same = json.loads(json.dumps(new))
+    return old if {**same, "sources": {**same["sources"], "train": old.get("sources", {}).get("train")}} == old else None
 
 
 def resolve(name: str) -> None:
-    files.write_json(path_of(name), resolved(load(name)))
+    new = resolved(load(name))
+    files.write_json(path_of(name), unchanged(name, new) or new)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from tasks import board, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve
+from tasks import board, champion, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve
 from tasks.modalities import lora
 from tasks.recipe import Recipe
 from tasks.step import main
@@ -34,10 +34,11 @@ def train(name: str) -> None:
         distributed.launch(recipe.train.processes, "tasks.train", name)
         return
     with distributed.joined(), energy.measured():
-        run(recipe, folder / "split", folder / "model", CHECKPOINTS / name, board.curves(name) if distributed.rank() == 0 else loop.nobody)
+        watch = board.curves(name) if distributed.rank() == 0 else loop.nobody
+        run(recipe, folder / "split", folder / "model", CHECKPOINTS / name, watch, files.read_json(resolve.path_of(name))["sources"]["train"])
 
 
-def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody) -> None:
+def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody, known_champion: dict[str, Any] | None = None) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     problem = problems.module(recipe.problem).fitted(recipe.train, tables["train"])
@@ -46,11 +47,14 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     adapter = modalities.trainer(recipe, rows, problem)
     if recipe.export.distil:
         targets = distillation.taught(adapter, recipe.export.distil, rows, targets)
-    mine = checkpoint.own(checkpoints, fingerprint(recipe, source))
+    start = {"start": champion.start(recipe, known_champion, adapter)} if recipe.train.warm_start else {}
+    if start and distributed.rank() == 0:
+        print(f"training starts from {', '.join(f'{key} {value}' for key, value in start['start'].items())}", flush=True)
+    mine = checkpoint.own(checkpoints, [*fingerprint(recipe, source), start])
     rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
     data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
     history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
-    write(target, recipe, adapter)
+    write(target, recipe, adapter, start)
     if recipe.export.compresses:
         compression.compress(
             recipe,
@@ -59,15 +63,16 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
             rows_val,
             targets_val,
             lambda section: loop.fit(adapter, section, *data, mine / "pruned", ids),
-            lambda: write(target, recipe, adapter),
+            lambda: write(target, recipe, adapter, start),
         )
     if distributed.rank() == 0:
         files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-        write_trained_on(target / "trained_on.parquet", ids)
+        before = champion.FOLDER / recipe.name / start["start"]["champion"] / "trained_on.parquet" if "champion" in start.get("start", {}) else None
+        write_trained_on(target / "trained_on.parquet", ids, before)
         shutil.rmtree(mine, ignore_errors=True)
 
 
-def write(target: Path, recipe: Recipe, adapter: modalities.Trainer) -> None:
+def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, start: dict[str, Any]) -> None:
     """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
     if distributed.rank() > 0:
         return
@@ -79,13 +84,21 @@ def write(target: Path, recipe: Recipe, adapter: modalities.Trainer) -> None:
     with adapter.problem.exporting(adapter.network):
         about = adapter.export(target)
     count = sum(weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights)
-    about |= {"modality": recipe.modality, "problem": recipe.problem, "labels": adapter.problem.labels, "parameters": count, "train": recipe.train.model_dump()}
-    files.write_json(target / "model.json", about)
+    about |= {
+        "modality": recipe.modality,
+        "problem": recipe.problem,
+        "labels": adapter.problem.labels,
+        "parameters": count,
+        "inputs": adapter.inputs(),
+        **start,
+    }
+    files.write_json(target / "model.json", {**about, "train": recipe.train.model_dump()})
 
 
-def write_trained_on(path: Path, ids: list[str]) -> None:
-    """Which rows the model was trained on, as hashes of their ids, so that it can be said of an erased row which models knew it."""
-    files.write_table(path, pa.table({"id": pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))}))
+def write_trained_on(path: Path, ids: list[str], before: Path | None = None) -> None:
+    """Which rows the model was trained on, as hashes of their ids, so that it can be said of an erased row which models knew it: also by way of the champion."""
+    known = set(files.read_table(before)["id"].to_pylist()) if before else set()
+    files.write_table(path, pa.table({"id": pa.array(sorted(known | {files.name_hash(name) for name in ids}), pa.binary(8))}))
 
 
 def fingerprint(recipe: Recipe, source: Path) -> list[Any]:

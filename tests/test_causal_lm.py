@@ -152,7 +152,9 @@ def test_pretraining_on_the_same_rows_gives_the_same_bytes_and_a_base_that_gives
     network = {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}
     made = tiny.recipe("causal_lm", folder, pretrain={"network": network, "epochs": 2, "batch_tokens": 512, "learning_rate": 3e-3, "max_length": 32})
     sides = [files.read_table(folder / "split" / f"{side}.parquet") for side in ("train", "val", "test")]
-    files.write_table(folder / "clean" / "rows.parquet", pa.concat_tables(sides))
+    rows = pa.concat_tables(sides)
+    files.write_table(folder / "labelled" / "rows.parquet", rows)
+    files.write_table(folder / "labelled" / "rejects.parquet", files.rejects(rows.slice(0, 0), "label", "no label"))
     for name in ("first", "second"):
         pretrain.run(made, folder, tmp_path / name, tmp_path / "checkpoints")
     assert files.hashes(tmp_path / "first") == files.hashes(tmp_path / "second")

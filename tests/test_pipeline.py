@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 OURS = ("MILLRACE_", "PREFECT_", "DVC_", "AWS_", "PYTHONDONTWRITEBYTECODE")
-STAGES = ["resolve", "ingest", "check_raw", "clean", "label", "split", "check_ready", "tune", "train", "evaluate", "gate"]
+STAGES = ["resolve", "ingest", "check_raw", "clean", "label", "split", "check_ready", "pretrain", "tune", "train", "evaluate", "gate"]
 DIGITS = """name: digits
 modality: image
 ingest: {kind: package, name: sklearn.digits}
@@ -320,7 +320,7 @@ def test_an_edit_runs_what_depends_on_it_and_nothing_else(reproduced: Workspace,
     workspace = reproduced.copy(tmp_path)
     with (workspace.root / "tasks" / "duplicates.py").open("a") as file:
         file.write("# a remark\n")
-    assert workspace.repro("gate@digits") == ["clean", "label", "split", "check_ready"]  # with the same rows as before, so what follows stays
+    assert workspace.repro("gate@digits") == ["clean", "label", "split", "check_ready", "pretrain"]  # with the same rows as before, so what follows stays
     workspace.edit("recipes/digits.yaml", "bound: 0.3", "bound: 0.4")
     assert workspace.repro("gate@digits") == ["resolve", "gate"]
     workspace.edit("recipes/digits.yaml", "epochs: 2", "epochs: 1")

@@ -91,3 +91,14 @@ def test_the_schema_for_editors_has_every_section() -> None:
 def test_what_a_causal_lm_cannot_be_is_a_sentence(tmp_path: Path, wrong: str, sentence: str) -> None:
     text = "name: writer\nmodality: causal_lm\ningest: {kind: files, path: a.csv}\ngate: [{rule: floor, metric: perplexity, bound: 20}]\n"
     assert sentence in mistakes(written(tmp_path, text + wrong + "\n"))
+
+
+def test_a_recipe_takes_what_it_does_not_say_from_the_one_that_it_extends(here: Path) -> None:
+    Path("recipes").mkdir()
+    other = written(Path("recipes"), FIVE_LINES + "split: {val: 0.2}\ntrain: {epochs: 7, max_length: 32}\n").rename("recipes/other.yaml")
+    mine = written(here, "name: mine\nextends: other\ntrain: {epochs: 9}\n")
+    assert read(mine).split == read(other).split
+    assert (read(mine).name, read(mine).train.epochs, read(mine).train.max_length) == ("mine", 9, 128)
+    assert "recipes/othr.yaml does not exist" in mistakes(written(here, "name: mine\nextends: othr\n"))
+    written(Path("recipes"), "name: third\nextends: other\n").rename("recipes/third.yaml")
+    assert "ingest: is missing; add it" in mistakes(written(here, "name: mine\nextends: third\n"))  # of one that extends itself only what it has written out

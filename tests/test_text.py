@@ -1,7 +1,10 @@
 """Where the base model of a text recipe comes from, and what is refused."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 from tasks import loop
 from tasks.modalities import encoders, text
 from tasks.problems.classification import Problem
+from tasks.recipe import Pretrain, Train
 from tasks.step import Failure, Mistake
 from tests import tiny
 
@@ -18,17 +22,17 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def test_the_packaged_base_model_has_the_published_weights() -> None:
-    assert (encoders.base_folder(PACKAGE, SHA256) / "config.json").is_file()
+    assert (encoders.base_folder(Train(base=PACKAGE, sha256=SHA256)) / "config.json").is_file()
 
 
 def test_a_tampered_base_model_is_refused_before_it_is_read(here: Path) -> None:
     folder = here / "base"
-    shutil.copytree(encoders.base_folder(PACKAGE, None), folder)
+    shutil.copytree(encoders.base_folder(Train(base=PACKAGE)), folder)
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(1_000_000)
         file.write(b"evil")
     with pytest.raises(Failure, match=r"base/model.safetensors has sha256 [0-9a-f]{64}, but the recipe expects 53aa.*the file was changed or damaged"):
-        encoders.base_folder(str(folder), SHA256)
+        encoders.base_folder(Train(base=str(folder), sha256=SHA256))
 
 
 @pytest.mark.parametrize(
@@ -36,14 +40,55 @@ def test_a_tampered_base_model_is_refused_before_it_is_read(here: Path) -> None:
     [
         ("package:no_such_package", "the package 'no_such_package' is not installed"),
         ("./nowhere/model", r"the folder ./nowhere/model does not exist"),
-        ("pickled", "only safetensors are read; convert the model first"),
+        ("no such model", "'no such model' is neither a folder nor a model on the hub: correct the name"),
+        ("empty", "empty has no model.safetensors with a config.json: only safetensors are read"),
+        ("pickled", "pickled has its weights in pytorch_model.bin, a pickle, which may run any code when it is read: convert them to model.safetensors"),
     ],
 )
-def test_a_base_model_that_cannot_be_used_ends_with_a_sentence(here: Path, base: str, sentence: str) -> None:
+@pytest.mark.parametrize("section", [Train(base="x"), Pretrain(base="x")])
+def test_a_base_model_that_cannot_be_used_ends_with_a_sentence(here: Path, section: Train, base: str, sentence: str) -> None:
+    (here / "empty").mkdir()
     (here / "pickled").mkdir()
     (here / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(Mistake, match=sentence):
-        encoders.base_folder(base, None)
+    with pytest.raises(Mistake, match=f"^{type(section).__name__.lower()}.base: {sentence}"):
+        encoders.base_folder(section.model_copy(update={"base": base}))
+
+
+def with_code(config: dict[str, Any]) -> None:
+    config["auto_map"] = {"AutoModel": "modeling.Mine"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (with_code, r"config.json asks for code of the model's own \(auto_map\), which is never run"),
+        (
+            lambda config: config.update(hidden_size=16),
+            r"does not describe its model.safetensors: .* has the shape \(.*32.*\) there and \(.*16.*\) here, and \d+ more",
+        ),
+        (
+            lambda config: config.update(num_hidden_layers=3),
+            r"encoder.layer.2.attention.output.LayerNorm.bias is not there, and 15 more: take both from one model",
+        ),
+        (lambda config: config.update(num_hidden_layers=1), r"encoder.layer.1.attention.output.LayerNorm.bias is there and has no place, and 15 more"),
+        (lambda config: config.update(model_type="no-such-model"), "cannot be loaded by transformers"),
+    ],
+)
+def test_a_base_model_whose_config_is_not_that_of_its_weights_is_refused(here: Path, change: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    folder = tiny.base(here / "base")
+    assert encoders.loaded(Train(base=str(folder)))[2] == "cls"
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Failure, match=f"train.base: .*{sentence}"):
+        encoders.loaded(Train(base=str(folder)))
+
+
+def test_a_pickle_under_the_name_of_safetensors_is_refused(here: Path) -> None:
+    folder = tiny.base(here / "base")
+    (folder / "model.safetensors").write_bytes(b"\x80\x04\x95" + bytes(100))
+    with pytest.raises(Failure, match="train.base: .*base cannot be loaded by transformers"):
+        encoders.loaded(Train(base=str(folder)))
 
 
 def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_others(tmp_path: Path) -> None:

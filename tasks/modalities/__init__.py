@@ -42,6 +42,9 @@ class Trainer(Protocol):
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
 
+    def inputs(self) -> Any:
+        """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""
+
     def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Set what is best known before the first step, such as the head."""
 

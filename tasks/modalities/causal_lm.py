@@ -81,7 +81,7 @@ class Decoder:
         if tokenizer.eos_token_id is None:
             raise Mistake(f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one.")
         if section.activation_checkpointing:
-            encoders.checkpointed(model)
+            encoders.checkpointed(model, section)
         self.section, self.problem, self.original = section, problem, tokenizer
         self.max_length = min(section.max_length, model.config.max_position_embeddings)
         self.ends = (tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id, tokenizer.eos_token_id)
@@ -107,6 +107,9 @@ class Decoder:
                     tokens = len(examples[index][0])
                 made[-1].append(index)
         return made
+
+    def inputs(self) -> Any:
+        return files.digest(self.tokenizer.to_str())
 
     def prepare(self, examples: list[Example], targets: Targets) -> None:
         """A decoder has its head already."""

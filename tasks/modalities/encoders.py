@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,65 +15,89 @@ from tasks import files
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
+EAGER = 512  # tokens
 POOL = 64  # batches whose rows are sorted by length together: less padding, order still random
 
 
-def base_folder(base: str, sha256: str | None) -> Path:
+def base_folder(section: Train) -> Path:
     """Where the base model lies: package:NAME, a folder, or a hub id. Its weights are checked against `sha256` before anything reads them."""
+    base, sha256, key = section.base or "", section.sha256, section.base_key
     if base.startswith("package:"):
         spec = importlib.util.find_spec(base.removeprefix("package:"))
         if spec is None or not spec.submodule_search_locations:
-            raise Mistake(f"train.base: the package {base.removeprefix('package:')!r} is not installed: install it, or name a folder or a hub id.")
+            raise Mistake(f"{key}: the package {base.removeprefix('package:')!r} is not installed: install it, or name a folder or a hub id.")
         root = Path(spec.submodule_search_locations[0])
         folder = next((path.parent for path in sorted(root.rglob("model.safetensors"))), root)
     elif Path(base).is_dir():
         folder = Path(base)
     elif base.count("/") > 1 or base.startswith((".", "/")):
-        raise Mistake(f"train.base: the folder {base} does not exist: correct the path.")
+        raise Mistake(f"{key}: the folder {base} does not exist: correct the path.")
     else:
-        folder = downloaded(base)
+        folder = downloaded(base, key)
     weights = folder / "model.safetensors"
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for path in folder.glob(pattern))
+    if not weights.is_file() and pickles:
+        raise Mistake(f"{key}: {folder} has its weights in {pickles[0]}, a pickle, which may run any code when it is read: convert them to model.safetensors.")
     if not weights.is_file() or not (folder / "config.json").is_file():
-        raise Mistake(f"train.base: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first.")
+        raise Mistake(f"{key}: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first.")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in files.read_json(folder / name):
+            raise Mistake(
+                f"{key}: {folder / name} asks for code of the model's own (auto_map), which is never run: use a model that transformers knows itself."
+            )
     found = files.sha256(weights) if sha256 else None
     if sha256 and found != sha256:
         raise Failure(
-            f"train.base: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct train.sha256."
+            f"{key}: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct the sha256."
         )
     return folder
 
 
-def downloaded(base: str) -> Path:
+def downloaded(base: str, key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except (RepositoryNotFoundError, HFValidationError):
-        raise Mistake(f"train.base: {base!r} is neither a folder nor a model on the hub: correct the name.") from None
+        raise Mistake(f"{key}: {base!r} is neither a folder nor a model on the hub: correct the name.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Retryable(
-            f"train.base: {base} could not be fetched from the hub ({files.first_line(error)}): check the connection, or name a local folder."
-        ) from None
+        raise Retryable(f"{key}: {base} could not be fetched from the hub ({files.first_line(error)}): check the connection, or name a local folder.") from None
 
 
 def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
     """The base model, its tokenizer, and how what it says of a text's tokens becomes one vector."""
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     quiet()
-    folder = base_folder(section.base or "", section.sha256)
+    folder = base_folder(section)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if hasattr(config, name):
                 setattr(config, name, 0.0)  # short fine-tuning gains nothing from it, and its random numbers cost a quarter of a step
-        encoder = getattr(transformers, kind).from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        model, found = getattr(transformers, kind).from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise Failure(f"train.base: {folder} cannot be loaded by transformers ({files.first_line(error)}): use a model that it supports.") from None
-    return encoder, tokenizer, "mean" if (folder / "1_Pooling").is_dir() else "cls"
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise Failure(f"{section.base_key}: {folder} cannot be loaded by transformers ({files.first_line(error)}): use a model that it supports.") from None
+    wrong = disagreements(model, found)
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise Failure(f"{section.base_key}: the config.json of {folder} does not describe its model.safetensors: {wrong[0]}{more}: take both from one model.")
+    return model, tokenizer, "mean" if (folder / "1_Pooling").is_dir() else "cls"
+
+
+def disagreements(encoder: Any, found: dict[str, Any]) -> list[str]:
+    """What transformers would pass over with a warning: weights of another shape, missing ones, and those of layers that the config does not have."""
+    wrong = [f"{name} has the shape {tuple(given)} there and {tuple(wanted)} here" for name, given, wanted in sorted(found["mismatched_keys"])]
+    wrong += [f"{name} is not there" for name in sorted(found["missing_keys"]) if not name.startswith("pooler.")]
+    known = {re.sub(r"\d+", "0", name) for name in encoder.state_dict()}
+    extra = [name for name in sorted(found["unexpected_keys"]) if re.sub(r"\d+", "0", name).removeprefix(f"{encoder.base_model_prefix}.") in known]
+    return wrong + [f"{name} is there and has no place" for name in extra]
 
 
 def quiet() -> None:
@@ -88,12 +113,17 @@ class Encoder:
     mixed = True
 
     def __init__(self, section: Train, encoder: Any, tokenizer: Any, pooling: str) -> None:
+        import torch
+
         if section.activation_checkpointing:
-            checkpointed(encoder)
+            checkpointed(encoder, section)
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
         self.section, self.encoder, self.pooling = section, encoder, pooling
         self.max_length = min(section.max_length, getattr(encoder.config, "max_position_embeddings", section.max_length))
+        # torch's fused attention on CPUs goes back slowly: written out it takes two thirds of the time, but memory that grows with the square of the length
+        plain = not torch.cuda.is_available() and self.max_length <= EAGER
+        encoder.set_attn_implementation("eager" if plain else "sdpa")
         self.pad = tokenizer.pad_token_id or 0
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
@@ -121,9 +151,11 @@ class Encoder:
         return tuple(torch.from_numpy(array) for array in padded(examples, self.pad))
 
 
-def checkpointed(model: Any) -> None:
+def checkpointed(model: Any, section: Train) -> None:
     if not model.supports_gradient_checkpointing:
-        raise Mistake(f"train.activation_checkpointing: transformers does not offer it for a {model.config.model_type}: leave it out.")
+        raise Mistake(
+            f"{section.base_key.removesuffix('base')}activation_checkpointing: transformers does not offer it for a {model.config.model_type}: leave it out."
+        )
     model.activation_checkpointing_enable({"use_reentrant": False})
 
 

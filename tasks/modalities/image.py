@@ -52,6 +52,9 @@ class Trainer:
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         return modalities.batches(len(examples), epoch, self.section)
 
+    def inputs(self) -> Any:
+        return None
+
     def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Nothing is known before training from scratch."""
 

@@ -118,11 +118,12 @@ def tokenizer_of(rows: Sequence[str], vocabulary: int) -> Any:
 
     WordPiece of the same library numbers its pieces in another order each time.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     made = Tokenizer(models.BPE())
     made.normalizer = normalizers.Sequence([normalizers.BertNormalizer(lowercase=True), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = list(SPECIAL.values())
     made.train_from_iterator(

@@ -124,6 +124,9 @@ class Trainer:
 
         return (torch.stack(examples),)
 
+    def inputs(self) -> Any:
+        return [[column["name"], column["kind"], column.get("values")] for column in self.columns]
+
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 

@@ -54,9 +54,13 @@ class Trainer(encoders.Encoder):
         model.head = head
         return features
 
+    def inputs(self) -> Any:
+        return files.digest(self.tokenizer.to_str())
+
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
+        self.encoder.set_attn_implementation("sdpa")
         files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
         example = tuple(torch.from_numpy(array) for array in encoders.padded([[1] * 9, [2] * 7], self.pad))
         shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}

@@ -152,11 +152,12 @@ def texts_trainer(epochs: int, tuned: bool) -> Speed:
     import transformers
 
     from tasks.modalities import encoders, text
+    from tasks.recipe import Train
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     rows, labels, test, _ = questions()
-    folder = encoders.base_folder(BASE, None)
+    folder = encoders.base_folder(Train(base=BASE))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoder = transformers.AutoModel.from_pretrained(folder)
 

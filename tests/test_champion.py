@@ -1,0 +1,121 @@
+"""Starting from the model in production: only where it fits, only from its own bytes, and no run for its sake alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from tasks import champion, files, modalities, problems, registry, resolve
+from tasks.recipe import Recipe
+from tasks.step import Failure
+from tasks.store import Store
+from tests import tiny
+
+LABELS = ["no", "yes"]
+RECIPE = """
+name: tiny
+modality: tabular
+ingest: {kind: files, path: data/sources/tiny.csv}
+train: {warm_start: true, epochs: EPOCHS}
+gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
+"""
+
+
+def adapter(modality: str, seed: int, labels: list[str] = LABELS, **train: Any) -> tuple[Recipe, modalities.Trainer]:
+    recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
+    return recipe, modalities.trainer(recipe, modalities.rows(recipe, tiny.table(modality, 0, 64)), problems.module(recipe.problem)(labels))
+
+
+def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model in production, and its weights."""
+    if kind in ("text", "causal_lm"):
+        (tiny.base if kind == "text" else tiny.decoder)(Path("base"))
+    recipe, made = adapter(kind, seed=1)
+    folder = champion.FOLDER / "tiny" / "v1"
+    folder.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    files.write_json(folder / "model.json", {"modality": kind, "problem": recipe.problem, "labels": LABELS, "inputs": made.inputs(), **about})
+    (folder / "trained_on.parquet").write_bytes(b"")
+    champion.note("tiny", "v1", files.hashes(folder))
+    return files.read_json(champion.FOLDER / "tiny" / "production.json"), weights
+
+
+@pytest.mark.parametrize("modality", sorted(tiny.TRAIN))
+def test_training_starts_from_the_champions_weights(here: Path, modality: str) -> None:
+    known, weights = promoted(modality)
+    recipe, made = adapter(modality, seed=2)
+    assert any((made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items())
+    assert champion.start(recipe, known, made) == {"champion": "v1"}
+    made.prepare([], None)  # type: ignore[arg-type]
+    assert all((made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("about", "labels", "train", "why"),
+    [
+        ({}, ["no", "so", "yes"], {}, "its classes are others"),
+        ({"modality": "image"}, LABELS, {}, "it is another kind of model"),
+        ({"inputs": [["a", "number", None]]}, LABELS, {}, "what goes into it is encoded in another way"),
+        ({}, LABELS, {"hidden": [8]}, "its weights have other names or shapes"),
+    ],
+)
+def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(here: Path, about: Any, labels: Any, train: Any, why: str) -> None:
+    known, _ = promoted("tabular", **about)
+    recipe, made = adapter("tabular", seed=2, labels=labels, **train)
+    assert champion.start(recipe, known, made) == {"base": None, "why": f"the champion v1 does not fit: {why}"}
+
+
+def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
+    tiny.base(Path("base"))
+    recipe, made = adapter("text", seed=2)
+    assert champion.start(recipe, None, made) == {"base": "base", "why": "nothing is in production yet"}
+
+
+def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here: Path) -> None:
+    known, weights = promoted("tabular")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, champion.FOLDER / "tiny" / "v1" / "model.safetensors")
+    recipe, made = adapter("tabular", seed=2)
+    with pytest.raises(
+        Failure, match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it"
+    ):
+        champion.start(recipe, known, made)
+
+
+def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(here: Path) -> None:
+    for name in ("recipes", "data/sources"):
+        Path(name).mkdir(parents=True)
+    Path("params.yaml").write_text("recipes: [tiny]\n")
+    Path("recipes/tiny.yaml").write_text(RECIPE.replace("EPOCHS", "3"))
+    Path("data/sources/tiny.csv").write_text("id,a,label\n1,2,no\n")
+
+    def recorded() -> Any:
+        resolve.resolve("tiny")
+        return files.read_json(resolve.path_of("tiny"))["sources"]["train"]
+
+    assert recorded() is None
+    champion.note("tiny", "v1", {"model.json": "00"})
+    assert not resolve.outdated("tiny")
+    assert recorded() is None
+    Path("data/sources/tiny.csv").write_text("id,a,label\n1,2,no\n2,3,yes\n")
+    assert resolve.outdated("tiny")
+    assert recorded() == {"version": "v1", "files": {"model.json": "00"}}
+    champion.note("tiny", "v2", {})
+    assert recorded()["version"] == "v1"
+    Path("recipes/tiny.yaml").write_text(RECIPE.replace("EPOCHS", "4"))
+    assert recorded()["version"] == "v2"
+
+
+def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(here: Path, store: Store) -> None:
+    from flows import retrain
+
+    retrain.note_champion.fn(store, "tiny", "production")
+    assert files.read_json(champion.FOLDER / "tiny" / "production.json") is None
+    files.write_json(Path("model/model.json"), {"labels": LABELS})
+    version = registry.publish(store, "tiny", Path("model"), registry.manifest("tiny", Path("model"), {}, {}, {}))
+    registry.move(store, "tiny", "production", version, {"champion": None, "verdict": "promote"}, None, "test", "test")
+    retrain.note_champion.fn(store, "tiny", "production")
+    known = files.read_json(champion.FOLDER / "tiny" / "production.json")
+    assert known == {"version": version, "files": files.hashes(Path("model"))}
+    assert files.hashes(champion.FOLDER / "tiny" / version) == known["files"]
