@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -19,7 +20,10 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -60,9 +64,24 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
         if not chatter(line):
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
-    lines = process.run(command, log, stage.timeout, stage.address, measured)
+    with gpus(stage):
+        lines = process.run(command, log, stage.timeout, stage.address, measured)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2), **measured}
+
+
+@contextlib.contextmanager
+def gpus(stage: Stage) -> Iterator[None]:
+    """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in. A killed run's slots come back in a minute."""
+    found = int(os.environ.get("MILLRACE_GPUS") or len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    if "gpu" not in stage.tags or not found:
+        yield
+        return
+    name = f"gpu-{platform.node()}"
+    with get_client(sync_client=True) as client, contextlib.suppress(PrefectHTTPStatusError):  # two that make it at once: one is refused
+        client.upsert_global_concurrency_limit_by_name(name, found)
+    with concurrency(name, strict=True, occupy=min(found, load(stage.recipe).train.processes), lease_duration=60):
+        yield
 
 
 def chatter(line: str) -> bool:

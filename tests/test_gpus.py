@@ -1,0 +1,46 @@
+"""Stages that need a GPU wait for one; others, and machines without, do not."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import retrain
+from flows.pipeline import Stage
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+STAGE = Stage("train", "xor", 0, [], 60.0, ["gpu"], keeps=False)
+
+
+def most_at_once(stage: Stage) -> int:
+    """Of three threads that each hold the stage's slots for a while."""
+    inside, most, held = 0, 0, 0
+
+    def hold() -> None:
+        nonlocal inside, most, held
+        with retrain.gpus(stage):
+            inside, held = inside + 1, held + 1
+            most = max(most, inside)
+            time.sleep(0.5)
+            inside -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert held == 3
+    return most
+
+
+def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with prefect_test_harness():
+        monkeypatch.setenv("MILLRACE_GPUS", "1")
+        assert most_at_once(STAGE) == 1
+        assert most_at_once(replace(STAGE, tags=[])) == 3
+        monkeypatch.setenv("MILLRACE_GPUS", "2")
+        assert most_at_once(STAGE) == 2
