@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -78,7 +78,7 @@ def gpus(stage: Stage) -> Iterator[None]:
         yield
         return
     name = f"gpu-{platform.node()}"
-    with get_client(sync_client=True) as client, contextlib.suppress(PrefectHTTPStatusError):  # two that make it at once: one is refused
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):  # two that make it at once: one is refused
         client.upsert_global_concurrency_limit_by_name(name, found)
     with concurrency(name, strict=True, occupy=min(found, load(stage.recipe).train.processes), lease_duration=60):
         yield

@@ -44,7 +44,7 @@ class Workspace:
         if modality == "text":
             tiny.base(root / "base")
         tiny.split(modality, root / "data" / "tiny" / "split", 61)  # an odd number, so that shares are unequal
-        files.write_json(root / "data" / "tiny" / "recipe.json", tiny.recipe(modality, root, **options).model_dump())
+        files.write_json(root / "data" / "tiny" / "recipe.json", {**tiny.recipe(modality, root, **options).model_dump(), "sources": {"train": None}})
         files.write_json(root / "data" / "tiny" / "tuned" / "best.json", {})
         (root / "site").mkdir()
         (root / "site" / "sitecustomize.py").write_text(CRASH)
