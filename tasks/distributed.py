@@ -3,10 +3,13 @@
 import contextlib
 import copy
 import ctypes
+import importlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,14 +21,16 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Mistake, Retryable
+from tasks import files
+from tasks.recipe import Recipe
+from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Failure, Mistake, Retryable
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error", "gloo", "TCPStore")
 
 
 def launched() -> bool:
-    """Whether torchrun, or `launch`, has started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    """Whether torchrun, Ray or `launch` has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or distributed.is_initialized()
 
 
 def rank() -> int:
@@ -54,11 +59,15 @@ def has_bf16(where: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def launch(processes: int, step: str, recipe: str) -> None:
-    """Run `python -m STEP RECIPE` in several processes of this machine and wait for them; ends this process as the one that failed first did.
+def launch(recipe: Recipe, processes: int, step: str) -> None:
+    """Run `python -m STEP RECIPE` in several processes and wait for them; ends this process as the one that failed first did.
 
-    There are no restarts here: whoever runs the step decides whether it is run again, and it then goes on from the last checkpoint.
+    They are processes of this machine, or workers of the recipe's Ray cluster, which have to see this folder. There are no restarts here: whoever runs the
+    step decides whether it is run again, and it then goes on from the last checkpoint.
     """
+    if recipe.engine.kind == "ray":
+        on_ray(recipe, processes, step)
+        return
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -67,7 +76,7 @@ def launch(processes: int, step: str, recipe: str) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
     config = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", max_restarts=0)
     try:
-        elastic_launch(config, sys.executable)("-m", step, recipe)
+        elastic_launch(config, sys.executable)("-m", step, recipe.name)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         if failure.exitcode in (1, EXIT_MISTAKE, EXIT_RETRYABLE):
@@ -77,10 +86,45 @@ def launch(processes: int, step: str, recipe: str) -> None:
         ) from None
 
 
+def on_ray(recipe: Recipe, processes: int, step: str) -> None:
+    """The same with Ray Train, whose workers call the step's function."""
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    ray.init(recipe.engine.address, ignore_reinit_error=True)
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"folder": os.getcwd(), "path": sys.path, "step": step, "recipe": recipe.name},
+        torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
+        scaling_config=ScalingConfig(num_workers=processes, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(storage_path=str(Path("checkpoints/.ray").resolve()), name=recipe.name),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        reasons = [getattr(failure, "cause", failure) for failure in error.worker_failures.values()]
+        said = [reason for reason in reasons if isinstance(reason, Failure)]
+        raise (said or [Retryable(f"a worker of train on the Ray cluster was lost ({files.first_line(reasons[0])}); it is taken up where it was.")])[
+            0
+        ] from None
+    finally:
+        shutil.rmtree(Path("checkpoints/.ray") / recipe.name, ignore_errors=True)
+
+
+def work(about: dict[str, Any]) -> None:
+    """One worker on a Ray cluster."""
+    os.chdir(about["folder"])
+    sys.path[:] = about["path"]
+    step = importlib.import_module(about["step"])
+    getattr(step, about["step"].rpartition(".")[2])(about["recipe"])
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Within it the processes know each other. One that loses another ends without a word: the other has said what happened."""
-    if not launched():
+    if not launched() or distributed.is_initialized():  # Ray has made them known to each other
         yield
         return
     if sys.platform == "linux":

@@ -33,7 +33,7 @@ def pretrain(name: str) -> None:
     from tasks import distributed  # brings torch, which a recipe without this need not wait for
 
     if recipe.pretrain.processes > 1 and not distributed.launched():
-        distributed.launch(recipe.pretrain.processes, "tasks.pretrain", name)
+        distributed.launch(recipe, recipe.pretrain.processes, "tasks.pretrain")
         return
     with distributed.joined(), energy.measured():
         run(recipe, folder, folder / "pretrained", CHECKPOINTS / name, board.curves(f"{name}-pretrain") if distributed.rank() == 0 else None)

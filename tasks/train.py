@@ -31,7 +31,7 @@ def train(name: str) -> None:
     folder = files.folder_of(name)
     recipe = resolve.read(name).tuned(files.read_json(folder / "tuned" / "best.json"))
     if recipe.train.processes > 1 and not distributed.launched():
-        distributed.launch(recipe.train.processes, "tasks.train", name)
+        distributed.launch(recipe, recipe.train.processes, "tasks.train")
         return
     with distributed.joined(), energy.measured():
         watch = board.curves(name) if distributed.rank() == 0 else loop.nobody

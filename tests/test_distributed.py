@@ -133,3 +133,18 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_workers_of_a_ray_cluster_have_the_same_losses_and_end_as_the_one_that_failed(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'millrace[ray]'")
+    one, ray = Workspace(tmp_path / "one", "tabular", dropout=0.0), Workspace(tmp_path / "ray", "tabular", dropout=0.0, processes=2)
+    about = files.read_json(ray.root / "data" / "tiny" / "recipe.json")
+    files.write_json(ray.root / "data" / "tiny" / "recipe.json", {**about, "engine": {"kind": "ray"}})
+    alone, both = (here.run(sys.executable, *STEP, RAY_USAGE_STATS_ENABLED="0") for here in (one, ray))
+    assert (alone.returncode, both.returncode) == (0, 0), both.stderr
+    assert one.losses() == pytest.approx(ray.losses(), abs=1e-4)
+    assert not (ray.root / "checkpoints" / ".ray" / "tiny").exists()
+    wrong = {**about, "engine": {"kind": "ray"}, "train": {**about["train"], "class_weights": {"yse": 2.0}}}
+    files.write_json(ray.root / "data" / "tiny" / "recipe.json", wrong)
+    assert ray.run(sys.executable, *STEP, RAY_USAGE_STATS_ENABLED="0").returncode == 2
+    assert "'yse' is not a class of the training rows (did you mean yes?)" in json.loads((ray.root / "status").read_text())["reason"]
