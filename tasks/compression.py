@@ -57,6 +57,7 @@ def prune(adapter: modalities.Trainer, share: float, section: Train, fit: Callab
     """Set this share of each layer's weights, the smallest, to zero, and train the others for another epoch (Han et al. 2015)."""
     layers = [layer for layer in adapter.network.modules() if isinstance(layer, PRUNED)]
     for layer in layers:
+        layer.weight.data = layer.weight.data.contiguous()  # as torch's pruning wants it
         masks.l1_unstructured(layer, "weight", share)  # type: ignore[no-untyped-call]
     adapter.prepare = lambda examples, targets: None  # type: ignore[method-assign]  # it would begin with a new head
     fit(section.model_copy(update={"epochs": 1, "learning_rate": section.learning_rate * SLOWER}))

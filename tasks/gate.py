@@ -55,10 +55,10 @@ def same(metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder:
         raise Failure("gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again.")
 
 
-def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said], look: int = 1) -> dict[str, Any]:
+def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Said]) -> dict[str, Any]:
     """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote.
 
-    `look` counts the comparisons with the present champion, this one included. Rules on the same opponent share one error rate (Holm).
+    Rules on the same opponent share one error rate (Holm 1979).
     """
     checks: list[dict[str, Any]] = [{}] * len(recipe.gate)
     for number, rule in enumerate(recipe.gate):
@@ -68,7 +68,7 @@ def judge(recipe: Recipe, problem: Problem, targets: Targets, said: dict[str, Sa
         family = {number: versus(recipe, rule, problem, targets, said) for number, rule in enumerate(recipe.gate) if isinstance(rule, kind)}
         adjusted = comparison.holm([check["p"] for check in family.values() if "p" in check])
         for number, check in family.items():
-            checks[number] = decided(recipe, recipe.gate[number], check, adjusted.pop(0), len(targets), look) if "p" in check else check
+            checks[number] = decided(recipe, recipe.gate[number], check, adjusted.pop(0), len(targets)) if "p" in check else check
     checks = [{**rule.model_dump(), **check} for rule, check in zip(recipe.gate, checks, strict=True)]
     outcomes = [check["outcome"] for check in checks]
     verdict = REJECT if "fail" in outcomes else INCONCLUSIVE if "open" in outcomes else PROMOTE
@@ -114,8 +114,9 @@ def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets:
     drawn = problem.samples(rule.metric, targets, [said["model"], other], recipe.evaluate)
     differences = sign * (drawn[:, 0] - drawn[:, 1])
     low, high = problems.bounds(differences, recipe.evaluate.confidence)
-    check = {"value": sign * (points[0] - points[1]), "low": low, "high": high, "error": float(differences.std()), "points": points}
-    check["p"] = comparison.bootstrapped(differences, rule.bound)
+    value = sign * (points[0] - points[1])
+    check = {"value": value, "low": low, "high": high, "error": float(differences.std()), "points": points}
+    check["p"] = comparison.bootstrapped(value, differences, rule.bound)
     right, other_right = problem.right(targets, said["model"]), problem.right(targets, other)
     if rule.metric.endswith("accuracy") and right is not None and other_right is not None:
         only, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
@@ -126,11 +127,9 @@ def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, targets:
     return check
 
 
-def decided(recipe: Recipe, rule: Any, check: dict[str, Any], p: float, rows: int, look: int) -> dict[str, Any]:
+def decided(recipe: Recipe, rule: Any, check: dict[str, Any], p: float, rows: int) -> dict[str, Any]:
     """A comparison with its outcome: p, adjusted, held against alpha; and where it is open, what would decide it."""
     alpha = (1 - recipe.evaluate.confidence) / 2
-    if rule.rule == "champion" and rule.sequential:
-        alpha = comparison.spent(alpha, look)
     value, error, points = check["value"], check.pop("error"), check.pop("points")
     outcome = "pass" if p <= alpha else "fail" if check["high"] <= rule.bound else "open"
     wanted = f"{'better' if rule.bound >= 0 else 'no worse'} than the {rule.rule} by more than {abs(rule.bound):g}"

@@ -857,16 +857,12 @@ class Baseline(Section):
 
 
 class Champion(Section):
-    """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it.
-
-    With `sequential` all comparisons with one champion share the error rate, so that many challengers do not bring in one by chance.
-    """
+    """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it."""
 
     rule: Literal["champion"]
     metric: Metric = "macro_f1"
     require: Literal["not_worse", "better"] = "not_worse"
     margin: float = Field(default_factory=lambda said: 0.0 if said.get("require") == "better" else 0.01, ge=0)
-    sequential: bool = False
 
     @property
     def bound(self) -> float:

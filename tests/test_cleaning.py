@@ -195,9 +195,9 @@ def test_mistakes_in_rules_say_what_is_wrong_and_what_is_allowed(tmp_path: Path,
 @pytest.mark.parametrize(
     ("rule", "modality", "sentence"),
     [
-        ("html", "tabular", "the rule html works on modality text, and this recipe's is tabular"),
+        ("html", "tabular", "the rule html works on modality text or causal_lm, and this recipe's is tabular"),
         ("size: {min: [9, 9]}", "text", "the rule size works on modality image, and this recipe's is text"),
-        ("near_duplicates", "tabular", "the rule near_duplicates works on modality text or image, and this recipe's is tabular"),
+        ("near_duplicates", "tabular", "the rule near_duplicates works on modality text or image or causal_lm, and this recipe's is tabular"),
     ],
 )
 def test_a_rule_for_another_modality_is_refused_before_anything_runs(tmp_path: Path, rule: str, modality: str, sentence: str) -> None:

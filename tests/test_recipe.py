@@ -36,7 +36,8 @@ def mistakes(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_in_the_repository_loads(path: Path) -> None:
+def test_every_recipe_in_the_repository_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where a recipe finds the one that it extends
     assert read(path).name == path.stem
 
 
