@@ -127,7 +127,7 @@ def test_several_labels_are_predicted_from_the_data_to_the_gate(here: Path) -> N
 @pytest.mark.parametrize(("problem", "modality"), [("regression", "image"), ("multilabel", "image"), ("multilabel", "tabular")])
 def test_images_and_tables_learn_these_problems_too(problem: str, modality: str, tmp_path: Path) -> None:
     metric, yes, no = ("rmse", "2.5", "-1") if problem == "regression" else ("micro_f1", "a|b", "[]")
-    made = tiny.recipe(modality, tmp_path, epochs=6, learning_rate=1e-2, precision="fp32", checkpoint_seconds=30.0)
+    made = tiny.recipe(modality, tmp_path, epochs=10, learning_rate=1e-2, precision="fp32", checkpoint_seconds=30.0)
     made = made.model_copy(update={"problem": problem, "train": made.train.model_copy(update={"metric": metric})})
     source = tiny.split(modality, tmp_path / "split")
     for side in ("train", "val"):
