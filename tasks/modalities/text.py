@@ -25,7 +25,8 @@ class Trainer(encoders.Encoder):
         super().__init__(section, *encoders.loaded(section))
         self.problem = problem
         met = {token for example in self.encode(rows) for token in example} | {self.pad}
-        self.encoder.set_input_embeddings(vocabulary.Met(self.encoder.get_input_embeddings().weight.detach(), met))
+        if not section.shard:  # which divides whole tables
+            self.encoder.set_input_embeddings(vocabulary.Met(self.encoder.get_input_embeddings().weight.detach(), met))
         torch.manual_seed(section.seed)
         self.network = network(self.encoder, self.encoder.config.hidden_size, problem.width, self.pooling)
 
@@ -66,7 +67,7 @@ class Trainer(encoders.Encoder):
         shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}
         encoder = self.network.cpu().encoder
         training = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(training.table()))  # type: ignore[no-untyped-call]
+        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(training.state_dict()["weight"]))  # type: ignore[no-untyped-call]
         modalities.export_onnx(self.network, example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
         encoder.set_input_embeddings(training)
         return {"base": self.section.base, "pooling": self.pooling, "max_length": self.max_length, "pad": self.pad}
