@@ -38,11 +38,6 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def power(difference: float, error: float, alpha: float) -> float:
-    """How often a true difference to the bound would be shown, when the estimate has this standard error."""
-    return float(norm.cdf(difference / error - norm.isf(alpha)))
-
-
 def detectable(error: float, alpha: float) -> float:
     """The smallest difference to the bound that is shown with a power of 80 %."""
     return float((norm.isf(alpha) + norm.ppf(POWER)) * error)

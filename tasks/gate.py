@@ -132,7 +132,7 @@ def decided(recipe: Recipe, rule: Any, check: dict[str, Any], p: float, rows: in
     alpha = (1 - recipe.evaluate.confidence) / 2
     value, error, points = check["value"], check.pop("error"), check.pop("points")
     outcome = "pass" if p <= alpha else "fail" if check["high"] <= rule.bound else "open"
-    wanted = f"{'better' if rule.bound >= 0 else 'no worse'} than the {rule.rule} by more than {abs(rule.bound):g}"
+    wanted = f"{'better' if rule.bound >= 0 else 'no worse'} than the {rule.rule} by more than {rule.margin:g}"
     shown = f"{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {check['low']:+.4f} to {check['high']:+.4f}, p {p:.4f})"
     if outcome == "pass":
         return checked(outcome, f"{shown} is {wanted}.", **check, p_adjusted=p, alpha=alpha)

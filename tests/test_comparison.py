@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from tasks import comparison, gate
 from tasks.problems.classification import Scored
@@ -49,6 +50,7 @@ def test_a_better_challenger_is_promoted_with_the_stated_power() -> None:
     better, rows = 0.01, 10_000
     alone = (0.4 * (1 - RIGHT), 0.4 * (1 - RIGHT) - better)  # shares of rows that only one of the two gets right
     error = float(np.sqrt((sum(alone) - better**2) / rows))
-    stated = comparison.power(better, error, ALPHA)
+    stated = float(norm.cdf(better / error - norm.isf(ALPHA)))
+    assert better > comparison.detectable(error, ALPHA)  # which is what the gate tells of rows that do not decide
     assert 0.9 < stated < 0.999
     assert abs(promoted({"metric": "accuracy", "require": "better"}, rows, better, seed=3, challengers=400) - stated) <= 0.03

@@ -79,3 +79,14 @@ def test_metrics_agree_with_scikit_learn() -> None:
     points = THREE.points(labels, said)
     assert points["accuracy"] == pytest.approx(accuracy_score(labels, said.predicted))
     assert points["macro_f1"] == pytest.approx(f1_score(labels, said.predicted, average="macro"))
+
+
+def test_the_champion_itself_is_not_worse_with_no_margin_and_not_better() -> None:
+    labels = np.arange(300, dtype=np.int64) % 3
+    one = answers(labels, 0.9, 0)
+    for require, verdict in (("not_worse", "promote"), ("better", "reject")):
+        rule = {"rule": "champion", "metric": "macro_f1", "require": require, "margin": 0.0}
+        check = gate.judge(recipe(rule), THREE, labels, {"model": one, "champion": one})
+        assert check["verdict"] == verdict
+        assert "by more than 0" in check["checks"][1]["reason"]
+        assert "e-3" not in check["checks"][1]["reason"]
