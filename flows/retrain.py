@@ -34,7 +34,7 @@ from tasks import champion as champions
 from tasks import files, registry, resolve
 from tasks.recipe import load
 from tasks.registry import Pointer
-from tasks.step import Failure, Retryable
+from tasks.step import Failure, Mistake, Retryable
 from tasks.store import Store, locked
 
 LOCK = Path(".millrace/lock")
@@ -73,7 +73,10 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def gpus(stage: Stage) -> Iterator[None]:
     """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in. A killed run's slots come back in a minute."""
-    found = int(os.environ.get("MILLRACE_GPUS") or len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    given = os.environ.get("MILLRACE_GPUS", "")
+    if given and not given.isdecimal():
+        raise Mistake(f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it.")
+    found = int(given) if given else len(list(Path("/dev").glob("nvidia[0-9]*")))
     if "gpu" not in stage.tags or not found:
         yield
         return

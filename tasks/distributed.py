@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tasks import files
+from tasks import engine, files
 from tasks.recipe import Recipe
 from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Failure, Mistake, Retryable
 
@@ -88,15 +88,16 @@ def launch(recipe: Recipe, processes: int, step: str) -> None:
 
 def on_ray(recipe: Recipe, processes: int, step: str) -> None:
     """The same with Ray Train, whose workers call the step's function."""
-    import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import WorkerGroupError
+    with engine.reaching(recipe):
+        import ray
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.exceptions import WorkerGroupError
 
-    ray.init(recipe.engine.address, ignore_reinit_error=True)
+        ray.init(recipe.engine.address, ignore_reinit_error=True)
     trainer = TorchTrainer(
         work,
-        train_loop_config={"folder": os.getcwd(), "path": sys.path, "step": step, "recipe": recipe.name},
+        train_loop_config={"folder": os.getcwd(), "step": step, "recipe": recipe.name},
         torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
         scaling_config=ScalingConfig(num_workers=processes, use_gpu=torch.cuda.is_available()),
         run_config=RunConfig(storage_path=str(Path("checkpoints/.ray").resolve()), name=recipe.name),
@@ -105,10 +106,8 @@ def on_ray(recipe: Recipe, processes: int, step: str) -> None:
         trainer.fit()
     except WorkerGroupError as error:
         reasons = [getattr(failure, "cause", failure) for failure in error.worker_failures.values()]
-        said = [reason for reason in reasons if isinstance(reason, Failure)]
-        raise (said or [Retryable(f"a worker of train on the Ray cluster was lost ({files.first_line(reasons[0])}); it is taken up where it was.")])[
-            0
-        ] from None
+        lost = Retryable(f"a worker of train on the Ray cluster was lost ({files.first_line(reasons[0])}); it is taken up where it was.")
+        raise next((reason for reason in reasons if isinstance(reason, Failure)), lost) from None
     finally:
         shutil.rmtree(Path("checkpoints/.ray") / recipe.name, ignore_errors=True)
 
@@ -116,7 +115,7 @@ def on_ray(recipe: Recipe, processes: int, step: str) -> None:
 def work(about: dict[str, Any]) -> None:
     """One worker on a Ray cluster."""
     os.chdir(about["folder"])
-    sys.path[:] = about["path"]
+    sys.path.insert(0, about["folder"])
     step = importlib.import_module(about["step"])
     getattr(step, about["step"].rpartition(".")[2])(about["recipe"])
 

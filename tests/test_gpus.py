@@ -9,6 +9,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import retrain
 from flows.pipeline import Stage
+from tasks.step import Mistake
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -44,3 +45,9 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
         assert most_at_once(replace(STAGE, tags=[])) == 3
         monkeypatch.setenv("MILLRACE_GPUS", "2")
         assert most_at_once(STAGE) == 2
+
+
+def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_GPUS", "all")
+    with pytest.raises(Mistake, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"), retrain.gpus(STAGE):
+        pass

@@ -61,15 +61,16 @@ class Trainer(encoders.Encoder):
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
-        self.encoder.set_attn_implementation("sdpa")
         files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
         example = tuple(torch.from_numpy(array) for array in encoders.padded([[1] * 9, [2] * 7], self.pad))
         shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}
-        encoder = self.network.cpu().encoder
+        encoder, attention = self.network.cpu().encoder, self.encoder.config._attn_implementation
+        encoder.set_attn_implementation("sdpa")
         training = encoder.get_input_embeddings()
         encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(training.state_dict()["weight"]))  # type: ignore[no-untyped-call]
         modalities.export_onnx(self.network, example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
         encoder.set_input_embeddings(training)
+        encoder.set_attn_implementation(attention)  # pruning trains on
         return {"base": self.section.base, "pooling": self.pooling, "max_length": self.max_length, "pad": self.pad}
 
 

@@ -2,7 +2,8 @@
 
 make bench ARGS="-k training"
 
-Contestants take turns, each in a process of its own, so that what else the machine does hits them alike. Only steps count: neither imports, nor loading, nor
+Each contestant has a process of its own. For images they take turns, so that what else the machine does hits them alike; on texts one trains after another,
+so the machine has to be quiet. Only steps count: neither imports, nor loading, nor
 the encoding of rows. Data: MNIST and banking77 in ../shared/data; without them rows made up of the same sizes.
 """
 
