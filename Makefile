@@ -16,8 +16,8 @@ help: ## this list
 run: $(STAMP) ## retrain, judge and promote RECIPE (default support-desk)
 	@$(BIN)/millrace run $(RECIPE)
 
-test: $(STAMP)-dev ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)-dev ## all tests, two files at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)-dev ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -2,7 +2,8 @@
 
     python -m tasks.evaluate support-desk
 
-Writes evaluation/metrics.json (each metric with its bootstrap interval), predictions.parquet, plots/ for `dvc plots` and report.html.
+Writes evaluation/metrics.json (each metric with its bootstrap interval, and what each aspect of tasks/evaluation found), predictions.parquet, plots/ for
+`dvc plots` and report.html.
 """
 
 import csv
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import files, modalities, page, problems, resolve
+from tasks import evaluation, files, modalities, page, problems, resolve
 from tasks.problems import Problem, Said, Targets
 from tasks.recipe import Evaluate, Recipe
 from tasks.step import main
@@ -28,23 +29,23 @@ def evaluate(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
-    train, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "test"))
+    train, val, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test"))
     predictor = modalities.predictor(model)
     problem, rows = predictor.problem, modalities.rows(recipe, test)
-    targets = problem.targets(test)
+    case = evaluation.Case(recipe, model, predictor, train, val, test, rows, problem.targets(test), modalities.predict(predictor, rows))
+    targets = case.targets
     fit = modalities.module(recipe.modality).baseline
-    answers = {
-        "model": modalities.predict(predictor, rows),
-        "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem),
-    }
+    answers = {"model": case.answers, "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem)}
     said = {who: problem.said(targets, given) for who, given in answers.items()}
     metrics = {who: with_intervals(problem, targets, given, recipe.evaluate) for who, given in said.items()}
     classes = problem.by_class(targets, said["model"], recipe.evaluate)
+    aspects = evaluation.measured(case)
     files.write_table(target / "predictions.parquet", pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}))
     files.write_json(
         target / "metrics.json",
         {
             **metrics["model"],
+            **{name: found.metrics for name, found in aspects.items()},
             "baseline": metrics["baseline"],
             "classes": classes,
             "rows": test.num_rows,
@@ -67,6 +68,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
+    shown["aspects"] = aspects
     shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
 
