@@ -101,15 +101,21 @@ def push(store: Store, recipe: str, stages: list[Stage]) -> None:
 
 
 @task(name="gate against the champion", retry_condition_fn=may_pass, **NETWORK)
-def judge(store: Store, recipe: str, champion: Pointer | None) -> dict[str, Any]:
-    """The gate's result for the candidate and this champion."""
-    out = files.folder_of(recipe) / "gate.json"
-    if champion:
+def judge(store: Store, recipe: str, version: str, champion: Pointer | None, override: dict[str, str] | None) -> dict[str, Any]:
+    """The gate's result for the candidate and this champion. What was judged once stays so: only a new version is a new look at the champion."""
+    name, out = champion.version if champion else None, files.folder_of(recipe) / "gate.json"
+    known = registry.judged(store, recipe, version, name)
+    if override:  # what a person promotes all the same need not be judged again, which may be what fails
+        return {**(known or files.read_json(out)), "champion": name, "override": override}
+    if champion and not known:
         folder = registry.fetch(store, recipe, champion.version, champions.FOLDER / recipe)
+        look = registry.look(store, recipe, version, champion.version)
         out = Path(".millrace") / f"gate-{recipe}.json"
-        command = [sys.executable, "-m", "tasks.gate", recipe, "--champion", str(folder), champion.version, "--out", str(out)]
+        command = [sys.executable, "-m", "tasks.gate", recipe, str(folder), champion.version, str(look), str(out)]
         process.run(command, get_run_logger().info, 3600, "gate")
-    judged: dict[str, Any] = files.read_json(out)
+    judged: dict[str, Any] = known or files.read_json(out)
+    if judged["verdict"] != "promote":  # where it is, that is written once the version is
+        registry.once(store, registry.evidence_of(recipe, version, name), registry.canonical(judged))
     return judged
 
 
@@ -125,19 +131,23 @@ def note_champion(store: Store, recipe: str, channel: str) -> None:
 def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
     version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
-    return registry.move(store, recipe, channel, version, evidence, champion, "flow", f"run {run}")
+    by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
+    return registry.move(store, recipe, channel, version, evidence, champion, by["actor"], by["reason"])
 
 
 @flow(name="retrain", flow_run_name="{recipe}", log_prints=True)
-def retrain(recipe: str) -> State:
-    """Retrain, judge and promote one registered recipe. Ends as Promoted, Unchanged, Rejected, Inconclusive, Superseded, or failed with a sentence."""
+def retrain(recipe: str, override: dict[str, str] | None = None) -> State:
+    """Retrain, judge and promote one registered recipe. Ends as Promoted, Unchanged, Rejected, Inconclusive, Superseded, or failed with a sentence.
+
+    With `override`, an actor and a reason, no stage runs, and what was judged is promoted whatever the verdict was.
+    """
     run = str(flow_run.get_id() or "local")
     record: dict[str, Any] = {"run": run, "recipe": recipe, "started": now(), "commit": commit(), "stages": []}
     path = RUNS / f"{run}.json"
     try:
         with workspace(), storage.opened() as store:
             try:
-                outcome, message = steps(store, recipe, run, record)
+                outcome, message = steps(store, recipe, run, record, override)
             except Failure as failure:
                 outcome, message = "Failed", str(failure)
             files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
@@ -148,15 +158,15 @@ def retrain(recipe: str) -> State:
     return Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
 
 
-def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[str, str]:
+def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override: dict[str, str] | None) -> tuple[str, str]:
     """The run itself; returns the flow's state and its reason."""
     said = load(recipe)
-    if said.train.warm_start:
+    if said.train.warm_start and not override:
         note_champion(store, recipe, said.promote.channel)
     pipeline = Pipeline()
     stages = pipeline.stages(recipe)
     bring_back(recipe, stages)
-    for stage in stages:
+    for stage in stages if not override else ():
         why, begun = pipeline.why(stage), time.monotonic()
         entry: dict[str, Any] = {"stage": stage.address, "state": "failed" if why else "cached", "why": why, "seconds": 0.0}
         record["stages"].append(entry)
@@ -175,17 +185,20 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any]) -> tuple[
         champion = registry.read(store, recipe, channel)
         if champion and champion.version == version:
             return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
-        verdict = judge(store, recipe, champion)
-        record |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "checks": verdict["checks"], "champion": champion.version if champion else None}
-        rules = [{key: check[key] for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
+        verdict = judge(store, recipe, version, champion, override)
+        if verdict["model_sha256"] != {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()}:
+            raise Failure(f"The gate judged other files than those of {recipe} {version}: run `dvc repro gate@{recipe}`; nothing was promoted.")
+        record |= {key: verdict.get(key) for key in ("verdict", "reason", "checks", "champion", "changed", "override")}
+        rules = [{key: check.get(key) for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
         create_table_artifact(rules, key=f"{recipe}-gate", description=f"**{verdict['verdict']}**: {verdict['reason']}")
-        if verdict["verdict"] != "promote":
+        if verdict["verdict"] != "promote" and not override:
             return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict["reason"]
         push(store, recipe, stages)
         moved = promote(store, recipe, channel, manifest, verdict, champion, run)
         if moved.won:
             create_markdown_artifact(f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}", key=f"{recipe}-version")
-            return "Promoted", f"{recipe} {version} is now in {channel}. {verdict['reason']}"
+            told = f"{override['actor']} overrode the verdict {verdict['verdict']}: {override['reason']} " if override else ""
+            return "Promoted", f"{recipe} {version} is now in {channel}. {told}{verdict['reason']}"
     winner = f"{moved.now.version} by {moved.now.record['reason']}" if moved.now else "nothing by nobody"
     return "Superseded", f"{channel} moved while this run judged: it names {winner}."
 

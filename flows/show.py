@@ -27,8 +27,17 @@ def run(record: dict[str, Any]) -> None:
         stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
         table("Stages", ["stage", "state", "seconds", "because"], stages)
     if record.get("checks"):
-        heads = ["rule", "metric", "outcome", "reason"]
-        table("Gate", heads, [[check[head] for head in heads] for check in record["checks"]])
+        order = ["fail", "open", "pass", "none"]
+        checks = sorted(record["checks"], key=lambda check: order.index(check["outcome"]))
+        rules = [[check.get("name") or check["rule"], check.get("metric") or "", check["outcome"], check["reason"]] for check in checks]
+        table(f"Gate: {record['verdict']}", ["rule", "metric", "outcome", "reason"], rules)
+    if record.get("changed"):
+        rows = [[name.replace("_", " "), str(one["rows"]), ", ".join(one["such_as"])] for name, one in record["changed"].items()]
+        table(f"Rows answered otherwise than by {record['champion']}", ["", "rows", "such as"], rows)
+
+
+def by(move: dict[str, Any]) -> str:
+    return f"{move['actor']}{', overriding the gate' if move.get('override') else ''}"
 
 
 def reasons(why: list[str]) -> str:
@@ -40,7 +49,7 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
     table(
         f"{recipe} in {now['channel']}",
         ["version", "since", "generation", "by", "because", "instead of"],
-        [[now["version"], now["time"], str(now["generation"]), now["actor"], now["reason"], now["previous"] or "nothing"]],
+        [[now["version"], now["time"], str(now["generation"]), by(now), now["reason"], now["previous"] or "nothing"]],
     )
     metrics = [[name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"] for name, one in sorted(manifest["metrics"].items())]
     table("Metrics of the exported model on the test split", ["metric", "value", "95 % interval"], metrics)
@@ -65,5 +74,5 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any])
 
 
 def history(recipe: str, records: list[dict[str, Any]]) -> None:
-    rows = [[str(one["generation"]), one["time"], one["version"], one["previous"] or "nothing", one["actor"], one["reason"]] for one in records]
+    rows = [[str(one["generation"]), one["time"], one["version"], one["previous"] or "nothing", by(one), one["reason"]] for one in records]
     table(f"Every move of {recipe}, newest first", ["generation", "time", "version", "instead of", "by", "because"], rows)

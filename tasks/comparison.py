@@ -19,14 +19,33 @@ def mcnemar(better: int, worse: int) -> float:
     return float(binom.sf(better - 1, better + worse, 0.5))
 
 
+def noninferior(better: int, worse: int, rows: int, margin: float) -> float:
+    """The p-value that a model is right on fewer of all rows by at least `margin`: the score test for paired shares (Tango 1998).
+
+    Its spread is that of the hypothesis, so it is sound also where hardly any row tells the two models apart, of which the bootstrap is too sure.
+    """
+    linear = (2 * rows + better - worse) * margin - better - worse
+    rare = (math.sqrt(max(0.0, linear**2 + 8 * rows * better * margin * (1 - margin))) - linear) / (4 * rows)  # P(only the model is right) under the hypothesis
+    return float(norm.sf((better - worse + rows * margin) / math.sqrt(rows * (2 * rare + margin - margin**2))))
+
+
 def bootstrapped(value: float, differences: Floats, bound: float) -> float:
     """The p-value that a difference is at most `bound`, from its values in resamples: the share that is, or that of the normal distribution of their spread.
 
-    Each alone is somewhat too small with a few hundred rows (Davison and Hinkley 1997, ch. 4 and 5), so the larger one counts.
+    Each alone is somewhat too small with a few hundred rows (Davison and Hinkley 1997, ch. 4 and 5), so the larger one counts. Where no resample is, the
+    share is below what their number can tell, so the normal distribution alone counts, as wide as the lower tail of the resamples is.
     """
-    share = (1 + (~(differences > bound)).sum()) / (1 + len(differences))
-    spread = differences.std()
-    return float(max(share, norm.sf((value - bound) / spread) if spread else 0.0))
+    beyond, spread = int((~(differences > bound)).sum()), float(differences.std())
+    if not beyond:
+        spread = max(spread, *((value - np.quantile(differences, level)) / norm.isf(level) for level in (0.025, 0.005)))
+    normal = float(norm.sf((value - bound) / spread)) if spread > 0 else 0.0
+    return max((1 + beyond) / (1 + len(differences)), normal) if beyond else normal
+
+
+def spent(alpha: float, look: int) -> float:
+    """What the look of this number may spend of the error rate: over however many looks, the sum stays below alpha (a union bound, so in any order and
+    also where all use the same rows)."""
+    return alpha / (look * (look + 1))
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.util
+import itertools
 import math
 import re
 from functools import cache
@@ -50,6 +51,11 @@ class Section(BaseModel):
     """Strict: an unknown key or a value of another type is a mistake, never ignored or converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def less_is_better(path: str) -> bool:
+    """Of the number at a path of an evaluation, as far as its name says so."""
+    return path.endswith(("_gap", "_error")) or path.rpartition(".")[2] in LOWER_IS_BETTER
 
 
 def without_secret(url: str | None) -> str | None:
@@ -836,16 +842,36 @@ class Evaluate(Section):
     seed: int = 0
 
 
-class Floor(Section):
-    """The metric (its point, or the bound of its interval) must reach `bound`; one of which less is better must not exceed it."""
+class Rule(Section):
+    """What all rules of the gate share: a name, and why the rule is there. Both are shown where it is not met."""
 
-    rule: Literal["floor"]
-    metric: Metric
-    bound: float
+    rule: str
+    name: str | None = Field(None, min_length=1)
+    reason: str | None = Field(None, min_length=1)
+
+
+class Bounded(Rule):
+    """`metric` is any number of evaluation/metrics.json by its path, such as accuracy, classes.billing.f1 or slices.channel.*.accuracy, where `*` stands
+    for each. It is held against `bound` itself, or with `on: interval` with the whole of its interval."""
+
+    metric: str = Field(pattern=r"^[^.]+(\.[^.]+)*$")
+    bound: float = Field(allow_inf_nan=False)
     on: Literal["point", "interval"] = "point"
 
 
-class Baseline(Section):
+class Floor(Bounded):
+    """The metric must be at least `bound`."""
+
+    rule: Literal["floor"]
+
+
+class Ceiling(Bounded):
+    """The metric must be at most `bound`."""
+
+    rule: Literal["ceiling"]
+
+
+class Baseline(Rule):
     """Better than the baseline fitted on the same split by more than `margin`."""
 
     rule: Literal["baseline"]
@@ -857,18 +883,30 @@ class Baseline(Section):
         return self.margin
 
 
-class Champion(Section):
-    """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it."""
+class Champion(Rule):
+    """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it.
+
+    With `by`, a column, so on the rows of each of its values.
+    """
 
     rule: Literal["champion"]
     metric: Metric = "macro_f1"
     require: Literal["not_worse", "better"] = "not_worse"
     margin: float = Field(default_factory=lambda said: 0.0 if said.get("require") == "better" else 0.01, ge=0)
+    by: str | None = None
 
     @property
     def bound(self) -> float:
         """What the difference must exceed. An equal model is not worse, so with a margin of 0 it is next to 0, not 0."""
         return self.margin if self.require == "better" else math.nextafter(-self.margin, -math.inf)
+
+
+class Latency(Rule):
+    """The 95th percentile of the time for `batch` rows may be at most `ratio` times that of the model in production, measured side by side at promotion."""
+
+    rule: Literal["latency"]
+    ratio: float = Field(1.5, gt=0, allow_inf_nan=False)
+    batch: Count = 1
 
 
 class Engine(Section):
@@ -900,7 +938,7 @@ class Recipe(Section):
     train: Train = Train()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
-    gate: list[Annotated[Floor | Baseline | Champion, Field(discriminator="rule")]] = Field(min_length=1)
+    gate: list[Annotated[Floor | Ceiling | Baseline | Champion | Latency, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
     engine: Engine = Engine()
 
@@ -927,18 +965,40 @@ class Recipe(Section):
     @field_validator("gate")
     @classmethod
     def has_a_floor(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
-        if not any(rule.rule == "floor" for rule in rules):
+        quality = {"classes", "slices"}.union(*METRICS.values())
+        bounds = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
+        if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in bounds):
             metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
-            raise ValueError(f"has no floor, so nothing could judge the first model: add {{rule: floor, metric: {metric}, bound: …}}")
+            kind = "ceiling" if less_is_better(metric) else "floor"
+            raise ValueError(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
+        return rules
+
+    @field_validator("gate")
+    @classmethod
+    def makes_sense(cls, rules: list[Any]) -> list[Any]:
+        floors = [rule.metric for rule in rules if isinstance(rule, Floor) and less_is_better(rule.metric)]
+        wrong = [f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}" for metric in floors]
+        for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
+            names = f"gate[{first}] ({told(one)}) and gate[{second}] ({told(other)})"
+            bounds = {rule.rule: rule.bound for rule in (one, other) if isinstance(rule, Bounded)}
+            if all(getattr(one, key, None) == getattr(other, key, None) for key in ("rule", "metric", "on", "by", "batch")):
+                wrong.append(f"{names} are about the same, of which one rule says all: leave out one")
+            elif len(bounds) == 2 and one.metric == other.metric and bounds["floor"] > bounds["ceiling"]:
+                wrong.append(f"{names} contradict each other, as no number is both at least {bounds['floor']:g} and at most {bounds['ceiling']:g}: change one")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return rules
 
     @field_validator("tune", "train", "gate")
     @classmethod
     def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
         problem = about.data.get("problem")
-        for metric in [getattr(section, "metric", None) for section in (given if isinstance(given, list) else [given])]:
-            if problem and metric and metric not in (allowed := METRICS[problem]):
-                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(metric, allowed)}. Allowed: {', '.join(allowed)}")
+        for section in given if isinstance(given, list) else [given]:
+            metric, places = getattr(section, "metric", None) or "", ("classes", "rows", "baseline", *ASPECTS) if isinstance(section, Bounded) else ()
+            allowed = (*METRICS.get(problem or "", ()), *places)
+            first = metric.partition(".")[0] if places else metric
+            if problem and metric and first not in allowed:
+                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}")
         return given
 
     @model_validator(mode="after")
@@ -992,6 +1052,10 @@ class Recipe(Section):
             return self.model_copy(update={"train": Train.model_validate(train)})
         except ValidationError as error:
             raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
+
+
+def told(rule: Rule) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in rule.model_dump(exclude={"name", "reason"}, exclude_none=True).items())
 
 
 def pretrained(name: Any) -> str:
@@ -1106,7 +1170,9 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
         filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
     if metric and isinstance(data.get("gate"), list):
-        filled["gate"] = [{"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") != "floor" else rule for rule in data["gate"]]
+        filled["gate"] = [
+            {"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") else rule for rule in data["gate"]
+        ]
     if "clean" not in filled:
         filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled

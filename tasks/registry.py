@@ -3,6 +3,8 @@
     blobs/sha256/<hex>                        contents, named by their hash
     versions/<version>/manifest.json          files, lineage, metrics, runtime; version = first 16 hex digits of its sha256
     evidence/<version>/<champion>.json        the gate's result for that pair; champion `none` where there was none
+    evidence/<version>/<champion>-<hash>.json  the same where a person promoted the version all the same, with who and why
+    looks/<champion>/<number>.json            which version was the champion's challenger of this number
     channels/<channel>.json                   the pointer: the only object that ever changes
     journal/<channel>/<generation>.json       one record for each move of the pointer
 
@@ -14,6 +16,7 @@ import contextlib
 import datetime
 import hashlib
 import io
+import itertools
 import json
 import secrets
 import time
@@ -106,6 +109,33 @@ def read(store: Store, model: str, channel: str) -> Pointer | None:
         raise Failure(f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal.") from None
 
 
+def judged(store: Store, model: str, version: str, champion: str | None) -> dict[str, Any] | None:
+    """What the gate said of the version against this champion, if it has."""
+    found = store.get(evidence_of(model, version, champion))
+    return json.loads(found[0]) if found else None
+
+
+def evidence_of(model: str, version: str, champion: str | None, about: str = "") -> str:
+    return f"{model}/evidence/{version}/{champion or 'none'}{about}.json"
+
+
+def look(store: Store, model: str, version: str, champion: str) -> int:
+    """The number of the version's comparison with this champion: the first that no other version has taken, and the same however often it is asked."""
+    data = canonical({"version": version})
+    for number in itertools.count(1):
+        name = f"{model}/looks/{champion}/{number:06d}.json"
+        found = store.get(name)
+        if found is None:
+            with contextlib.suppress(Unknown):
+                store.swap(name, data, None)
+            found = store.get(name)
+        if found is None:
+            raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
+        if found[0] == data:
+            break
+    return number
+
+
 def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
     """The manifest of a version, verified against its name."""
     found = store.get(f"{model}/versions/{version}/manifest.json")
@@ -153,7 +183,8 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
     Exactly one of several concurrent calls with the same `expected` wins. A lost answer is settled by reading back the promotion id.
     """
     champion = expected.version if expected else None
-    if evidence["champion"] != champion or evidence["verdict"] != "promote":
+    override = evidence.get("override")
+    if evidence["champion"] != champion or (evidence["verdict"] != "promote" and not override):
         raise Failure(
             f"{model} {version}: the evidence is for champion {evidence['champion']} with verdict {evidence['verdict']}; it does not allow this promotion."
         )
@@ -164,10 +195,11 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
         "channel": channel,
         "version": version,
         "previous": champion,
-        "evidence": f"{model}/evidence/{version}/{champion or 'none'}.json",
+        "evidence": evidence_of(model, version, champion, f"-{hashlib.sha256(canonical(evidence)).hexdigest()[:16]}" if override else ""),
         "actor": actor,
         "reason": reason,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **({"override": override} if override else {}),
     }
     once(store, record["evidence"], canonical(evidence))
     if expected:  # whoever moved it may have been killed before it could write the journal's record

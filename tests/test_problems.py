@@ -184,11 +184,11 @@ def test_rows_that_are_answered_rightly_are_told_where_there_are_such() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (DIABETES.replace("metric: r2", "metric: rmsle"), "gate[0].metric: 'rmsle' is not allowed (did you mean rmse?)"),
+        (DIABETES.replace("metric: r2", "metric: rmsle"), "gate: metric: 'rmsle' is not a metric of regression (did you mean rmse?)"),
         (OPERATIONS.replace("metric: subset_accuracy", "metric: accuracy"), "gate: metric: 'accuracy' is not a metric of multilabel (did you mean subset_accuracy?). Allowed: micro_f1, macro_f1,"),
         (DIABETES.replace("dropout: 0.0", "metric: accuracy"), "train: metric: 'accuracy' is not a metric of regression"),
         (DIABETES.replace("regression", "regresion"), "problem: 'regresion' is not allowed (did you mean regression?). Allowed: classification, multilabel, regression"),
-        (DIABETES.replace("rule: floor, metric: r2, bound: 0.3", "rule: baseline"), "has no floor, so nothing could judge the first model: add {rule: floor, metric: rmse"),
+        (DIABETES.replace("rule: floor, metric: r2, bound: 0.3", "rule: baseline"), "has no floor, so nothing could judge the first model: add {rule: ceiling, metric: rmse"),
         (DIABETES.replace("dropout: 0.0", "label_smoothing: 0.1, class_weights: balanced"), "train.class_weights and train.label_smoothing: made for one class a row, and the problem is regression"),
         (OPERATIONS + "label: {errors: drop}\n", "label.errors: made for one class a row, and the problem is multilabel: leave out what needs it"),
     ],
@@ -203,7 +203,7 @@ def test_a_recipe_names_what_its_problem_does_not_know(here: Path, text: str, se
 def test_metrics_that_a_recipe_leaves_out_are_those_of_its_problem(here: Path) -> None:
     (here / "recipe.yaml").write_text(OPERATIONS.replace("metric: subset_accuracy, ", ""))
     made = read(here / "recipe.yaml")
-    assert (made.train.metric, made.gate[1].metric) == ("micro_f1", "micro_f1")
+    assert (made.train.metric, getattr(made.gate[1], "metric", None)) == ("micro_f1", "micro_f1")
 
 
 def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:

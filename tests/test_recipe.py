@@ -90,7 +90,7 @@ def test_the_schema_for_editors_has_every_section() -> None:
     ],
 )
 def test_what_a_causal_lm_cannot_be_is_a_sentence(tmp_path: Path, wrong: str, sentence: str) -> None:
-    text = "name: writer\nmodality: causal_lm\ningest: {kind: files, path: a.csv}\ngate: [{rule: floor, metric: perplexity, bound: 20}]\n"
+    text = "name: writer\nmodality: causal_lm\ningest: {kind: files, path: a.csv}\ngate: [{rule: ceiling, metric: perplexity, bound: 20}]\n"
     assert sentence in mistakes(written(tmp_path, text + wrong + "\n"))
 
 

@@ -52,12 +52,12 @@ def decoder(folder: Path) -> Path:
 def recipe(modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any) -> Recipe:
     """With the base in folder/base, where the modality has one."""
     based = modality in ("text", "causal_lm") and not pretrain
-    metric = "perplexity" if modality == "causal_lm" else "macro_f1"
+    rule = {"rule": "ceiling", "metric": "perplexity"} if modality == "causal_lm" else {"rule": "floor", "metric": "macro_f1"}
     about: dict[str, Any] = {
         "name": "tiny",
         "modality": modality,
         "ingest": {"kind": "files", "path": "unused.csv"},
-        "gate": [{"rule": "floor", "metric": metric, "bound": 0.5}],
+        "gate": [{**rule, "bound": 0.5}],
         "pretrain": pretrain,
         "train": {**({"base": str(folder / "base")} if based else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
     }
