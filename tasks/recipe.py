@@ -962,6 +962,18 @@ class Recipe(Section):
                 raise ValueError(f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out")
         return clean
 
+    @field_validator("tune", "train", "gate")
+    @classmethod
+    def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
+        problem = about.data.get("problem")
+        for section in given if isinstance(given, list) else [given]:
+            metric, places = getattr(section, "metric", None) or "", ("classes", "rows", "baseline", *ASPECTS) if isinstance(section, Bounded) else ()
+            allowed = (*METRICS.get(problem or "", ()), *places)
+            first = metric.partition(".")[0] if places else metric
+            if problem and metric and first not in allowed:
+                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}")
+        return given
+
     @field_validator("gate")
     @classmethod
     def has_a_floor(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
@@ -988,18 +1000,6 @@ class Recipe(Section):
         if wrong:
             raise ValueError("; ".join(wrong))
         return rules
-
-    @field_validator("tune", "train", "gate")
-    @classmethod
-    def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
-        problem = about.data.get("problem")
-        for section in given if isinstance(given, list) else [given]:
-            metric, places = getattr(section, "metric", None) or "", ("classes", "rows", "baseline", *ASPECTS) if isinstance(section, Bounded) else ()
-            allowed = (*METRICS.get(problem or "", ()), *places)
-            first = metric.partition(".")[0] if places else metric
-            if problem and metric and first not in allowed:
-                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}")
-        return given
 
     @model_validator(mode="after")
     def problem_has_classes(self) -> "Recipe":

@@ -34,7 +34,7 @@ columns: {id: id}
 clean: {rules: [html, white_space, exact_duplicates]}
 train: {epochs: 1, max_length: 32}
 evaluate: {resamples: 200}
-gate: [{rule: floor, metric: micro_f1, bound: 0.3}, {rule: champion, metric: subset_accuracy, margin: 0.05}]
+gate: [{rule: floor, metric: micro_f1, bound: 0.3}, {rule: champion, metric: subset_accuracy, margin: 0.2}]
 """
 
 
