@@ -75,8 +75,10 @@ def promote(recipe: Any, override: bool, actor: str, reason: str) -> None:
     Who and why is part of the evidence, the journal, `millrace status` and `millrace history`. A model whose files are not those that were judged is refused.
     """
     if not (override and actor.strip() and reason.strip()):
-        told = "to promote what it does not, add --override, --actor NAME (who decides) and --reason TEXT (why), all of which are recorded"
-        raise Mistake(f"`millrace run {recipe.name}` promotes what the gate allows; {told}.")
+        raise Mistake(
+            f"`millrace run {recipe.name}` promotes what the gate allows; to promote what it does not, add --override, --actor NAME (who decides) "
+            "and --reason TEXT (why), all of which are recorded."
+        )
     retrained(recipe.name, {"actor": actor.strip(), "reason": reason.strip()})
 
 

@@ -65,17 +65,14 @@ def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, An
     outcome = "pass" if lack <= 0 else "open" if sign * (rule.bound - best) <= 0 else "fail"
     wanted = f"at {'least' if sign == 1 else 'most'} {shown(rule.bound, 'g')}"
     told = f"{path} {shown(value)} {'is' if outcome == 'pass' else 'must be'} {wanted}"
-    if rule.on == "interval":
-        told += f" over its whole interval {shown(low)} to {shown(high)}"
-    by = sign * (rule.bound - value)
-    if outcome == "open":
-        told += ": more test rows would decide"
-    elif outcome == "fail":
+    told += f" over its whole interval {shown(low)} to {shown(high)}" if rule.on == "interval" else ""
+    told += ": more test rows would decide" if outcome == "open" else ""
+    if outcome == "fail":
+        by = sign * (rule.bound - value)
         told += f". It is {shown(by)} too {'low' if sign == 1 else 'high'}"
         if path.endswith("accuracy") and sign == 1 and rows:
             told += f", about {math.ceil(by * rows - 1e-9)} more of {rows} rows right would reach it"
-    rounded = {"value": value, "low": low, "high": high, "lack": round(lack, 6)}
-    return {"path": path, **rounded, "outcome": outcome, "reason": f"{told}."}
+    return {"path": path, "value": value, "low": low, "high": high, "lack": round(lack, 6), "outcome": outcome, "reason": f"{told}."}
 
 
 def number(value: Any) -> bool:

@@ -154,7 +154,8 @@ def judge(recipe: Recipe, metrics: Any, problem: Problem, matches: Matches, look
     for rule, said in zip(recipe.gate, found, strict=True):
         check = {**rule.model_dump(exclude={"reason"}), "why": rule.reason, **bounds.worst(said or [NOTHING])}
         if check["outcome"] in ("fail", "open"):
-            check["reason"] = f"{f'{rule.name}: ' if rule.name else ''}{check['reason']}{f' The rule is there because: {rule.reason}' if rule.reason else ''}"
+            why = f" The rule is there because: {rule.reason}." if rule.reason else ""
+            check["reason"] = (f"{rule.name}: " if rule.name else "") + check["reason"] + why
         checks.append(check)
     against = {outcome: " ".join(check["reason"] for check in checks if check["outcome"] == outcome) for outcome in ("fail", "open")}
     verdict = REJECT if against["fail"] else INCONCLUSIVE if against["open"] else PROMOTE
@@ -219,8 +220,7 @@ def decided(rule: Any, check: dict[str, Any], p: float, alpha: float, look: int)
     if outcome == "open":
         reason += f", which {rows} test rows do not decide: with 80 % power they show differences from {smallest:+.4f}"
         reason += f"; for one of {value:+.4f} about {needed:,} rows would be needed" if needed else ", and this one points the other way"
-    told = {} if outcome == "pass" else {"detectable": smallest, "rows_needed": needed}
-    numbers = {"value": value, "low": low, "high": high, **check, "p_adjusted": p, "alpha": alpha, **told}
+    numbers = {"value": value, "low": low, "high": high, **check, "p_adjusted": p, "alpha": alpha, "detectable": smallest, "rows_needed": needed}
     if not all(math.isfinite(number) for number in (value, low, high)):
         outcome, reason, numbers = "fail", f"The value is not a number ({value}), so nothing is known: {reason}", {**NONE, "path": check["path"]}
     rounded = {name: round(number, 6) if isinstance(number, float) else number for name, number in numbers.items()}

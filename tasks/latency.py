@@ -17,20 +17,18 @@ SECONDS, LEAST_ROUNDS = 30.0, 4  # slow models get fewer rounds
 
 def measured(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: int) -> Floats:
     """The 95th percentile in seconds of each model's calls in each round, shape (rounds, 2). Who goes first alternates."""
-    found, begun = [], time.monotonic()
-    for number in range(-1, ROUNDS):  # the first round warms up
+    found: list[list[float]] = []
+    begun = time.monotonic()
+    while len(found) <= LEAST_ROUNDS or (len(found) <= ROUNDS and time.monotonic() - begun < SECONDS):
         seconds: tuple[list[float], list[float]] = ([], [])
-        for call in range(CALLS if number >= 0 else 3):
+        for call in range(CALLS):
             part = [rows[(call * batch + at) % len(rows)] for at in range(batch)]
             for which in (call % 2, 1 - call % 2):
                 start = time.perf_counter()
                 models[which](part)
                 seconds[which].append(time.perf_counter() - start)
-        if number >= 0:
-            found.append([float(np.quantile(one, 0.95)) for one in seconds])
-        if number + 1 >= LEAST_ROUNDS and time.monotonic() - begun > SECONDS:
-            break
-    return np.array(found)
+        found.append([float(np.quantile(one, 0.95)) for one in seconds])
+    return np.array(found[1:])  # the first round warmed up
 
 
 def judged(rule: Latency, timed: Floats | None, confidence: float) -> dict[str, Any]:

@@ -1170,9 +1170,8 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
         filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
     if metric and isinstance(data.get("gate"), list):
-        filled["gate"] = [
-            {"metric": metric, **rule} if isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") else rule for rule in data["gate"]
-        ]
+        compares = [isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") for rule in data["gate"]]
+        filled["gate"] = [{"metric": metric, **rule} if one else rule for one, rule in zip(compares, data["gate"], strict=True)]
     if "clean" not in filled:
         filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled

@@ -220,7 +220,7 @@ def test_a_rule_that_fails_says_its_name_and_why_it_is_there() -> None:
     check = bounded("floor", "classes.billing.f1", 0.8, name="billing", reason="a wrong invoice costs 40 euros")
     assert (check["name"], check["why"]) == ("billing", "a wrong invoice costs 40 euros")
     assert check["reason"].startswith("billing: classes.billing.f1 0.7000 must")
-    assert check["reason"].endswith("The rule is there because: a wrong invoice costs 40 euros")
+    assert check["reason"].endswith("The rule is there because: a wrong invoice costs 40 euros.")
 
 
 RULES = """name: tiny
