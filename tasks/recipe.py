@@ -655,6 +655,7 @@ class Train(Section):
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
+    With `average`, such as 0.998, what is measured and kept is a moving average of the weights, which keeps this share of itself at each step (Polyak 1990).
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
@@ -682,6 +683,7 @@ class Train(Section):
     clip: float = Field(1.0, gt=0)
     freeze: int | Literal["embeddings", "all"] | None = None
     layer_decay: float = Field(1.0, gt=0, le=1)
+    average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     lora: Lora | None = None
     activation_checkpointing: bool = False
@@ -718,6 +720,8 @@ class Train(Section):
             wrong.append("lora leaves the whole base as it is, and freeze a part of it: leave out freeze")
         if self.schedule == "plateau" and self.patience < 2:
             wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+        if self.average and self.shard:
+            wrong.append("average is of whole weights, and shard divides them: leave out one")
         if self.processes > self.batch_size:
             wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
         if wrong:
