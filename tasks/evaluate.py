@@ -9,16 +9,14 @@ Writes evaluation/metrics.json (each metric with its bootstrap interval, and wha
 import csv
 import io
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks import evaluation, files, modalities, page, problems, resolve
-from tasks.problems import Problem, Said, Targets
-from tasks.recipe import Evaluate, Recipe
+from tasks import evaluation, files, modalities, page, resolve
+from tasks.recipe import Recipe
 from tasks.step import main
 
 SHOWN = 15  # mistakes in the report
@@ -38,7 +36,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     fit = modalities.module(recipe.modality).baseline
     answers = {"model": case.answers, "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem)}
     said = {who: problem.said(targets, given) for who, given in answers.items()}
-    metrics = {who: with_intervals(problem, targets, given, recipe.evaluate) for who, given in said.items()}
+    metrics = {who: problem.intervals(targets, given, recipe.evaluate) for who, given in said.items()}
     classes = problem.by_class(targets, said["model"], recipe.evaluate)
     aspects = evaluation.measured(case)
     files.write_table(target / "predictions.parquet", pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}))
@@ -57,6 +55,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     pairs = problem.pairs(targets, said["model"])
     write_csv(target / "plots" / "confusion.csv", ["actual", "predicted"], pairs)
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in classes.items()])
+    bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
+    write_csv(target / "plots" / "reliability.csv", ["probability", "right", "answers"], bins)
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
     chosen = f"val_{about['train']['metric']}"
@@ -72,12 +72,6 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     shown["aspects"] = aspects
     shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
-
-
-def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:
-    """Each metric as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out."""
-    points, drawn = problem.points(targets, said), problem.drawn(problem.metrics, targets, [said], section)
-    return {metric: problems.interval(points[metric], drawn[metric][:, 0], section) for metric in problem.metrics if not math.isnan(points[metric])}
 
 
 def write_csv(path: Path, header: list[str], rows: Any) -> None:

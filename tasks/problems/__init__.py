@@ -27,6 +27,7 @@ Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Said = Any  # what is kept of a model's answers to compare it with others
 DIGITS = 6
 CHUNK = 1_000_000  # numbers drawn at once
+UNDEFINED = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
 UNKNOWN = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
 
 
@@ -77,10 +78,7 @@ class Problem:
         """The metrics of all rows, by name, without those that these rows do not have. Raises Failure where that is the one to train for."""
         points = self.points(targets, self.said(targets, answers))
         if math.isnan(points.get(self.section.metric, 0.0)):
-            raise Failure(
-                f"train.metric: {self.section.metric} is not a number on the {len(targets)} validation rows: either they are all of one class, and another metric "
-                "is needed, or training diverged: lower train.learning_rate."
-            )
+            raise Failure(UNDEFINED.format(self.section.metric, len(targets)))
         return {metric: value for metric, value in points.items() if not math.isnan(value)}
 
     def head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
@@ -135,9 +133,10 @@ class Problem:
         """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
         raise NotImplementedError
 
-    def points(self, targets: Targets, said: Said) -> dict[str, float]:
-        found = self.values(self.metrics, targets, said, np.ones((1, len(targets))))
-        return {metric: float(found[metric][0]) for metric in self.metrics}
+    def points(self, targets: Targets, said: Said, metrics: Collection[str] = ()) -> dict[str, float]:
+        """These metrics of all rows, or all metrics."""
+        found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
+        return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
 
     def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
         return resampled(len(targets), section)
@@ -149,6 +148,14 @@ class Problem:
     def samples(self, metric: str, targets: Targets, models: list[Said], section: Evaluate) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
         return self.drawn([metric], targets, models, section)[metric]
+
+    def intervals(self, targets: Targets, said: Said, section: Evaluate, metrics: Collection[str] = (), drawn: Any = None) -> dict[str, dict[str, float]]:
+        """These metrics, or all, as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out.
+
+        The resamples are those that `drawn` made, where it is given.
+        """
+        points, drawn = self.points(targets, said, metrics), drawn or self.drawn(metrics or self.metrics, targets, [said], section)
+        return {metric: interval(value, drawn[metric][:, 0], section) for metric, value in points.items() if not math.isnan(value)}
 
     def flags(self, targets: Targets, said: Said) -> tuple[measures.Flags, measures.Flags] | None:
         """Which classes each row has, and which it was given, where there are classes."""
@@ -217,9 +224,9 @@ def joined(metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]
 
 def class_table(names: list[str], found: measures.Counts, drawn: Iterable[measures.Counts], section: Evaluate) -> dict[str, dict[str, Any]]:
     """Precision, recall and F1 with their intervals, and support, for each class, from the counts of all rows and those of resamples."""
+    parts = list(drawn)
     points = {part: of(*found)[0] for part, of in measures.BY_CLASS.items()}
-    tables = [{part: of(*counts) for part, of in measures.BY_CLASS.items()} for counts in drawn]
-    spread = {part: np.concatenate([table[part] for table in tables]) for part in points}
+    spread = {part: np.concatenate([of(*counts) for counts in parts]) for part, of in measures.BY_CLASS.items()}
     return {
         name: {**{part: interval(float(points[part][at]), spread[part][:, at], section) for part in points}, "support": int(found[1][0, at])}
         for at, name in enumerate(names)
@@ -239,5 +246,4 @@ def bounds(values: Floats, confidence: float) -> tuple[float, float]:
 
 def centred(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:
     """The same of a gap, which is never less than 0 and so is larger in resamples than in the rows: its values there are moved by as much as that is on average."""
-    drawn = drawn[~np.isnan(drawn)]
-    return interval(point, np.maximum(drawn - drawn.mean() + point, 0.0), section)
+    return interval(point, np.maximum(drawn - np.nanmean(drawn) + point, 0.0), section)

@@ -138,7 +138,7 @@ class Problem(problems.Problem):
 
     def drawn(self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate) -> dict[str, Floats]:
         counted, others = ([metric for metric in metrics if (metric in measures.COUNTED) == kind] for kind in (True, False))
-        counts = resampled_counts(targets, [said.predicted for said in models], self.width + 1, section) if counted else iter(())
+        counts = resampled_counts(targets, [said.predicted for said in models], self.width + 1, section)  # which draws nothing before it is asked
         found = problems.joined(counted, ([measures.counted(counted, one) for one in part] for part in counts)) if counted else {}
         return found | (super().drawn(others, targets, models, section) if others else {})
 
@@ -155,14 +155,11 @@ class Problem(problems.Problem):
         return {"label": pa.array(names[targets], pa.string()), **found}
 
     def read(self, predictions: pa.Table) -> dict[str, Scored]:
-        return {
-            who: Scored(
-                self.positions(predictions[f"{prefix}predicted"].to_pylist()),
-                predictions[f"{prefix}loss"].to_numpy(),
-                np.array(predictions[f"{prefix}probabilities"].to_pylist()),
-            )
-            for who, prefix in (("model", ""), ("baseline", "baseline_"))
-        }
+        found = {}
+        for who, prefix in (("model", ""), ("baseline", "baseline_")):
+            predicted, loss, shares = (predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities"))
+            found[who] = Scored(self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist()))
+        return found
 
     def by_class(self, targets: Ints, said: Scored, section: Evaluate) -> dict[str, dict[str, Any]]:
         found = measures.counts(*self.flags(targets, said), np.ones((1, len(targets))))

@@ -1,6 +1,6 @@
 """Multilabel: any number of labels at once, `a|b` in one cell or a list. Answers are a probability for each label; from 0.5 on it is given."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -100,12 +100,8 @@ class Problem(problems.Problem):
 
     def values(self, metrics: Collection[str], targets: Flags, said: Floats, weights: Floats) -> dict[str, Floats]:
         there, given = self.flags(targets, said)
-        rows: dict[str, Callable[[], Any]] = {
-            "log_loss": lambda: losses(targets, said),
-            "subset_accuracy": lambda: self.right(targets, said),
-            "hamming_loss": lambda: (there != given).mean(1),
-        }
-        means = {metric: weights @ rows[metric]() / weights.sum(1) for metric in metrics if metric in rows}
+        rows = {"log_loss": losses(targets, said), "subset_accuracy": self.right(targets, said), "hamming_loss": (there != given).mean(1)}
+        means = {metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows}
         return measures.counted(metrics, measures.counts(there, given, weights)) | means | measures.ranked(metrics, there, said, weights)
 
     def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:

@@ -76,11 +76,12 @@ class Problem(problems.Problem):
 
     def values(self, metrics: Collection[str], targets: Floats, said: Floats, weights: Floats) -> dict[str, Floats]:
         errors, rows, centred = said - targets, weights.sum(1), targets - targets.mean()
+        spread = weights @ centred**2 - (weights @ centred) ** 2 / rows
         found: dict[str, Callable[[], Floats]] = {
             "rmse": lambda: np.sqrt(weights @ errors**2 / rows),
             "mae": lambda: weights @ np.abs(errors) / rows,
             "median_absolute_error": lambda: median(np.abs(errors), weights),
-            "r2": lambda: 1 - shared(weights @ errors**2, weights @ centred**2 - (weights @ centred) ** 2 / rows),
+            "r2": lambda: 1 - np.divide(weights @ errors**2, spread, out=np.ones(len(rows)), where=spread > 0),
         }
         return {metric: found[metric]() for metric in metrics}
 
@@ -108,10 +109,6 @@ class Problem(problems.Problem):
     def worst(self, targets: Floats, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
         errors = np.abs(answers[:, 0] - targets)
         return [(row, f"{targets[row]:.6g}", f"{answers[row, 0]:.6g}", float(errors[row])) for row in np.argsort(-errors, kind="stable")[:count].tolist()]
-
-
-def shared(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.ones(len(whole)), where=whole > 0)
 
 
 def median(numbers: Floats, weights: Floats) -> Floats:
