@@ -13,11 +13,11 @@ SPREAD = 0.5  # of the temperature's logarithm around 0, before any row is seen 
 WIDEST = math.log(20.0)
 
 
-def calibrate(folder: Path, rows: Sequence[Any], targets: Targets) -> None:
+def calibrate(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
     """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json."""
-    predictor, step = modalities.predictor(folder), math.ceil(len(rows) / ENOUGH) or 1
-    if predictor.problem.CALIBRATED:
-        found = fitted(predictor.problem, targets[::step], modalities.predict(predictor, rows[::step])) if len(rows) >= FEWEST else 1.0
+    if problem.CALIBRATED:
+        step = math.ceil(len(rows) / ENOUGH) or 1
+        found = fitted(problem, targets[::step], modalities.predict(modalities.predictor(folder), rows[::step])) if len(rows) >= FEWEST else 1.0
         files.write_json(folder / "model.json", {**files.read_json(folder / "model.json"), "temperature": found})
 
 

@@ -15,8 +15,6 @@ from tasks.evaluation.slices import Rows, groups
 from tasks.problems import DIGITS, Floats
 from tasks.recipe import Slice
 
-RATES = ("selection_rate", "tpr", "fpr")
-
 
 def measure(case: Case) -> Found | None:
     found = {name: column(case, name) for name in case.recipe.evaluate.sensitive}
@@ -29,7 +27,7 @@ def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     parts = {group: rows for group, _, rows in groups(case, Slice(column=name), "evaluate.sensitive") if rows.any()}
     told: dict[str, dict[str, Any]] = {group: {"rows": int(rows.sum())} for group, rows in parts.items()}
     first, each, there, given, labels = asked(case)
-    kinds = [first, *(rate for rate in RATES for _ in labels)]
+    kinds = [first, *(rate for rate in ("selection_rate", "tpr", "fpr") for _ in labels)]
     part = np.column_stack([each, given, given & there, given & ~there])
     whole = np.column_stack([np.ones_like(each), np.ones_like(given), there, ~there])
     enough = np.stack([whole[rows].sum(0) >= section.support for rows in parts.values()])

@@ -87,7 +87,7 @@ def worst(case: Case, errors: Any) -> list[dict[str, Any]]:
         return []
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     tree = DecisionTreeRegressor(max_depth=DEEP, min_samples_leaf=support, random_state=0).fit(tabular.encoded(columns, rows), errors).tree_
-    leaves = [(-float(tree.value[node].item()), said, int(tree.n_node_samples[node])) for node, said in paths(tree, [*chain(*map(terms, columns))])]
+    leaves = [(-float(tree.value[node].item()), said, int(tree.n_node_samples[node])) for node, said in paths(tree, [*chain(*map(terms, columns))], 0, {})]
     bad = sorted(leaf for leaf in leaves if -leaf[0] > errors.mean() + 2 * errors.std() / np.sqrt(leaf[2]))
     return [{"condition": said, "rows": count, "error": round(-less, DIGITS)} for less, said, count in bad[:WORST]]
 
@@ -100,9 +100,8 @@ def terms(column: tabular.Column) -> list[tuple[str, str, float, float]]:
     return [*number, *((f"{name} is not {value}", f"{name} is {value}", 0.0, 0.0) for value in values)]
 
 
-def paths(tree: Any, asked: list[tuple[str, str, float, float]], node: int = 0, said: dict[str, str] | None = None) -> Iterator[tuple[int, str]]:
+def paths(tree: Any, asked: list[tuple[str, str, float, float]], node: int, said: dict[str, str]) -> Iterator[tuple[int, str]]:
     """Each leaf with its condition; of two bounds on a number the nearer one comes later and is told."""
-    said = said or {}
     if tree.children_left[node] < 0:
         yield node, " and ".join(f"{side}{cut}" for side, cut in said.items())
         return
