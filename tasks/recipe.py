@@ -883,10 +883,15 @@ class Promote(Section):
 
 
 class Recipe(Section):
-    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`."""
+    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`.
+
+    `description` says in a sentence what the model is for, and `license` under which terms, by its SPDX id such as Apache-2.0; the model card shows both.
+    """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     extends: str | None = None
+    description: str | None = None
+    license: str | None = None
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]

@@ -380,7 +380,7 @@ def test_a_prefect_server_shows_the_run_its_tasks_and_its_artifacts(server: str,
     assert (shown["name"], shown["state_type"], shown["state_name"]) == ("digits", "COMPLETED", "Promoted")
     tasks = {one["name"].rpartition("-")[0]: (one["state_name"], one["run_count"]) for one in listed("task_runs")}
     assert tasks == {"label": ("Completed", 3), "gate against the champion": ("Completed", 1), "push": ("Completed", 1), "promote": ("Completed", 1)}
-    assert {one["key"] for one in listed("artifacts")} == {"digits-data", "digits-metrics", "digits-gate", "digits-version"}
+    assert {one["key"] for one in listed("artifacts")} == {"digits-data", "digits-metrics", "digits-gate", "digits-card", "digits-version"}
 
 
 def test_a_final_failure_is_not_retried_and_its_sentence_ends_the_run(promoted: Workspace, server: str, tmp_path: Path) -> None:
