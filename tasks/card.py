@@ -130,8 +130,11 @@ def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
     """Where the model is known to be weak, or not known well, one sentence each."""
     with (folder / "evaluation" / "plots" / "confusion.csv").open(encoding="utf-8", newline="") as file:
         wrong = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file) if row["actual"] != row["predicted"])
-    told = [f"{count} of {metrics['rows']} test rows of {actual} were taken for {predicted}." for (actual, predicted), count in wrong.most_common(WORST)]
     sizes = {name: one["support"] for name, one in metrics["classes"].items()}
+    told = [
+        f"{count} of the {sizes.get(actual, metrics['rows'])} test rows of {actual} were taken for {said}."
+        for (actual, said), count in wrong.most_common(WORST)
+    ]
     sizes |= {f"{column} {name}": one["rows"] for column, part in metrics.get("slices", {}).items() if isinstance(part, dict) for name, one in part.items()}
     small = sorted((count, name) for name, count in sizes.items() if count < SMALL)
     if small:

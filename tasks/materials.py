@@ -86,12 +86,14 @@ def bases(recipe: Recipe) -> list[dict[str, Any]]:
 
 def libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
     """What made the model and its data, as it is installed here."""
-    installed = {name: importlib.metadata.version(name) for name in sorted(LIBRARIES)}
-    found = [component("library", f"pkg:pypi/{name}@{version}", name, version) for name, version in installed.items()]
-    return [
-        *(component("platform", f"runtime/{name}", name, version) for name, version in sorted(runtime.items())),
-        *({**one, "purl": one["bom-ref"]} for one in found),
-    ]
+    from packageurl import PackageURL
+
+    found = [component("platform", f"runtime/{name}", name, version) for name, version in sorted(runtime.items())]
+    for name in sorted(LIBRARIES):
+        version = importlib.metadata.version(name)
+        purl = PackageURL("pypi", name=name, version=version).to_string()
+        found.append({**component("library", purl, name, version), "purl": purl})
+    return found
 
 
 def performance(metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,8 +90,9 @@ class Workspace:
         assert done.returncode == 0, done.stderr
         return [line.split("'")[1].partition("@")[0] for line in done.stdout.splitlines() if line.startswith("Running stage")]
 
-    def lock(self) -> bytes:
-        return (self.root / "dvc.lock").read_bytes()
+    def lock(self) -> str:
+        """The lock file, without the hashes and sizes of what holds what a clock said."""
+        return re.sub(r"(/evaluation/(?:cost.json|report.html)\n).*\n.*\n.*\n", r"\1", (self.root / "dvc.lock").read_text())
 
     def record(self) -> dict[str, Any]:
         """The newest run record."""
