@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ from tasks.store import Store, locked
 LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
 DOCUMENTS = ("card.md", "bom.cdx.json")  # of a version, beside its manifest
-TIMED = {"cost.json", "report.html"}  # what an evaluation writes that is another each time
+PASSING = re.compile(r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$")  # outputs that are others each time
 ROUNDS = 3  # gates against a champion that moved while we judged
 NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
@@ -222,11 +223,7 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     lineage = {
         stage.address: {
             # what the checks keep of earlier snapshots is no part of what this model was made from, and what a clock said of it neither
-            kind: {
-                item["path"]: item.get("md5")
-                for item in lock[stage.address].get(kind, [])
-                if Path(item["path"]).parent.name != "checks" and Path(item["path"]).name not in TIMED
-            }
+            kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, []) if not PASSING.search(item["path"])}
             for kind in ("deps", "outs")
         }
         for stage in stages

@@ -12,83 +12,56 @@ from typing import Any
 
 import jinja2
 import yaml
+from cyclonedx.spdx import is_supported_id
 
 from tasks import files
 from tasks.recipe import ASPECTS, RECIPES, HuggingFace, Recipe
 
+Told = dict[str, Any]  # by a step, or by the flow
 STEPS = {"ingest": "raw/snapshot.json", "clean": "clean/report.json", "label": "labelled/report.json", "split": "split/report.json"}
 TASKS = {("causal_lm", "language"): "text-generation", ("tabular", "regression"): "tabular-regression"}  # the others of a modality are its classification
 SMALL = 30  # rows, with fewer of which a class or slice says little
 SHOWN = 12  # numbers of an aspect
 WORST = 5
 PAGES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701  Markdown
+PAGES.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 PAGES.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
 
 
-def card(
-    recipe: Recipe, folder: Path, version: str, verdict: dict[str, Any], stages: Sequence[dict[str, Any]] = (), override: dict[str, str] | None = None
-) -> str:
+def card(recipe: Recipe, folder: Path, version: str, verdict: Told, stages: Sequence[Told] = (), override: dict[str, str] | None = None) -> str:
     """Markdown with the hub's metadata as its header, of the recipe's outputs in `folder`. `stages` are those of the run record; an override has actor and reason."""
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
-    about = files.read_json(folder / "model" / "model.json")
+    metrics, cost = (files.read_json(folder / "evaluation" / f"{name}.json") for name in ("metrics", "cost"))
     history = [json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()]
-    chosen = f"val_{about['train']['metric']}"
-    trained = next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None)
-    aspects = {name: list(flat(metrics[name])) for name in ASPECTS if name in metrics}
-    values = {
-        "header": yaml.safe_dump(header(recipe, metrics), sort_keys=False, allow_unicode=True),
-        "purpose": purpose(recipe),
-        "snapshot": files.read_json(folder / STEPS["ingest"]),
-        "steps": steps(folder),
-        "section": yaml.safe_dump(about["train"], allow_unicode=True),
-        "epochs": len(history),
-        "chosen": chosen,
-        "reached": [record[chosen] for record in history if record.get(chosen) is not None],
-        "metrics": intervals_of(metrics),
-        "worst": sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:WORST],
-        "aspects": {name: (found[:SHOWN], len(found)) for name, found in aspects.items() if found},
-        "cost": files.read_json(folder / "evaluation" / "cost.json"),
-        "limits": limits(folder, metrics),
-    }
-    given = {
-        "recipe": recipe,
-        "version": version,
-        "verdict": verdict,
-        "override": override,
-        "about": about,
-        "baseline": metrics["baseline"],
-        "rows": metrics["rows"],
-    }
-    return PAGES.get_template("card.md").render(**given, **values, trained=trained)
+    return PAGES.get_template("card.md").render(
+        recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=SHOWN,
+        snapshot=files.read_json(folder / STEPS["ingest"]), about=files.read_json(folder / "model" / "model.json"),
+        header=header(recipe, metrics), purpose=purpose(recipe), steps=steps(folder), intervals=intervals_of(metrics), limits=limits(folder, metrics),
+        worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:WORST],
+        trained=next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None),
+        aspects={name: found for name in ASPECTS if (found := list(flat(metrics.get(name))))},
+    )  # fmt: skip
 
 
 def header(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the model hub reads; what is not known is left out, but for the licence."""
-    from cyclonedx.spdx import is_supported_id
-
-    said, base = recipe.license, recipe.train.base or ""
-    licence = {"license": "unknown"} if not said else {"license": said.lower()} if is_supported_id(said) else {"license": "other", "license_name": said}
-    languages = [code for rule in recipe.clean.rules if isinstance(rule, dict) for code in rule.get("language", {}).get("allow", [])]
-    task = TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification")
+    said, base, task = recipe.license, recipe.train.base or "", TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification")
     source = recipe.ingest.name if isinstance(recipe.ingest, HuggingFace) and not Path(recipe.ingest.name).exists() else None
-    found = [{"type": hub(name), "name": name, "value": one["value"]} for name, one in intervals_of(metrics).items()]
+    # the hub knows one F1, and says in the name how it is averaged
+    found = [{"type": "f1" if name.endswith("f1") else name, "name": name, "value": one["value"]} for name, one in intervals_of(metrics).items()]
     result = {"task": {"type": task}, "dataset": {"type": source or recipe.name, "name": recipe.name, "split": "test"}, "metrics": found}
-    return {
-        **licence,
-        **({"language": languages} if languages else {}),
+    values = {
+        "license": "unknown" if not said else said.lower() if is_supported_id(said) else "other",
+        "license_name": None if not said or is_supported_id(said) else said,
+        "language": [code for rule in recipe.clean.rules if isinstance(rule, dict) for code in rule.get("language", {}).get("allow", [])],
         "library_name": "onnx",
         "tags": ["onnx", "millrace", recipe.modality, recipe.problem],
         "pipeline_tag": task,
-        **({"base_model": base} if base.count("/") == 1 and ":" not in base and not Path(base).exists() else {}),
-        **({"datasets": [source]} if source else {}),
-        "metrics": sorted({hub(name) for name in intervals_of(metrics)}),
+        "base_model": base if base.count("/") == 1 and ":" not in base and not Path(base).exists() else None,
+        "datasets": [source] if source else None,
+        "metrics": sorted({one["type"] for one in found}),
         "model-index": [{"name": recipe.name, "results": [result]}],
     }
-
-
-def hub(metric: str) -> str:
-    """The hub's name of a metric: it knows one F1, and says in the name how it is averaged."""
-    return "f1" if metric.endswith("f1") else metric
+    return {key: value for key, value in values.items() if value}
 
 
 def purpose(recipe: Recipe) -> str:
@@ -117,8 +90,8 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 def flat(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """The numbers of an aspect with their paths; one with an interval as one."""
-    if isinstance(found, dict) and "value" in found:
-        yield path, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})" if "low" in found else f"{found['value']:.4g}"
+    if isinstance(found, dict) and isinstance(found.get("low"), float):
+        yield path, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
     elif isinstance(found, dict):
         for name, value in found.items():
             yield from flat(value, f"{path}.{name}" if path else name)
@@ -131,13 +104,8 @@ def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
     with (folder / "evaluation" / "plots" / "confusion.csv").open(encoding="utf-8", newline="") as file:
         wrong = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file) if row["actual"] != row["predicted"])
     sizes = {name: one["support"] for name, one in metrics["classes"].items()}
-    told = [
-        f"{count} of the {sizes.get(actual, metrics['rows'])} test rows of {actual} were taken for {said}."
-        for (actual, said), count in wrong.most_common(WORST)
-    ]
+    told = [f"{count} of the {sizes.get(true, metrics['rows'])} test rows of {true} were taken for {said}." for (true, said), count in wrong.most_common(WORST)]
     sizes |= {f"{column} {name}": one["rows"] for column, part in metrics.get("slices", {}).items() if isinstance(part, dict) for name, one in part.items()}
-    small = sorted((count, name) for name, count in sizes.items() if count < SMALL)
-    if small:
-        named = ", ".join(f"{name} ({count})" for count, name in small[:SHOWN]) + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
-        told.append(f"Fewer than {SMALL} test rows, too few to say much: {named}.")
-    return told
+    small = [f"{name} ({count})" for name, count in sorted(sizes.items(), key=lambda one: one[1]) if count < SMALL]
+    more = f" and {len(small) - SHOWN} more" if len(small) > SHOWN else ""
+    return told + ([f"Fewer than {SMALL} test rows, too few to say much: {', '.join(small[:SHOWN])}{more}."] if small else [])

@@ -10,6 +10,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from cyclonedx.spdx import is_supported_id
+from packageurl import PackageURL
+
 from tasks import card, files, registry
 from tasks.recipe import Recipe
 
@@ -23,7 +26,7 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
     model = {
         **component("machine-learning-model", "model", recipe.name, version),
         "description": card.purpose(recipe),
-        **({"licenses": [{"license": licence(recipe.license)}]} if recipe.license else {}),
+        **({"licenses": [{"license": {"id" if is_supported_id(recipe.license) else "name": recipe.license}}]} if recipe.license else {}),
         "components": [component("file", f"model/{name}", name, "", one["sha256"]) for name, one in sorted(about["files"].items())],
         "modelCard": {
             "modelParameters": {
@@ -35,10 +38,9 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
             "quantitativeAnalysis": {"performanceMetrics": performance(metrics)},
             "considerations": {"useCases": [card.purpose(recipe)], "technicalLimitations": card.limits(folder, metrics)},
         },
-        "properties": [{"name": "millrace:parameters", "value": str(files.read_json(folder / "model" / "model.json")["parameters"])}],
+        "properties": [{"name": "millrace:parameters", "value": str(metrics["cost"]["parameters"])}],
     }
     return {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'millrace:{recipe.name}:{version}')}",
@@ -54,23 +56,14 @@ def component(kind: str, ref: str, name: str, version: str = "", sha256: str | N
     return {"type": kind, "bom-ref": ref, "name": name, **known, **({"hashes": [{"alg": "SHA-256", "content": sha256}]} if sha256 else {})}
 
 
-def licence(said: str) -> dict[str, str]:
-    from cyclonedx.spdx import is_supported_id
-
-    return {"id" if is_supported_id(said) else "name": said}
-
-
 def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     """The snapshot of the source, by the hash of its parts' hashes, and the sides of the split."""
     snapshot = files.read_json(folder / "raw" / "snapshot.json")
     rows = files.read_json(folder / "split" / "report.json")["rows"]
     source = [{"name": f"millrace:source:{key}", "value": str(value)} for key, value in sorted(snapshot["source"].items()) if value is not None]
     raw = component("data", "data/raw", f"{recipe.name}, {snapshot['rows']} rows as they came", files.digest([one["sha256"] for one in snapshot["partitions"]]))
-    sides = [
-        component("data", f"data/{side}", f"{recipe.name}, {count} rows of {side}", "", files.sha256(folder / "split" / f"{side}.parquet"))
-        for side, count in rows.items()
-    ]
-    return [{**raw, "properties": source}, *sides]
+    side = {name: files.sha256(folder / "split" / f"{name}.parquet") for name in rows}
+    return [{**raw, "properties": source}, *(component("data", f"data/{name}", f"{recipe.name}, {rows[name]} rows of {name}", "", side[name]) for name in rows)]
 
 
 def bases(recipe: Recipe) -> list[dict[str, Any]]:
@@ -86,8 +79,6 @@ def bases(recipe: Recipe) -> list[dict[str, Any]]:
 
 def libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
     """What made the model and its data, as it is installed here."""
-    from packageurl import PackageURL
-
     found = [component("platform", f"runtime/{name}", name, version) for name, version in sorted(runtime.items())]
     for name in sorted(LIBRARIES):
         version = importlib.metadata.version(name)
@@ -98,9 +89,10 @@ def libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
 
 def performance(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Every metric with its interval, of all test rows and of each class."""
-    named: list[tuple[str, dict[str, str], dict[str, float]]] = [(name, {}, one) for name, one in card.intervals_of(metrics).items()]
-    named += [("f1", {"slice": name}, one["f1"]) for name, one in metrics["classes"].items()]
-    return [
-        {"type": name, **where, "value": str(one["value"]), "confidenceInterval": {"lowerBound": str(one["low"]), "upperBound": str(one["high"])}}
-        for name, where, one in named
-    ]
+
+    def one(kind: str, found: dict[str, float], **where: str) -> dict[str, Any]:
+        bounds = {"lowerBound": str(found["low"]), "upperBound": str(found["high"])}
+        return {"type": kind, **where, "value": str(found["value"]), "confidenceInterval": bounds}
+
+    whole = [one(name, found) for name, found in card.intervals_of(metrics).items()]
+    return whole + [one("f1", found["f1"], slice=name) for name, found in metrics["classes"].items()]

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from tasks import modalities
 from tasks.evaluation import Case, Found
-from tasks.problems import DIGITS, Floats, interval, resampled
+from tasks.problems import DIGITS, Floats, Problem, Targets, interval, resampled
 from tasks.recipe import Evaluate
 
 MOST = 1000  # rows of each side
@@ -26,8 +26,7 @@ def measure(case: Case) -> Found:
     inside, outside = (np.sort(rng.choice(rows, count, replace=False)) for rows in (case.train.num_rows, case.test.num_rows))
     seen = case.train.take(inside)
     answers = modalities.predict(case.predictor, modalities.rows(case.recipe, seen))
-    known = case.problem.losses(case.problem.targets(seen), answers)
-    new = case.problem.losses(case.targets[outside], case.answers[outside])
+    known, new = losses(case.problem, case.problem.targets(seen), answers), losses(case.problem, case.targets[outside], case.answers[outside])
     point, drawn = auc(known, new, section)
     metrics = {"membership_auc": interval(point, drawn, section)}
     if case.samples:
@@ -35,6 +34,12 @@ def measure(case: Case) -> Found:
         for name, part in (("copied", "said"), ("copied_people", "text")):
             metrics[name] = share(copied([sample[part] for sample in case.samples], texts), section)
     return Found(metrics, {"rows": count, "run": RUN, "samples": len(case.samples)})
+
+
+def losses(problem: Problem, targets: Targets, answers: Floats) -> Floats:
+    """What each row costs, as predictions.parquet has it; of a text, the mean over its tokens."""
+    told = problem.columns(targets, {"model": answers, "baseline": answers})
+    return np.array(told["loss"], np.float64) / np.array(told.get("tokens", 1), np.float64)
 
 
 def auc(known: Floats, new: Floats, section: Evaluate) -> tuple[float, Floats]:

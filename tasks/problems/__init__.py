@@ -120,10 +120,6 @@ class Problem:
         parts = [np.stack([self.values(metric, targets, said, weights) for said in models], 1) for weights in resampled(len(targets), section)]
         return np.concatenate(parts)
 
-    def losses(self, targets: Targets, answers: Floats) -> Floats:
-        """What each row costs, shape (rows,): how far the answer is from what is true."""
-        raise NotImplementedError
-
     def right(self, targets: Targets, said: Said) -> NDArray[np.bool_] | None:
         """Which rows were answered rightly, where an answer is right or wrong."""
         return None

@@ -119,9 +119,6 @@ class Problem(problems.Problem):
         of = {"accuracy": accuracy, "macro_f1": macro_f1}[metric]
         return np.stack([of(matrix) for matrix in matrices], 1)
 
-    def losses(self, targets: Ints, answers: Floats) -> Floats:
-        return self.said(targets, answers).loss
-
     def right(self, targets: Ints, said: Scored) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = said.predicted == targets
         return found

@@ -74,11 +74,6 @@ class Problem(problems.Problem):
         result: Floats = found[metric]()
         return result
 
-    def losses(self, targets: NDArray[np.int64], answers: Floats) -> Floats:
-        """The mean over the row's tokens."""
-        result: Floats = answers[:, 0] / answers[:, 1]
-        return result
-
     def columns(self, targets: NDArray[np.int64], answers: dict[str, Floats]) -> dict[str, pa.Array]:
         told = {"": answers["model"], "baseline_": answers["baseline"]}
         return {f"{prefix}{part}": pa.array(said[:, at].round(DIGITS)) for prefix, said in told.items() for at, part in enumerate(PARTS)}

@@ -93,9 +93,6 @@ class Problem(problems.Problem):
             hits, there, given = (part.sum(1, keepdims=True) for part in (hits, there, given))
         return np.asarray((f1(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
 
-    def losses(self, targets: Flags, answers: Floats) -> Floats:
-        return losses(targets, answers)
-
     def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
         return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
 

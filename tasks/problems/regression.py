@@ -83,10 +83,6 @@ class Problem(problems.Problem):
         spread = weights @ centred**2 - (weights @ centred) ** 2 / rows
         return np.asarray(1 - np.divide(weights @ errors**2, spread, out=np.ones(len(weights)), where=spread > 0))
 
-    def losses(self, targets: Floats, answers: Floats) -> Floats:
-        result: Floats = (answers[:, 0] - targets) ** 2
-        return result
-
     def columns(self, targets: Floats, answers: dict[str, Floats]) -> dict[str, pa.Array]:
         found = {"label": pa.array(targets)}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
