@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -30,8 +31,8 @@ from prefect.states import Completed, Failed
 from flows import process, storage
 from flows.pipeline import OUTSIDE, Pipeline, Stage
 from flows.progress import Bar
+from tasks import card, files, materials, registry, resolve
 from tasks import champion as champions
-from tasks import files, registry, resolve
 from tasks.recipe import load
 from tasks.registry import Pointer
 from tasks.step import Failure, Mistake, Retryable
@@ -39,6 +40,8 @@ from tasks.store import Store, locked
 
 LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
+DOCUMENTS = ("card.md", "bom.cdx.json")  # of a version, beside its manifest
+PASSING = re.compile(r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$")  # outputs that are others each time
 ROUNDS = 3  # gates against a champion that moved while we judged
 NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
 
@@ -131,6 +134,8 @@ def note_champion(store: Store, recipe: str, channel: str) -> None:
 def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
     version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
+    for name in DOCUMENTS:
+        store.upload(f"{recipe}/versions/{version}/{name}", files.folder_of(recipe) / name)
     by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
     return registry.move(store, recipe, channel, version, evidence, champion, by["actor"], by["reason"])
 
@@ -191,6 +196,7 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override:
         record |= {key: verdict.get(key) for key in ("verdict", "reason", "checks", "champion", "changed", "override")}
         rules = [{key: check.get(key) for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
         create_table_artifact(rules, key=f"{recipe}-gate", description=f"**{verdict['verdict']}**: {verdict['reason']}")
+        document(recipe, manifest, verdict, record["stages"])
         if verdict["verdict"] != "promote" and not override:
             return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict["reason"]
         push(store, recipe, stages)
@@ -229,44 +235,43 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     lineage = {
         stage.address: {
-            # what the checks keep of earlier snapshots is no part of what this model was made from
-            kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, []) if Path(item["path"]).parent.name != "checks"}
+            # what the checks keep of earlier snapshots is no part of what this model was made from, and what a clock said of it neither
+            kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, []) if not PASSING.search(item["path"])}
             for kind in ("deps", "outs")
         }
         for stage in stages
     }
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
-    manifest = registry.manifest(recipe, folder / "model", lineage, intervals_of(evaluation), runtime)
+    manifest = registry.manifest(recipe, folder / "model", lineage, card.intervals_of(evaluation), runtime)
     if {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()} != evaluation["model_sha256"]:
         raise Failure(f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted.")
     return manifest
 
 
+def document(recipe: str, manifest: bytes, verdict: dict[str, Any], stages: list[dict[str, Any]]) -> None:
+    """Write the model card and the bill of materials of what was judged, whatever the verdict, and show the card."""
+    folder, said = files.folder_of(recipe), resolve.read(recipe)
+    text = card.card(said, folder, registry.version_of(manifest), verdict, stages, verdict.get("override"))
+    files.write_text(folder / DOCUMENTS[0], text)
+    files.write_json(folder / DOCUMENTS[1], materials.bill(said, folder, manifest))
+    create_markdown_artifact(text.split("---\n", 2)[2], key=f"{recipe}-card", description="The model card, without the hub's metadata.")
+
+
 def shown(recipe: str) -> list[str]:
     """Show what became of the rows, the metrics and what the checks warn of, also where they ran in an earlier flow; returns the warnings."""
     folder = files.folder_of(recipe)
-    rows = []
-    for name, report in (("ingest", "raw/snapshot.json"), ("clean", "clean/report.json"), ("label", "labelled/report.json"), ("split", "split/report.json")):
-        told = files.read_json(folder / report)
-        out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
-        rows.append({"step": name, "rows in": told["rows_in"], "rows out": out, "rejects": told["rejects"]})
-    create_table_artifact(rows, key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
+    create_table_artifact(card.steps(folder), key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     metrics = [
         {"metric": name, "model": value["value"], "interval": f"{value['low']} to {value['high']}", "baseline": evaluation["baseline"][name]["value"]}
-        for name, value in intervals_of(evaluation).items()
+        for name, value in card.intervals_of(evaluation).items()
     ]
     create_table_artifact(metrics, key=f"{recipe}-metrics", description="The exported model on the test split, beside the baseline.")
     warnings = [line for suite in ("raw", "ready") for line in files.read_json(folder / "checks" / suite / "result.json")["warnings"]]
     if warnings:
         create_markdown_artifact("\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings")
     return warnings
-
-
-def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The metrics among what an evaluation says: each a value with its interval."""
-    return {name: value for name, value in evaluation.items() if isinstance(value, dict) and "value" in value}
 
 
 def commit() -> str | None:

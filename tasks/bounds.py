@@ -42,7 +42,7 @@ def at(found: Any, path: str, where: str = "", rows: int | None = None) -> Itera
         first = path.partition(".")[0]
         there = f"it has {', '.join(here)}" if here else "nothing is there"
         lost = f"{where or 'The evaluation'} has no {first!r}{nearest(first, here)}, so nothing is known of {f'{where}.{path}'.lstrip('.')}: {there}."
-        yield f"{where}.{path}".lstrip("."), None if here and set(here) <= {"rows", "support"} else lost, rows
+        yield f"{where}.{path}".lstrip("."), None if here and set(here) <= {"rows", "support", "range"} else lost, rows
 
 
 def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, Any]:

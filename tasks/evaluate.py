@@ -3,7 +3,7 @@
     python -m tasks.evaluate support-desk
 
 Writes evaluation/metrics.json (each metric with its bootstrap interval, and what each aspect of tasks/evaluation found), predictions.parquet, plots/ for
-`dvc plots` and report.html.
+`dvc plots`, report.html, and cost.json with what a clock said, which is no part of the verdict.
 """
 
 import csv
@@ -15,9 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import evaluation, files, modalities, page, problems, resolve
-from tasks.problems import Problem, Said, Targets
-from tasks.recipe import Evaluate, Recipe
+from tasks import evaluation, files, modalities, page, resolve
+from tasks.recipe import Recipe
 from tasks.step import main
 
 SHOWN = 15  # mistakes in the report
@@ -37,7 +36,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     fit = modalities.module(recipe.modality).baseline
     answers = {"model": case.answers, "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem)}
     said = {who: problem.said(targets, given) for who, given in answers.items()}
-    metrics = {who: with_intervals(problem, targets, given, recipe.evaluate) for who, given in said.items()}
+    metrics = {who: problem.intervals(targets, given, recipe.evaluate) for who, given in said.items()}
     classes = problem.by_class(targets, said["model"], recipe.evaluate)
     aspects = evaluation.measured(case)
     files.write_table(target / "predictions.parquet", pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}))
@@ -53,13 +52,16 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "test_sha256": files.sha256(source / "test.parquet"),
         },
     )
+    files.write_json(target / "cost.json", {name: value for found in aspects.values() for name, value in found.timed.items()})
     pairs = problem.pairs(targets, said["model"])
     write_csv(target / "plots" / "confusion.csv", ["actual", "predicted"], pairs)
     write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in classes.items()])
+    bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
+    write_csv(target / "plots" / "reliability.csv", ["probability", "right", "answers"], bins)
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
     chosen = f"val_{about['train']['metric']}"
-    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*record.values(), record[chosen]] for record in history])
+    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*map(record.get, history[0]), record[chosen]] for record in history])
     counts = Counter(pairs)
     names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
     matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
@@ -69,14 +71,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
     shown["aspects"] = aspects
-    shown["samples"] = predictor.samples(rows) if hasattr(predictor, "samples") else []
+    shown["samples"] = case.samples
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
-
-
-def with_intervals(problem: Problem, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, float]]:
-    """Each metric as value, low and high."""
-    points = problem.points(targets, said)
-    return {metric: problems.interval(points[metric], problem.samples(metric, targets, [said], section)[:, 0], section) for metric in problem.metrics}
 
 
 def write_csv(path: Path, header: list[str], rows: Any) -> None:

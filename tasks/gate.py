@@ -152,7 +152,7 @@ def judge(recipe: Recipe, metrics: Any, problem: Problem, matches: Matches, look
             found[number].append(decided(recipe.gate[number], check, adjusted.pop(0), rate, look) if "p" in check else check)
     checks = []
     for rule, said in zip(recipe.gate, found, strict=True):
-        check = {**rule.model_dump(exclude={"reason"}), "why": rule.reason, **bounds.worst(said or [NOTHING])}
+        check = {"metric": None, **rule.model_dump(exclude={"reason"}), "why": rule.reason, **bounds.worst(said or [NOTHING])}
         if check["outcome"] in ("fail", "open"):
             why = f" The rule is there because: {rule.reason}." if rule.reason else ""
             check["reason"] = (f"{rule.name}: " if rule.name else "") + check["reason"] + why
@@ -186,7 +186,7 @@ def versus(recipe: Recipe, rule: Baseline | Champion, problem: Problem, matches:
 def compared(recipe: Recipe, rule: Baseline | Champion, problem: Problem, match: Match) -> dict[str, Any]:
     """Two models on the same rows, by the paired bootstrap of the difference; positive is better. `p` is that of no difference beyond the bound."""
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
-    points = [problem.points(match.targets, one)[rule.metric] for one in (match.model, match.other)]
+    points = [problem.points(match.targets, one, [rule.metric])[rule.metric] for one in (match.model, match.other)]
     drawn = problem.samples(rule.metric, match.targets, [match.model, match.other], recipe.evaluate)
     differences = sign * (drawn[:, 0] - drawn[:, 1])
     low, high = problems.bounds(differences, recipe.evaluate.confidence)

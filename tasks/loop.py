@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tasks import checkpoint, distributed, files, optimisation
 from tasks.modalities import Trainer
@@ -43,6 +44,8 @@ class Run:
         self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimisation.optimizer(self.network, section)
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
+        moving = get_ema_multi_avg_fn(section.average)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=moving, use_buffers=True) if section.average else None
         self.step = 0
         self.position = 0  # steps done in this epoch
         self.epoch = 0
@@ -62,11 +65,14 @@ class Run:
         state = {name: getattr(self, name) for name in self.STATE} | {"best": self.best if math.isfinite(self.best) else None}
         weights = distributed.plain(self.parallel)
         if distributed.rank() == 0:
-            checkpoint.save(self.folder, self.step, state, {"weights": weights, "moments": moments, "best": self.best_weights})
+            groups = {"weights": weights, "moments": moments, "best": self.best_weights}
+            checkpoint.save(self.folder, self.step, state, {**groups, "average": self.average.state_dict()} if self.average else groups)
 
     def resume(self, state: dict[str, Any], groups: dict[str, checkpoint.Tensors]) -> None:
         own = self.network.state_dict()
         self.network.load_state_dict({name: distributed.parted(value, own[name]) for name, value in groups["weights"].items()})
+        if self.average:
+            self.average.load_state_dict(groups["average"])
         parameters = self.parameters()
         for key, value in groups["moments"].items():
             number, name = key.split(".", 1)
@@ -79,6 +85,11 @@ class Run:
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """What is measured, and kept: the average where there is one."""
+        return self.average.module if self.average else self.network
 
     def steps(self, epoch: int) -> list[Batches]:
         batches = self.adapter.batches(self.rows, epoch)
@@ -99,6 +110,8 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.network)
         self.loss_sum += summed[0]
         self.weight_sum += summed[1]
         self.step += 1
@@ -173,7 +186,7 @@ class Run:
     @torch.no_grad()
     def scores(self, examples: list[Any]) -> NDArray[np.float64]:
         """What the adapter measures a model by, for each example, shape (examples, numbers)."""
-        self.network.eval()
+        network = self.judged.eval()
         result = torch.zeros(0)
         batches = self.adapter.batches(examples, None)
         mine = distributed.share(batches)
@@ -181,7 +194,7 @@ class Run:
             batch, counted = (mine[number], 1.0) if number < len(mine) else (batches[0], 0.0)
             inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([examples[index] for index in batch], None))
             with self.autocast:
-                part = self.adapter.problem.scores(self.network(*inputs), inputs).double()
+                part = self.adapter.problem.scores(network(*inputs), inputs).double()
             result = result if len(result) else torch.zeros(len(examples), part.shape[1], dtype=torch.float64, device=self.device)
             result[batch] += part * counted
         return distributed.total(result).cpu().numpy()
@@ -189,14 +202,15 @@ class Run:
     def finish_epoch(self, measured: dict[str, float]) -> None:
         """Record the epoch and keep its weights where they are the best so far on the validation split."""
         metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
-        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in measured.items()}}
+        ordered = sorted(measured.items(), key=lambda item: item[0] != self.section.metric)  # what chooses comes first
+        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in ordered}}
         self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}})
         self.stale = 0 if metric > self.best else self.stale + 1
         if self.stale and self.section.schedule == "plateau":
             self.factor /= 2
         if metric >= self.best:  # of equal ones the last, which has seen more and was moved less: on few rows many are equal
             self.best = metric
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.parallel).items()}
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.judged).items()}
         self.epoch += 1
         self.position, self.loss_sum, self.weight_sum = 0, 0.0, 0.0
 
@@ -218,6 +232,7 @@ def fit(
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
     optimisation.reproducible()
+    optimisation.keep_memory()
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:

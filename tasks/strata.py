@@ -59,7 +59,11 @@ def named(problem: str, labels: Sequence[Any]) -> list[list[str]]:
 
 def fifths(of: Any, numbers: Any) -> tuple[list[str], Any]:
     """The names of five ranges that hold as many of the numbers `of` each, and the range of each of `numbers`."""
-    edges = np.unique(np.quantile(of, [0.2, 0.4, 0.6, 0.8])) if len(of) else np.empty(0)
+    return ranges(np.unique(np.quantile(of, [0.2, 0.4, 0.6, 0.8])) if len(of) else [], numbers)
+
+
+def ranges(edges: Any, numbers: Any) -> tuple[list[str], Any]:
+    """The names of the ranges between edges, each with the edge above it, and the range of each number."""
     told = [f"{edge:.4g}" for edge in edges]
     names = [f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}" for low, high in zip(["", *told], [*told, ""], strict=True)]
     return names, np.searchsorted(edges, numbers)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from tasks import board, champion, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve
+from tasks import board, champion, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve, temperature
 from tasks.modalities import lora
 from tasks.recipe import Recipe
 from tasks.step import main
@@ -66,6 +66,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
             lambda: write(target, recipe, adapter, start),
         )
     if distributed.rank() == 0:
+        temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
         files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
         before = champion.FOLDER / recipe.name / start["start"]["champion"] / "trained_on.parquet" if "champion" in start.get("start", {}) else None
         write_trained_on(target / "trained_on.parquet", ids, before)

@@ -58,6 +58,8 @@ def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, wa
 
 def course(history: list[dict[str, Any]], train: Train, metric: str) -> list[float]:
     """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
+    if history and f"val_{metric}" not in history[0]:
+        raise Failure(f"tune.metric: the validation rows have no {metric}, since they are all of one class: choose another metric, or raise split.val.")
     sign = -1 if train.metric in LOWER_IS_BETTER else 1
     best = [max(reversed(history[:last]), key=lambda record: sign * record[f"val_{train.metric}"]) for last in range(1, len(history) + 1)]
     return [float(record[f"val_{metric}"]) for record in best]

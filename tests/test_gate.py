@@ -30,7 +30,7 @@ FOUND: dict[str, Any] = {
     "slices": {
         "minimum": 20,
         "channel": {"email": {"rows": 100, "accuracy": 0.9}, "phone": {"rows": 100, "accuracy": 0.7}, "web": {"rows": 100, "accuracy": 0.75}},
-        "country": {"at": {"rows": 2}, "ch": {"rows": 0}, "de": {"rows": 298, "accuracy": 0.85}},
+        "country": {"at": {"rows": 2, "range": "1 to 2"}, "ch": {"rows": 0}, "de": {"rows": 298, "accuracy": 0.85}},
     },
     "fairness": {"sex": {"tpr_gap": {"value": 0.08, "low": 0.02, "high": 0.12}}},
     "robustness": {"typos": {"kept": 0.93}, "case": {"kept": 0.99}},
@@ -55,7 +55,7 @@ def match(labels: Ints, said: dict[str, Any], who: str, left_out: int = 0) -> ga
 
 def judge(made: Recipe, labels: Ints, said: dict[str, Any], look: int = 1) -> dict[str, Any]:
     """The verdict on a model with these answers, beside those of its opponents."""
-    metrics = {"rows": len(labels), **THREE.points(labels, said["model"])}
+    metrics = {"rows": len(labels), **THREE.points(labels, said["model"], ["accuracy", "log_loss"])}
     return gate.judge(made, metrics, THREE, {who: {"": match(labels, said, who)} for who in said if who != "model"}, look)
 
 

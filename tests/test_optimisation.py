@@ -61,6 +61,20 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
     assert factors == [1.0, 1.0, 0.5, 0.25, 0.25]
 
 
+def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept(tmp_path: Path) -> None:
+    adapter, examples, targets = trainer("tabular", tmp_path, average=0.75)
+    run = loop.Run(adapter, adapter.section, examples, targets, [], tmp_path)
+    expected = None
+    for batches in run.steps(0):
+        run.update(batches, 0.05)
+        weights = run.network.state_dict()["0.weight"].clone()
+        expected = weights if expected is None else 0.75 * expected + 0.25 * weights
+    run.finish_epoch({"macro_f1": 0.5, "log_loss": 0.5})
+    assert expected is not None
+    torch.testing.assert_close(run.best_weights["0.weight"], expected)
+    assert not torch.allclose(run.network.state_dict()["0.weight"], expected, atol=1e-3)
+
+
 def test_each_layer_nearer_to_the_input_learns_more_slowly(tmp_path: Path) -> None:
     adapter, _, _ = trainer("text", tmp_path, layer_decay=0.5)
     names = {id(parameter): name for name, parameter in adapter.network.named_parameters() if parameter.requires_grad}

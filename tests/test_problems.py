@@ -144,16 +144,6 @@ def test_images_and_tables_learn_these_problems_too(problem: str, modality: str,
     assert measured[metric] < 1.0 if metric == "rmse" else measured[metric] > 0.5
 
 
-def test_average_precision_of_resampled_rows_is_that_of_rows_written_out() -> None:
-    rng = np.random.default_rng(0)
-    said, there = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40)  # with many equal probabilities
-    weights = rng.integers(0, 4, (20, 40)).astype(float)
-    found = multilabel.average_precision(there, said, weights)
-    for times, value in zip(weights.astype(int), found, strict=True):
-        rows = np.repeat(np.arange(40), times)
-        assert value == pytest.approx(average_precision_score(there[rows], said[rows]))
-
-
 def test_intervals_of_any_problem_cover_and_repeat_and_pairs_share_their_resamples() -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=800)

@@ -13,7 +13,7 @@ TEXT = (ROOT / "README.md").read_text()
 def test_everything_in_the_tree_exists() -> None:
     tree = TEXT.split("## Tree")[1].split("```")[1]
     names = [line.split()[0] for line in tree.strip().splitlines()]
-    assert len(names) == 13
+    assert len(names) == 14
     assert not [name for name in names if not (ROOT / name).exists()]
 
 
@@ -33,3 +33,9 @@ def test_the_five_line_recipe_is_one(tmp_path: Path) -> None:
     path = tmp_path / "reviews.yaml"
     path.write_text(TEXT.split("```yaml")[1].split("```")[0])
     assert read(path).name == "reviews"
+
+
+def test_the_line_by_line_page_has_every_line_of_its_recipe() -> None:
+    lines = [line.strip() for line in (ROOT / "recipes" / "xor.yaml").read_text().splitlines() if not line.startswith("#")]
+    explained = re.findall(r"^\| `(.*?)` \|", (ROOT / "docs" / "xor.md").read_text(), re.MULTILINE)
+    assert explained == lines

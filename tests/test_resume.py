@@ -127,7 +127,7 @@ def test_a_killed_run_ends_with_the_same_bytes(made: Any, tmp_path: Path, modali
 @pytest.mark.parametrize(
     ("modality", "options"),
     [
-        ("tabular", {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "accumulate": 2, "class_weights": "balanced"}),
+        ("tabular", {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "accumulate": 2, "class_weights": "balanced", "average": 0.9}),
         ("text", {"freeze": 1, "layer_decay": 0.7, "schedule": "cosine", "accumulate": 2, "activation_checkpointing": True, "precision": "bf16"}),
     ],
 )

@@ -20,10 +20,11 @@ from tasks.recipe import ASPECTS, Recipe, Train
 
 @dataclass(frozen=True)
 class Found:
-    """What one aspect has found: numbers for metrics.json, and whatever its part of the report shows."""
+    """What one aspect has found: numbers for metrics.json, whatever its part of the report shows, and for cost.json what another moment would measure otherwise."""
 
     metrics: dict[str, Any]
     shown: dict[str, Any] = field(default_factory=dict)
+    timed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Case:
     @cached_property
     def said(self) -> Said:
         return self.problem.said(self.targets, self.answers)
+
+    @cached_property
+    def samples(self) -> list[dict[str, str]]:
+        """How a model that writes goes on from the prompts of some test rows."""
+        return self.predictor.samples(self.rows) if hasattr(self.predictor, "samples") else []
 
     @cached_property
     def trained(self) -> modalities.Trainer:

@@ -79,17 +79,17 @@ def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
         empty = table.filter(pc.is_null(table[column]))["id"].to_pylist()
         raise Failure(f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them.")
     if column and prompt is not None:
-        found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "prompt")
+        found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "columns.prompt")
         return [{"prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt), "text": row[column]} for row in found]  # type: ignore[misc]
     if column:
         return list(table[column].to_pylist())
-    return cells(table, recipe.columns.features or [name for name in table.column_names if name not in files.ROLES], "features")
+    return cells(table, recipe.columns.features or [name for name in table.column_names if name not in files.ROLES], "columns.features")
 
 
 def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
     for name in names:
         if name not in table.column_names:
-            raise Failure(f"columns.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+            raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
     return list(table.select(names).to_pylist())
 
 

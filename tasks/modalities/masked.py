@@ -92,25 +92,31 @@ def network(encoder: Any) -> Any:
 
 
 def new(size: Network, rows: Sequence[str], max_length: int, seed: int) -> tuple[Any, Any, str]:
-    """A BERT with random weights and a tokenizer of its own, as `encoders.loaded` gives them."""
+    """A ModernBERT (Warner et al. 2024) with random weights and a tokenizer of its own, as `encoders.loaded` gives them.
+
+    It normalises before each layer. BERT does so after, and on some thousands of texts it learns how frequent tokens are and then nothing more (Xiong et al. 2020).
+    """
     import torch
     import transformers
 
     encoders.quiet()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(rows, size.vocabulary), **SPECIAL)
-    config = transformers.BertConfig(
+    config = transformers.ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        intermediate_size=4 * size.width,
+        intermediate_size=2 * size.width,
         max_position_embeddings=max_length,
+        global_attn_every_n_layers=1,
         pad_token_id=tokenizer.pad_token_id,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     torch.manual_seed(seed)
-    return transformers.BertModel(config), tokenizer, "mean"
+    return transformers.ModernBertModel(config), tokenizer, "mean"
 
 
 def tokenizer_of(rows: Sequence[str], vocabulary: int) -> Any:

@@ -7,14 +7,17 @@ each row is in it, the same for all models that are compared.
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.problems import measures
 from tasks.recipe import METRICS, Evaluate, Train
+from tasks.step import Failure
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +26,8 @@ Floats = NDArray[np.float64]
 Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Said = Any  # what is kept of a model's answers to compare it with others
 DIGITS = 6
-CHUNK = 4_000_000  # numbers drawn at once
+CHUNK = 1_000_000  # numbers drawn at once
+UNDEFINED = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
 UNKNOWN = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
 
 
@@ -34,6 +38,9 @@ class Problem:
     CLASSES = "Classes"  # what the report calls them
     RESAMPLED = "bootstrap"
     WORST = ("Largest errors", "error")  # the heading of the report's table of mistakes, and its last column
+    ERROR = "wrong"  # what `errors` are
+    CALIBRATED = False  # whether answers are probabilities, which a temperature makes more or less certain
+    temperature = 1.0  # by which the exported network's outputs are divided
 
     def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
         self.labels, self.section = list(labels), section or Train()
@@ -68,8 +75,11 @@ class Problem:
         raise NotImplementedError
 
     def measure(self, targets: Targets, answers: Floats) -> dict[str, float]:
-        """The metrics of all rows, by name."""
-        return self.points(targets, self.said(targets, answers))
+        """The metrics of all rows, by name, without those that these rows do not have. Raises Failure where that is the one to train for."""
+        points = self.points(targets, self.said(targets, answers))
+        if math.isnan(points.get(self.section.metric, 0.0)):
+            raise Failure(UNDEFINED.format(self.section.metric, len(targets)))
+        return {metric: value for metric, value in points.items() if not math.isnan(value)}
 
     def head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
         """The weights and biases of a linear layer to begin with, fitted on features; None where there is none."""
@@ -82,6 +92,14 @@ class Problem:
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
         """What the exported network gave as answers."""
+        raise NotImplementedError
+
+    def tempered(self, answers: Floats, temperature: float) -> Floats:
+        """Answers as a network would give them whose outputs are divided by the temperature."""
+        raise NotImplementedError
+
+    def confidences(self, targets: Targets, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Probabilities that were given, and whether what they are of is true, each of shape (rows, how many of a row)."""
         raise NotImplementedError
 
     def sound(self, answers: Floats) -> NDArray[np.bool_]:
@@ -107,18 +125,45 @@ class Problem:
         """Answers of a model that has learnt other labels, as for these."""
         return answers
 
-    def values(self, metric: str, targets: Targets, said: Said, weights: Floats) -> Floats:
-        """The metric of the rows so often as `weights` (resamples, rows) has them, shape (resamples,)."""
+    def part(self, said: Said, rows: NDArray[Any]) -> Said:
+        """What was said of some of the rows."""
+        return said[rows]
+
+    def values(self, metrics: Collection[str], targets: Targets, said: Said, weights: Floats) -> dict[str, Floats]:
+        """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
         raise NotImplementedError
 
-    def points(self, targets: Targets, said: Said) -> dict[str, float]:
-        once = np.ones((1, len(targets)))
-        return {metric: float(self.values(metric, targets, said, once)[0]) for metric in self.metrics}
+    def points(self, targets: Targets, said: Said, metrics: Collection[str] = ()) -> dict[str, float]:
+        """These metrics of all rows, or all metrics."""
+        found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
+        return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
+
+    def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
+        return resampled(len(targets), section)
+
+    def drawn(self, metrics: Collection[str], targets: Targets, models: list[Said], section: Evaluate) -> dict[str, Floats]:
+        """The metrics of each model in each resample, each of shape (resamples, models)."""
+        return joined(metrics, ([self.values(metrics, targets, said, weights) for said in models] for weights in self.resampled(targets, section)))
 
     def samples(self, metric: str, targets: Targets, models: list[Said], section: Evaluate) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
-        parts = [np.stack([self.values(metric, targets, said, weights) for said in models], 1) for weights in resampled(len(targets), section)]
-        return np.concatenate(parts)
+        return self.drawn([metric], targets, models, section)[metric]
+
+    def intervals(self, targets: Targets, said: Said, section: Evaluate, metrics: Collection[str] = (), drawn: Any = None) -> dict[str, dict[str, float]]:
+        """These metrics, or all, as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out.
+
+        The resamples are those that `drawn` made, where it is given.
+        """
+        points, drawn = self.points(targets, said, metrics), drawn or self.drawn(metrics or self.metrics, targets, [said], section)
+        return {metric: interval(value, drawn[metric][:, 0], section) for metric, value in points.items() if not math.isnan(value)}
+
+    def flags(self, targets: Targets, said: Said) -> tuple[measures.Flags, measures.Flags] | None:
+        """Which classes each row has, and which it was given, where there are classes."""
+        return None
+
+    def errors(self, targets: Targets, said: Said) -> Floats:
+        """How wrong each row's answer is, shape (rows,): where it is right or wrong, 0 or 1."""
+        return 1.0 - np.asarray(self.right(targets, said))
 
     def right(self, targets: Targets, said: Said) -> NDArray[np.bool_] | None:
         """Which rows were answered rightly, where an answer is right or wrong."""
@@ -152,36 +197,53 @@ def module(name: str) -> type[Problem]:
 
 def of_model(about: dict[str, Any]) -> Problem:
     """The problem that a model solves, from its model.json."""
-    return module(about.get("problem", "classification"))(about["labels"])
+    made = module(about.get("problem", "classification"))(about["labels"])
+    made.temperature = about.get("temperature", 1.0)
+    return made
 
 
-def resampled(rows: int, section: Evaluate) -> Iterator[Floats]:
-    """How often each row is in each resample, shape (some of the resamples, rows)."""
+def resampled(rows: int, section: Evaluate, strata: NDArray[np.int64] | None = None) -> Iterator[Floats]:
+    """How often each row is in each resample, shape (some of the resamples, rows); as many rows of each stratum as there are, if strata are given."""
     rng = np.random.default_rng(section.seed)
+    parts = [np.arange(rows)] if strata is None else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     size = max(1, CHUNK // rows)
     for start in range(0, section.resamples, size):
-        yield np.stack([np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(min(size, section.resamples - start))]).astype(np.float64)
+        count = min(size, section.resamples - start)
+        weights = np.zeros((rows, count))
+        for part in parts:
+            picks = rng.integers(0, len(part), (len(part), count)) * count + np.arange(count)
+            weights[part] = np.bincount(picks.ravel(), minlength=len(part) * count).reshape(len(part), count)
+        yield weights.T
 
 
-def class_table(names: list[str], hits: Floats, there: Floats, given: Floats, drawn: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
-    """Precision, recall and F1 with its interval, and support, for each class, from how often it was right, true and said; `drawn` are resampled F1."""
+def joined(metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]]) -> dict[str, Floats]:
+    """The metrics of each model in each part of the resamples, as one array for each metric, shape (resamples, models)."""
+    found = list(parts)
+    return {metric: np.concatenate([np.stack([one[metric] for one in part], 1) for part in found]) for metric in metrics}
+
+
+def class_table(names: list[str], found: measures.Counts, drawn: Iterable[measures.Counts], section: Evaluate) -> dict[str, dict[str, Any]]:
+    """Precision, recall and F1 with their intervals, and support, for each class, from the counts of all rows and those of resamples."""
+    parts = list(drawn)
+    points = {part: of(*found)[0] for part, of in measures.BY_CLASS.items()}
+    spread = {part: np.concatenate([of(*counts) for counts in parts]) for part, of in measures.BY_CLASS.items()}
     return {
-        name: {
-            "precision": round(float(hits[at] / given[at]), DIGITS) if given[at] else 0.0,
-            "recall": round(float(hits[at] / there[at]), DIGITS) if there[at] else 0.0,
-            "f1": interval(float(2 * hits[at] / (there[at] + given[at])) if there[at] + given[at] else 0.0, drawn[:, at], section),
-            "support": int(there[at]),
-        }
+        name: {**{part: interval(float(points[part][at]), spread[part][:, at], section) for part in points}, "support": int(found[1][0, at])}
         for at, name in enumerate(names)
     }
 
 
 def interval(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:
-    """A metric as value, low and high: the percentile interval."""
-    low, high = bounds(drawn, section.confidence)
+    """A metric as value, low and high: the percentile interval, over the resamples that have a value."""
+    low, high = bounds(drawn[~np.isnan(drawn)], section.confidence)
     return {"value": round(point, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
 
 
 def bounds(values: Floats, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def centred(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:
+    """The same of a gap, which is never less than 0 and so is larger in resamples than in the rows: its values there are moved by as much as that is on average."""
+    return interval(point, np.maximum(drawn - np.nanmean(drawn) + point, 0.0), section)

@@ -4,6 +4,7 @@ Resampling is stratified by the true class (Efron and Tibshirani 1993, ch. 8): c
 Within a class the counts of predictions in a resample are multinomial, so a resample costs the size of the confusion matrix, not the number of rows.
 """
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks import problems
 from tasks.mistakes import nearest
-from tasks.problems import CHUNK, DIGITS, Floats
+from tasks.problems import CHUNK, DIGITS, Floats, measures
 from tasks.recipe import Evaluate, Train
 from tasks.step import Failure, Mistake
 
@@ -25,16 +26,18 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model said about the rows: predicted class and −log p(true class), each of shape (rows,)."""
+    """What a model said about the rows: predicted class and −log p(true class), each of shape (rows,), and if known all probabilities, (rows, classes)."""
 
     predicted: Ints
     loss: Floats
+    answers: Floats | None = None
 
 
 class Problem(problems.Problem):
     NAME = "classification"
     RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability")
+    CALIBRATED = True
     weights: "torch.Tensor | None" = None  # of each class in the loss, 1 for the average row
 
     @classmethod
@@ -74,9 +77,17 @@ class Problem(problems.Problem):
         return (fitted.coef_, fitted.intercept_) if len(fitted.classes_) == self.width > 2 else None
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
-        exponential = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
+        exponential = np.exp((outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)) / self.temperature)
         result: Floats = exponential / exponential.sum(axis=1, keepdims=True)
         return result
+
+    def tempered(self, answers: Floats, temperature: float) -> Floats:
+        powers = (answers / answers.max(axis=1, keepdims=True)) ** (1 / temperature)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def confidences(self, targets: Ints, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Of the class that was given alone (Guo et al. 2017)."""
+        return answers.max(axis=1, keepdims=True), (answers.argmax(1) == targets)[:, None]
 
     def sound(self, answers: Floats) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = super().sound(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6)
@@ -100,7 +111,7 @@ class Problem(problems.Problem):
 
     def said(self, targets: Ints, answers: Floats) -> Scored:
         true = answers[np.arange(len(targets)), targets]
-        return Scored(answers.argmax(1), -np.log(np.clip(true, 1e-15, 1.0)))
+        return Scored(answers.argmax(1), -np.log(np.clip(true, 1e-15, 1.0)), answers.round(DIGITS))
 
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """A class that these do not know is never right: the best of them comes last."""
@@ -108,16 +119,28 @@ class Problem(problems.Problem):
         known = [answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels]
         return np.stack([*known, answers[:, other].max(axis=1, initial=0)], 1)
 
-    def points(self, targets: Ints, said: Scored) -> dict[str, float]:
-        matrix = confusion(targets, said.predicted, size(targets, said))
-        return {"accuracy": float(accuracy(matrix)), "macro_f1": float(macro_f1(matrix)), "log_loss": float(said.loss.mean())}
+    def part(self, said: Scored, rows: NDArray[Any]) -> Scored:
+        return Scored(said.predicted[rows], said.loss[rows], None if said.answers is None else said.answers[rows])
 
-    def samples(self, metric: str, targets: Ints, models: list[Scored], section: Evaluate) -> Floats:
-        if metric == "log_loss":
-            return resampled_means(targets, np.stack([said.loss for said in models], 1), section)
-        matrices = resampled_confusions(targets, [said.predicted for said in models], size(targets, *models), section)
-        of = {"accuracy": accuracy, "macro_f1": macro_f1}[metric]
-        return np.stack([of(matrix) for matrix in matrices], 1)
+    def flags(self, targets: Ints, said: Scored) -> tuple[measures.Flags, measures.Flags]:
+        """With a last class for what another model answers that these do not know."""
+        classes = np.arange(self.width + 1)
+        return targets[:, None] == classes, said.predicted[:, None] == classes
+
+    def values(self, metrics: Collection[str], targets: Ints, said: Scored, weights: Floats) -> dict[str, Floats]:
+        there, given = self.flags(targets, said)
+        found = measures.counted(metrics, measures.counts(there, given, weights)) if set(metrics) & set(measures.COUNTED) else {}
+        loss = {"log_loss": weights @ said.loss / weights.sum(1)} if "log_loss" in metrics else {}
+        return found | loss | measures.ranked(metrics, there[:, : self.width], said.answers, weights)
+
+    def resampled(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
+        return problems.resampled(len(targets), section, targets)
+
+    def drawn(self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate) -> dict[str, Floats]:
+        counted, others = ([metric for metric in metrics if (metric in measures.COUNTED) == kind] for kind in (True, False))
+        counts = resampled_counts(targets, [said.predicted for said in models], self.width + 1, section)  # which draws nothing before it is asked
+        found = problems.joined(counted, ([measures.counted(counted, one) for one in part] for part in counts)) if counted else {}
+        return found | (super().drawn(others, targets, models, section) if others else {})
 
     def right(self, targets: Ints, said: Scored) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = said.predicted == targets
@@ -128,18 +151,20 @@ class Problem(problems.Problem):
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = self.said(targets, answers[who])
             found |= {f"{prefix}predicted": pa.array(names[said.predicted], pa.string()), f"{prefix}loss": pa.array(said.loss.round(DIGITS))}
-        return {"label": pa.array(names[targets], pa.string()), **found, "probabilities": listed(answers["model"])}
+            found[f"{prefix}probabilities"] = listed(answers[who])
+        return {"label": pa.array(names[targets], pa.string()), **found}
 
     def read(self, predictions: pa.Table) -> dict[str, Scored]:
-        return {
-            who: Scored(self.positions(predictions[f"{prefix}predicted"].to_pylist()), predictions[f"{prefix}loss"].to_numpy())
-            for who, prefix in (("model", ""), ("baseline", "baseline_"))
-        }
+        found = {}
+        for who, prefix in (("model", ""), ("baseline", "baseline_")):
+            predicted, loss, shares = (predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities"))
+            found[who] = Scored(self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist()))
+        return found
 
     def by_class(self, targets: Ints, said: Scored, section: Evaluate) -> dict[str, dict[str, Any]]:
-        matrix = confusion(targets, said.predicted, self.width)
-        drawn = f1(resampled_confusions(targets, [said.predicted], self.width, section)[0])
-        return problems.class_table(self.labels, matrix.diagonal(), matrix.sum(1), matrix.sum(0), drawn, section)
+        found = measures.counts(*self.flags(targets, said), np.ones((1, len(targets))))
+        drawn = (part[0] for part in resampled_counts(targets, [said.predicted], self.width + 1, section))
+        return problems.class_table(self.labels, found, drawn, section)
 
     def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
         return [(self.labels[true], self.labels[guess]) for true, guess in zip(targets, said.predicted, strict=True)]
@@ -172,58 +197,22 @@ def listed(answers: Floats) -> pa.Array:
     return pa.array(answers.round(DIGITS).tolist(), pa.list_(pa.float64()))
 
 
-def size(targets: Ints, *models: Scored) -> int:
-    return 1 + max(int(targets.max()), *(int(said.predicted.max()) for said in models))
-
-
-def confusion(targets: Ints, predicted: Ints, classes: int) -> Floats:
-    """Counts, shape (true class, predicted class)."""
-    return np.bincount(targets * classes + predicted, minlength=classes * classes).reshape(classes, classes).astype(np.float64)
-
-
-def accuracy(matrix: Floats) -> Any:
-    """Of one confusion matrix or a stack (…, classes, classes)."""
-    return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum((-2, -1))
-
-
-def f1(matrix: Floats) -> Floats:
-    """Per class, shape (…, classes). A class that is neither there nor predicted counts 0."""
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    total = matrix.sum(-1) + matrix.sum(-2)
-    result: Floats = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
-    return result
-
-
-def macro_f1(matrix: Floats) -> Any:
-    """The mean of F1 over the classes that the rows have."""
-    present = matrix.sum(-1) > 0
-    return (f1(matrix) * present).sum(-1) / present.sum(-1)
-
-
-def resampled_confusions(targets: Ints, columns: list[Ints], classes: int, section: Evaluate) -> list[Floats]:
-    """For each model's predictions in `columns` the confusion matrices of the same resamples, shape (resamples, classes, classes)."""
+def resampled_counts(targets: Ints, columns: list[Ints], classes: int, section: Evaluate) -> Iterator[list[measures.Counts]]:
+    """For some of the resamples at a time, for each model's predictions in `columns` the counts in the same resamples, each of shape (resamples, classes)."""
     rng = np.random.default_rng(section.seed)
-    matrices = [np.zeros((section.resamples, classes, classes)) for _ in columns]
+    strata = []
     for label in np.unique(targets):
-        rows = np.stack([column[targets == label] for column in columns], 1)
-        seen, counts = np.unique(rows, axis=0, return_counts=True)
-        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=section.resamples)
-        for model, matrix in enumerate(matrices):
-            for column, predicted in enumerate(seen[:, model]):
-                matrix[:, label, predicted] += drawn[:, column]
-    return matrices
-
-
-def resampled_means(targets: Ints, values: Floats, section: Evaluate) -> Floats:
-    """Means of `values` (rows, models) in stratified resamples of the rows, shape (resamples, models); the same resamples for all models."""
-    rng = np.random.default_rng(section.seed)
-    totals = np.zeros((section.resamples, values.shape[1]))
-    for label in np.unique(targets):
-        part = values[targets == label]
-        size = max(1, CHUNK // len(part))
-        for start in range(0, section.resamples, size):
-            picks = rng.integers(0, len(part), (min(size, section.resamples - start), len(part)))
-            for model in range(values.shape[1]):
-                totals[start : start + len(picks), model] += part[picks, model].sum(1)
-    result: Floats = totals / len(targets)
-    return result
+        seen, counts = np.unique(np.stack([column[targets == label] for column in columns], 1), axis=0, return_counts=True)
+        strata.append((label, seen, counts))
+    size = max(1, CHUNK // classes**2)
+    for start in range(0, section.resamples, size):
+        count = min(size, section.resamples - start)
+        models = [(np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes))) for _ in columns]
+        for label, seen, counts in strata:
+            drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=count)
+            for model, (hits, there, given) in enumerate(models):
+                there[:, label] = counts.sum()
+                for column, predicted in enumerate(seen[:, model]):
+                    given[:, predicted] += drawn[:, column]
+                    hits[:, label] += drawn[:, column] * (predicted == label)
+        yield models

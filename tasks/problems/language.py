@@ -3,7 +3,7 @@
 `exact_match` is the share of rows of which greedy decoding gives the whole text: those of which each token is the likeliest after the ones before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ class Problem(problems.Problem):
 
     NAME = "language"
     WORST = ("Hardest texts", "log-loss of a token")
+    ERROR = "log-loss of a token"
     encode: Callable[[Sequence[Any]], list[Any]]  # rows as the model's tokens, which the baseline shares; a predictor sets it
     vocabulary: int
 
@@ -62,7 +63,7 @@ class Problem(problems.Problem):
         """Of a model with another tokenizer only the loss by the byte is known, since its tokens are others."""
         return answers if self.labels == labels else np.where([True, False, False, True], answers, np.nan)
 
-    def values(self, metric: str, targets: NDArray[np.int64], said: Floats, weights: Floats) -> Floats:
+    def values(self, metrics: Collection[str], targets: NDArray[np.int64], said: Floats, weights: Floats) -> dict[str, Floats]:
         loss, tokens, hits, size = (weights @ said).T
         found: dict[str, Any] = {
             "perplexity": lambda: np.exp(loss / tokens),
@@ -71,8 +72,10 @@ class Problem(problems.Problem):
             "exact_match": lambda: weights @ np.where(np.isnan(said[:, 1]), np.nan, said[:, 1] == said[:, 2]) / weights.sum(1),
             "bits_per_byte": lambda: loss / size / np.log(2),
         }
-        result: Floats = found[metric]()
-        return result
+        return {metric: found[metric]() for metric in metrics}
+
+    def errors(self, targets: NDArray[np.int64], said: Floats) -> Floats:
+        return np.asarray(said[:, 0] / said[:, 1])
 
     def columns(self, targets: NDArray[np.int64], answers: dict[str, Floats]) -> dict[str, pa.Array]:
         told = {"": answers["model"], "baseline_": answers["baseline"]}

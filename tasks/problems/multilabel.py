@@ -1,5 +1,6 @@
 """Multilabel: any number of labels at once, `a|b` in one cell or a list. Answers are a probability for each label; from 0.5 on it is given."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import problems, strata
-from tasks.problems import DIGITS, Floats
+from tasks.problems import DIGITS, Floats, measures
 from tasks.problems.classification import listed
 from tasks.recipe import Evaluate, Train
 from tasks.step import Failure
@@ -22,6 +23,7 @@ class Problem(problems.Problem):
     NAME = "multilabel"
     CLASSES = "Labels"
     WORST = ("Largest loss", "log-loss")
+    CALIBRATED = True
 
     @classmethod
     def fitted(cls, section: Train, table: pa.Table) -> Self:
@@ -60,8 +62,18 @@ class Problem(problems.Problem):
     def answers(self, outputs: NDArray[Any]) -> Floats:
         from scipy.special import expit
 
-        result: Floats = expit(outputs.astype(np.float64))
+        result: Floats = expit(outputs.astype(np.float64) / self.temperature)
         return result
+
+    def tempered(self, answers: Floats, temperature: float) -> Floats:
+        from scipy.special import expit, logit
+
+        result: Floats = expit(logit(answers) / temperature)
+        return result
+
+    def confidences(self, targets: Flags, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Of every label."""
+        return answers, targets > 0
 
     def linear(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import LogisticRegression
@@ -83,15 +95,14 @@ class Problem(problems.Problem):
         """A label that the model has not learnt it never gives."""
         return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
 
-    def values(self, metric: str, targets: Flags, said: Floats, weights: Floats) -> Floats:
-        if metric == "mean_average_precision":
-            return np.asarray(np.nanmean([average_precision(targets[:, label], said[:, label], weights) for label in range(self.width)], axis=0))
-        if metric in ("log_loss", "subset_accuracy"):
-            return np.asarray(weights @ (losses(targets, said) if metric == "log_loss" else self.right(targets, said)) / weights.sum(1))
-        hits, there, given = counts(targets, said, weights)
-        if metric == "micro_f1":
-            hits, there, given = (part.sum(1, keepdims=True) for part in (hits, there, given))
-        return np.asarray((f1(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
+    def flags(self, targets: Flags, said: Floats) -> tuple[measures.Flags, measures.Flags]:
+        return targets > 0, said >= 0.5
+
+    def values(self, metrics: Collection[str], targets: Flags, said: Floats, weights: Floats) -> dict[str, Floats]:
+        there, given = self.flags(targets, said)
+        rows = {"log_loss": losses(targets, said), "subset_accuracy": self.right(targets, said), "hamming_loss": (there != given).mean(1)}
+        means = {metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows}
+        return measures.counted(metrics, measures.counts(there, given, weights)) | means | measures.ranked(metrics, there, said, weights)
 
     def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
         return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
@@ -111,9 +122,9 @@ class Problem(problems.Problem):
         return {who: np.array(predictions[f"{prefix}probabilities"].to_pylist()) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
 
     def by_class(self, targets: Flags, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
-        hits, there, given = counts(targets, said, np.ones((1, len(targets))))
-        drawn = np.concatenate([f1(*counts(targets, said, weights)) for weights in problems.resampled(len(targets), section)])
-        return problems.class_table(self.labels, hits[0], there[0], given[0], drawn, section)
+        both = self.flags(targets, said)
+        drawn = (measures.counts(*both, weights) for weights in self.resampled(targets, section))
+        return problems.class_table(self.labels, measures.counts(*both, np.ones((1, len(targets)))), drawn, section)
 
     def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""
@@ -136,24 +147,3 @@ def losses(targets: Flags, answers: Floats) -> Floats:
     """−log p of what is true of each label, the mean over labels, shape (rows,)."""
     result: Floats = -np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1)
     return result
-
-
-def counts(targets: Flags, said: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """How often each label is there and given, is there, and is given, each of shape (resamples, labels)."""
-    there, given = targets > 0, said >= 0.5
-    return weights @ (there & given), weights @ there, weights @ given
-
-
-def f1(hits: Floats, there: Floats, given: Floats) -> Floats:
-    return np.divide(2 * hits, there + given, out=np.zeros_like(hits), where=there + given > 0)
-
-
-def average_precision(there: NDArray[Any], said: Floats, weights: Floats) -> Floats:
-    """The mean, over the rows that have the label, of the precision among all rows with at least their probability; NaN where none has it."""
-    order = np.argsort(-said, kind="stable")
-    last = np.searchsorted(-said[order], -said[order], side="right") - 1  # of the rows of equal probability
-    weighed, hits = weights[:, order], weights[:, order] * there[order]
-    above, right = weighed.cumsum(1)[:, last], hits.cumsum(1)
-    precision = np.divide(right[:, last], above, out=np.zeros_like(above), where=above > 0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((hits * precision).sum(axis=1) / right[:, -1])

@@ -1,7 +1,7 @@
 """Regression: a number. The network learns it standardised; what is exported answers in the target's unit."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Problem(problems.Problem):
     NAME = "regression"
     CLASSES = "Fifths of the target"
+    ERROR = "absolute error"
     mean, scale = 0.0, 1.0  # of the target in training
 
     @classmethod
@@ -73,15 +74,19 @@ class Problem(problems.Problem):
     def said(self, targets: Floats, answers: Floats) -> Floats:
         return answers[:, 0]
 
-    def values(self, metric: str, targets: Floats, said: Floats, weights: Floats) -> Floats:
-        errors, rows = said - targets, weights.sum(1)
-        if metric == "mae":
-            return np.asarray(weights @ np.abs(errors) / rows)
-        if metric == "rmse":
-            return np.asarray(np.sqrt(weights @ errors**2 / rows))
-        centred = targets - targets.mean()
+    def values(self, metrics: Collection[str], targets: Floats, said: Floats, weights: Floats) -> dict[str, Floats]:
+        errors, rows, centred = said - targets, weights.sum(1), targets - targets.mean()
         spread = weights @ centred**2 - (weights @ centred) ** 2 / rows
-        return np.asarray(1 - np.divide(weights @ errors**2, spread, out=np.ones(len(weights)), where=spread > 0))
+        found: dict[str, Callable[[], Floats]] = {
+            "rmse": lambda: np.sqrt(weights @ errors**2 / rows),
+            "mae": lambda: weights @ np.abs(errors) / rows,
+            "median_absolute_error": lambda: median(np.abs(errors), weights),
+            "r2": lambda: 1 - np.divide(weights @ errors**2, spread, out=np.ones(len(rows)), where=spread > 0),
+        }
+        return {metric: found[metric]() for metric in metrics}
+
+    def errors(self, targets: Floats, said: Floats) -> Floats:
+        return np.abs(said - targets)
 
     def columns(self, targets: Floats, answers: dict[str, Floats]) -> dict[str, pa.Array]:
         found = {"label": pa.array(targets)}
@@ -104,6 +109,14 @@ class Problem(problems.Problem):
     def worst(self, targets: Floats, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
         errors = np.abs(answers[:, 0] - targets)
         return [(row, f"{targets[row]:.6g}", f"{answers[row, 0]:.6g}", float(errors[row])) for row in np.argsort(-errors, kind="stable")[:count].tolist()]
+
+
+def median(numbers: Floats, weights: Floats) -> Floats:
+    """Of the numbers so often as weights (whole ones) have them, shape (resamples,)."""
+    order = np.argsort(numbers, kind="stable")
+    upto = weights[:, order].cumsum(1)
+    middle = [(upto > np.floor((upto[:, -1:] - odd) / 2)).argmax(1) for odd in (0, 1)]
+    return np.asarray((numbers[order][middle[0]] + numbers[order][middle[1]]) / 2)
 
 
 def ranges(targets: Floats, said: Floats) -> tuple[classification.Problem, classification.Ints, classification.Scored]:

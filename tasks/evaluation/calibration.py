@@ -1,0 +1,48 @@
+"""Calibration: are answers as often right as they are certain? Expected calibration error and log-loss, with the model's temperature and before it."""
+
+from typing import Any
+
+import numpy as np
+
+from tasks import problems
+from tasks.evaluation import Case, Found
+from tasks.problems import Floats
+
+BINS = 15  # of equal width, as Guo et al. (2017) have them
+
+
+def measure(case: Case) -> Found | None:
+    problem = case.problem
+    if not problem.CALIBRATED:
+        return None
+    both = {"after": case.answers, "before": problem.tempered(case.answers, 1 / problem.temperature)}
+    found = {when: errors(case, answers) for when, answers in both.items()}
+    metrics = {"temperature": problem.temperature, **found["after"], "before": found["before"]}
+    return Found(metrics, {when: reliability(case, answers) for when, answers in both.items()})
+
+
+def errors(case: Case, answers: Floats) -> dict[str, Any]:
+    problem, targets, section = case.problem, case.targets, case.recipe.evaluate
+    at, said, right = binned(case, answers)
+    gaps = np.zeros((len(said), BINS))
+    np.add.at(gaps, (np.arange(len(said))[:, None], at), (right - said) / said.shape[1])
+
+    def of(weights: Floats) -> Floats:
+        return np.asarray(np.abs(weights @ gaps).sum(1) / weights.sum(1))
+
+    spread = np.concatenate([of(weights) for weights in problem.resampled(targets, section)])
+    error = problems.centred(float(of(np.ones((1, len(said))))[0]), spread, section)
+    return {"expected_calibration_error": error, **problem.intervals(targets, problem.said(targets, answers), section, ["log_loss"])}
+
+
+def binned(case: Case, answers: Floats) -> tuple[Any, Floats, Any]:
+    """The bin of each probability that was given, it itself, and whether what it is of is true, each of shape (rows, how many of a row)."""
+    said, right = case.problem.confidences(case.targets, answers)
+    return np.minimum((said * BINS).astype(np.int64), BINS - 1), said, right
+
+
+def reliability(case: Case, answers: Floats) -> list[tuple[float, float, int]]:
+    """For each bin that is not empty the mean probability in it, how often it was right, and how many there are."""
+    at, said, right = binned(case, answers)
+    parts = [(said[at == number], right[at == number]) for number in range(BINS)]
+    return [(round(float(sure.mean()), problems.DIGITS), round(float(true.mean()), problems.DIGITS), len(sure)) for sure, true in parts if len(sure)]
