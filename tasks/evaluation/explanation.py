@@ -57,8 +57,7 @@ def told(inside: Inside, row: Any, counts: torch.Tensor) -> Markup:
         share = np.abs(values) / (np.abs(values).max() or 1)
         return shown(row) + " " + picture((grey * (1 - share) + np.where(values > 0, (37, 99, 190), (217, 72, 65)) * share).transpose(2, 0, 1))
     sums = sorted(((float(counts[place].sum()), column["name"]) for column, place in inside.columns), key=lambda one: -abs(one[0]))[:CELLS]
-    line = Markup('<span class="bar{}" style="width: {:.2f}rem"></span> {} <b>{}</b><br>')
-    most = abs(sums[0][0]) or 1.0
+    line, most = Markup('<span class="bar{}" style="width: {:.2f}rem"></span> {} <b>{}</b><br>'), abs(sums[0][0]) or 1.0
     return Markup().join(line.format("" if value > 0 else " cut", 4 * abs(value) / most, name, page.shown(row.get(name))) for value, name in sums)
 
 
