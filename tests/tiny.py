@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from tasks import files
+from tasks import evaluation, files, modalities
+from tasks import train as training
 from tasks.problems.classification import Problem
 from tasks.recipe import Recipe, with_defaults
 
@@ -39,7 +40,6 @@ def base(folder: Path) -> Path:
 
 def decoder(folder: Path) -> Path:
     """A decoder, 32 wide, with its tokenizer."""
-    from tasks import modalities
     from tasks.modalities import causal_lm
     from tasks.recipe import Pretrain
 
@@ -95,3 +95,20 @@ def split(modality: str, folder: Path, rows: int = 64) -> Path:
     files.write_table(folder / "train.parquet", table(modality, 0, rows))
     files.write_table(folder / "val.parquet", table(modality, 500, 24))
     return folder
+
+
+def case(modality: str, folder: Path, **train: Any) -> evaluation.Case:
+    """A model trained on the split and all that it is judged on: 48 rows of a test split."""
+    if modality == "text":
+        base(folder / "base")
+    made, source = recipe(modality, folder, **train), split(modality, folder / "split")
+    files.write_table(source / "test.parquet", table(modality, 600, 48))
+    training.run(made, source, folder / "model", folder / "checkpoints")
+    return judged(made, source, folder / "model")
+
+
+def judged(made: Recipe, source: Path, model: Path) -> evaluation.Case:
+    """As the evaluation makes it."""
+    train, val, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test"))
+    predictor, rows = modalities.predictor(model), modalities.rows(made, test)
+    return evaluation.Case(made, model, predictor, train, val, test, rows, predictor.problem.targets(test), modalities.predict(predictor, rows))
