@@ -1,7 +1,6 @@
 """The gate's verdicts on small known answers, its refusals, and that it fails closed: each thing that it needs is taken away in turn."""
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -306,20 +305,24 @@ def test_each_look_at_a_champion_has_less_to_spend_and_says_so() -> None:
     assert "at error rate 0.00083 of look 5 at it)" in fifth["reason"]
 
 
-class Sleeper:
-    """A model that takes this long."""
+class Named:
+    """A model that notes when it is asked."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, name: int, order: list[int]) -> None:
+        self.name, self.order = name, order
 
     def __call__(self, rows: Sequence[Any]) -> np.ndarray:
-        time.sleep(self.seconds * len(rows))
+        self.order.append(self.name)
         return np.zeros((len(rows), 2))
 
 
 def test_latency_is_a_ratio_of_two_models_that_take_turns() -> None:
-    timed: Any = latency.measured((Sleeper(0.004), Sleeper(0.002)), ["row"] * 3, 2)  # type: ignore[arg-type]
-    assert timed.shape[1] == 2
+    order: list[int] = []
+    timed: Any = latency.measured((Named(0, order), Named(1, order)), ["row"] * 3, 2)  # type: ignore[arg-type]
+    assert order[:8] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert timed.shape == (latency.ROUNDS, 2)
+    assert (timed > 0).all()
+    timed = np.array([[4.0, 2.0], [4.1, 2.0], [4.0, 2.1], [3.9, 2.0]])
     for ratio, outcome in ((1.2, "fail"), (4.0, "pass")):
         check = latency.judged(Latency(rule="latency", ratio=ratio, batch=2), timed, 0.95)
         assert check["outcome"] == outcome
