@@ -97,3 +97,11 @@ def test_a_rejected_model_is_promoted_by_a_person_and_other_bytes_are_not(cold: 
     assert "ann, overriding the gate" in workspace.run("millrace", "history", "digits").stdout
     assert workspace.run(*override).returncode == 0
     assert workspace.record()["outcome"] == "Unchanged"
+    assert "**ann** promoted it although the verdict was reject" in (workspace.root / "data" / "digits" / "card.md").read_text()
+    workspace.edit("recipes/digits.yaml", "bound: 1.0", "bound: 0.05")  # another version, with the same answers as the champion
+    judged = workspace.run("millrace", "run", "digits")
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    champion = workspace.record()["checks"][1]
+    assert (champion["rule"], champion["outcome"], champion["alpha"]) == ("champion", "pass", 0.0125)
+    assert [name for name in workspace.objects() if "/looks/" in name] == [f"digits/looks/{record['version']}/000001.json"]
+    assert "override" not in workspace.status()
