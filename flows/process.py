@@ -20,6 +20,7 @@ from tasks.step import Failure, Mistake, Retryable
 
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.2
+KINDS = {"retryable": Retryable, "mistake": Mistake, "final": Failure}
 MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
@@ -32,12 +33,10 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
     """
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
-        beside = str(Path(sys.executable).parent)
-        environment = {**os.environ, **mark(), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
-        environment["PATH"] = beside + os.pathsep + environment.get("PATH", "")
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True
-        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        ours = {"PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+        environment = {**os.environ, **mark(), **ours}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=environment, start_new_session=True)
         lines: list[str] = []
         try:
             for line in lines_of(process, timeout, what):
@@ -98,32 +97,25 @@ def end_group(process: "subprocess.Popen[str]") -> None:
 
 def group_lives(process: "subprocess.Popen[str]") -> bool:
     process.poll()
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
 
 
 def noted(status: Path) -> dict[str, Any]:
     """The note that a step has left, if it has."""
-    try:
-        told: dict[str, Any] = json.loads(status.read_text())
-    except (OSError, ValueError):
-        return {"kind": "unknown", "reason": ""}
-    return told
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(status.read_text()))
+    return {"kind": "unknown", "reason": ""}
 
 
 def failure(told: dict[str, Any], lines: list[str], what: str) -> Failure:
     """Why the stage failed, from the note that its step left, or from the last line that says so."""
     if told["kind"] == "started":
         return Retryable(f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was.")
-    if told["kind"] == "retryable":
-        return Retryable(told["reason"])
-    if told["kind"] == "mistake":
-        return Mistake(told["reason"])
-    if told["kind"] == "final":
-        return Failure(told["reason"])
+    if told["kind"] in KINDS:
+        return KINDS[told["kind"]](str(told["reason"]))
     errors = [line for line in lines if line.startswith(("ERROR", "error"))] or lines[-1:]
     return Failure(f"{what}: {errors[-1] if errors else 'ended without a word'}")
 

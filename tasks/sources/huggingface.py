@@ -92,8 +92,7 @@ def table(dataset: Any) -> pa.Table:
 
 
 def image_of(cell: dict[str, Any] | None) -> bytes | None:
-    if cell is None:
-        return None
     with contextlib.suppress(OSError):
-        return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
+        if cell is not None:
+            return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
     return None

@@ -77,8 +77,7 @@ def lines(path: str, texts: tuple[str, ...], broken: Broken) -> Iterator[Item]:
     file = Content(path, Path(path))
     check(file)
     for item in objects(file.read().decode("utf-8", "replace").removeprefix("\ufeff"), broken):
-        problem = wrong(item, texts)
-        if problem:
+        if problem := wrong(item, texts):
             broken.append((written(item), problem))
         else:
             yield item

@@ -97,8 +97,7 @@ def fetched(source: Sql, low: Any = None, high: Any = None) -> pa.Table:
             query = f"SELECT * FROM ({escaped}) AS source WHERE {' AND '.join(limits)}"  # noqa: S608  the recipe's own query
             result = connection.execute(sqlalchemy.text(query), {"low": low, "high": high})
         names = list(result.keys())
-        doubled = sorted({column for column in names if names.count(column) > 1})
-        if doubled:
+        if doubled := sorted({column for column in names if names.count(column) > 1}):
             raise Failure(f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS.")
         rows = [tuple(bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else files.cell(cell) for cell in row) for row in result]
     rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
@@ -133,10 +132,8 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
             yield connection
             connection.rollback()
     except SQLAlchemyError as error:
-        kind, reason = (
-            Retryable if passes(error) else Failure,
-            " ".join(str(getattr(error, "orig", error)).split())[:300],
-        )  # the driver's own words, in one line
+        kind = Retryable if passes(error) else Failure
+        reason = " ".join(str(getattr(error, "orig", error)).split())[:300]  # the driver's own words, in one line
         raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.") from None
     finally:
         engine.dispose()
