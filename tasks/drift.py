@@ -66,10 +66,8 @@ def read(path: Path) -> Accepted | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise Failure(
-            f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): get it back with "
-            f"`dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it."
-        ) from None
+        mend = f"get it back with `dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it"
+        raise Failure(f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): {mend}.") from None
 
 
 def profile(table: pa.Table, problem: str = "classification") -> Profile:

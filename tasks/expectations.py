@@ -44,10 +44,9 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
     validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.to_pandas(ignore_metadata=True)})
     outcomes = {outcome.expectation_config.meta["number"]: outcome for outcome in validator.validate_expectation_suite(suite).results}
     for number in set(range(len(declared))) - outcomes.keys():
-        raise Failure(
-            f"check {suite_name}: {len(declared)} expectations were declared, but only {len(outcomes)} ran, and check.{suite_name}[{number}], "
-            f"{parts(declared[number])[0]}, is not among them: the data is not accepted. Remove it if another says the same."
-        )
+        counted = f"{len(declared)} expectations were declared, but only {len(outcomes)} ran"
+        lost = f"check.{suite_name}[{number}], {parts(declared[number])[0]}, is not among them"
+        raise Failure(f"check {suite_name}: {counted}, and {lost}: the data is not accepted. Remove it if another says the same.")
     return [plain(item, outcomes[number], suite_name, rows) for number, item in enumerate(declared)]
 
 

@@ -1,12 +1,15 @@
 """Reading and writing the files between steps: always whole, always the same bytes for the same content."""
 
 import contextlib
+import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,26 @@ def read_json(path: Path) -> Any:
         raise Failure(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`.") from None
 
 
+def write_csv(path: Path, rows: Iterable[Sequence[Any]], end: str = "\n") -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator=end).writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
+    """The rows of a table that people write, in UTF-8. Raises Failure where one of these columns is not there, with what to do then."""
+    csv.field_size_limit(sys.maxsize)  # a text of the queue may be longer than the module's 131,072 characters
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for name in columns:
+                if name not in (reader.fieldnames or []):
+                    raise Failure(f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}.")
+            return list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Failure(f"{path} is not a CSV file in UTF-8 ({first_line(error)}): save it as one.") from None
+
+
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
     """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
     if sort in table.column_names and table.num_rows > 1:
@@ -75,9 +98,8 @@ def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
 
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
     """The rows of one or several Parquet files, as one Arrow table."""
-    listed = [paths] if isinstance(paths, Path) else list(paths)
     tables = []
-    for path in listed:
+    for path in [paths] if isinstance(paths, Path) else paths:
         try:
             tables.append(pq.read_table(path, columns=columns))
         except FileNotFoundError:

@@ -127,10 +127,8 @@ def check_classes(table: pa.Table, labels: list[list[str]], section: Label) -> N
     for names, row in zip(labels, table["id"].to_pylist(), strict=True):
         for label_ in sorted(set(names) - set(section.classes or names)):
             count = sum(label_ in names for names in labels)
-            raise Failure(
-                f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}: "
-                "correct the source, or add it to the list in the recipe."
-            )
+            told = f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}"
+            raise Failure(f"{told}: correct the source, or add it to the list in the recipe.")
 
 
 if __name__ == "__main__":

@@ -115,10 +115,9 @@ def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | N
     found: dict[int, list[str]] = defaultdict(list)
     for name, bounds in columns.items():
         cells, given = numeric(table, "range", name), {end: bound for end, bound in bounds.items() if bound is not None}
-        if any(isinstance(bound, str) != pa.types.is_date32(table[name].type) for bound in given.values()):
-            raise Failure(
-                f"clean: range compares the column {name!r}, which holds {table[name].type}, with {given}: give dates for dates, numbers for numbers."
-            )
+        kind = table[name].type
+        if any(isinstance(bound, str) != pa.types.is_date32(kind) for bound in given.values()):
+            raise Failure(f"clean: range compares the column {name!r}, which holds {kind}, with {given}: give dates for dates, numbers for numbers.")
         allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
         beyond = (cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))
         for row in np.flatnonzero(beyond).tolist():

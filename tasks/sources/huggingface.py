@@ -42,15 +42,13 @@ def commit(source: HuggingFace) -> str:
     try:
         return str(HfApi().dataset_info(source.name, revision=source.revision, timeout=TIMEOUT).sha)
     except (HFValidationError, OfflineModeIsEnabled):
-        raise Failure(
-            f"ingest.name: {source.name} is neither a folder here nor a name on the Hub such as owner/name, or HF_HUB_OFFLINE forbids to ask it: correct it."
-        ) from None
+        what = "neither a folder here nor a name on the Hub such as owner/name, or HF_HUB_OFFLINE forbids to ask it"
+        raise Failure(f"ingest.name: {source.name} is {what}: correct it.") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if 400 <= status < 500 and status not in (408, 429):
-            raise Failure(
-                f"The Hub has no data set {source.name}, or not for you (status {status}): correct ingest.name or revision, or set HF_TOKEN."
-            ) from None
+            told = f"The Hub has no data set {source.name}, or not for you (status {status})"
+            raise Failure(f"{told}: correct ingest.name or revision, or set HF_TOKEN.") from None
         raise Retryable(f"The Hub answers with status {status} for {source.name}.") from None
     except Exception as error:  # whatever the transport below raises
         raise Retryable(f"ingest.name: {source.name} is no folder here, and the Hub cannot be reached ({type(error).__name__}).") from None

@@ -60,11 +60,9 @@ def joined(source: Requests, logs: list[str], said: list[str]) -> Iterator[Rows]
     known: set[str] = set()
     for path in logs:
         unread: Broken = []
-        rows = []
-        for request in lines(path, REQUEST, unread):
-            known.add(request["id"])
-            if request["id"] in last or source.unlabelled:
-                rows.append(row_of(request, last.get(request["id"], {})))
+        requests = list(lines(path, REQUEST, unread))
+        known |= {request["id"] for request in requests}
+        rows = [row_of(request, last.get(request["id"], {})) for request in requests if request["id"] in last or source.unlabelled]
         fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
         yield Rows(path, table(rows, ["id", "time", *fields, *OWN[2:]]), unread)
     for path, items in given.items():

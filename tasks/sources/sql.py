@@ -60,13 +60,12 @@ def unchanged(label: str, rows: int, source: Sql, low: Any, high: Any) -> Iterat
 
 def watermarks(source: Sql) -> tuple[list[Any], int]:
     """Those of all rows, sorted, and the number of rows without one."""
+    column = source.watermark or ""
     with connected(source) as connection:
         names = list(run(connection, f"SELECT * FROM ({statement(source, connection)}) AS source WHERE 1 = 0").keys())  # noqa: S608  the recipe's own query
-        if source.watermark not in names:  # SQLite would take the name for a text
-            raise Failure(
-                f"ingest.watermark: {name(source)} has no column {source.watermark!r}{nearest(source.watermark or '', names)}; it has {', '.join(names)}."
-            )
-        mark = connection.dialect.identifier_preparer.quote(source.watermark or "")
+        if column not in names:  # SQLite would take the name for a text
+            raise Failure(f"ingest.watermark: {name(source)} has no column {column!r}{nearest(column, names)}; it has {', '.join(names)}.")
+        mark = connection.dialect.identifier_preparer.quote(column)
         query = f"SELECT {mark} FROM ({statement(source, connection)}) AS source ORDER BY 1"  # noqa: S608  the recipe's own query
         cells = [row[0] for row in run(connection, query)]
     marks = [cell for cell in cells if cell is not None]
