@@ -84,12 +84,10 @@ def lines_of(process: "subprocess.Popen[str]", timeout: float, what: str) -> Ite
 
 def end_group(process: "subprocess.Popen[str]") -> None:
     """End every process of the stage's session: a terminated dvc leaves its command running."""
-    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-        try:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + GRACE_SECONDS
         while group_lives(process) and time.monotonic() < deadline:
             time.sleep(0.02)
     process.wait()

@@ -29,8 +29,7 @@ TURNS = HOME / "conditional"
 @contextlib.contextmanager
 def opened() -> Iterator[Store]:
     """The store, checked. An embedded server that another process of this workspace already runs is shared."""
-    configured = Settings.configured()
-    if configured:
+    if configured := Settings.configured():
         store = Store(configured)
         store.check()
         yield store

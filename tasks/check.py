@@ -39,8 +39,7 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
         results += [{**result, "of": "drift", "failing": None} for result in drift.compare(table, now, reference, rules)]
     elif rules:
         notes = [*notes, "There is no earlier accepted snapshot to compare with: this one is the first."]
-    stopped = write(target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes))
-    if stopped:
+    if stopped := write(target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes)):
         kinds = {result["of"] for result in stopped}
         sections = [f"check.{section}" for kind, section in (("recipe", suite), ("drift", "drift")) if kind in kinds]
         change = f", or change {' and '.join(sections)} in the recipe" if sections else ""

@@ -70,10 +70,8 @@ class Kept:
         if not all(verified(self.folder, record) for record in records):
             return []
         ids = [files.read_table(self.folder / record["file"], ["id"]) for record in records]
-        if not self.same_erased and any(
-            {"erased", "broken row"} & record["rules"].keys() or pc.any(listed(table["id"], self.erased)).as_py()
-            for record, table in zip(records, ids, strict=True)
-        ):
+        hidden = any({"erased", "broken row"} & record["rules"].keys() for record in records)
+        if not self.same_erased and (hidden or any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids)):
             return []
         found = [keys(table, ["id"]) for table in ids]
         if not self.unmoved and any(record["crossed"] or self.seen.holds(one).any() for record, one in zip(records, found, strict=True)):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import answers, files, label_model, label_report, resolve, review, strata, suspicion, votes
+from tasks import answers, files, label_model, label_report, page, resolve, review, strata, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -78,7 +78,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         "functions": functions,
     }
     files.write_json(target / "report.json", report)
-    files.write_text(target / "index.html", label_report.rendered(recipe.name, report))
+    files.write_text(target / "index.html", page.render("labels", f"{recipe.name}: labels", report=report))
 
 
 def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:

@@ -47,7 +47,7 @@ def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[R
     done = study.records(folder)[: section.trials]
     while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
         record = attempt(recipe, section, source, folder, done)
-        study.keep(folder, record)
+        files.write_json(folder / f"{record['number']:05d}.json", record)
         shutil.rmtree(folder / "trial", ignore_errors=True)
         done.append(record)
         say(section, record, study.best(recipe, section, done))

@@ -48,11 +48,9 @@ def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
 
 def trim(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     """White space at the ends goes, a run of it becomes one blank; non-breaking spaces and their like are white space too."""
-
-    def trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.utf8_trim_whitespace(pc.replace_substring_regex(column, r"[\s\p{Z}\x{200B}\x{FEFF}]+", " "))
-
-    return replaced(table, {name: trimmed(table[name]) for name in texts(table, "trim", columns, ["id"])})
+    names = texts(table, "trim", columns, ["id"])
+    spaced = {name: pc.replace_substring_regex(table[name], r"[\s\p{Z}\x{200B}\x{FEFF}]+", " ") for name in names}
+    return replaced(table, {name: pc.utf8_trim_whitespace(column) for name, column in spaced.items()})
 
 
 def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | None) -> pa.Table:

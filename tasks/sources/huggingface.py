@@ -74,12 +74,9 @@ def loaded(source: HuggingFace, version: str) -> Any:
 def table(dataset: Any) -> pa.Table:
     """Classes by name, images as the bytes of their files, all else as text."""
     datasets = library()
-    features, columns = dataset.features, {}
-    for column, feature in features.items():
-        if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    raw: pa.Table = dataset.with_format("arrow")[:]
-    for column, feature in features.items():
+    columns = {}
+    raw: pa.Table = dataset.with_format("arrow")[:]  # in which images are not decoded
+    for column, feature in dataset.features.items():
         if isinstance(feature, datasets.Image):
             columns[column] = pa.array(map(image_of, raw[column].to_pylist()), pa.binary())
         elif isinstance(feature, datasets.ClassLabel):
