@@ -34,8 +34,7 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        ours = {"PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
-        environment = {**os.environ, **mark(), **ours}
+        environment = {**os.environ, **mark(), "PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=environment, start_new_session=True)
         lines: list[str] = []
         try:

@@ -73,22 +73,15 @@ def plain(item: dict[str, dict[str, Any]], outcome: Any, suite_name: str, rows: 
     found = outcome.result
     examples = list(dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
     observed, unexpected, numbers = (found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list"))
-    return {
-        "expectation": name,
-        "arguments": arguments,
-        "severity": item[name].get("severity", "fail"),
-        "success": bool(outcome.success),
-        "unexpected": unexpected,
-        "observed": observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG],
-        "examples": examples,
-        "failing": failing(rows, columns, [] if outcome.success else numbers) if numbers is not None and len(numbers) == unexpected else None,
-    }
+    observed = observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG]
+    concerned = failing(rows, columns, [] if outcome.success else numbers) if numbers is not None and len(numbers) == unexpected else None
+    about = {"expectation": name, "arguments": arguments, "severity": item[name].get("severity", "fail"), "success": bool(outcome.success)}
+    return {**about, "unexpected": unexpected, "observed": observed, "examples": examples, "failing": concerned}
 
 
 def about_text(columns: list[str], suite_name: str, rows: pa.Table) -> str:
     """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
-    texts = [name for name in columns if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)]
-    if not texts:
+    if not (texts := [name for name in columns if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)]):
         return ""
     where = "as all columns do that come in: compare numbers and dates in check.ready, typed" if suite_name == "raw" else "so give it a type"
     return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."

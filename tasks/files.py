@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.mistakes import nearest
 from tasks.step import Failure
 
 ROW_GROUP = 64_000
@@ -115,6 +116,13 @@ def read_rows(folder: Path) -> pa.Table:
     return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
 
 
+def column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:
+    """The column that this key of the recipe names. Raises Failure where there is none."""
+    if name not in table.column_names:
+        raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    return table[name]
+
+
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values of any Arrow type as text, as `cell` does; a number that is none (NaN) is missing, and bytes are UTF-8 where all are."""
     kind = column.type
@@ -172,16 +180,14 @@ def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
     """Also what a killed run left half-written."""
-    kept = set(names)
     for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
-        if path.is_file() and path.name not in kept:
+        if path.is_file() and path.name not in names:
             path.unlink()
 
 
 def code(*patterns: str) -> str:
     """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
-    here = Path(__file__).parent
-    paths = sorted({path for pattern in ("files.py", *patterns) for path in here.glob(pattern)})
+    paths = sorted({path for pattern in ("files.py", *patterns) for path in Path(__file__).parent.glob(pattern)})
     return digest([[sha256(path) for path in paths], versions()])
 
 

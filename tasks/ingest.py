@@ -114,8 +114,7 @@ def erasures(path: Path) -> set[str]:
     """The ids in the column `id` of data/<recipe>/erase.csv: rows that must disappear."""
     if not path.is_file():
         return set()
-    rows = files.read_csv(path, ["id"], "name it in the first line")
-    return {row["id"].strip() for row in rows if (row["id"] or "").strip()}
+    return {row["id"].strip() for row in files.read_csv(path, ["id"], "name it in the first line") if (row["id"] or "").strip()}
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:

@@ -65,18 +65,12 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.write_table(target / "rows.parquet", kept)
     rules = files.write_rejects(target / "rejects.parquet", rejected, table)
     review.write(target, recipe, queue, why, guesses, classes)
-    report = {
-        "rows_in": table.num_rows,
-        "rows": kept.num_rows,
-        "rejects": sum(rules.values()),
-        "classes": dict(sorted(Counter(name for names in strata.named(recipe.problem, kept["label"].to_pylist()) for name in names).items())),
-        "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
-        "answers": {"given": len(said), "used": len(people) - people.null_count},
-        "errors": {"found": len(wrong), "done": section.errors},
-        "review": queue.num_rows,
-        "model": section.model,
-        "functions": functions,
-    }
+    counts = {"rows_in": table.num_rows, "rows": kept.num_rows, "rejects": sum(rules.values()), "review": queue.num_rows}
+    shares = Counter(name for names in strata.named(recipe.problem, kept["label"].to_pylist()) for name in names)
+    whose = Counter(kept["label_source"].to_pylist())
+    used = {"given": len(said), "used": len(people) - people.null_count}
+    about = {"answers": used, "errors": {"found": len(wrong), "done": section.errors}, "model": section.model, "functions": functions}
+    report = {**counts, "classes": dict(sorted(shares.items())), "sources": dict(sorted(whose.items())), **about}
     files.write_json(target / "report.json", report)
     files.write_text(target / "index.html", page.render("labels", f"{recipe.name}: labels", report=report))
 

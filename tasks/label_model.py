@@ -33,8 +33,7 @@ def single(posterior: NDArray[np.float64]) -> NDArray[np.bool_]:
 def majority(votes: Votes, classes: int, known: Votes) -> Fitted:
     """Each vote counts one, and the posterior is a class's share of them."""
     counts = np.stack([(votes == number).sum(axis=1) for number in range(classes)], axis=1).astype(float)
-    posterior = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return Fitted(posterior, None, np.ones(votes.shape[1]))
+    return Fitted(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), None, np.ones(votes.shape[1]))
 
 
 def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:

@@ -17,8 +17,7 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     For each row: why it is there, and what its label may be ('' where nothing says).
     """
     shown = ["id", *(["text"] if "text" in rows.column_names else [])]
-    columns = [*(rows[name].to_pylist() for name in shown), why, guesses]
-    cells = ([*row, ""] for row in zip(*columns, strict=True))
+    cells = ([*row, ""] for row in zip(*(rows[name].to_pylist() for name in shown), why, guesses, strict=True))
     files.write_csv(folder / "review.csv", [[*shown, "why", "guess", "label"], *cells], "\r\n")  # so that it quotes a cell that holds either
     kind = "image" if CONTENT[recipe.modality] == "image" else "text"
     about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows, gaps=True)), strict=True)
@@ -27,8 +26,7 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
     several = "multiple" if recipe.problem == "multilabel" else "single"
     asked = f'<Choices name="label" toName="content" choice="{several}" required="true">\n{choices}  </Choices>'
-    number = '<Number name="label" toName="content" required="true"/>'
-    control = number if recipe.problem == "regression" else asked
+    control = '<Number name="label" toName="content" required="true"/>' if recipe.problem == "regression" else asked
     view = f'<View>\n  <Header value="$why"/>\n  <{kind.title()} name="content" value="${kind}"/>\n  {control}\n</View>\n'
     files.write_text(folder / "review.labelstudio.xml", view)
 

@@ -33,11 +33,10 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
         raise Mistake("tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options = {name: distribution(section.space[name]) for name in sorted(section.space)}
-    study = optuna.create_study(
-        direction="minimize" if metric(recipe, section) in LOWER_IS_BETTER else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM),
-        pruner=optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1) if section.pruning else optuna.pruners.NopPruner(),
-    )
+    sampler = optuna.samplers.TPESampler(seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM)
+    pruner = optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1) if section.pruning else optuna.pruners.NopPruner()
+    lower = metric(recipe, section) in LOWER_IS_BETTER
+    study = optuna.create_study(direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner)
     for record in done:
         complete = record["state"] == "done"
         state = optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED  # one that failed is as bad as can be

@@ -90,12 +90,11 @@ def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.A
 
 def column_of(table: pa.Table, name: str, key: str) -> pa.Array:
     """A column as text. Raises Failure where there is none or it holds something else."""
-    if name not in table.column_names:
-        raise Failure(f"{key}.column: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    column = files.column(table, name, f"{key}.column")
     try:
-        return pc.cast(table[name].combine_chunks(), pa.string())
+        return pc.cast(column.combine_chunks(), pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise Failure(f"{key}.column: {name!r} holds {table[name].type}, not text: name another column.") from None
+        raise Failure(f"{key}.column: {name!r} holds {column.type}, not text: name another column.") from None
 
 
 def check(votes: pa.Array, classes: list[str] | None, key: str) -> None:

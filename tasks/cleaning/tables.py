@@ -13,6 +13,7 @@ from tasks.cleaning import spellings, values
 from tasks.mistakes import nearest
 from tasks.step import Failure
 
+SPACE = r"[\s\p{Z}\x{200B}\x{FEFF}]+"
 SHOWN = 40  # characters of a cell in a detail
 WRONG_KEY = 3  # voted cells from which on a row that disagrees with most has a wrong key rather than so many wrong cells
 FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Hoaglin recommend
@@ -48,8 +49,7 @@ def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
 
 def trim(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     """White space at the ends goes, a run of it becomes one blank; non-breaking spaces and their like are white space too."""
-    names = texts(table, "trim", columns, ["id"])
-    spaced = {name: pc.replace_substring_regex(table[name], r"[\s\p{Z}\x{200B}\x{FEFF}]+", " ") for name in names}
+    spaced = {name: pc.replace_substring_regex(table[name], SPACE, " ") for name in texts(table, "trim", columns, ["id"])}
     return replaced(table, {name: pc.utf8_trim_whitespace(column) for name, column in spaced.items()})
 
 
@@ -117,8 +117,7 @@ def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | N
         if any(isinstance(bound, str) != pa.types.is_date32(kind) for bound in given.values()):
             raise Failure(f"clean: range compares the column {name!r}, which holds {kind}, with {given}: give dates for dates, numbers for numbers.")
         allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
-        beyond = (cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))
-        for row in np.flatnonzero(beyond).tolist():
+        for row in np.flatnonzero((cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))).tolist():
             found[row].append(f"{name}: {table[name][row].as_py()} must be {allowed}")
     return reasons(table, found)
 

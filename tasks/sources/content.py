@@ -62,8 +62,7 @@ class Content:
 
     def limit(self) -> int:
         """How many bytes it may unpack to."""
-        size = self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)
-        return max(BOMB_BYTES, BOMB_RATIO * size)
+        return max(BOMB_BYTES, BOMB_RATIO * (self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)))
 
 
 def shown(name: str) -> str:
@@ -73,8 +72,7 @@ def shown(name: str) -> str:
 
 def check(file: Content) -> None:
     """Raise Failure where the file is empty, cut off, made to fill the disk, or something else than its name says."""
-    beginning = file.beginning(512)
-    if not beginning:
+    if not (beginning := file.beginning(512)):
         raise Failure(f"{file.name} is empty (0 bytes): write the data there again.")
     check_kind(file, beginning, file.compression or BINARY.get(file.kind))
     if file.compression:

@@ -22,8 +22,7 @@ def botocore_operations() -> Iterator[dict[str, object]]:
 
     loader = botocore.loaders.Loader()
     for service in sorted(loader.list_available_services("service-2")):
-        model = loader.load_service_model(service, "service-2")
-        for name, operation in sorted(model["operations"].items()):
+        for name, operation in sorted(loader.load_service_model(service, "service-2")["operations"].items()):
             yield {"id": f"{service}.{name}", "service": service, "operation": name, "text": operation.get("documentation", "")}
 
 

@@ -77,8 +77,7 @@ def name(source: Sql) -> str:
 
 
 def statement(source: Sql, connection: sqlalchemy.Connection) -> str:
-    quote = connection.dialect.identifier_preparer.quote
-    table = ".".join(quote(part) for part in (source.table or "").split("."))
+    table = ".".join(map(connection.dialect.identifier_preparer.quote, (source.table or "").split(".")))
     return (source.query or f"SELECT * FROM {table}").strip().rstrip(";")  # noqa: S608  the recipe's own query
 
 
