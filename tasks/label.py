@@ -85,8 +85,8 @@ def by_votes(section: Label, classes: list[str], cast: list[pa.Array], stated: p
     """The label of each row on which the functions that are not trusted agree enough, the classes' posterior, and the report on all functions."""
 
     def numbers(labels: pa.Array) -> label_model.Votes:
-        found: label_model.Votes = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1).to_numpy(zero_copy_only=False).astype(int)
-        return found
+        at = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1)
+        return np.asarray(at, np.int64)
 
     matrix = np.stack([numbers(vote) for vote in cast], axis=1) if cast else np.zeros((len(known), 0), int)
     voters = [number for number, function in enumerate(section.functions) if not function.trusted]

@@ -41,13 +41,12 @@ def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:
     functions vote for a single class; abstaining says nothing, all classes are as likely beforehand, and `known` labels (-1: none) are held."""
     posterior = majority(votes, classes, known).posterior
     accuracy = np.zeros(votes.shape[1])
+    rows, voters = np.nonzero(votes >= 0)
     for _ in range(ROUNDS):
         before, accuracy = accuracy, accuracies(votes, posterior, known)
         weight = np.log(accuracy * max(classes - 1, 1) / (1 - accuracy))
         score = np.zeros(posterior.shape)
-        for number, vote in enumerate(votes.T):
-            rows = np.flatnonzero(vote >= 0)
-            score[rows, vote[rows]] += weight[number]
+        np.add.at(score, (rows, votes[rows, voters]), weight[voters])
         posterior = np.exp(score - score.max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)
         posterior[(votes < 0).all(axis=1)] = 0

@@ -42,8 +42,7 @@ HINTS = {
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[\da-fA-F]*:[\da-fA-F]*:",
     "id": digits(6, r"\D{0,3}") + r"|[A-Za-z]\d{4}[A-Za-z]",
     "url": r"\.[a-zA-Z]",
-    "person": r"\S",
-    "place": r"\S",
+    **dict.fromkeys(NAMES, r"\S"),
 }
 IDS = ["UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie", "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity"]
 IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]

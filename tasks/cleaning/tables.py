@@ -57,11 +57,8 @@ def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | No
     """Cells that only say that nothing is known become null, letter case and white space at the ends ignored. A class may be called none, so
     the label is looked at only where it is named."""
     known = pa.array(sorted({marker.strip().lower() for marker in markers}), pa.string())
-
-    def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), known), pa.scalar(None, pa.string()), column)
-
-    return replaced(table, {name: emptied(table[name]) for name in texts(table, "missing", columns, ["id", "label"])})
+    said = {name: pc.utf8_lower(pc.utf8_trim_whitespace(table[name])) for name in texts(table, "missing", columns, ["id", "label"])}
+    return replaced(table, {name: pc.if_else(pc.is_in(plain, known), pa.scalar(None, pa.string()), table[name]) for name, plain in said.items()})
 
 
 TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}

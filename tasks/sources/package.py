@@ -12,8 +12,7 @@ from tasks.sources import Part, Rows
 
 def parts(source: Package) -> Iterator[Part]:
     distribution = "scikit-learn" if source.name.startswith("sklearn.") else source.name
-    rows = READERS[source.name]
-    yield Part(source.name, importlib.metadata.version(distribution), lambda: [Rows(source.name, pa.Table.from_pylist(list(rows())))])
+    yield Part(source.name, importlib.metadata.version(distribution), lambda: [Rows(source.name, pa.Table.from_pylist(list(READERS[source.name]())))])
 
 
 def botocore_operations() -> Iterator[dict[str, object]]:
