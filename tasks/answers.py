@@ -1,13 +1,11 @@
 """What people said: files of labels by row, as CSV or as Label Studio exports them."""
 
-import csv
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import strata
+from tasks import files, strata
 from tasks.mistakes import nearest
 from tasks.recipe import Label
 from tasks.step import Failure
@@ -32,16 +30,8 @@ def of_people(section: Label, problem: str = "classification") -> dict[str, str]
 
 def from_csv(path: Path, key: str, value: str, setting: str) -> dict[str, str]:
     """The columns `key` and `value`. A row without a value is no answer."""
-    csv.field_size_limit(sys.maxsize)  # a text of the queue may be longer than the module's 131,072 characters
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for name in (key, value):
-                if name not in (reader.fieldnames or []):
-                    raise Failure(f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: correct {setting}.")
-            return once(path, ((row[key], (row[value] or "").strip()) for row in reader if (row[value] or "").strip()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    rows = files.read_csv(path, (key, value), f"correct {setting}")
+    return once(path, ((row[key], row[value].strip()) for row in rows if (row[value] or "").strip()))
 
 
 def from_label_studio(path: Path, problem: str = "classification") -> dict[str, str]:
@@ -71,9 +61,8 @@ def of_task(path: Path, number: int, task: dict[str, Any], problem: str) -> Iter
         if problem == "multilabel" and choices and all(isinstance(choice, str) for choice in choices):
             choices = ["|".join(sorted(choices))]
         if len(choices) != 1 or not isinstance(choices[0], str):
-            raise Failure(
-                f"{path}: {name!r} has an annotation with {len(choices) or 'no'} choices of `label`, not one: correct it in Label Studio and export again."
-            )
+            told = f"{path}: {name!r} has an annotation with {len(choices) or 'no'} choices of `label`, not one"
+            raise Failure(f"{told}: correct it in Label Studio and export again.")
         yield str(name), choices[0].strip()
 
 

@@ -27,9 +27,8 @@ def fingerprint(sources: Sequence[Path]) -> str:
 def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path, more: Sequence[dict[str, Any]] = (), notes: Sequence[str] = ()) -> None:
     """Check the rows of `table`; `more` are results of other checks. All is written whether the expectations hold or not. Raises Failure where one does not."""
     accepted = drift.read(target / ACCEPTED)
-    for path in target.iterdir() if target.is_dir() else ():
-        if path.name != ACCEPTED:  # what the last run wrote may have been of other data
-            path.unlink()
+    for path in set(target.glob("*")) - {target / ACCEPTED}:  # what the last run wrote may have been of other data
+        path.unlink()
     declared, rules = getattr(recipe.check, suite), recipe.check.drift
     rows = table.select([name for name in table.column_names if name != "image"])
     results = [{**result, "of": "recipe"} for result in (expectations.validate(rows, declared, suite) if declared else [])]
@@ -40,17 +39,14 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
         results += [{**result, "of": "drift", "failing": None} for result in drift.compare(table, now, reference, rules)]
     elif rules:
         notes = [*notes, "There is no earlier accepted snapshot to compare with: this one is the first."]
-    stopped = write(target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes))
-    if stopped:
+    if stopped := write(target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes)):
         kinds = {result["of"] for result in stopped}
         sections = [f"check.{section}" for kind, section in (("recipe", suite), ("drift", "drift")) if kind in kinds]
         change = f", or change {' and '.join(sections)} in the recipe" if sections else ""
         ids = f", and {target / FAILING} for the ids" if any(result["ids"] for result in stopped) else ""
         accept = f" If the data is meant to be so now, delete {target / ACCEPTED}: it is then compared with nothing." if "drift" in kinds else ""
-        raise Failure(
-            f"check {suite}: {len(stopped)} of {len(results)} expectations fail. {' '.join(map(told, stopped))} "
-            f"See {target / 'index.html'}{ids}; mend the data{change}.{accept}"
-        )
+        see = f"See {target / 'index.html'}{ids}; mend the data{change}.{accept}"
+        raise Failure(f"check {suite}: {len(stopped)} of {len(results)} expectations fail. {' '.join(map(told, stopped))} {see}")
     files.write_json(target / "passed.json", {"snapshot": snapshot})
     files.write_json(target / ACCEPTED, drift.Accepted(snapshot=snapshot, profile=now, reference=reference).model_dump())
 

@@ -165,10 +165,8 @@ def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> t
     if not done["id"].equals(table["id"]):  # a cluster may give its parts in another order
         done, table = done.sort_by("id"), table.sort_by("id")
     texts = [pa.table({"id": done["id"], "text": done[step]}) for step in steps]
-    told = []
-    for (rule, _), (before, after) in zip(rules, pairwise(texts), strict=True):
-        changed, examples = differences(before, after, texts[-1], kinds)
-        told.append({"rule": rule, "changed": changed, "rejected": 0, "examples": examples})
+    found = [differences(before, after, texts[-1], kinds) for before, after in pairwise(texts)]
+    told = [{"rule": rule, "changed": changed, "rejected": 0, "examples": examples} for (rule, _), (changed, examples) in zip(rules, found, strict=True)]
     return table.set_column(table.column_names.index("text"), "text", texts[-1]["text"]), told
 
 

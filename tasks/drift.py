@@ -66,22 +66,17 @@ def read(path: Path) -> Accepted | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise Failure(
-            f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): get it back with "
-            f"`dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it."
-        ) from None
+        mend = f"get it back with `dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it"
+        raise Failure(f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): {mend}.") from None
 
 
 def profile(table: pa.Table, problem: str = "classification") -> Profile:
     """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
     columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
     classes = counted(columns["label"]) if "label" in columns and problem == "classification" else {}
-    return Profile(
-        rows=table.num_rows,
-        types={field.name: str(field.type) for field in table.schema},
-        classes=dict(sorted(classes.items())) if len(classes) <= CLASSES else {},
-        bins={name: binned(column, empty_bins("" if name == "label" and problem != "classification" else name, column)) for name, column in columns.items()},
-    )
+    classes = dict(sorted(classes.items())) if len(classes) <= CLASSES else {}
+    bins = {name: binned(column, empty_bins("" if name == "label" and problem != "classification" else name, column)) for name, column in columns.items()}
+    return Profile(rows=table.num_rows, types={field.name: str(field.type) for field in table.schema}, classes=classes, bins=bins)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -144,8 +139,7 @@ def psi(old: Bins, new: Bins) -> tuple[float, float]:
     if len(a) < 2:
         return 0.0, 0.0
     p, q = (a + 0.5) / (a + 0.5).sum(), (b + 0.5) / (b + 0.5).sum()
-    free = len(a) - 1
-    chance = chdtri(free, RARE) * (1 / max(a.sum(), 1) + 1 / max(b.sum(), 1))
+    chance = chdtri(len(a) - 1, RARE) * (1 / max(a.sum(), 1) + 1 / max(b.sum(), 1))
     return round(float(((q - p) * np.log(q / p)).sum()), 4), round(float(chance), 4)
 
 

@@ -87,13 +87,13 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, f
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         keys = np.concatenate(list(pool.map(lambda block: bucket_keys(block, bands), blocks)))
     known = lru_cache(4096)(lambda index: shingles(texts[index]))
-    found = []
-    for i, j in sorted(set(candidates(keys))):
-        shared = len(known(i) & known(j))
-        similarity = shared / (len(known(i)) + len(known(j)) - shared)
-        if similarity >= threshold:
-            found.append((i, j, similarity))
-    return found
+    compared = ((i, j, jaccard(known(i), known(j))) for i, j in sorted(set(candidates(keys))))
+    return [(i, j, similarity) for i, j, similarity in compared if similarity >= threshold]
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)
 
 
 def clusters(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -44,10 +44,9 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
     validator = Validator(batch_definition=definition, result_format=FORMAT, batch_parameters={"dataframe": rows.to_pandas(ignore_metadata=True)})
     outcomes = {outcome.expectation_config.meta["number"]: outcome for outcome in validator.validate_expectation_suite(suite).results}
     for number in set(range(len(declared))) - outcomes.keys():
-        raise Failure(
-            f"check {suite_name}: {len(declared)} expectations were declared, but only {len(outcomes)} ran, and check.{suite_name}[{number}], "
-            f"{parts(declared[number])[0]}, is not among them: the data is not accepted. Remove it if another says the same."
-        )
+        counted = f"{len(declared)} expectations were declared, but only {len(outcomes)} ran"
+        lost = f"check.{suite_name}[{number}], {parts(declared[number])[0]}, is not among them"
+        raise Failure(f"check {suite_name}: {counted}, and {lost}: the data is not accepted. Remove it if another says the same.")
     return [plain(item, outcomes[number], suite_name, rows) for number, item in enumerate(declared)]
 
 
@@ -74,22 +73,15 @@ def plain(item: dict[str, dict[str, Any]], outcome: Any, suite_name: str, rows: 
     found = outcome.result
     examples = list(dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or []))[:EXAMPLES]
     observed, unexpected, numbers = (found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list"))
-    return {
-        "expectation": name,
-        "arguments": arguments,
-        "severity": item[name].get("severity", "fail"),
-        "success": bool(outcome.success),
-        "unexpected": unexpected,
-        "observed": observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG],
-        "examples": examples,
-        "failing": failing(rows, columns, [] if outcome.success else numbers) if numbers is not None and len(numbers) == unexpected else None,
-    }
+    observed = observed if observed is None or isinstance(observed, (int, float, str)) else str(observed)[:LONG]
+    concerned = failing(rows, columns, [] if outcome.success else numbers) if numbers is not None and len(numbers) == unexpected else None
+    about = {"expectation": name, "arguments": arguments, "severity": item[name].get("severity", "fail"), "success": bool(outcome.success)}
+    return {**about, "unexpected": unexpected, "observed": observed, "examples": examples, "failing": concerned}
 
 
 def about_text(columns: list[str], suite_name: str, rows: pa.Table) -> str:
     """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
-    texts = [name for name in columns if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)]
-    if not texts:
+    if not (texts := [name for name in columns if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)]):
         return ""
     where = "as all columns do that come in: compare numbers and dates in check.ready, typed" if suite_name == "raw" else "so give it a type"
     return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."

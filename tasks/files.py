@@ -1,12 +1,15 @@
 """Reading and writing the files between steps: always whole, always the same bytes for the same content."""
 
 import contextlib
+import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.mistakes import nearest
 from tasks.step import Failure
 
 ROW_GROUP = 64_000
@@ -62,6 +66,26 @@ def read_json(path: Path) -> Any:
         raise Failure(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`.") from None
 
 
+def write_csv(path: Path, rows: Iterable[Sequence[Any]], end: str = "\n") -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator=end).writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
+    """The rows of a table that people write, in UTF-8. Raises Failure where one of these columns is not there, with what to do then."""
+    csv.field_size_limit(sys.maxsize)  # a text of the queue may be longer than the module's 131,072 characters
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for name in columns:
+                if name not in (reader.fieldnames or []):
+                    raise Failure(f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}.")
+            return list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Failure(f"{path} is not a CSV file in UTF-8 ({first_line(error)}): save it as one.") from None
+
+
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
     """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
     if sort in table.column_names and table.num_rows > 1:
@@ -75,9 +99,8 @@ def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
 
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
     """The rows of one or several Parquet files, as one Arrow table."""
-    listed = [paths] if isinstance(paths, Path) else list(paths)
     tables = []
-    for path in listed:
+    for path in [paths] if isinstance(paths, Path) else paths:
         try:
             tables.append(pq.read_table(path, columns=columns))
         except FileNotFoundError:
@@ -91,6 +114,13 @@ def read_rows(folder: Path) -> pa.Table:
     """The rows that a step wrote: from the files that its report names, or from rows.parquet."""
     report = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
     return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
+
+
+def column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:
+    """The column that this key of the recipe names. Raises Failure where there is none."""
+    if name not in table.column_names:
+        raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    return table[name]
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -150,16 +180,14 @@ def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
     """Also what a killed run left half-written."""
-    kept = set(names)
     for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
-        if path.is_file() and path.name not in kept:
+        if path.is_file() and path.name not in names:
             path.unlink()
 
 
 def code(*patterns: str) -> str:
     """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
-    here = Path(__file__).parent
-    paths = sorted({path for pattern in ("files.py", *patterns) for path in here.glob(pattern)})
+    paths = sorted({path for pattern in ("files.py", *patterns) for path in Path(__file__).parent.glob(pattern)})
     return digest([[sha256(path) for path in paths], versions()])
 
 

@@ -7,7 +7,6 @@ What lies there already from a part of the source that is unchanged is verified 
 the same as if all had been read. Rows whose id data/<recipe>/erase.csv lists lose their content here, and so everywhere.
 """
 
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -71,10 +70,8 @@ class Kept:
         if not all(verified(self.folder, record) for record in records):
             return []
         ids = [files.read_table(self.folder / record["file"], ["id"]) for record in records]
-        if not self.same_erased and any(
-            {"erased", "broken row"} & record["rules"].keys() or pc.any(listed(table["id"], self.erased)).as_py()
-            for record, table in zip(records, ids, strict=True)
-        ):
+        hidden = any({"erased", "broken row"} & record["rules"].keys() for record in records)
+        if not self.same_erased and (hidden or any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids)):
             return []
         found = [keys(table, ["id"]) for table in ids]
         if not self.unmoved and any(record["crossed"] or self.seen.holds(one).any() for record, one in zip(records, found, strict=True)):
@@ -117,14 +114,7 @@ def erasures(path: Path) -> set[str]:
     """The ids in the column `id` of data/<recipe>/erase.csv: rows that must disappear."""
     if not path.is_file():
         return set()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if "id" not in (reader.fieldnames or []):
-                raise Failure(f"{path}: its first line must name the column id; it is {','.join(reader.fieldnames or []) or 'empty'}: write id there.")
-            return {row["id"].strip() for row in reader if (row["id"] or "").strip()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"{path} is not a CSV file in UTF-8 ({files.first_line(error)}): save it as one.") from None
+    return {row["id"].strip() for row in files.read_csv(path, ["id"], "name it in the first line") if (row["id"] or "").strip()}
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:

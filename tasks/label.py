@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import answers, files, label_model, label_report, resolve, review, strata, suspicion, votes
+from tasks import answers, files, label_model, label_report, page, resolve, review, strata, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -65,20 +65,14 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.write_table(target / "rows.parquet", kept)
     rules = files.write_rejects(target / "rejects.parquet", rejected, table)
     review.write(target, recipe, queue, why, guesses, classes)
-    report = {
-        "rows_in": table.num_rows,
-        "rows": kept.num_rows,
-        "rejects": sum(rules.values()),
-        "classes": dict(sorted(Counter(name for names in strata.named(recipe.problem, kept["label"].to_pylist()) for name in names).items())),
-        "sources": dict(sorted(Counter(kept["label_source"].to_pylist()).items())),
-        "answers": {"given": len(said), "used": len(people) - people.null_count},
-        "errors": {"found": len(wrong), "done": section.errors},
-        "review": queue.num_rows,
-        "model": section.model,
-        "functions": functions,
-    }
+    counts = {"rows_in": table.num_rows, "rows": kept.num_rows, "rejects": sum(rules.values()), "review": queue.num_rows}
+    shares = Counter(name for names in strata.named(recipe.problem, kept["label"].to_pylist()) for name in names)
+    whose = Counter(kept["label_source"].to_pylist())
+    used = {"given": len(said), "used": len(people) - people.null_count}
+    about = {"answers": used, "errors": {"found": len(wrong), "done": section.errors}, "model": section.model, "functions": functions}
+    report = {**counts, "classes": dict(sorted(shares.items())), "sources": dict(sorted(whose.items())), **about}
     files.write_json(target / "report.json", report)
-    files.write_text(target / "index.html", label_report.rendered(recipe.name, report))
+    files.write_text(target / "index.html", page.render("labels", f"{recipe.name}: labels", report=report))
 
 
 def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:
@@ -91,8 +85,8 @@ def by_votes(section: Label, classes: list[str], cast: list[pa.Array], stated: p
     """The label of each row on which the functions that are not trusted agree enough, the classes' posterior, and the report on all functions."""
 
     def numbers(labels: pa.Array) -> label_model.Votes:
-        found: label_model.Votes = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1).to_numpy(zero_copy_only=False).astype(int)
-        return found
+        at = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1)
+        return np.asarray(at, np.int64)
 
     matrix = np.stack([numbers(vote) for vote in cast], axis=1) if cast else np.zeros((len(known), 0), int)
     voters = [number for number, function in enumerate(section.functions) if not function.trusted]
@@ -127,10 +121,8 @@ def check_classes(table: pa.Table, labels: list[list[str]], section: Label) -> N
     for names, row in zip(labels, table["id"].to_pylist(), strict=True):
         for label_ in sorted(set(names) - set(section.classes or names)):
             count = sum(label_ in names for names in labels)
-            raise Failure(
-                f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}: "
-                "correct the source, or add it to the list in the recipe."
-            )
+            told = f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}"
+            raise Failure(f"{told}: correct the source, or add it to the list in the recipe.")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ def single(posterior: NDArray[np.float64]) -> NDArray[np.bool_]:
 def majority(votes: Votes, classes: int, known: Votes) -> Fitted:
     """Each vote counts one, and the posterior is a class's share of them."""
     counts = np.stack([(votes == number).sum(axis=1) for number in range(classes)], axis=1).astype(float)
-    posterior = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return Fitted(posterior, None, np.ones(votes.shape[1]))
+    return Fitted(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), None, np.ones(votes.shape[1]))
 
 
 def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:
@@ -42,13 +41,12 @@ def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:
     functions vote for a single class; abstaining says nothing, all classes are as likely beforehand, and `known` labels (-1: none) are held."""
     posterior = majority(votes, classes, known).posterior
     accuracy = np.zeros(votes.shape[1])
+    rows, voters = np.nonzero(votes >= 0)
     for _ in range(ROUNDS):
         before, accuracy = accuracy, accuracies(votes, posterior, known)
         weight = np.log(accuracy * max(classes - 1, 1) / (1 - accuracy))
         score = np.zeros(posterior.shape)
-        for number, vote in enumerate(votes.T):
-            rows = np.flatnonzero(vote >= 0)
-            score[rows, vote[rows]] += weight[number]
+        np.add.at(score, (rows, votes[rows, voters]), weight[voters])
         posterior = np.exp(score - score.max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)
         posterior[(votes < 0).all(axis=1)] = 0

@@ -1,14 +1,10 @@
-"""What label.report tells of labelling functions, for programs and as a page."""
+"""What labelled/report.json tells of labelling functions."""
 
 from typing import Any
 
 import numpy as np
 
-from tasks import label_model, page
-
-
-def rendered(name: str, report: dict[str, Any]) -> str:
-    return page.render("labels", f"{name}: labels", report=report)
+from tasks import label_model
 
 
 def functions(declared: list[Any], votes: label_model.Votes, stated: label_model.Votes, known: label_model.Votes, fitted: label_model.Fitted) -> list[Any]:

@@ -27,14 +27,8 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         teacher = files.hashes(Path(recipe.export.distil.teacher))
         if "model.json" not in teacher:
             raise Failure(f"export.distil.teacher: {recipe.export.distil.teacher} holds no model.json: name the folder of an exported model.")
-    read = {
-        "label": tables,
-        "ingest": sources.fingerprint(recipe.ingest),
-        "clean": sealed.key_id(recipe.clean.rules),
-        "export": teacher,
-        "train": champion.noted(recipe),
-        "libraries": files.versions(),
-    }
+    read = {"ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "label": tables}
+    read |= {"train": champion.noted(recipe), "export": teacher, "libraries": files.versions()}
     return {**recipe.model_dump(), "sources": read}
 
 

@@ -1,8 +1,6 @@
 """The review queue: rows that a person has to look at, as a table (CSV) and as Label Studio's tasks. label.answers reads both back."""
 
 import base64
-import csv
-import io
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -19,12 +17,8 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     For each row: why it is there, and what its label may be ('' where nothing says).
     """
     shown = ["id", *(["text"] if "text" in rows.column_names else [])]
-    columns = [*(rows[name].to_pylist() for name in shown), why, guesses]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")  # so that it quotes a cell that holds either
-    writer.writerow([*shown, "why", "guess", "label"])
-    writer.writerows([*cells, ""] for cells in zip(*columns, strict=True))
-    files.write_text(folder / "review.csv", buffer.getvalue())
+    cells = ([*row, ""] for row in zip(*(rows[name].to_pylist() for name in shown), why, guesses, strict=True))
+    files.write_csv(folder / "review.csv", [[*shown, "why", "guess", "label"], *cells], "\r\n")  # so that it quotes a cell that holds either
     kind = "image" if CONTENT[recipe.modality] == "image" else "text"
     about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows, gaps=True)), strict=True)
     tasks = [{"data": {"row": name, "why": reason, kind: seen}, "predictions": predicted(guess)} for name, reason, guess, seen in about]
@@ -32,12 +26,9 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
     several = "multiple" if recipe.problem == "multilabel" else "single"
     asked = f'<Choices name="label" toName="content" choice="{several}" required="true">\n{choices}  </Choices>'
-    number = '<Number name="label" toName="content" required="true"/>'
-    files.write_text(
-        folder / "review.labelstudio.xml",
-        f'<View>\n  <Header value="$why"/>\n  <{kind.title()} name="content" value="${kind}"/>\n'
-        f"  {number if recipe.problem == 'regression' else asked}\n</View>\n",
-    )
+    control = '<Number name="label" toName="content" required="true"/>' if recipe.problem == "regression" else asked
+    view = f'<View>\n  <Header value="$why"/>\n  <{kind.title()} name="content" value="${kind}"/>\n  {control}\n</View>\n'
+    files.write_text(folder / "review.labelstudio.xml", view)
 
 
 def predicted(guess: str) -> list[dict[str, Any]]:

@@ -67,10 +67,8 @@ def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[di
 
 def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
-    rows = pa.concat_tables(
-        [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()], promote_options="permissive"
-    )
-    rows = rows.sort_by("id")  # as the split had them when it looked for near-duplicates
+    marked = [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()]
+    rows = pa.concat_tables(marked, promote_options="permissive").sort_by("id")  # as the split had them when it looked for near-duplicates
     names, places = rows["id"].to_pylist(), rows["__side"].to_pylist()
     content = duplicates.contents(rows.drop_columns(["__side"]))
 
@@ -80,10 +78,8 @@ def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple
         told = [f"{names[i]} in {places[i]} and {names[j]} in {places[j]}" for i, j in found]
         return result(name, told, pa.table({"id": [names[j] for _, j in found], "column": [column] * len(found), "value": told}))
 
-    results = [
-        apart("expect_ids_on_one_side", equal(str(name).encode() for name in names), "id"),
-        apart("expect_equal_contents_on_one_side", equal(map(key, content)), "content"),
-    ]
+    results = [apart("expect_ids_on_one_side", equal(str(name).encode() for name in names), "id")]
+    results.append(apart("expect_equal_contents_on_one_side", equal(map(key, content)), "content"))
     notes = []
     if not texts(content):
         notes.append("Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold.")

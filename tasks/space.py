@@ -45,8 +45,7 @@ def value_of(place: str, name: str, value: Any, section: type[BaseModel]) -> Any
     try:
         return reduce(getattr, name.split("."), section.model_validate(placed({}, name, value)))
     except ValidationError as error:
-        wrong = [item["msg"] for item in error.errors() if item["loc"]]
-        if wrong:
+        if wrong := [item["msg"] for item in error.errors() if item["loc"]]:
             raise ValueError(f"{place}: {value!r}: {wrong[0][0].lower()}{wrong[0][1:]}") from None
         return value  # only together with the defaults of other keys it is not allowed
 

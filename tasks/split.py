@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import duplicates, files, resolve, sides, strata, times
-from tasks.mistakes import nearest
 from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
 
@@ -49,18 +48,11 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
     rules = files.write_rejects(target / "rejects.parquet", [*broken, aside], table)
-    report = {
-        "rows_in": table.num_rows,
-        "rows": {side: part.num_rows for side, part in tables.items()},
-        "rejects": sum(rules.values()),
-        "rules": rules,
-        "clusters": clusters,
-        "classes": labels,
-        "stratification": {side: stratification(counts, whole) for side, counts in labels.items()},
-        "folds": Counter(tables["train"]["fold"].to_pylist()) if section.folds else None,
-        "time": bounds,
-    }
-    files.write_json(target / "report.json", report)
+    sizes = {side: part.num_rows for side, part in tables.items()}
+    about = {"rows_in": table.num_rows, "rows": sizes, "rejects": sum(rules.values()), "rules": rules, "clusters": clusters, "time": bounds}
+    gaps = {side: stratification(counts, whole) for side, counts in labels.items()}
+    members = Counter(tables["train"]["fold"].to_pylist()) if section.folds else None
+    files.write_json(target / "report.json", {**about, "classes": labels, "stratification": gaps, "folds": members})
 
 
 def side_of(share: float, section: Split) -> str:
@@ -69,20 +61,14 @@ def side_of(share: float, section: Split) -> str:
 
 def groups_of(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
     """What a row's side is a hash of: its group, or its content, also where the row has no group."""
-    groups = column_of(table, "group", section.group) if section.group else [None] * table.num_rows
+    groups = files.column(table, section.group, "split.group").to_pylist() if section.group else [None] * table.num_rows
     return [sides.key(value) if group is None else str(group).encode() for group, value in zip(groups, content, strict=True)]
-
-
-def column_of(table: pa.Table, key: str, name: str) -> list[Any]:
-    if name not in table.column_names:
-        raise Failure(f"split.{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
-    return list(table[name].to_pylist())
 
 
 def by_time(table: pa.Table, section: Split) -> tuple[pa.Table, list[str], dict[str, Any], list[pa.Table]]:
     """The rows whose time can be read, the side of each, the times at which val and test begin, and the other rows as rejects."""
     name = section.time or ""
-    values = column_of(table, "time", name)
+    values = files.column(table, name, "split.time").to_pylist()
     bounds = [bound for bound in (section.val_from, section.test_from) if bound is not None]
     readers = [read for read in (times.number, times.instant) if None not in map(read, bounds)]
     read = max(readers, key=lambda one: sum(one(value) is not None for value in values))

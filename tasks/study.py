@@ -25,10 +25,6 @@ def records(folder: Path) -> list[Record]:
     return [files.read_json(path) for path in sorted(folder.glob("[0-9]*.json"))]
 
 
-def keep(folder: Path, record: Record) -> None:
-    files.write_json(folder / f"{record['number']:05d}.json", record)
-
-
 def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
     """The next trial, in a study made of those that are done. The first has the recipe's own values, where the space holds them."""
     try:
@@ -37,22 +33,17 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
         raise Mistake("tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options = {name: distribution(section.space[name]) for name in sorted(section.space)}
-    study = optuna.create_study(
-        direction="minimize" if metric(recipe, section) in LOWER_IS_BETTER else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM),
-        pruner=optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1) if section.pruning else optuna.pruners.NopPruner(),
-    )
+    sampler = optuna.samplers.TPESampler(seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM)
+    pruner = optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1) if section.pruning else optuna.pruners.NopPruner()
+    lower = metric(recipe, section) in LOWER_IS_BETTER
+    study = optuna.create_study(direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner)
     for record in done:
         complete = record["state"] == "done"
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED,  # one that failed is as bad as can be
-                value=record["value"] if complete else None,
-                params={name: encoded(section.space[name], value) for name, value in record["values"].items()},
-                distributions=options,
-                intermediate_values=dict(enumerate(record["course"])),
-            )
-        )
+        state = optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED  # one that failed is as bad as can be
+        value = record["value"] if complete else None
+        tried = {name: encoded(section.space[name], value) for name, value in record["values"].items()}
+        seen = dict(enumerate(record["course"]))
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, params=tried, distributions=options, intermediate_values=seen))
     if not done:
         own = {name: reduce(getattr, name.split("."), recipe.train) for name in options}
         study.enqueue_trial({name: encoded(section.space[name], value) for name, value in own.items() if within(section.space[name], value)})

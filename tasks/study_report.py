@@ -22,8 +22,7 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
     def points(places: list[float]) -> list[Point]:
         kinds = ["best" if record is best else record["state"] for record in done]
         titles = [f"trial {record['number'] + 1}: {page.shown(record['value'])}" for record in done]
-        drawn = zip(places, [record["value"] for record in done], kinds, titles, strict=True)
-        return [point for point in drawn if point[1] is not None]
+        return [point for point in zip(places, [record["value"] for record in done], kinds, titles, strict=True) if point[1] is not None]
 
     order = [(record["number"] + 0.5) / len(done) for record in done]
     return page.render(

@@ -1,5 +1,6 @@
 """Moments as numbers, so that they can be compared: numbers as they are, dates and times of ISO 8601 as seconds since 1970, UTC where no zone is given."""
 
+import contextlib
 import datetime
 import math
 from typing import Any
@@ -9,23 +10,18 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 def number(value: Any) -> float | None:
     """The value as a finite number, or None."""
-    if isinstance(value, (bool, datetime.date)) or "_" in str(value):
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, (bool, datetime.date)) and "_" not in str(value) and math.isfinite(found := float(value)):
+            return found
+    return None
 
 
 def instant(value: Any) -> float | None:
     """The date or time as seconds since 1970, or None where it is none, as in the years 0 and 10000."""
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.datetime.fromisoformat(str(value).strip())
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        return (moment - EPOCH).total_seconds()
-    except (ValueError, OverflowError):
-        return None
+        return ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - EPOCH).total_seconds()
+    return None
 
 
 def ordered(first: Any, second: Any) -> bool:

@@ -76,8 +76,7 @@ def sections(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
         return [(train, val)]
     fold = folds(recipe, train)
     parts = [(train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number))) for number in range(recipe.tune.folds)]
-    empty = [number for number, (_, val) in enumerate(parts) if not val.num_rows]
-    if empty:
+    if empty := [number for number, (_, val) in enumerate(parts) if not val.num_rows]:
         raise Failure(f"tune.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds.")
     return parts
 

@@ -6,8 +6,6 @@ Writes tuned/best.json (the chosen values, by their keys in train; {} without a 
 cut off is taken up from checkpoints/.tune/<recipe>/<fingerprint>/; one whose `trials` were raised adds to those that are there. It never reads the test split.
 """
 
-import csv
-import io
 import shutil
 import sys
 import time
@@ -36,7 +34,7 @@ def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
     if done and best is None:
         raise Failure(f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}")
     files.write_json(target / "best.json", best["values"] if best else {})
-    files.write_text(target / "trials.csv", table(recipe, done))
+    files.write_csv(target / "trials.csv", table(recipe, done))
     files.write_text(target / "index.html", study_report.rendered(recipe, done, best))
 
 
@@ -44,13 +42,12 @@ def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[R
     from tasks import trial  # brings torch, which a recipe without tune need not wait for
 
     folder = studies / trial.fingerprint(recipe, source)
-    for other in studies.glob("*"):
-        if other != folder:
-            shutil.rmtree(other)
+    for other in set(studies.glob("*")) - {folder}:
+        shutil.rmtree(other)
     done = study.records(folder)[: section.trials]
     while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
         record = attempt(recipe, section, source, folder, done)
-        study.keep(folder, record)
+        files.write_json(folder / f"{record['number']:05d}.json", record)
         shutil.rmtree(folder / "trial", ignore_errors=True)
         done.append(record)
         say(section, record, study.best(recipe, section, done))
@@ -71,10 +68,9 @@ def attempt(recipe: Recipe, section: Tune, source: Path, folder: Path, done: lis
     begun = time.monotonic()
 
     def report(course: list[float]) -> None:
-        for step, value in enumerate(course):
-            if step >= len(about["course"]):
-                asked.report(value, step)
-                about["course"].append(value)
+        for value in course[len(about["course"]) :]:
+            asked.report(value, len(about["course"]))
+            about["course"].append(value)
         if course and asked.should_prune():
             raise trial.Behind
 
@@ -99,14 +95,11 @@ def listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
 
 
-def table(recipe: Recipe, done: list[Record]) -> str:
-    """One line per trial, numbered from 1; without a study the heading alone."""
+def table(recipe: Recipe, done: list[Record]) -> list[list[Any]]:
+    """The heading, and a row for each trial, numbered from 1."""
     names = sorted(recipe.tune.space) if recipe.tune else []
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["trial", "state", "value", *names])
-    writer.writerows([record["number"] + 1, record["state"], record["value"], *(record["values"][name] for name in names)] for record in done)
-    return buffer.getvalue()
+    rows = ([record["number"] + 1, record["state"], record["value"], *(record["values"][name] for name in names)] for record in done)
+    return [["trial", "state", "value", *names], *rows]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasks import answers, files, modalities
 from tasks.mistakes import nearest
-from tasks.recipe import Lookup, Model, Recipe, Regex, Similarity
+from tasks.recipe import Keyword, Lookup, Model, Recipe, Regex, Similarity
 from tasks.step import Failure
 
 UNSPACED = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
@@ -27,23 +27,20 @@ def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
         key = f"label.functions[{number}]"
         if isinstance(function, Model):
             votes = by_model(function, recipe, table, key)
+        elif isinstance(function, Lookup):
+            said = answers.from_csv(Path(function.file), function.column, function.value, key)
+            votes = pa.array([said.get(text) for text in column_of(table, function.column, key).to_pylist()], pa.string())
         else:
             texts = column_of(table, function.column, key)
-            if isinstance(function, Lookup):
-                said = answers.from_csv(Path(function.file), function.column, function.value, key)
-                votes = pa.array([said.get(text) for text in texts.to_pylist()], pa.string())
-            elif isinstance(function, Similarity):
-                votes = where(by_similarity(function, texts, encoded, key), function.label)
-            else:
-                pattern = function.pattern if isinstance(function, Regex) else "|".join(whole(phrase.split()) for phrase in function.words)
-                votes = where(by_pattern(pattern, texts, key), function.label)
+            hits = by_similarity(function, texts, encoded, key) if isinstance(function, Similarity) else by_pattern(pattern_of(function), texts, key)
+            votes = pc.if_else(hits, function.label, pa.scalar(None, pa.string()))
         check(votes, recipe.label.classes, key)
         made.append(votes)
     return made
 
 
-def where(hits: pa.Array, label: str) -> pa.Array:
-    return pc.if_else(hits, label, pa.scalar(None, pa.string()))
+def pattern_of(function: Regex | Keyword) -> str:
+    return function.pattern if isinstance(function, Regex) else "|".join(whole(phrase.split()) for phrase in function.words)
 
 
 def whole(parts: list[str]) -> str:
@@ -93,12 +90,11 @@ def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.A
 
 def column_of(table: pa.Table, name: str, key: str) -> pa.Array:
     """A column as text. Raises Failure where there is none or it holds something else."""
-    if name not in table.column_names:
-        raise Failure(f"{key}.column: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+    column = files.column(table, name, f"{key}.column")
     try:
-        return pc.cast(table[name].combine_chunks(), pa.string())
+        return pc.cast(column.combine_chunks(), pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise Failure(f"{key}.column: {name!r} holds {table[name].type}, not text: name another column.") from None
+        raise Failure(f"{key}.column: {name!r} holds {column.type}, not text: name another column.") from None
 
 
 def check(votes: pa.Array, classes: list[str] | None, key: str) -> None:

@@ -42,8 +42,7 @@ HINTS = {
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[\da-fA-F]*:[\da-fA-F]*:",
     "id": digits(6, r"\D{0,3}") + r"|[A-Za-z]\d{4}[A-Za-z]",
     "url": r"\.[a-zA-Z]",
-    "person": r"\S",
-    "place": r"\S",
+    **dict.fromkeys(NAMES, r"\S"),
 }
 IDS = ["UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie", "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity"]
 IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
@@ -87,7 +86,7 @@ def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
         "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
     }
     for kind in sorted(kinds - NAMES.keys()):
-        found += [(kind, HINTS[kind], forms(one, no_version if kind == "ip" else always)) for one in lists[kind]]
+        found += [(kind, HINTS[kind], forms(one, no_version if kind == "ip" else lambda *_: True)) for one in lists[kind]]
     if "phone" in kinds:
         found.append(("phone", digits(9, r"[^\w]{0,2}"), forms(presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1), long)))
     return found
@@ -104,10 +103,6 @@ def forms(recogniser: Any, accept: Callable[[str, int, int], bool]) -> Spans:
         return [(score, *place) for score, *place in results if score >= SCORE and apart(text, *place) and accept(text, *place)]
 
     return spans
-
-
-def always(text: str, start: int, end: int) -> bool:
-    return True
 
 
 def no_version(text: str, start: int, end: int) -> bool:
@@ -132,9 +127,8 @@ def spacy_model() -> Any:
 
     models = sorted(spacy.util.get_installed_models(), key=lambda name: (not name.startswith("en_"), name))
     if not models:
-        raise Mistake(
-            "pii.kinds: person and place need a spaCy model, and none is installed: run `python -m spacy download en_core_web_sm`, or leave them out."
-        )
+        advice = "run `python -m spacy download en_core_web_sm`, or leave them out"
+        raise Mistake(f"pii.kinds: person and place need a spaCy model, and none is installed: {advice}.")
     return spacy.load(models[0])
 
 

@@ -44,8 +44,6 @@ def exact_duplicates(table: pa.Table, firsts: Firsts | None = None) -> list[str 
 
 def conflicting_duplicates(table: pa.Table) -> list[str | None]:
     """All labelled rows of equal content, letter case and white space ignored, whose labels differ: nobody can learn from them."""
-    if "label" not in table.column_names:
-        return [None] * table.num_rows
     contents = [duplicates.plain(value) if isinstance(value, str) else value for value in duplicates.contents(table)]
     labelled = [(content, label and label.strip()) for content, label in zip(contents, table["label"].to_pylist(), strict=True)]
     said: dict[Any, set[str]] = defaultdict(set)

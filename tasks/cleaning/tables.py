@@ -13,6 +13,7 @@ from tasks.cleaning import spellings, values
 from tasks.mistakes import nearest
 from tasks.step import Failure
 
+SPACE = r"[\s\p{Z}\x{200B}\x{FEFF}]+"
 SHOWN = 40  # characters of a cell in a detail
 WRONG_KEY = 3  # voted cells from which on a row that disagrees with most has a wrong key rather than so many wrong cells
 FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Hoaglin recommend
@@ -48,22 +49,16 @@ def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
 
 def trim(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     """White space at the ends goes, a run of it becomes one blank; non-breaking spaces and their like are white space too."""
-
-    def trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.utf8_trim_whitespace(pc.replace_substring_regex(column, r"[\s\p{Z}\x{200B}\x{FEFF}]+", " "))
-
-    return replaced(table, {name: trimmed(table[name]) for name in texts(table, "trim", columns, ["id"])})
+    spaced = {name: pc.replace_substring_regex(table[name], SPACE, " ") for name in texts(table, "trim", columns, ["id"])}
+    return replaced(table, {name: pc.utf8_trim_whitespace(column) for name, column in spaced.items()})
 
 
 def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     """Cells that only say that nothing is known become null, letter case and white space at the ends ignored. A class may be called none, so
     the label is looked at only where it is named."""
     known = pa.array(sorted({marker.strip().lower() for marker in markers}), pa.string())
-
-    def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), known), pa.scalar(None, pa.string()), column)
-
-    return replaced(table, {name: emptied(table[name]) for name in texts(table, "missing", columns, ["id", "label"])})
+    said = {name: pc.utf8_lower(pc.utf8_trim_whitespace(table[name])) for name in texts(table, "missing", columns, ["id", "label"])}
+    return replaced(table, {name: pc.if_else(pc.is_in(plain, known), pa.scalar(None, pa.string()), table[name]) for name, plain in said.items()})
 
 
 TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
@@ -115,13 +110,11 @@ def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | N
     found: dict[int, list[str]] = defaultdict(list)
     for name, bounds in columns.items():
         cells, given = numeric(table, "range", name), {end: bound for end, bound in bounds.items() if bound is not None}
-        if any(isinstance(bound, str) != pa.types.is_date32(table[name].type) for bound in given.values()):
-            raise Failure(
-                f"clean: range compares the column {name!r}, which holds {table[name].type}, with {given}: give dates for dates, numbers for numbers."
-            )
+        kind = table[name].type
+        if any(isinstance(bound, str) != pa.types.is_date32(kind) for bound in given.values()):
+            raise Failure(f"clean: range compares the column {name!r}, which holds {kind}, with {given}: give dates for dates, numbers for numbers.")
         allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
-        beyond = (cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))
-        for row in np.flatnonzero(beyond).tolist():
+        for row in np.flatnonzero((cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))).tolist():
             found[row].append(f"{name}: {table[name][row].as_py()} must be {allowed}")
     return reasons(table, found)
 

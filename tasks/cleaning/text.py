@@ -86,8 +86,7 @@ def length(table: pa.Table, min: int, max: int) -> list[str | None]:
 def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> list[str | None]:
     """Texts whose language, told with at least this probability, is not allowed (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
     identifier = language_identifier()
-    unknown = [code for code in allow if code not in identifier.labels]
-    if unknown:
+    if unknown := [code for code in allow if code not in identifier.labels]:
         raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh.")
     reasons: list[str | None] = []
     for text in table["text"].to_pylist():

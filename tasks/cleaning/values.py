@@ -36,8 +36,7 @@ def plain(body: str, mark: str | None) -> Decimal:
     if mark is None:
         last = max(digits, key=lambda sign: digits.rfind(sign) if sign in ".," else -1)
         both = "." in digits and "," in digits
-        single = digits.count(last) == 1
-        mark = last if last in ".," and (both or single) and (both or last == "." or not GROUPED.fullmatch(digits)) else "\0"
+        mark = last if last in ".," and (both or digits.count(last) == 1) and (both or last == "." or not GROUPED.fullmatch(digits)) else "\0"
     whole, _, fraction = digits.partition(mark)
     if (whole and not whole.isdecimal() and not GROUPED.fullmatch(whole)) or (fraction and not fraction.isdecimal()) or not whole + fraction:
         raise ValueError("is no number")
@@ -62,8 +61,7 @@ def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
 
 
 def exact(cell: str, unit: str | None, mark: str | None) -> Decimal:
-    match = BODY.fullmatch(cell)
-    if not match:
+    if not (match := BODY.fullmatch(cell)):
         raise ValueError("is no number")
     sign, currency, body, suffix = match.groups(default="")
     if currency and suffix:

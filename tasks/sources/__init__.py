@@ -50,11 +50,7 @@ def on_disk(name: str, version: Callable[[], str], read: Callable[[], Iterable[R
 
 def expanded(url: str, key: str = "ingest.url") -> str:
     """The URL with each `${NAME}` taken from the environment, where passwords belong."""
-
-    def variable(match: re.Match[str]) -> str:
-        value = os.environ.get(match[1])
-        if value is None:
-            raise Mistake(f"{key} names the variable {match[1]}, which is not set: export it before the run.")
-        return value
-
-    return re.sub(r"\$\{(\w+)\}", variable, url)
+    try:
+        return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], url)
+    except KeyError as error:
+        raise Mistake(f"{key} names the variable {error.args[0]}, which is not set: export it before the run.") from None

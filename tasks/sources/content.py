@@ -62,8 +62,7 @@ class Content:
 
     def limit(self) -> int:
         """How many bytes it may unpack to."""
-        size = self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)
-        return max(BOMB_BYTES, BOMB_RATIO * size)
+        return max(BOMB_BYTES, BOMB_RATIO * (self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)))
 
 
 def shown(name: str) -> str:
@@ -73,8 +72,7 @@ def shown(name: str) -> str:
 
 def check(file: Content) -> None:
     """Raise Failure where the file is empty, cut off, made to fill the disk, or something else than its name says."""
-    beginning = file.beginning(512)
-    if not beginning:
+    if not (beginning := file.beginning(512)):
         raise Failure(f"{file.name} is empty (0 bytes): write the data there again.")
     check_kind(file, beginning, file.compression or BINARY.get(file.kind))
     if file.compression:
@@ -119,10 +117,8 @@ def damage(file: Content, what: str) -> Iterator[None]:
 
 
 def too_large(file: Content) -> Failure:
-    return Failure(
-        f"{file.name} expands to more than {file.limit():,} bytes, and more than {BOMB_RATIO} times its size: it is not read; "
-        "unpack it by hand if it is genuine."
-    )
+    large = f"{file.limit():,} bytes, and more than {BOMB_RATIO} times its size"
+    return Failure(f"{file.name} expands to more than {large}: it is not read; unpack it by hand if it is genuine.")
 
 
 def sample(file: Content) -> bytes:
@@ -149,11 +145,10 @@ def guessed(file: Content, data: bytes) -> str:
     """The encoding that the file's beginning most looks like. UTF-8 where it is valid, which other encodings almost never are by chance."""
     import charset_normalizer
 
-    try:
+    with contextlib.suppress(UnicodeDecodeError):
         data.decode("utf-8")
         return "utf-8"
-    except UnicodeDecodeError:
-        best = charset_normalizer.from_bytes(data).best()
+    best = charset_normalizer.from_bytes(data).best()
     if best is None:
         raise Failure(f"{file.name}: its encoding cannot be told: set ingest.encoding, for example latin-1 or gb18030.")
     return best.encoding
@@ -169,8 +164,6 @@ def check_text(file: Content, encoding: str) -> None:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 line = lines + error.object.count(b"\n", 0, error.start)
-                raise Failure(
-                    f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: "
-                    f"save the file as {encoding}, or set ingest.encoding, for example latin-1, or auto to have it guessed."
-                ) from None
+                advice = f"save the file as {encoding}, or set ingest.encoding, for example latin-1, or auto to have it guessed"
+                raise Failure(f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: {advice}.") from None
             lines += chunk.count(b"\n")

@@ -3,6 +3,7 @@
 Text may be compressed (.gz, .zst); files may lie in an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst).
 """
 
+import contextlib
 import csv
 import glob
 import json
@@ -68,11 +69,8 @@ def readable(file: Content) -> bool:
 
 def read(file: Content, source: Format, broken: Broken) -> pa.Table:
     if file.kind not in READERS:
-        allowed = ", ".join(READERS)
-        raise Failure(
-            f"{file.name}: files of type {file.kind or '(none)'} are not read. Allowed: {allowed}, the text formats also with .gz or .zst, "
-            f"and archives of them ({', '.join(archives.SUFFIXES)})."
-        )
+        allowed = f"{', '.join(READERS)}, the text formats also with .gz or .zst, and archives of them ({', '.join(archives.SUFFIXES)})"
+        raise Failure(f"{file.name}: files of type {file.kind or '(none)'} are not read. Allowed: {allowed}.")
     content.check(file)
     binary = file.kind in content.BINARY
     if not binary:
@@ -114,9 +112,8 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
     delimiter, header = layout(file, source)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=source.quote or False, newlines_in_values=True, invalid_row_handler=set_aside)
     # Arrow knows a row's number only when it reads with one thread; the numbers are worth it.
-    options = pyarrow.csv.ReadOptions(
-        encoding=source.encoding, use_threads=False, block_size=BLOCK, column_names=source.names, autogenerate_column_names=not header and not source.names
-    )
+    named = {"column_names": source.names, "autogenerate_column_names": not header and not source.names}
+    options = pyarrow.csv.ReadOptions(encoding=source.encoding, use_threads=False, block_size=BLOCK, **named)
     convert = pyarrow.csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=True, null_values=[""])
     try:
         with file.opened() as stream:
@@ -126,9 +123,7 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
             raise Failure(f"{file.name} has a row of more than {BLOCK >> 20} MB: shorten it, or close the quote that makes many rows one.") from None
         raise
     if source.quote and left_open(file, source, table, broken):
-        raise Failure(
-            f"{file.name}: a quote is opened and not closed before the end of the file, so the rows after it would be one cell: close it or double it."
-        )
+        raise Failure(f"{file.name}: a quote is opened and not closed before the end of the file, so what follows would be one cell: close it or double it.")
     return table
 
 
@@ -168,10 +163,8 @@ def json_lines(file: Content, source: Format, broken: Broken) -> pa.Table:
         # Left to infer types, Arrow would turn texts that look like dates into dates, and crash where objects are nested deeply.
         schema = pa.schema([(name, pa.string()) for name in first])
         parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-        try:
+        with contextlib.suppress(pa.ArrowInvalid):
             return pyarrow.json.read_json(pa.BufferReader(text.encode()), parse_options=parse)
-        except pa.ArrowInvalid:
-            pass
     rows = list(jsonlines.objects(text, broken))
     if not rows:
         if text.lstrip().startswith("["):

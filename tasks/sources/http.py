@@ -59,9 +59,8 @@ def fetched(source: Http, version: str | None) -> Path:
     found = files.sha256(part)
     if source.sha256 and found != source.sha256:
         part.unlink()
-        raise Failure(
-            f"{place(source)} has sha256 {found}, but the recipe expects {source.sha256}: it was changed or damaged; check it, then correct ingest.sha256."
-        )
+        changed = f"{place(source)} has sha256 {found}, but the recipe expects {source.sha256}"
+        raise Failure(f"{changed}: it was changed or damaged; check it, then correct ingest.sha256.")
     whole = part.replace(folder / f"{stem}-{found}")
     for other in set(folder.iterdir()) - {whole}:
         other.unlink()

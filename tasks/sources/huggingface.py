@@ -42,15 +42,13 @@ def commit(source: HuggingFace) -> str:
     try:
         return str(HfApi().dataset_info(source.name, revision=source.revision, timeout=TIMEOUT).sha)
     except (HFValidationError, OfflineModeIsEnabled):
-        raise Failure(
-            f"ingest.name: {source.name} is neither a folder here nor a name on the Hub such as owner/name, or HF_HUB_OFFLINE forbids to ask it: correct it."
-        ) from None
+        what = "neither a folder here nor a name on the Hub such as owner/name, or HF_HUB_OFFLINE forbids to ask it"
+        raise Failure(f"ingest.name: {source.name} is {what}: correct it.") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if 400 <= status < 500 and status not in (408, 429):
-            raise Failure(
-                f"The Hub has no data set {source.name}, or not for you (status {status}): correct ingest.name or revision, or set HF_TOKEN."
-            ) from None
+            told = f"The Hub has no data set {source.name}, or not for you (status {status})"
+            raise Failure(f"{told}: correct ingest.name or revision, or set HF_TOKEN.") from None
         raise Retryable(f"The Hub answers with status {status} for {source.name}.") from None
     except Exception as error:  # whatever the transport below raises
         raise Retryable(f"ingest.name: {source.name} is no folder here, and the Hub cannot be reached ({type(error).__name__}).") from None
@@ -76,12 +74,9 @@ def loaded(source: HuggingFace, version: str) -> Any:
 def table(dataset: Any) -> pa.Table:
     """Classes by name, images as the bytes of their files, all else as text."""
     datasets = library()
-    features, columns = dataset.features, {}
-    for column, feature in features.items():
-        if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    raw: pa.Table = dataset.with_format("arrow")[:]
-    for column, feature in features.items():
+    columns = {}
+    raw: pa.Table = dataset.with_format("arrow")[:]  # in which images are not decoded
+    for column, feature in dataset.features.items():
         if isinstance(feature, datasets.Image):
             columns[column] = pa.array(map(image_of, raw[column].to_pylist()), pa.binary())
         elif isinstance(feature, datasets.ClassLabel):
@@ -92,8 +87,7 @@ def table(dataset: Any) -> pa.Table:
 
 
 def image_of(cell: dict[str, Any] | None) -> bytes | None:
-    if cell is None:
-        return None
     with contextlib.suppress(OSError):
-        return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
+        if cell is not None:
+            return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
     return None

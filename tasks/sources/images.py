@@ -55,8 +55,7 @@ def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
     rows, broken = [], []
     for path in paths:
         data = path.read_bytes()
-        problem = unreadable(data)
-        if problem:
+        if problem := unreadable(data):
             broken.append((str(path), problem))
         else:
             rows.append({"id": path.relative_to(folder.parent).as_posix(), "image": data, "label": folder.name})

@@ -12,8 +12,7 @@ from tasks.sources import Part, Rows
 
 def parts(source: Package) -> Iterator[Part]:
     distribution = "scikit-learn" if source.name.startswith("sklearn.") else source.name
-    rows = READERS[source.name]
-    yield Part(source.name, importlib.metadata.version(distribution), lambda: [Rows(source.name, pa.Table.from_pylist(list(rows())))])
+    yield Part(source.name, importlib.metadata.version(distribution), lambda: [Rows(source.name, pa.Table.from_pylist(list(READERS[source.name]())))])
 
 
 def botocore_operations() -> Iterator[dict[str, object]]:
@@ -22,8 +21,7 @@ def botocore_operations() -> Iterator[dict[str, object]]:
 
     loader = botocore.loaders.Loader()
     for service in sorted(loader.list_available_services("service-2")):
-        model = loader.load_service_model(service, "service-2")
-        for name, operation in sorted(model["operations"].items()):
+        for name, operation in sorted(loader.load_service_model(service, "service-2")["operations"].items()):
             yield {"id": f"{service}.{name}", "service": service, "operation": name, "text": operation.get("documentation", "")}
 
 

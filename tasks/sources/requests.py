@@ -31,7 +31,6 @@ OWN = ("id", "time", "predicted", "probability", "version", "label", "actor")
 REQUEST, FEEDBACK = ("id", "time", "version", "label"), ("id", "time", "label")  # keys that are texts
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 Item = dict[str, Any]
-Broken = list[tuple[str, str]]
 
 
 def parts(source: Requests) -> Iterator[Part]:
@@ -53,18 +52,16 @@ def listed(paths: str | list[str] | None) -> list[Path]:
 
 def joined(source: Requests, logs: list[str], said: list[str]) -> Iterator[Rows]:
     """The rows of each file of requests; then none for each file of feedback, only the lines that belong to no request."""
-    broken: dict[str, Broken] = {path: [] for path in said}
+    broken: dict[str, files.Broken] = {path: [] for path in said}
     given = {path: list(lines(path, FEEDBACK, broken[path])) for path in said}
     last = {item["id"]: item for item in sorted((item for items in given.values() for item in items), key=lambda item: item["time"])}
     fields = next((list(content_of(request)) for path in logs for request in lines(path, REQUEST, [])), ["text"])
     known: set[str] = set()
     for path in logs:
-        unread: Broken = []
-        rows = []
-        for request in lines(path, REQUEST, unread):
-            known.add(request["id"])
-            if request["id"] in last or source.unlabelled:
-                rows.append(row_of(request, last.get(request["id"], {})))
+        unread: files.Broken = []
+        requests = list(lines(path, REQUEST, unread))
+        known |= {request["id"] for request in requests}
+        rows = [row_of(request, last.get(request["id"], {})) for request in requests if request["id"] in last or source.unlabelled]
         fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
         yield Rows(path, table(rows, ["id", "time", *fields, *OWN[2:]]), unread)
     for path, items in given.items():
@@ -72,13 +69,12 @@ def joined(source: Requests, logs: list[str], said: list[str]) -> Iterator[Rows]
         yield Rows(path, table([], ["id", "time", *fields, *OWN[2:]]), broken[path])
 
 
-def lines(path: str, texts: tuple[str, ...], broken: Broken) -> Iterator[Item]:
+def lines(path: str, texts: tuple[str, ...], broken: files.Broken) -> Iterator[Item]:
     """The requests or the feedback of a file; what is none is set aside."""
     file = Content(path, Path(path))
     check(file)
     for item in objects(file.read().decode("utf-8", "replace").removeprefix("\ufeff"), broken):
-        problem = wrong(item, texts)
-        if problem:
+        if problem := wrong(item, texts):
             broken.append((written(item), problem))
         else:
             yield item

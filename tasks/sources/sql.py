@@ -60,13 +60,12 @@ def unchanged(label: str, rows: int, source: Sql, low: Any, high: Any) -> Iterat
 
 def watermarks(source: Sql) -> tuple[list[Any], int]:
     """Those of all rows, sorted, and the number of rows without one."""
+    column = source.watermark or ""
     with connected(source) as connection:
         names = list(run(connection, f"SELECT * FROM ({statement(source, connection)}) AS source WHERE 1 = 0").keys())  # noqa: S608  the recipe's own query
-        if source.watermark not in names:  # SQLite would take the name for a text
-            raise Failure(
-                f"ingest.watermark: {name(source)} has no column {source.watermark!r}{nearest(source.watermark or '', names)}; it has {', '.join(names)}."
-            )
-        mark = connection.dialect.identifier_preparer.quote(source.watermark or "")
+        if column not in names:  # SQLite would take the name for a text
+            raise Failure(f"ingest.watermark: {name(source)} has no column {column!r}{nearest(column, names)}; it has {', '.join(names)}.")
+        mark = connection.dialect.identifier_preparer.quote(column)
         query = f"SELECT {mark} FROM ({statement(source, connection)}) AS source ORDER BY 1"  # noqa: S608  the recipe's own query
         cells = [row[0] for row in run(connection, query)]
     marks = [cell for cell in cells if cell is not None]
@@ -78,8 +77,7 @@ def name(source: Sql) -> str:
 
 
 def statement(source: Sql, connection: sqlalchemy.Connection) -> str:
-    quote = connection.dialect.identifier_preparer.quote
-    table = ".".join(quote(part) for part in (source.table or "").split("."))
+    table = ".".join(map(connection.dialect.identifier_preparer.quote, (source.table or "").split(".")))
     return (source.query or f"SELECT * FROM {table}").strip().rstrip(";")  # noqa: S608  the recipe's own query
 
 
@@ -97,8 +95,7 @@ def fetched(source: Sql, low: Any = None, high: Any = None) -> pa.Table:
             query = f"SELECT * FROM ({escaped}) AS source WHERE {' AND '.join(limits)}"  # noqa: S608  the recipe's own query
             result = connection.execute(sqlalchemy.text(query), {"low": low, "high": high})
         names = list(result.keys())
-        doubled = sorted({column for column in names if names.count(column) > 1})
-        if doubled:
+        if doubled := sorted({column for column in names if names.count(column) > 1}):
             raise Failure(f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS.")
         rows = [tuple(bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else files.cell(cell) for cell in row) for row in result]
     rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
@@ -133,10 +130,8 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
             yield connection
             connection.rollback()
     except SQLAlchemyError as error:
-        kind, reason = (
-            Retryable if passes(error) else Failure,
-            " ".join(str(getattr(error, "orig", error)).split())[:300],
-        )  # the driver's own words, in one line
+        kind = Retryable if passes(error) else Failure
+        reason = " ".join(str(getattr(error, "orig", error)).split())[:300]  # the driver's own words, in one line
         raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.") from None
     finally:
         engine.dispose()
