@@ -472,29 +472,11 @@ class Clean(Section):
 
 
 CLEANING_RULES: dict[str, type[Section] | None] = {
-    "encoding": None,
-    "html": None,
-    "unicode": None,
-    "white_space": None,
-    "control": None,
-    "pii": Pii,
-    "language": Language,
-    "length": Length,
-    "unreadable": None,
-    "size": Size,
-    "trim": Trim,
-    "missing": Missing,
-    "types": Types,
-    "spelling": Spelling,
-    "range": Range,
-    "outliers": Outliers,
-    "repair": Repair,
-    "exact_duplicates": None,
-    "conflicting_duplicates": None,
-    "near_duplicates": NearDuplicates,
-}
-
-
+    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control")), "pii": Pii, "language": Language, "length": Length,
+    "unreadable": None, "size": Size,
+    "trim": Trim, "missing": Missing, "types": Types, "spelling": Spelling, "range": Range, "outliers": Outliers, "repair": Repair,
+    "exact_duplicates": None, "conflicting_duplicates": None, "near_duplicates": NearDuplicates,
+}  # fmt: skip
 # The rules that are for texts or images alone; the others work on any row.
 RULES_FOR = {
     **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control", "language", "length"), ("text", "causal_lm")),
