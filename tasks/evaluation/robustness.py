@@ -21,7 +21,7 @@ from tasks.modalities import image, tabular
 from tasks.problems import Floats, Problem
 from tasks.recipe import Augment, Evaluate
 
-ROWS = 200  # of the test split, drawn at random
+ROWS = 100  # of the test split, drawn at random
 NEAR = 0.1  # standard deviations of the targets
 TYPOS, LETTERS, LEFT = 0.08, 0.1, 0.75  # of pairs of letters that change places, of letters with a look-alike, and of a text that is left: shares
 SIDE, ANGLE, GREY, LIGHT = 1 / 8, 15.0, 13.0, 0.2  # the furthest shift, as a share of the side; the most degrees; levels of 255; a share of the brightness
