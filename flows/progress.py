@@ -20,8 +20,7 @@ class Bar:
         self.artifact: Any = None
 
     def see(self, line: str) -> None:
-        percent = self.read(line)
-        if percent is not None and percent > self.percent:
+        if (percent := self.read(line)) is not None and percent > self.percent:
             self.percent = percent
             with contextlib.suppress(Exception):  # a server that is away for a moment must not end a training
                 if self.artifact is None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import answers, files, label_model, label_report, page, resolve, review, strata, suspicion, votes
+from tasks import answers, files, label_model, page, resolve, review, strata, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -93,7 +93,7 @@ def by_votes(section: Label, classes: list[str], cast: list[pa.Array], stated: p
     fitted = label_model.MODELS[section.model](matrix[:, voters], len(classes), numbers(known))
     best, sure = fitted.decided(section.confidence)
     decided = pc.if_else(pa.array(sure), pa.array(classes, pa.string()).take(pa.array(best)), None)
-    return decided, fitted.posterior, label_report.functions(section.functions, matrix, numbers(stated), numbers(known), fitted)
+    return decided, fitted.posterior, label_model.functions(section.functions, matrix, numbers(stated), numbers(known), fitted)
 
 
 def unsure(section: Label, classes: list[str], posterior: NDArray[np.float64]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,10 @@
-"""The label model: one label with a confidence for each row, from the votes of functions that are sometimes wrong and often abstain."""
+"""The label model: one label with a confidence for each row, from the votes of functions that are sometimes wrong and often abstain.
+
+And what labelled/report.json tells of these functions.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,3 +80,28 @@ def counts(votes: Votes, known: Votes) -> list[dict[str, int]]:
     disagree = votes.max(axis=1, keepdims=True, initial=-1) != np.where(voted, votes, votes.max(initial=-1)).min(axis=1, keepdims=True, initial=1 << 30)
     parts = {"votes": voted, "overlaps": voted & several, "conflicts": voted & several & disagree, "gold": gold, "right": gold & (votes == known[:, None])}
     return [{name: int(part[:, number].sum()) for name, part in parts.items()} for number in range(votes.shape[1])]
+
+
+def functions(declared: list[Any], votes: Votes, stated: Votes, known: Votes, fitted: Fitted) -> list[Any]:
+    """What the report says of each function. A trusted one is measured on what people and the source said alone, since the rest is its own word."""
+    by_all, by_stated = counts(votes, known), counts(votes, stated)
+    voters = [number for number, function in enumerate(declared) if not function.trusted]
+    made = []
+    for number, function in enumerate(declared):
+        counted = (by_stated if function.trusted else by_all)[number]
+        voter = voters.index(number) if number in voters else None
+        estimated = None if voter is None or fitted.accuracy is None else rounded(fitted.accuracy[voter])
+        about = {"kind": function.kind, "trusted": function.trusted, "reads": reads(function), "label": getattr(function, "label", None)}
+        learned = {"estimated": estimated, "weight": None if voter is None else rounded(fitted.weight[voter])}
+        made.append({**about, **counted, "coverage": rounded(counted["votes"] / max(len(votes), 1)), **learned})
+    return made
+
+
+def reads(function: Any) -> str:
+    """What tells a function from others of its kind: its pattern, words, examples, file or folder."""
+    value = next(getattr(function, name) for name in ("pattern", "words", "examples", "file", "path") if hasattr(function, name))
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def rounded(value: float) -> float:
+    return float(np.round(value, 4))

@@ -73,9 +73,8 @@ def download(source: Http, part: Path, condition: dict[str, str]) -> None:
     with asked(source, "GET", {"Range": f"bytes={have}-", **condition} if have else {}) as response:
         if have and response.status_code == 416:  # nothing is missing
             return
-        continued = response.status_code == 206
-        have = have if continued else 0
-        with part.open("ab" if continued else "wb") as file:
+        have = have if response.status_code == 206 else 0  # it continues
+        with part.open("ab" if have else "wb") as file:
             for chunk in response.iter_raw():
                 have += len(chunk)
                 if have > source.max_bytes:
