@@ -12,22 +12,16 @@ import torch
 from torch.nn.utils import prune as masks
 
 from tasks import distributed, files, modalities
+from tasks.modalities import Trainer
 from tasks.problems import Targets
 from tasks.recipe import Recipe, Train
 
 PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
+Fit = Callable[[Train], Any]
 SLOWER = 0.1  # the learning rate after pruning, as a share of the recipe's
 
 
-def compress(
-    recipe: Recipe,
-    adapter: modalities.Trainer,
-    folder: Path,
-    rows: Sequence[Any],
-    targets: Targets,
-    fit: Callable[[Train], Any],
-    write: Callable[[], None],
-) -> None:
+def compress(recipe: Recipe, adapter: Trainer, folder: Path, rows: Sequence[Any], targets: Targets, fit: Fit, write: Callable[[], None]) -> None:
     """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on rows (of the validation split) before and after.
 
     `fit` trains the adapter's network on, `write` writes the model from it.
@@ -53,7 +47,7 @@ def measured(folder: Path, name: str, rows: Sequence[Any], targets: Targets) -> 
     return {"model": name, "bytes": (folder / "model.onnx").stat().st_size, **metrics}
 
 
-def prune(adapter: modalities.Trainer, share: float, section: Train, fit: Callable[[Train], Any]) -> None:
+def prune(adapter: Trainer, share: float, section: Train, fit: Fit) -> None:
     """Set this share of each layer's weights, the smallest, to zero, and train the others for another epoch (Han et al. 2015)."""
     layers = [layer for layer in adapter.network.modules() if isinstance(layer, PRUNED)]
     for layer in layers:

@@ -169,8 +169,7 @@ def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
 def plain(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The weights by name. Where they are in parts, all processes have to call this, and the first one gets them."""
     if isinstance(network, FSDPModule):
-        found: dict[str, Any] = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        return found
+        return get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
     return (network.module if isinstance(network, DistributedDataParallel) else network).state_dict()
 
 

@@ -59,8 +59,7 @@ def bucket_keys(texts: Sequence[str], bands: int) -> NDArray[np.uint64]:
     within = np.delete(hashed, (ends[:-1, None] - np.arange(1, SHINGLE)).ravel())  # without runs that begin in one text and end in the next
     starts = np.concatenate([[0], ends - np.arange(1, len(ends) + 1) * (SHINGLE - 1)]).astype(np.uint64)
     minima = RMinHash.digest_matrix_from_flat_token_hashes(within, starts, bands * ROWS, 1).to_rows()
-    found: NDArray[np.uint64] = np.asarray(minima, np.uint64).reshape(len(texts), bands, ROWS) @ WEIGHTS
-    return found
+    return np.asarray(np.asarray(minima, np.uint64).reshape(len(texts), bands, ROWS) @ WEIGHTS)
 
 
 def buckets(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.intp]]:

@@ -6,12 +6,9 @@ Writes evaluation/metrics.json (each metric with its bootstrap interval, and wha
 `dvc plots`, report.html, and cost.json with what a clock said, which is no part of the verdict.
 """
 
-import csv
-import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -54,14 +51,18 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     )
     files.write_json(target / "cost.json", {name: value for found in aspects.values() for name, value in found.timed.items()})
     pairs = problem.pairs(targets, said["model"])
-    write_csv(target / "plots" / "confusion.csv", ["actual", "predicted"], pairs)
-    write_csv(target / "plots" / "f1.csv", ["class", "f1"], [(name, values["f1"]["value"]) for name, values in classes.items()])
-    bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
-    write_csv(target / "plots" / "reliability.csv", ["probability", "right", "answers"], bins)
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
     chosen = f"val_{about['train']['metric']}"
-    write_csv(target / "plots" / "history.csv", [*history[0], "metric"], [[*map(record.get, history[0]), record[chosen]] for record in history])
+    bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
+    plots = {
+        "confusion": [("actual", "predicted"), *pairs],
+        "f1": [("class", "f1"), *((name, values["f1"]["value"]) for name, values in classes.items())],
+        "reliability": [("probability", "right", "answers"), *bins],
+        "history": [[*history[0], "metric"], *([*map(record.get, history[0]), record[chosen]] for record in history)],
+    }
+    for name, lines in plots.items():
+        files.write_csv(target / "plots" / f"{name}.csv", lines)
     counts = Counter(pairs)
     names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
     matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
@@ -70,17 +71,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
-    shown["aspects"] = aspects
-    shown["samples"] = case.samples
-    files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, steps=about.get("export", [])))
-
-
-def write_csv(path: Path, header: list[str], rows: Any) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    files.write_text(path, buffer.getvalue())
+    more = {"aspects": aspects, "samples": case.samples, "steps": about.get("export", [])}
+    files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, **more))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ class Fitted:
 def single(posterior: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether one class alone is the best of a row; never where no function votes."""
     top = posterior.max(axis=1, keepdims=True, initial=0)
-    alone: NDArray[np.bool_] = (top[:, 0] > 0) & ((posterior > top - 1e-9).sum(axis=1) == 1)
-    return alone
+    return np.asarray((top[:, 0] > 0) & ((posterior > top - 1e-9).sum(axis=1) == 1))
 
 
 def majority(votes: Votes, classes: int, known: Votes) -> Fitted:

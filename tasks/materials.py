@@ -52,8 +52,8 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
 
 
 def component(kind: str, ref: str, name: str, version: str = "", sha256: str | None = None) -> dict[str, Any]:
-    known = {"version": version} if version else {}
-    return {"type": kind, "bom-ref": ref, "name": name, **known, **({"hashes": [{"alg": "SHA-256", "content": sha256}]} if sha256 else {})}
+    more = {"version": version, "hashes": [{"alg": "SHA-256", "content": sha256}] if sha256 else []}
+    return {"type": kind, "bom-ref": ref, "name": name, **{key: value for key, value in more.items() if value}}
 
 
 def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:

@@ -867,24 +867,14 @@ class Rule(Section):
 
 
 class Bounded(Rule):
-    """`metric` is any number of evaluation/metrics.json by its path, such as accuracy, classes.billing.f1 or slices.channel.*.accuracy, where `*` stands
-    for each. It is held against `bound` itself, or with `on: interval` with the whole of its interval."""
+    """A floor has the metric be at least `bound`, a ceiling at most. `metric` is any number of evaluation/metrics.json by its path, such as accuracy,
+    classes.billing.f1 or slices.channel.*.accuracy, where `*` stands for each. It is held against `bound` itself, or with `on: interval` with the whole
+    of its interval."""
 
+    rule: Literal["floor", "ceiling"]
     metric: str = Field(pattern=r"^[^.]+(\.[^.]+)*$")
     bound: float = Field(allow_inf_nan=False)
     on: Literal["point", "interval"] = "point"
-
-
-class Floor(Bounded):
-    """The metric must be at least `bound`."""
-
-    rule: Literal["floor"]
-
-
-class Ceiling(Bounded):
-    """The metric must be at most `bound`."""
-
-    rule: Literal["ceiling"]
 
 
 class Baseline(Rule):
@@ -959,7 +949,7 @@ class Recipe(Section):
     train: Train = Train()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
-    gate: list[Annotated[Floor | Ceiling | Baseline | Champion | Latency, Field(discriminator="rule")]] = Field(min_length=1)
+    gate: list[Annotated[Bounded | Baseline | Champion | Latency, Field(discriminator="rule")]] = Field(min_length=1)
     promote: Promote = Promote()
     engine: Engine = Engine()
 
@@ -1009,7 +999,7 @@ class Recipe(Section):
     @field_validator("gate")
     @classmethod
     def makes_sense(cls, rules: list[Any]) -> list[Any]:
-        floors = [rule.metric for rule in rules if isinstance(rule, Floor) and less_is_better(rule.metric)]
+        floors = [rule.metric for rule in rules if rule.rule == "floor" and less_is_better(rule.metric)]
         wrong = [f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}" for metric in floors]
         for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
             names = f"gate[{first}] ({told(one)}) and gate[{second}] ({told(other)})"

@@ -124,12 +124,10 @@ def look(store: Store, model: str, version: str, champion: str) -> int:
     data = canonical({"version": version})
     for number in itertools.count(1):
         name = f"{model}/looks/{champion}/{number:06d}.json"
-        found = store.get(name)
-        if found is None:
+        if store.get(name) is None:
             with contextlib.suppress(Unknown):
                 store.swap(name, data, None)
-            found = store.get(name)
-        if found is None:
+        if (found := store.get(name)) is None:
             raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
         if found[0] == data:
             break
@@ -142,8 +140,7 @@ def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
     if found is None or version_of(found[0]) != version:
         wrong = "missing" if found is None else "not the one that its name says"
         raise Failure(f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted.")
-    listed: dict[str, Any] = json.loads(found[0])
-    return listed
+    return dict(json.loads(found[0]))
 
 
 def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | None]:

@@ -12,6 +12,7 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,8 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
     write(target, recipe, adapter, start)
     if recipe.export.compresses:
-        compression.compress(
-            recipe,
-            adapter,
-            target,
-            rows_val,
-            targets_val,
-            lambda section: loop.fit(adapter, section, *data, mine / "pruned", ids),
-            lambda: write(target, recipe, adapter, start),
-        )
+        again, written = partial(loop.fit, adapter), partial(write, target, recipe, adapter, start)
+        compression.compress(recipe, adapter, target, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written)
     if distributed.rank() == 0:
         temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
         files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tasks import evaluation, files, modalities, train
-from tasks.evaluation import privacy
+from tasks.evaluation import privacy, share
 from tasks.recipe import Evaluate
 from tests import tiny
 
@@ -72,4 +72,4 @@ def test_a_decoder_is_asked_what_it_writes(tmp_path: Path) -> None:
 
 
 def test_no_copy_in_ten_texts_is_no_proof_that_there_is_none() -> None:
-    assert privacy.share(np.zeros(10, bool), SECTION) == {"value": 0.0, "low": 0.0, "high": 0.308497}
+    assert share(np.zeros(10, bool), SECTION) == {"value": 0.0, "low": 0.0, "high": 0.308497}

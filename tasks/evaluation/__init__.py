@@ -10,12 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from tasks import files, modalities
 from tasks.modalities import Predictor
-from tasks.problems import Floats, Problem, Said, Targets
-from tasks.recipe import ASPECTS, Recipe, Train
+from tasks.problems import DIGITS, Floats, Problem, Said, Targets
+from tasks.recipe import ASPECTS, Evaluate, Recipe, Train
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Case:
         adapter.network.load_state_dict(load_file(self.model / "model.safetensors"))
         adapter.network.eval()
         return adapter
+
+
+def share(hits: NDArray[np.bool_], section: Evaluate) -> dict[str, float]:
+    """The share of rows of which something is true, with its exact interval (Clopper and Pearson 1934)."""
+    low, high = binomtest(int(hits.sum()), len(hits)).proportion_ci(section.confidence)
+    return {name: round(float(value), DIGITS) for name, value in (("value", hits.mean()), ("low", low), ("high", high))}
 
 
 def measured(case: Case) -> dict[str, Found]:

@@ -13,9 +13,8 @@ import torch
 from markupsafe import Markup
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation import Case, Found
+from tasks.evaluation import Case, Found, share
 from tasks.evaluation.inside import CELLS, Batch, Inside, pair, picture
-from tasks.evaluation.robustness import share
 from tasks.modalities import tabular
 
 NUMBERS = 500_000  # in the inputs of the rows that are attacked, at most 200: some 25 texts, or all rows of a table

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from tasks import modalities
-from tasks.evaluation import Case, Found
-from tasks.problems import DIGITS, Floats, Problem, Targets, interval, resampled
+from tasks.evaluation import Case, Found, share
+from tasks.problems import Floats, Problem, Targets, interval, resampled
 from tasks.recipe import Evaluate
 
 MOST = 1000  # rows of each side
@@ -64,9 +63,3 @@ def copied(outputs: Sequence[str], texts: Iterable[str], run: int = RUN) -> NDAr
                     same = text[block - by : block - by + run]
                     found[number] |= len(same) == run and outputs[number].startswith(same, at - by)
     return found
-
-
-def share(hits: NDArray[np.bool_], section: Evaluate) -> dict[str, float]:
-    """With the exact interval of a share (Clopper and Pearson 1934)."""
-    low, high = binomtest(int(hits.sum()), len(hits)).proportion_ci(section.confidence)
-    return {name: round(float(value), DIGITS) for name, value in (("value", hits.mean()), ("low", low), ("high", high))}

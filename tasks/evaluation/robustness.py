@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from tasks import modalities, problems
-from tasks.evaluation import Case, Found
+from tasks.evaluation import Case, Found, share
 from tasks.evaluation.inside import pair
 from tasks.modalities import image, tabular
 from tasks.problems import Floats, Problem
-from tasks.recipe import Augment, Evaluate
+from tasks.recipe import Augment
 
 ROWS = 100  # of the test split, drawn at random
 NEAR = 0.1  # standard deviations of the targets
@@ -73,13 +73,6 @@ def kept(problem: Problem, before: Floats, after: Floats, spread: float) -> Any:
     if problem.NAME == "classification":
         return before.argmax(1) == after.argmax(1)
     return ((before >= 0.5) == (after >= 0.5)).all(1) if problem.NAME == "multilabel" else np.abs(before - after)[:, 0] <= NEAR * spread
-
-
-def share(flags: Any, section: Evaluate) -> dict[str, float]:
-    """The share of rows of which something is true, with its bootstrap interval."""
-    numbers = np.asarray(flags, float)
-    means = np.concatenate([weights @ numbers for weights in problems.resampled(len(numbers), section)]) / len(numbers)
-    return problems.interval(float(numbers.mean()), means, section)
 
 
 def measure(case: Case) -> Found | None:

@@ -78,8 +78,7 @@ def embeddings(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
     """What a base model makes of each text before any training: vectors of length 1, shape (rows, width)."""
     encoder = Trainer(Train(base=base), rows, Problem([]))
     features = encoder.features(encoder.encode(rows))
-    result: NDArray[np.float64] = features / np.linalg.norm(features, axis=1, keepdims=True)
-    return result
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
 def network(encoder: Any, width: int, classes: int, pooling: str) -> Any:

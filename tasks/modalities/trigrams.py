@@ -75,5 +75,4 @@ def level(grams: Ints, counts: Ints, vocabulary: int) -> Level:
 def looked_up(known: Ints, values: NDArray[Any], wanted: Ints, default: float) -> NDArray[Any]:
     """The value of each wanted number, known being sorted; the default where it is not known."""
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    found: NDArray[Any] = np.where(known[at] == wanted, values[at], default)
-    return found
+    return np.asarray(np.where(known[at] == wanted, values[at], default))

@@ -78,8 +78,7 @@ class Problem(problems.Problem):
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
         exponential = np.exp((outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)) / self.temperature)
-        result: Floats = exponential / exponential.sum(axis=1, keepdims=True)
-        return result
+        return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
 
     def tempered(self, answers: Floats, temperature: float) -> Floats:
         powers = (answers / answers.max(axis=1, keepdims=True)) ** (1 / temperature)
@@ -90,8 +89,7 @@ class Problem(problems.Problem):
         return answers.max(axis=1, keepdims=True), (answers.argmax(1) == targets)[:, None]
 
     def sound(self, answers: Floats) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = super().sound(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6)
-        return found
+        return np.asarray(super().sound(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6))
 
     def linear(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import LogisticRegression
@@ -143,8 +141,7 @@ class Problem(problems.Problem):
         return found | (super().drawn(others, targets, models, section) if others else {})
 
     def right(self, targets: Ints, said: Scored) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = said.predicted == targets
-        return found
+        return np.asarray(said.predicted == targets)
 
     def columns(self, targets: Ints, answers: dict[str, Floats]) -> dict[str, pa.Array]:
         names, found = np.array(self.labels, object), dict[str, pa.Array]()

@@ -62,14 +62,12 @@ class Problem(problems.Problem):
     def answers(self, outputs: NDArray[Any]) -> Floats:
         from scipy.special import expit
 
-        result: Floats = expit(outputs.astype(np.float64) / self.temperature)
-        return result
+        return np.asarray(expit(outputs.astype(np.float64) / self.temperature))
 
     def tempered(self, answers: Floats, temperature: float) -> Floats:
         from scipy.special import expit, logit
 
-        result: Floats = expit(logit(answers) / temperature)
-        return result
+        return np.asarray(expit(logit(answers) / temperature))
 
     def confidences(self, targets: Flags, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Of every label."""
@@ -88,8 +86,7 @@ class Problem(problems.Problem):
         return OneVsRestClassifier(HistGradientBoostingClassifier(random_state=0))
 
     def asked(self, model: Any, rows: Any) -> Floats:
-        result: Floats = model.predict_proba(rows)
-        return result
+        return np.asarray(model.predict_proba(rows))
 
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """A label that the model has not learnt it never gives."""
@@ -145,5 +142,4 @@ def read(table: pa.Table) -> list[list[str]]:
 
 def losses(targets: Flags, answers: Floats) -> Floats:
     """−log p of what is true of each label, the mean over labels, shape (rows,)."""
-    result: Floats = -np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1)
-    return result
+    return np.asarray(-np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1))

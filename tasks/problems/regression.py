@@ -68,8 +68,7 @@ class Problem(problems.Problem):
         return HistGradientBoostingRegressor(random_state=0)
 
     def asked(self, model: Any, rows: Any) -> Floats:
-        result: Floats = model.predict(rows)[:, None]
-        return result
+        return np.asarray(model.predict(rows)[:, None])
 
     def said(self, targets: Floats, answers: Floats) -> Floats:
         return answers[:, 0]
