@@ -63,18 +63,18 @@ def test_a_training_row_is_most_like_itself(case: evaluation.Case) -> None:
     assert [item["similar"][0][0] for item in inside.shown["rows"]] == [item["true"] for item in inside.shown["rows"]]
 
 
-def test_the_page_shows_all_three_aspects_and_has_the_same_bytes_each_time(case: evaluation.Case, folder: Path) -> None:
+def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(case: evaluation.Case, folder: Path) -> None:
     pages = []
     for name in ("one", "other"):
         evaluate.run(case.recipe, folder / "split", folder / "model", folder / name)
-        pages.append((folder / name / "report.html").read_text())
+        pages.append((folder / name / "report.html").read_text().partition(">Cost</h2>")[0])  # where a clock speaks
     assert pages[0] == pages[1]
     assert files.read_json(folder / "one" / "metrics.json") == files.read_json(folder / "other" / "metrics.json")
     assert len(pages[0]) < 200_000
     for heading in ("Robustness", "Attack", "Explanation"):
-        assert pages[0].count(f"<h2>{heading}</h2>") == 1
-    assert ("<h2>Attention</h2>" in pages[0]) == (case.recipe.modality == "text")
-    assert ("<h2>Importance of columns</h2>" in pages[0]) == (case.recipe.modality == "tabular")
+        assert pages[0].count(f">{heading}</h2>") == 1
+    assert (">Attention</h2>" in pages[0]) == (case.recipe.modality == "text")
+    assert (">Importance of columns</h2>" in pages[0]) == (case.recipe.modality == "tabular")
 
 
 def test_the_column_that_makes_the_label_is_the_important_one(tmp_path: Path) -> None:

@@ -322,7 +322,14 @@ def test_an_edit_runs_what_depends_on_it_and_nothing_else(reproduced: Workspace,
     workspace = reproduced.copy(tmp_path)
     with (workspace.root / "tasks" / "duplicates.py").open("a") as file:
         file.write("# a remark\n")
-    assert workspace.repro("gate@digits") == ["clean", "label", "split", "check_ready", "pretrain"]  # with the same rows as before, so what follows stays
+    assert workspace.repro("gate@digits") == [
+        "clean",
+        "label",
+        "split",
+        "check_ready",
+        "pretrain",
+        "gate",
+    ]  # which use it; their rows are as before, so the others stay
     workspace.edit("recipes/digits.yaml", "bound: 0.3", "bound: 0.4")
     assert workspace.repro("gate@digits") == ["resolve", "gate"]
     workspace.edit("recipes/digits.yaml", "epochs: 2", "epochs: 1")
