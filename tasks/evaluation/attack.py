@@ -17,7 +17,7 @@ from tasks.evaluation import Case, Found, share
 from tasks.evaluation.inside import CELLS, Batch, Inside, pair, picture
 from tasks.modalities import tabular
 
-NUMBERS = 500_000  # in the inputs of the rows that are attacked, at most 200: some 25 texts, or all rows of a table
+NUMBERS = 400_000  # in the inputs of the rows that are attacked, at most 200: some 20 texts, or all rows of a table
 METHODS = {"fgsm": (1, 1.0), "pgd": (5, 0.4)}  # steps, and the length of each as a share of the strength
 SHOWN, HALVINGS = 4, 4  # rows of which the smallest change is sought, and how often its bounds are brought together
 
@@ -37,7 +37,7 @@ class Space:
 def space(case: Case, inside: Inside) -> Space | None:
     if inside.embeddings:
         length = float(inside.embeddings.weight.norm(dim=1).mean())
-        return Space((0, 5, 10, 20, 50), "hundredths of the length of a token's vector", length / 100, euclidean=True)
+        return Space((0, 5, 20, 50), "hundredths of the length of a token's vector", length / 100, euclidean=True)
     if not inside.columns:
         return Space((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
     mask = torch.zeros(inside.columns[-1][1].stop)
