@@ -21,7 +21,7 @@ from tasks.modalities import image, tabular
 from tasks.problems import DIGITS
 from tasks.recipe import LOWER_IS_BETTER
 
-EACH, STEPS, TOGETHER = 4, 16, 16  # rows of each kind; steps of the integral, and rows of a batch in it
+EACH, STEPS, TOGETHER = 3, 16, 16  # rows of each kind; steps of the integral, and rows of a batch in it
 TRAINED, NUMBERS, SIMILAR = 5000, 5_000_000, 3  # training rows that are looked at, the numbers of all their inputs, and those shown beside each row
 MAPS, TOKENS = 2, 24  # maps of attention, and the tokens of each
 ROWS, REPEATS = 500, 5  # of permutation importance
