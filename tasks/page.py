@@ -29,6 +29,11 @@ def shown(value: Any) -> str:
 PAGES.globals["shown"] = shown
 
 
+def written(row: Any) -> str:
+    """A row of a table in words, a text as it is."""
+    return ", ".join(f"{name} {'–' if cell is None else shown(cell)}" for name, cell in row.items()) if isinstance(row, dict) else str(row)
+
+
 def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str]) -> str:
     def outcome(result: dict[str, Any]) -> str:
         return "holds" if result["success"] else "warns" if result["severity"] == "warn" else "fails"
@@ -40,9 +45,8 @@ def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str
 
 def evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
     for item in mistakes:
-        if isinstance(item["content"], dict):
-            item["content"] = ", ".join(f"{name} {cell}" for name, cell in item["content"].items() if cell is not None)
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
+        item["content"] = written(item["content"])
     return with_contents(render("evaluation", f"{name}: evaluation", mistakes=mistakes, **values))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from tasks import evaluation, files, modalities
+from tasks import clean, evaluate, evaluation, files, ingest, label, modalities
+from tasks import split as splitting
 from tasks import train as training
 from tasks.problems.classification import Problem
 from tasks.recipe import Recipe, with_defaults
@@ -112,3 +113,13 @@ def judged(made: Recipe, source: Path, model: Path) -> evaluation.Case:
     train, val, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test"))
     predictor, rows = modalities.predictor(model), modalities.rows(made, test)
     return evaluation.Case(made, model, predictor, train, val, test, rows, predictor.problem.targets(test), modalities.predict(predictor, rows))
+
+
+def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
+    """The recipe through its steps, from the source to the evaluation, without the checks."""
+    ingest.run(made, folder / "raw")
+    clean.run(made, folder / "raw", folder / "clean")
+    label.run(made, folder / "clean", folder / "labelled")
+    splitting.run(made, folder / "labelled", folder / "split")
+    training.run(made, folder / "split", folder / "model", checkpoints)
+    evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")

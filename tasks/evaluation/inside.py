@@ -90,12 +90,8 @@ def picture(pixels: Any) -> Markup:
     return Markup('<img alt="" src="data:image/png;base64,{}">').format(base64.b64encode(buffer.getvalue()).decode())
 
 
-def written(row: Any) -> str:
-    return ", ".join(f"{name} {'–' if cell is None else page.shown(cell)}" for name, cell in row.items()) if isinstance(row, dict) else str(row)
-
-
 def shown(row: Any) -> Markup:
-    return picture(image.pixels([row])[0]) if isinstance(row, bytes) else escape(written(row)[:LONG] + "…" * (len(written(row)) > LONG))
+    return picture(image.pixels([row])[0]) if isinstance(row, bytes) else escape(page.written(row)[:LONG] + "…" * (len(page.written(row)) > LONG))
 
 
 def pair(before: Any, after: Any) -> tuple[Markup, Markup]:
@@ -103,4 +99,4 @@ def pair(before: Any, after: Any) -> tuple[Markup, Markup]:
     if isinstance(before, dict):
         names = [name for name in before if before[name] != after[name]][:CELLS]
         before, after = ({name: row[name] for name in names} for row in (before, after))
-    return (shown(before), shown(after)) if isinstance(before, bytes) else page.differences(written(before), written(after))
+    return (shown(before), shown(after)) if isinstance(before, bytes) else page.differences(page.written(before), page.written(after))
