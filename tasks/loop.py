@@ -46,6 +46,8 @@ class Run:
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
         moving = get_ema_multi_avg_fn(section.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=moving, use_buffers=True) if section.average else None
+        if section.compile:
+            adapter.network.compile(dynamic=True)
         self.step = 0
         self.position = 0  # steps done in this epoch
         self.epoch = 0
@@ -261,7 +263,8 @@ def fit(
 def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
     section, first = run.section, distributed.rank() == 0
     steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
-    progress = Progress(steps, section.epochs, run.step, first)
+    size = getattr(run.adapter, "tokens", None)
+    progress = Progress(steps, section.epochs, run.step, first, "tokens" if size else "rows", run.history)
     clock = checkpoint.Clock(section.checkpoint_seconds, sum(parameter.nbytes for parameter in run.network.parameters()) * 4)
     if run.step:
         progress.say(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")
@@ -270,11 +273,11 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
         run.network.train()
         for batches in run.steps(run.epoch)[run.position :]:
             loss = run.update(batches, optimisation.rate(section, run.step, steps, run.factor))
-            progress.step(run.epoch, run.step, loss, sum(len(batch) for batch in batches))
+            progress.step(run.epoch, run.step, loss, sum(size(run.rows[index]) if size else 1 for batch in batches for index in batch))
             if distributed.agreed(clock.due()) if section.shard else first and clock.due():
                 clock.measure(run.save)
         run.finish_epoch(run.adapter.problem.measure(val_targets, run.scores(val)))
-        progress.epoch(run.history[-1])
+        progress.epoch()
         watch(run.history)
     progress.say(clock.told())
 

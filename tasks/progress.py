@@ -8,28 +8,32 @@ REPORT_SECONDS = 5.0
 
 
 class Progress:
-    def __init__(self, steps: int, epochs: int, step: int, shown: bool) -> None:
-        """`step` is where the run starts; a process that is not `shown` says nothing."""
-        self.steps, self.epochs, self.first, self.quiet = steps, epochs, step, not shown
+    def __init__(self, steps: int, epochs: int, step: int, shown: bool, unit: str, history: list[dict[str, Any]]) -> None:
+        """`step` is where the run starts, `unit` what is counted, `history` the records of the epochs done; a process that is not `shown` says nothing."""
+        self.steps, self.epochs, self.first, self.quiet, self.unit, self.history = steps, epochs, step, not shown, unit, history
         self.begun = self.told = time.monotonic()
-        self.rows = 0
+        self.counted = 0
         self.terminal = sys.stderr.isatty()
 
-    def step(self, epoch: int, step: int, loss: float, rows: int) -> None:
-        self.rows += rows
+    def step(self, epoch: int, step: int, loss: float, count: int) -> None:
+        self.counted += count
         now = time.monotonic()
         if self.quiet or now - self.told < (0.2 if self.terminal else REPORT_SECONDS):
             return
         self.told = now
         spent = now - self.begun
         left = spent / (step - self.first) * (self.steps - step)
-        line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:.3f}  {self.rows / spent:,.0f} rows/s  {left:.0f} s left"
+        rate = f"{self.counted / spent:,.0f} {self.unit}/s"
+        line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:.3f}{self.measured(1)}  {rate}  {left:.0f} s left"
         print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        # after epoch and step come the loss, the metric that chooses, and many others
-        text = "  ".join(f"{name} {value:.4f}" for name, value in list(record.items())[2:6])
-        self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  {text}")
+    def epoch(self) -> None:
+        record = self.history[-1]
+        self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  loss {record['loss']:.4f}{self.measured(3)}")
+
+    def measured(self, most: int) -> str:
+        """What the last epoch measured, of which the first is what chooses the weights."""
+        return "".join(f"  {name} {value:.4f}" for name, value in list(self.history[-1].items())[3 : 3 + most]) if self.history else ""
 
     def say(self, line: str) -> None:
         if not self.quiet:

@@ -640,6 +640,7 @@ class Train(Section):
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
+    With `compile` torch joins the network's operations into fewer: that takes a minute at first, needs a C++ compiler, and pays for long trainings on a GPU.
     With `average`, such as 0.998, what is measured and kept is a moving average of the weights, which keeps this share of itself at each step (Polyak 1990).
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
@@ -670,6 +671,7 @@ class Train(Section):
     layer_decay: float = Field(1.0, gt=0, le=1)
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     lora: Lora | None = None
     activation_checkpointing: bool = False
     patience: Count = 3

@@ -1,6 +1,7 @@
 """What is seen of a run while it goes on, and what its record says of it: progress, curves, memory and energy."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from flows import process, progress
 from flows.progress import Bar
 from tasks import board, energy, step
+from tasks import progress as moves
 from tests.conftest import ROOT
 
 
@@ -20,6 +22,20 @@ def test_a_line_tells_how_far_a_stage_is() -> None:
     assert bar.read("epoch 2/3  step 45/180  loss 0.693  1,234 rows/s  12 s left") == 25
     assert bar.read("epoch 3/3 done  loss 0.5  val_accuracy 0.9") is None
     assert bar.read("> python -m tasks.train xor") is None
+
+
+def test_a_line_says_how_well_and_how_fast_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves, "REPORT_SECONDS", 0.0)
+    history: list[dict[str, Any]] = []
+    shown = moves.Progress(90, 2, 0, True, "tokens", history)
+    shown.step(0, 1, 0.75, 640)
+    history.append({"epoch": 1, "step": 45, "loss": 0.5, "val_macro_f1": 0.8125, "val_accuracy": 0.9})
+    shown.epoch()
+    shown.step(1, 46, 0.25, 640)
+    first, done, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"epoch 1/2  step 1/90  loss 0\.750  [\d,]+ tokens/s  \d+ s left", first)
+    assert done == "epoch 1/2 done  loss 0.5000  val_macro_f1 0.8125  val_accuracy 0.9000"
+    assert re.fullmatch(r"epoch 2/2  step 46/90  loss 0\.250  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left", last)
 
 
 def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:

@@ -96,6 +96,9 @@ class Decoder:
     def encode(self, rows: Sequence[Row]) -> list[Example]:
         return encoded(self.tokenizer, self.ends, rows)
 
+    def tokens(self, example: Example) -> int:
+        return len(example[0])
+
     def batches(self, examples: list[Example], epoch: int | None) -> list[list[int]]:
         made: list[list[int]] = []
         for rows in modalities.batches(len(examples), epoch, self.section):

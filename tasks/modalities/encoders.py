@@ -132,6 +132,9 @@ class Encoder:
     def encode(self, rows: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
 
+    def tokens(self, example: list[int]) -> int:
+        return len(example)
+
     def batches(self, examples: list[list[int]], epoch: int | None) -> list[list[int]]:
         order = list(range(len(examples)))
         if epoch is None:
