@@ -1,13 +1,15 @@
 """The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
 
+import contextlib
 import datetime
 import importlib.util
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -49,6 +51,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    def wrong(self) -> Iterator[str]:
+        """What is wrong with the values together, where each alone is allowed."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def agrees(self) -> Self:
+        if told := "; ".join(self.wrong()):
+            raise ValueError(told)
+        return self
+
 
 def less_is_better(path: str) -> bool:
     """Of the number at a path of an evaluation, as far as its name says so."""
@@ -78,11 +90,9 @@ class Format(Section):
     header: bool | Literal["auto"] | None = None
     names: list[str] | None = Field(None, min_length=1)
 
-    @model_validator(mode="after")
-    def one_header(self) -> "Format":
+    def wrong(self) -> Iterator[str]:
         if self.names and self.header:
-            raise ValueError("names are the columns of files without a header: leave out names or header")
-        return self
+            yield "names are the columns of files without a header: leave out names or header"
 
     @field_validator("encoding")
     @classmethod
@@ -143,12 +153,10 @@ class Images(Section):
             return []
         return [(str(self.path), self.labels)] if isinstance(self.labels, str) else list(zip(self.path, self.labels, strict=True))
 
-    @model_validator(mode="after")
-    def paired(self) -> "Images":
+    def wrong(self) -> Iterator[str]:
         paths, labels = (len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels))
         if paths != labels or isinstance(self.path, list) != isinstance(self.labels, list) or not paths:
-            raise ValueError("path and labels must be two lists of equal length, or a file each: every file of images has one of labels")
-        return self
+            yield "path and labels must be two lists of equal length, or a file each: every file of images has one of labels"
 
 
 class Sql(Section):
@@ -165,11 +173,9 @@ class Sql(Section):
 
     _without_secret = field_validator("url")(without_secret)
 
-    @model_validator(mode="after")
-    def one_of(self) -> "Sql":
+    def wrong(self) -> Iterator[str]:
         if (self.table is None) == (self.query is None):
-            raise ValueError("needs exactly one of table and query: name what is to be read")
-        return self
+            yield "needs exactly one of table and query: name what is to be read"
 
 
 class Package(Section):
@@ -200,11 +206,9 @@ class Requests(Section):
     feedback: str | list[str] | None = None
     unlabelled: bool = False
 
-    @model_validator(mode="after")
-    def gives_rows(self) -> "Requests":
+    def wrong(self) -> Iterator[str]:
         if self.feedback is None and not self.unlabelled:
-            raise ValueError("without feedback no request has a label: name the feedback files, or set unlabelled: true")
-        return self
+            yield "without feedback no request has a label: name the feedback files, or set unlabelled: true"
 
 
 class Columns(Section):
@@ -296,13 +300,11 @@ class Size(Section):
     max: Pixels | None = None
     exact: Pixels | None = None
 
-    @model_validator(mode="after")
-    def says_something(self) -> "Size":
+    def wrong(self) -> Iterator[str]:
         if (self.exact is None) == (self.min is None and self.max is None):
-            raise ValueError("needs either exact, or min or max or both, each as [width, height]")
+            yield "needs either exact, or min or max or both, each as [width, height]"
         if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
-            raise ValueError(f"has a min, {self.min}, above its max, {self.max}: no image could fit")
-        return self
+            yield f"has a min, {self.min}, above its max, {self.max}: no image could fit"
 
 
 class NearDuplicates(Section):
@@ -348,21 +350,17 @@ class Type(Section):
     decimal: Literal[".", ","] | None = None
     format: str | None = None
 
-    @model_validator(mode="after")
-    def fits(self) -> "Type":
+    def wrong(self) -> Iterator[str]:
         if self.type not in ("number", "integer") and (self.unit or self.decimal):
-            raise ValueError(f"has a unit or a decimal mark, which a {self.type} does not have: leave them out")
-        if self.format is not None:
-            if self.type != "date":
-                raise ValueError(f"has a format, which is for dates, and the type is {self.type}: leave it out")
-            try:
-                day = datetime.date(2026, 1, 31)
+            yield f"has a unit or a decimal mark, which a {self.type} does not have: leave them out"
+        if self.format is not None and self.type != "date":
+            yield f"has a format, which is for dates, and the type is {self.type}: leave it out"
+        elif self.format is not None:
+            day, known = datetime.date(2026, 1, 31), False
+            with contextlib.suppress(ValueError):
                 known = datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
-            except ValueError:
-                known = False
             if not known:
-                raise ValueError(f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y")
-        return self
+                yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
 
 
 class Types(Section):
@@ -430,12 +428,9 @@ class Repair(Section):
     columns: list[str] = Field(min_length=1)
     share: float = Field(0.5, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def apart(self) -> "Repair":
-        both = sorted(set(self.by) & set(self.columns))
-        if both:
-            raise ValueError(f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one")
-        return self
+    def wrong(self) -> Iterator[str]:
+        if both := sorted(set(self.by) & set(self.columns)):
+            yield f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one"
 
 
 class Clean(Section):
@@ -564,13 +559,11 @@ class Label(Section):
     model: Literal["majority", "dawid_skene"] = "majority"
     confidence: float = Field(0.5, gt=0, le=1)
 
-    @model_validator(mode="after")
-    def votes_for_classes(self) -> "Label":
+    def wrong(self) -> Iterator[str]:
         for number, function in enumerate(self.functions):
             label = getattr(function, "label", None)
             if label is not None and self.classes is not None and label not in self.classes:
-                raise ValueError(f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}")
-        return self
+                yield f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}"
 
 
 class Split(Section):
@@ -597,20 +590,18 @@ class Split(Section):
             raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
         return told
 
-    @model_validator(mode="after")
-    def leaves_some(self) -> "Split":
+    def wrong(self) -> Iterator[str]:
         if self.val + self.test >= 0.9:
-            raise ValueError(f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one")
+            yield f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one"
         if self.time and self.group:
-            raise ValueError("has both group and time: choose one, since a group may lie on both sides of a moment")
+            yield "has both group and time: choose one, since a group may lie on both sides of a moment"
         given = [bound for bound in (self.val_from, self.test_from) if bound is not None]
         if given and not self.time:
-            raise ValueError("val_from and test_from need `time`, the name of the column that they are about")
+            yield "val_from and test_from need `time`, the name of the column that they are about"
         if len(given) == 1:
-            raise ValueError("needs both of val_from and test_from, or none")
-        if given and not times.ordered(*given):
-            raise ValueError(f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it")
-        return self
+            yield "needs both of val_from and test_from, or none"
+        elif given and not times.ordered(*given):
+            yield f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it"
 
 
 class Augment(Section):
@@ -693,25 +684,24 @@ class Train(Section):
             raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
         return value
 
-    @model_validator(mode="after")
-    def agree(self) -> "Train":
-        base = [name for name in ("freeze", "layer_decay", "lora", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
-        wrong = []
+    def given(self, *names: str) -> list[str]:
+        """Those of these keys that are not as they are by default."""
+        return [name for name in names if getattr(self, name) != Train.model_fields[name].default]
+
+    def wrong(self) -> Iterator[str]:
+        base = self.given("freeze", "layer_decay", "lora", "activation_checkpointing")
         if base and self.base is None:
-            wrong.append(f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one")
+            yield f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one"
         if self.freeze == "all" and len(base) > 1:
-            wrong.append(f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out")
+            yield f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out"
         if self.lora and self.freeze is not None:
-            wrong.append("lora leaves the whole base as it is, and freeze a part of it: leave out freeze")
+            yield "lora leaves the whole base as it is, and freeze a part of it: leave out freeze"
         if self.schedule == "plateau" and self.patience < 2:
-            wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+            yield "schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience"
         if self.average and self.shard:
-            wrong.append("average is of whole weights, and shard divides them: leave out one")
+            yield "average is of whole weights, and shard divides them: leave out one"
         if self.processes > self.batch_size:
-            wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes"
 
 
 class Network(Section):
@@ -722,11 +712,9 @@ class Network(Section):
     heads: Count = 4
     vocabulary: int = Field(8000, ge=300, le=1_000_000)
 
-    @model_validator(mode="after")
-    def divides(self) -> "Network":
+    def wrong(self) -> Iterator[str]:
         if self.width % self.heads:
-            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}")
-        return self
+            yield f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}"
 
 
 class Pretrain(Train):
@@ -740,17 +728,12 @@ class Pretrain(Train):
     epochs: int = Field(3, ge=0)
     metric: Literal["log_loss"] = "log_loss"
 
-    @model_validator(mode="after")
-    def without_labels(self) -> "Pretrain":
+    def wrong(self) -> Iterator[str]:
+        yield from super().wrong()
         if (self.base is None) == (self.network is None):
-            raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
-        known = Train.model_fields
-        wrong = [
-            name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start") if getattr(self, name) != known[name].default
-        ]
-        if wrong:
-            raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
-        return self
+            yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
+        if labelled := self.given("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start"):
+            yield f"{' and '.join(labelled)} {'is' if len(labelled) == 1 else 'are'} for training with labels: move to train, or leave out"
 
 
 class Interval(Section):
@@ -760,13 +743,11 @@ class Interval(Section):
     high: float
     log: bool = False
 
-    @model_validator(mode="after")
-    def ordered(self) -> "Interval":
+    def wrong(self) -> Iterator[str]:
         if self.low >= self.high:
-            raise ValueError(f"low is {self.low:g}, which must be less than high, {self.high:g}")
+            yield f"low is {self.low:g}, which must be less than high, {self.high:g}"
         if self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low:g}, which must be more than 0 where log is true")
-        return self
+            yield f"low is {self.low:g}, which must be more than 0 where log is true"
 
 
 class Tune(Section):
@@ -826,11 +807,9 @@ class Slice(Section):
     values: list[str | int | float | bool] | None = Field(None, min_length=1)
     edges: list[float] | None = Field(None, min_length=1)
 
-    @model_validator(mode="after")
-    def one_way(self) -> "Slice":
+    def wrong(self) -> Iterator[str]:
         if self.values and self.edges:
-            raise ValueError("has values and edges: write values for categories, or edges for numbers")
-        return self
+            yield "has values and edges: write values for categories, or edges for numbers"
 
 
 class Evaluate(Section):
@@ -1012,8 +991,12 @@ class Recipe(Section):
             raise ValueError("; ".join(wrong))
         return rules
 
-    @model_validator(mode="after")
-    def problem_has_classes(self) -> "Recipe":
+    def wrong(self) -> Iterator[str]:
+        yield from (*self.made_for_classes(), *self.of_a_language(), *self.bases())
+        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
+            yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
+
+    def made_for_classes(self) -> Iterator[str]:
         given = {
             "label.functions": bool(self.label.functions),
             "label.errors": self.label.errors != "keep",
@@ -1024,35 +1007,22 @@ class Recipe(Section):
         }
         wrong = [key for key, is_given in given.items() if is_given]
         if wrong and self.problem in MAIN:
-            raise ValueError(f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it")
-        return self
+            yield f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it"
 
-    @model_validator(mode="after")
-    def language_is_of_causal_lm(self) -> "Recipe":
+    def of_a_language(self) -> Iterator[str]:
         writes = self.modality == "causal_lm"
         if writes != (self.problem == "language"):
-            raise ValueError(f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one")
-        if writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
-            raise ValueError("columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt")
+            yield f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one"
+        elif writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
+            yield "columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt"
         if writes and self.train.base is None:
-            raise ValueError("train.base: a causal_lm goes on from a base: name one, or have pretrain make it")
-        return self
+            yield "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"
 
-    @model_validator(mode="after")
-    def one_number_of_folds(self) -> "Recipe":
-        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
-            raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
-        return self
-
-    @model_validator(mode="after")
-    def one_base(self) -> "Recipe":
+    def bases(self) -> Iterator[str]:
         if self.pretrain and self.modality not in PRETRAINED:
-            raise ValueError(
-                f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
-            )
-        if self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
-            raise ValueError("train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out")
-        return self
+            yield f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
+        elif self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
+            yield "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out"
 
     def tuned(self, values: dict[str, Any]) -> "Recipe":
         """The recipe with these values, named as in tune.space, in its train section."""
