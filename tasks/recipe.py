@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tasks import space, times
 from tasks.mistakes import nearest, sentence
@@ -77,6 +77,14 @@ def without_secret(url: str | None) -> str | None:
     return url
 
 
+def known_encoding(name: str) -> str:
+    try:
+        "".encode("utf-8" if name == "auto" else name)
+    except LookupError:
+        raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
+    return name
+
+
 class Format(Section):
     """How a file of text is read. `auto` has the encoding, the delimiter or the header guessed from the first lines.
 
@@ -84,7 +92,7 @@ class Format(Section):
     `quote` is what encloses cells; empty where quotation marks are text like any other.
     """
 
-    encoding: str = "utf-8"
+    encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
     delimiter: str | None = Field(None, pattern=r"^(.|\t|auto)$")
     quote: Literal['"', "'", ""] = '"'
     header: bool | Literal["auto"] | None = None
@@ -93,15 +101,6 @@ class Format(Section):
     def wrong(self) -> Iterator[str]:
         if self.names and self.header:
             yield "names are the columns of files without a header: leave out names or header"
-
-    @field_validator("encoding")
-    @classmethod
-    def known(cls, name: str) -> str:
-        try:
-            "".encode("utf-8" if name == "auto" else name)
-        except LookupError:
-            raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
-        return name
 
 
 class Files(Format):
@@ -115,11 +114,9 @@ class Http(Format):
     """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment."""
 
     kind: Literal["http"]
-    url: str = Field(pattern="^https?://")
+    url: Annotated[str, Field(pattern="^https?://"), AfterValidator(without_secret)]
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_bytes: Count = 10 << 30
-
-    _without_secret = field_validator("url")(without_secret)
 
 
 class S3(Format):
@@ -131,10 +128,8 @@ class S3(Format):
     kind: Literal["s3"]
     bucket: str = Field(min_length=3)
     prefix: str = ""
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, AfterValidator(without_secret)] = None
     versions: bool = False
-
-    _without_secret = field_validator("endpoint")(without_secret)
 
 
 class Images(Section):
@@ -166,12 +161,10 @@ class Sql(Section):
     """
 
     kind: Literal["sql"]
-    url: str
+    url: Annotated[str, AfterValidator(without_secret)]
     table: str | None = None
     query: str | None = None
     watermark: str | None = None
-
-    _without_secret = field_validator("url")(without_secret)
 
     def wrong(self) -> Iterator[str]:
         if (self.table is None) == (self.query is None):
@@ -226,6 +219,12 @@ class Columns(Section):
     prompt: str | None = None
 
 
+def around_one(rows: list[float]) -> list[float]:
+    if not 0 <= rows[0] <= 1 <= rows[1]:
+        raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
+    return rows
+
+
 class Drift(Section):
     """How far a snapshot may be from the last one that was accepted; null turns one of these off, and `drift: null` all.
 
@@ -233,19 +232,12 @@ class Drift(Section):
     `shares` the change of each class's share; with `columns`, columns and their types must stay.
     """
 
-    rows: list[float] | None = Field([0.5, 2.0], min_length=2, max_length=2)
+    rows: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(around_one)] | None = [0.5, 2.0]
     columns: bool = True
     shares: Fraction | None = 0.1
     psi: float | None = Field(0.25, gt=0)
     ignore: list[str] = []
     severity: Literal["fail", "warn"] = "warn"
-
-    @field_validator("rows")
-    @classmethod
-    def ordered(cls, rows: list[float] | None) -> list[float] | None:
-        if rows and not 0 <= rows[0] <= 1 <= rows[1]:
-            raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
-        return rows
 
 
 class Check(Section):
@@ -363,21 +355,20 @@ class Type(Section):
                 yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
 
 
+def types_by_name(columns: Any) -> Any:
+    if not isinstance(columns, dict):
+        return columns
+    roles = [name for name in ("id", "label", "text", "image") if name in columns]
+    if roles:
+        raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
+    return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
+
+
 class Types(Section):
     """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
 
-    columns: dict[str, Type] = Field(min_length=1)
+    columns: Annotated[dict[str, Type], Field(min_length=1), BeforeValidator(types_by_name)]
     unparsed: Literal["reject", "null"] = "reject"
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def by_name(cls, columns: Any) -> Any:
-        if not isinstance(columns, dict):
-            return columns
-        roles = [name for name in ("id", "label", "text", "image") if name in columns]
-        if roles:
-            raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
-        return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
 
 
 class Spelling(Section):
@@ -389,21 +380,23 @@ class Spelling(Section):
     ratio: float = Field(10.0, gt=1)
 
 
+def number_or_date(bound: Any) -> Any:
+    if isinstance(bound, str):
+        try:
+            datetime.date.fromisoformat(bound)
+        except ValueError:
+            raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
+    return bound.isoformat() if isinstance(bound, datetime.date) else bound
+
+
+Bound = Annotated[int | float | str | None, BeforeValidator(number_or_date)]
+
+
 class Bounds(Section):
     """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
 
-    min: int | float | str | None = None
-    max: int | float | str | None = None
-
-    @field_validator("min", "max", mode="before")
-    @classmethod
-    def of_one_kind(cls, bound: Any) -> Any:
-        if isinstance(bound, str):
-            try:
-                datetime.date.fromisoformat(bound)
-            except ValueError:
-                raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
-        return bound.isoformat() if isinstance(bound, datetime.date) else bound
+    min: Bound = None
+    max: Bound = None
 
 
 class Range(Section):
@@ -433,37 +426,36 @@ class Repair(Section):
             yield f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one"
 
 
+def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+    normalised: list[str | dict[str, Any]] = []
+    for item in declared:
+        if isinstance(item, dict) and len(item) != 1:
+            raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
+        name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
+        if name not in CLEANING_RULES:
+            raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
+        model = CLEANING_RULES[name]
+        if model is None and arguments:
+            raise ValueError(f"{name} takes no arguments")
+        if model is Pii and isinstance(arguments, str):
+            arguments = {"action": arguments}
+        if model and not isinstance(arguments, dict):
+            raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
+        try:
+            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+        except ValidationError as error:
+            told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
+            raise ValueError("; ".join(told)) from None
+    names = [name for item in normalised for name in item]
+    if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
+        raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
+    return normalised
+
+
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
-    rules: list[str | dict[str, Any]]
-
-    @field_validator("rules")
-    @classmethod
-    def known(cls, declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
-        normalised: list[str | dict[str, Any]] = []
-        for item in declared:
-            if isinstance(item, dict) and len(item) != 1:
-                raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
-            name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
-            if name not in CLEANING_RULES:
-                raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
-            model = CLEANING_RULES[name]
-            if model is None and arguments:
-                raise ValueError(f"{name} takes no arguments")
-            if model is Pii and isinstance(arguments, str):
-                arguments = {"action": arguments}
-            if model and not isinstance(arguments, dict):
-                raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
-            try:
-                normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
-            except ValidationError as error:
-                told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
-                raise ValueError("; ".join(told)) from None
-        names = [name for item in normalised for name in item]
-        if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
-            raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
-        return normalised
+    rules: Annotated[list[str | dict[str, Any]], AfterValidator(known_rules)]
 
 
 CLEANING_RULES: dict[str, type[Section] | None] = {
@@ -495,24 +487,23 @@ class Keyword(Function):
     column: str = "text"
 
 
+def linear_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
+        raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
+    return pattern
+
+
 class Regex(Function):
     """Votes for `label` where `column` matches the regular expression, in any case."""
 
     kind: Literal["regex"]
-    pattern: str
+    pattern: Annotated[str, AfterValidator(linear_pattern)]
     label: str
     column: str = "text"
-
-    @field_validator("pattern")
-    @classmethod
-    def compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
-        if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
-            raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
-        return pattern
 
 
 class Lookup(Function):
@@ -566,6 +557,16 @@ class Label(Section):
                 yield f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}"
 
 
+def readable_time(value: Any) -> Any:
+    told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
+    if told is not None and times.number(told) is None and times.instant(told) is None:
+        raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+    return told
+
+
+Moment = Annotated[float | str | None, BeforeValidator(readable_time)]
+
+
 class Split(Section):
     """Which rows train, validate and test: by the hash of each row's content, or of its `group`, or by its `time`, the newest being tested.
 
@@ -577,18 +578,10 @@ class Split(Section):
     test: Fraction = 0.15
     group: str | None = None
     time: str | None = None
-    val_from: float | str | None = None
-    test_from: float | str | None = None
+    val_from: Moment = None
+    test_from: Moment = None
     folds: int | None = Field(None, ge=2, le=100)
     seed: int = 0
-
-    @field_validator("val_from", "test_from", mode="before")
-    @classmethod
-    def readable(cls, value: Any) -> Any:
-        told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
-        if told is not None and times.number(told) is None and times.instant(told) is None:
-            raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
-        return told
 
     def wrong(self) -> Iterator[str]:
         if self.val + self.test >= 0.9:
@@ -623,6 +616,19 @@ class Lora(Section):
     layers: list[str] | None = Field(None, min_length=1)
 
 
+def frozen_layers(value: Any) -> Any:
+    if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
+        raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
+    return value
+
+
+def weights_by_class(value: Any) -> Any:
+    weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
+    if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
+        raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
+    return value
+
+
 class Train(Section):
     """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
     takes `accumulate` of them, shared by `processes`; with `shard` each holds a part of the weights, for models that do not fit into one.
@@ -655,9 +661,9 @@ class Train(Section):
     hidden: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    class_weights: Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(weights_by_class)] = "none"
     clip: float = Field(1.0, gt=0)
-    freeze: int | Literal["embeddings", "all"] | None = None
+    freeze: Annotated[int | Literal["embeddings", "all"] | None, BeforeValidator(frozen_layers)] = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -668,21 +674,6 @@ class Train(Section):
     checkpoint_seconds: float = Field(30.0, ge=0)
     seed: int = 0
     augment: Augment = Augment()
-
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def layers(cls, value: Any) -> Any:
-        if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
-            raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
-        return value
-
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def weights(cls, value: Any) -> Any:
-        weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
-        if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
-            raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
-        return value
 
     def given(self, *names: str) -> list[str]:
         """Those of these keys that are not as they are by default."""
@@ -750,6 +741,12 @@ class Interval(Section):
             yield f"low is {self.low:g}, which must be more than 0 where log is true"
 
 
+def several_or_none(folds: int) -> int:
+    if folds == 1:
+        raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
+    return folds
+
+
 class Tune(Section):
     """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
 
@@ -760,23 +757,11 @@ class Tune(Section):
 
     trials: Count = 20
     seconds: float | None = Field(None, gt=0)
-    folds: int = Field(0, ge=0, le=100)
-    space: dict[str, Any] = Field(min_length=1)
+    folds: Annotated[int, Field(ge=0, le=100), AfterValidator(several_or_none)] = 0
+    space: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(lambda given: space.checked(given, Train, Interval))]
     metric: Metric | None = None
     pruning: bool = True
     seed: int = 0
-
-    @field_validator("folds")
-    @classmethod
-    def several(cls, folds: int) -> int:
-        if folds == 1:
-            raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
-        return folds
-
-    @field_validator("space")
-    @classmethod
-    def known(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return space.checked(given, Train, Interval)
 
 
 class Distil(Section):
@@ -812,29 +797,27 @@ class Slice(Section):
             yield "has values and edges: write values for categories, or edges for numbers"
 
 
+def slice_of(one: Any) -> Any:
+    return {"column": one} if isinstance(one, str) else one
+
+
+def once(slices: list[Slice]) -> list[Slice]:
+    names = [one.column for one in slices]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
+    return slices
+
+
 class Evaluate(Section):
     """Metrics with intervals, of the test split and of `slices`: columns, or {column: age, edges: [25, 65]}, or {column: plan, values: [pro]}; for texts also
     their `length`. `sensitive` are columns between whose groups the model should make no difference. Of fewer rows than `support` no metric is told."""
 
-    slices: list[Slice] = []
+    slices: Annotated[list[Annotated[Slice, BeforeValidator(slice_of)]], AfterValidator(once)] = []
     sensitive: list[str] = []
     support: Count = 20
     resamples: int = Field(1000, ge=100, le=100_000)
     confidence: Fraction = 0.95
     seed: int = 0
-
-    @field_validator("slices", mode="before")
-    @classmethod
-    def by_name(cls, slices: Any) -> Any:
-        return [{"column": one} if isinstance(one, str) else one for one in slices] if isinstance(slices, list) else slices
-
-    @field_validator("slices")
-    @classmethod
-    def once(cls, slices: list[Slice]) -> list[Slice]:
-        names = [one.column for one in slices]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
-        return slices
 
 
 class Rule(Section):
@@ -966,20 +949,15 @@ class Recipe(Section):
 
     @field_validator("gate")
     @classmethod
-    def has_a_floor(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
+    def judges_soundly(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
         quality = {"classes", "slices"}.union(*METRICS.values())
-        bounds = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
-        if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in bounds):
-            metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
-            kind = "ceiling" if less_is_better(metric) else "floor"
-            raise ValueError(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
-        return rules
-
-    @field_validator("gate")
-    @classmethod
-    def makes_sense(cls, rules: list[Any]) -> list[Any]:
+        judging = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
         floors = [rule.metric for rule in rules if rule.rule == "floor" and less_is_better(rule.metric)]
         wrong = [f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}" for metric in floors]
+        if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in judging):
+            metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
+            kind = "ceiling" if less_is_better(metric) else "floor"
+            wrong.append(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
         for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
             names = f"gate[{first}] ({told(one)}) and gate[{second}] ({told(other)})"
             bounds = {rule.rule: rule.bound for rule in (one, other) if isinstance(rule, Bounded)}
