@@ -66,7 +66,7 @@ def write(target: Path, title: str, suite: str, rows: int, results: list[dict[st
     for warning in warnings:
         print(f"warning: {warning}", flush=True)
     files.write_json(target / "result.json", {"rows": rows, "success": not failed, "results": results, "warnings": warnings, "notes": notes})
-    files.write_text(target / "index.html", page.checks(title, rows, results, notes))
+    files.write_text(target / "index.html", page.render("checks", title, rows=rows, results=results, notes=notes))
     return [result for result in failed if result["severity"] == "fail"]
 
 

@@ -68,7 +68,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.complete_parts(target / REJECTS, rejects, like)
     about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
     files.write_json(target / "report.json", about)
-    files.write_text(target / "index.html", page.cleaning(f"{recipe.name}: clean", about))
+    files.write_text(target / "index.html", page.render("cleaning", f"{recipe.name}: clean", **about))
     files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
     for folder in ("parts", "keys"):
         files.remove_others(target / folder, [part["file"] for part in parts if folder in part["sha256"]])

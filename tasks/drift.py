@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from scipy.special import chdtri
 
 from tasks import files
+from tasks.recipe import Section
 from tasks.step import Failure
 
 FEW, OFTEN = 50, 10  # a category has at most so many values, each so many times on average
@@ -28,11 +29,7 @@ EXAMPLES = 5
 OURS = set(files.ROLES) - {"id", "label"}  # what the pipeline says of a row: an answered queue is no drift of the data
 
 
-class Kept(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Bins(Kept):
+class Bins(Section):
     """A column's values in bins: one for each value of a category (named by its hash), or between the `edges` of numbers or of lengths.
 
     The last two of `counts` are those of other values and of none.
@@ -44,14 +41,14 @@ class Bins(Kept):
     counts: list[int]
 
 
-class Profile(Kept):
+class Profile(Section):
     rows: int
     types: dict[str, str]
     classes: dict[str, int]
     bins: dict[str, Bins]
 
 
-class Accepted(Kept):
+class Accepted(Section):
     """The last accepted snapshot by its fingerprint, its profile, and the one that it was compared with, so that checking it again ends the same way."""
 
     snapshot: str

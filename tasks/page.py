@@ -34,15 +34,6 @@ def written(row: Any) -> str:
     return ", ".join(f"{name} {'–' if cell is None else shown(cell)}" for name, cell in row.items()) if isinstance(row, dict) else str(row)
 
 
-def checks(title: str, rows: int, results: list[dict[str, Any]], notes: list[str]) -> str:
-    def outcome(result: dict[str, Any]) -> str:
-        return "holds" if result["success"] else "warns" if result["severity"] == "warn" else "fails"
-
-    shown = [{**result, "number": number, "outcome": outcome(result)} for number, result in enumerate(results)]
-    counts = {word: sum(result["outcome"] == word for result in shown) for word in ("holds", "warns", "fails")}
-    return render("checks", title, rows=rows, results=shown, counts=counts, notes=notes)
-
-
 def evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
     for item in mistakes:
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
@@ -65,17 +56,6 @@ def with_contents(page: str) -> str:
     return page.replace("<nav></nav>", f'<nav aria-label="contents">{"".join(listed)}</nav>')
 
 
-def cleaning(title: str, report: dict[str, Any]) -> str:
-    """What each cleaning rule did, from the report of the step, with what it changed marked."""
-    most = max((max(rule["changed"], rule["rejected"]) for rule in report["rules"]), default=0) or 1
-    rules = [{**rule, "examples": [{"column": None, **item} for item in rule["examples"]]} for rule in report["rules"]]
-
-    def bar(count: int, kind: str) -> Markup:
-        return Markup('<span class="bar {}" style="width: {}rem"></span>').format(kind, round(max(9 * count / most, 0.15), 2)) if count else Markup()
-
-    return render("cleaning", title, **{**report, "rules": rules}, bar=bar, differences=differences)
-
-
 def differences(before: Any, after: Any) -> tuple[Markup, Markup]:
     """Two texts word by word, with <del> around what is only in the first and <ins> around what is only in the second."""
     old, new = ("" if value is None else str(value) for value in (before, after))
@@ -89,6 +69,9 @@ def differences(before: Any, after: Any) -> tuple[Markup, Markup]:
             if text:
                 sides[side].append(escape(text) if kind == "equal" else tag.format(visible(text)))
     return Markup("").join([*sides[0], ends[0]]), Markup("").join([*sides[1], ends[1]])
+
+
+PAGES.globals["differences"] = differences
 
 
 def visible(text: str) -> str:

@@ -1,16 +1,18 @@
 """The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
 
+import contextlib
 import datetime
 import importlib.util
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tasks import space, times
 from tasks.mistakes import nearest, sentence
@@ -49,6 +51,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    def wrong(self) -> Iterator[str]:
+        """What is wrong with the values together, where each alone is allowed."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def agrees(self) -> Self:
+        if told := "; ".join(self.wrong()):
+            raise ValueError(told)
+        return self
+
 
 def less_is_better(path: str) -> bool:
     """Of the number at a path of an evaluation, as far as its name says so."""
@@ -65,6 +77,14 @@ def without_secret(url: str | None) -> str | None:
     return url
 
 
+def known_encoding(name: str) -> str:
+    try:
+        "".encode("utf-8" if name == "auto" else name)
+    except LookupError:
+        raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
+    return name
+
+
 class Format(Section):
     """How a file of text is read. `auto` has the encoding, the delimiter or the header guessed from the first lines.
 
@@ -72,26 +92,15 @@ class Format(Section):
     `quote` is what encloses cells; empty where quotation marks are text like any other.
     """
 
-    encoding: str = "utf-8"
+    encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
     delimiter: str | None = Field(None, pattern=r"^(.|\t|auto)$")
     quote: Literal['"', "'", ""] = '"'
     header: bool | Literal["auto"] | None = None
     names: list[str] | None = Field(None, min_length=1)
 
-    @model_validator(mode="after")
-    def one_header(self) -> "Format":
+    def wrong(self) -> Iterator[str]:
         if self.names and self.header:
-            raise ValueError("names are the columns of files without a header: leave out names or header")
-        return self
-
-    @field_validator("encoding")
-    @classmethod
-    def known(cls, name: str) -> str:
-        try:
-            "".encode("utf-8" if name == "auto" else name)
-        except LookupError:
-            raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
-        return name
+            yield "names are the columns of files without a header: leave out names or header"
 
 
 class Files(Format):
@@ -105,11 +114,9 @@ class Http(Format):
     """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment."""
 
     kind: Literal["http"]
-    url: str = Field(pattern="^https?://")
+    url: Annotated[str, Field(pattern="^https?://"), AfterValidator(without_secret)]
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     max_bytes: Count = 10 << 30
-
-    _without_secret = field_validator("url")(without_secret)
 
 
 class S3(Format):
@@ -121,10 +128,8 @@ class S3(Format):
     kind: Literal["s3"]
     bucket: str = Field(min_length=3)
     prefix: str = ""
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, AfterValidator(without_secret)] = None
     versions: bool = False
-
-    _without_secret = field_validator("endpoint")(without_secret)
 
 
 class Images(Section):
@@ -143,12 +148,10 @@ class Images(Section):
             return []
         return [(str(self.path), self.labels)] if isinstance(self.labels, str) else list(zip(self.path, self.labels, strict=True))
 
-    @model_validator(mode="after")
-    def paired(self) -> "Images":
+    def wrong(self) -> Iterator[str]:
         paths, labels = (len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels))
         if paths != labels or isinstance(self.path, list) != isinstance(self.labels, list) or not paths:
-            raise ValueError("path and labels must be two lists of equal length, or a file each: every file of images has one of labels")
-        return self
+            yield "path and labels must be two lists of equal length, or a file each: every file of images has one of labels"
 
 
 class Sql(Section):
@@ -158,18 +161,14 @@ class Sql(Section):
     """
 
     kind: Literal["sql"]
-    url: str
+    url: Annotated[str, AfterValidator(without_secret)]
     table: str | None = None
     query: str | None = None
     watermark: str | None = None
 
-    _without_secret = field_validator("url")(without_secret)
-
-    @model_validator(mode="after")
-    def one_of(self) -> "Sql":
+    def wrong(self) -> Iterator[str]:
         if (self.table is None) == (self.query is None):
-            raise ValueError("needs exactly one of table and query: name what is to be read")
-        return self
+            yield "needs exactly one of table and query: name what is to be read"
 
 
 class Package(Section):
@@ -200,11 +199,9 @@ class Requests(Section):
     feedback: str | list[str] | None = None
     unlabelled: bool = False
 
-    @model_validator(mode="after")
-    def gives_rows(self) -> "Requests":
+    def wrong(self) -> Iterator[str]:
         if self.feedback is None and not self.unlabelled:
-            raise ValueError("without feedback no request has a label: name the feedback files, or set unlabelled: true")
-        return self
+            yield "without feedback no request has a label: name the feedback files, or set unlabelled: true"
 
 
 class Columns(Section):
@@ -222,6 +219,12 @@ class Columns(Section):
     prompt: str | None = None
 
 
+def around_one(rows: list[float]) -> list[float]:
+    if not 0 <= rows[0] <= 1 <= rows[1]:
+        raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
+    return rows
+
+
 class Drift(Section):
     """How far a snapshot may be from the last one that was accepted; null turns one of these off, and `drift: null` all.
 
@@ -229,19 +232,12 @@ class Drift(Section):
     `shares` the change of each class's share; with `columns`, columns and their types must stay.
     """
 
-    rows: list[float] | None = Field([0.5, 2.0], min_length=2, max_length=2)
+    rows: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(around_one)] | None = [0.5, 2.0]
     columns: bool = True
     shares: Fraction | None = 0.1
     psi: float | None = Field(0.25, gt=0)
     ignore: list[str] = []
     severity: Literal["fail", "warn"] = "warn"
-
-    @field_validator("rows")
-    @classmethod
-    def ordered(cls, rows: list[float] | None) -> list[float] | None:
-        if rows and not 0 <= rows[0] <= 1 <= rows[1]:
-            raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
-        return rows
 
 
 class Check(Section):
@@ -296,13 +292,11 @@ class Size(Section):
     max: Pixels | None = None
     exact: Pixels | None = None
 
-    @model_validator(mode="after")
-    def says_something(self) -> "Size":
+    def wrong(self) -> Iterator[str]:
         if (self.exact is None) == (self.min is None and self.max is None):
-            raise ValueError("needs either exact, or min or max or both, each as [width, height]")
+            yield "needs either exact, or min or max or both, each as [width, height]"
         if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
-            raise ValueError(f"has a min, {self.min}, above its max, {self.max}: no image could fit")
-        return self
+            yield f"has a min, {self.min}, above its max, {self.max}: no image could fit"
 
 
 class NearDuplicates(Section):
@@ -348,38 +342,33 @@ class Type(Section):
     decimal: Literal[".", ","] | None = None
     format: str | None = None
 
-    @model_validator(mode="after")
-    def fits(self) -> "Type":
+    def wrong(self) -> Iterator[str]:
         if self.type not in ("number", "integer") and (self.unit or self.decimal):
-            raise ValueError(f"has a unit or a decimal mark, which a {self.type} does not have: leave them out")
-        if self.format is not None:
-            if self.type != "date":
-                raise ValueError(f"has a format, which is for dates, and the type is {self.type}: leave it out")
-            try:
-                day = datetime.date(2026, 1, 31)
+            yield f"has a unit or a decimal mark, which a {self.type} does not have: leave them out"
+        if self.format is not None and self.type != "date":
+            yield f"has a format, which is for dates, and the type is {self.type}: leave it out"
+        elif self.format is not None:
+            day, known = datetime.date(2026, 1, 31), False
+            with contextlib.suppress(ValueError):
                 known = datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
-            except ValueError:
-                known = False
             if not known:
-                raise ValueError(f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y")
-        return self
+                yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
+
+
+def types_by_name(columns: Any) -> Any:
+    if not isinstance(columns, dict):
+        return columns
+    roles = [name for name in ("id", "label", "text", "image") if name in columns]
+    if roles:
+        raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
+    return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
 
 
 class Types(Section):
     """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
 
-    columns: dict[str, Type] = Field(min_length=1)
+    columns: Annotated[dict[str, Type], Field(min_length=1), BeforeValidator(types_by_name)]
     unparsed: Literal["reject", "null"] = "reject"
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def by_name(cls, columns: Any) -> Any:
-        if not isinstance(columns, dict):
-            return columns
-        roles = [name for name in ("id", "label", "text", "image") if name in columns]
-        if roles:
-            raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
-        return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
 
 
 class Spelling(Section):
@@ -391,21 +380,23 @@ class Spelling(Section):
     ratio: float = Field(10.0, gt=1)
 
 
+def number_or_date(bound: Any) -> Any:
+    if isinstance(bound, str):
+        try:
+            datetime.date.fromisoformat(bound)
+        except ValueError:
+            raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
+    return bound.isoformat() if isinstance(bound, datetime.date) else bound
+
+
+Bound = Annotated[int | float | str | None, BeforeValidator(number_or_date)]
+
+
 class Bounds(Section):
     """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
 
-    min: int | float | str | None = None
-    max: int | float | str | None = None
-
-    @field_validator("min", "max", mode="before")
-    @classmethod
-    def of_one_kind(cls, bound: Any) -> Any:
-        if isinstance(bound, str):
-            try:
-                datetime.date.fromisoformat(bound)
-            except ValueError:
-                raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
-        return bound.isoformat() if isinstance(bound, datetime.date) else bound
+    min: Bound = None
+    max: Bound = None
 
 
 class Range(Section):
@@ -430,45 +421,41 @@ class Repair(Section):
     columns: list[str] = Field(min_length=1)
     share: float = Field(0.5, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def apart(self) -> "Repair":
-        both = sorted(set(self.by) & set(self.columns))
-        if both:
-            raise ValueError(f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one")
-        return self
+    def wrong(self) -> Iterator[str]:
+        if both := sorted(set(self.by) & set(self.columns)):
+            yield f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one"
+
+
+def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+    normalised: list[str | dict[str, Any]] = []
+    for item in declared:
+        if isinstance(item, dict) and len(item) != 1:
+            raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
+        name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
+        if name not in CLEANING_RULES:
+            raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
+        model = CLEANING_RULES[name]
+        if model is None and arguments:
+            raise ValueError(f"{name} takes no arguments")
+        if model is Pii and isinstance(arguments, str):
+            arguments = {"action": arguments}
+        if model and not isinstance(arguments, dict):
+            raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
+        try:
+            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
+        except ValidationError as error:
+            told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
+            raise ValueError("; ".join(told)) from None
+    names = [name for item in normalised for name in item]
+    if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
+        raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
+    return normalised
 
 
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
-    rules: list[str | dict[str, Any]]
-
-    @field_validator("rules")
-    @classmethod
-    def known(cls, declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
-        normalised: list[str | dict[str, Any]] = []
-        for item in declared:
-            if isinstance(item, dict) and len(item) != 1:
-                raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
-            name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
-            if name not in CLEANING_RULES:
-                raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
-            model = CLEANING_RULES[name]
-            if model is None and arguments:
-                raise ValueError(f"{name} takes no arguments")
-            if model is Pii and isinstance(arguments, str):
-                arguments = {"action": arguments}
-            if model and not isinstance(arguments, dict):
-                raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
-            try:
-                normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
-            except ValidationError as error:
-                told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
-                raise ValueError("; ".join(told)) from None
-        names = [name for item in normalised for name in item]
-        if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
-            raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
-        return normalised
+    rules: Annotated[list[str | dict[str, Any]], AfterValidator(known_rules)]
 
 
 CLEANING_RULES: dict[str, type[Section] | None] = {
@@ -500,24 +487,23 @@ class Keyword(Function):
     column: str = "text"
 
 
+def linear_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
+        raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
+    return pattern
+
+
 class Regex(Function):
     """Votes for `label` where `column` matches the regular expression, in any case."""
 
     kind: Literal["regex"]
-    pattern: str
+    pattern: Annotated[str, AfterValidator(linear_pattern)]
     label: str
     column: str = "text"
-
-    @field_validator("pattern")
-    @classmethod
-    def compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
-        if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
-            raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
-        return pattern
 
 
 class Lookup(Function):
@@ -564,13 +550,21 @@ class Label(Section):
     model: Literal["majority", "dawid_skene"] = "majority"
     confidence: float = Field(0.5, gt=0, le=1)
 
-    @model_validator(mode="after")
-    def votes_for_classes(self) -> "Label":
+    def wrong(self) -> Iterator[str]:
         for number, function in enumerate(self.functions):
             label = getattr(function, "label", None)
             if label is not None and self.classes is not None and label not in self.classes:
-                raise ValueError(f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}")
-        return self
+                yield f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}"
+
+
+def readable_time(value: Any) -> Any:
+    told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
+    if told is not None and times.number(told) is None and times.instant(told) is None:
+        raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+    return told
+
+
+Moment = Annotated[float | str | None, BeforeValidator(readable_time)]
 
 
 class Split(Section):
@@ -584,33 +578,23 @@ class Split(Section):
     test: Fraction = 0.15
     group: str | None = None
     time: str | None = None
-    val_from: float | str | None = None
-    test_from: float | str | None = None
+    val_from: Moment = None
+    test_from: Moment = None
     folds: int | None = Field(None, ge=2, le=100)
     seed: int = 0
 
-    @field_validator("val_from", "test_from", mode="before")
-    @classmethod
-    def readable(cls, value: Any) -> Any:
-        told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
-        if told is not None and times.number(told) is None and times.instant(told) is None:
-            raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
-        return told
-
-    @model_validator(mode="after")
-    def leaves_some(self) -> "Split":
+    def wrong(self) -> Iterator[str]:
         if self.val + self.test >= 0.9:
-            raise ValueError(f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one")
+            yield f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one"
         if self.time and self.group:
-            raise ValueError("has both group and time: choose one, since a group may lie on both sides of a moment")
+            yield "has both group and time: choose one, since a group may lie on both sides of a moment"
         given = [bound for bound in (self.val_from, self.test_from) if bound is not None]
         if given and not self.time:
-            raise ValueError("val_from and test_from need `time`, the name of the column that they are about")
+            yield "val_from and test_from need `time`, the name of the column that they are about"
         if len(given) == 1:
-            raise ValueError("needs both of val_from and test_from, or none")
-        if given and not times.ordered(*given):
-            raise ValueError(f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it")
-        return self
+            yield "needs both of val_from and test_from, or none"
+        elif given and not times.ordered(*given):
+            yield f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it"
 
 
 class Augment(Section):
@@ -630,6 +614,19 @@ class Lora(Section):
     alpha: Count = 16
     dropout: float = Field(0.0, ge=0, lt=1)
     layers: list[str] | None = Field(None, min_length=1)
+
+
+def frozen_layers(value: Any) -> Any:
+    if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
+        raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
+    return value
+
+
+def weights_by_class(value: Any) -> Any:
+    weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
+    if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
+        raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
+    return value
 
 
 class Train(Section):
@@ -665,9 +662,9 @@ class Train(Section):
     hidden: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    class_weights: Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(weights_by_class)] = "none"
     clip: float = Field(1.0, gt=0)
-    freeze: int | Literal["embeddings", "all"] | None = None
+    freeze: Annotated[int | Literal["embeddings", "all"] | None, BeforeValidator(frozen_layers)] = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -680,40 +677,24 @@ class Train(Section):
     seed: int = 0
     augment: Augment = Augment()
 
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def layers(cls, value: Any) -> Any:
-        if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
-            raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
-        return value
+    def given(self, *names: str) -> list[str]:
+        """Those of these keys that are not as they are by default."""
+        return [name for name in names if getattr(self, name) != Train.model_fields[name].default]
 
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def weights(cls, value: Any) -> Any:
-        weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
-        if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
-            raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
-        return value
-
-    @model_validator(mode="after")
-    def agree(self) -> "Train":
-        base = [name for name in ("freeze", "layer_decay", "lora", "activation_checkpointing") if getattr(self, name) != type(self).model_fields[name].default]
-        wrong = []
+    def wrong(self) -> Iterator[str]:
+        base = self.given("freeze", "layer_decay", "lora", "activation_checkpointing")
         if base and self.base is None:
-            wrong.append(f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one")
+            yield f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one"
         if self.freeze == "all" and len(base) > 1:
-            wrong.append(f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out")
+            yield f"freeze: all leaves no layer to train, for which {' and '.join(base[1:])} would be: leave one out"
         if self.lora and self.freeze is not None:
-            wrong.append("lora leaves the whole base as it is, and freeze a part of it: leave out freeze")
+            yield "lora leaves the whole base as it is, and freeze a part of it: leave out freeze"
         if self.schedule == "plateau" and self.patience < 2:
-            wrong.append("schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience")
+            yield "schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience"
         if self.average and self.shard:
-            wrong.append("average is of whole weights, and shard divides them: leave out one")
+            yield "average is of whole weights, and shard divides them: leave out one"
         if self.processes > self.batch_size:
-            wrong.append(f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes")
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes"
 
 
 class Network(Section):
@@ -724,11 +705,9 @@ class Network(Section):
     heads: Count = 4
     vocabulary: int = Field(8000, ge=300, le=1_000_000)
 
-    @model_validator(mode="after")
-    def divides(self) -> "Network":
+    def wrong(self) -> Iterator[str]:
         if self.width % self.heads:
-            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}")
-        return self
+            yield f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}"
 
 
 class Pretrain(Train):
@@ -742,17 +721,12 @@ class Pretrain(Train):
     epochs: int = Field(3, ge=0)
     metric: Literal["log_loss"] = "log_loss"
 
-    @model_validator(mode="after")
-    def without_labels(self) -> "Pretrain":
+    def wrong(self) -> Iterator[str]:
+        yield from super().wrong()
         if (self.base is None) == (self.network is None):
-            raise ValueError("needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}")
-        known = Train.model_fields
-        wrong = [
-            name for name in ("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start") if getattr(self, name) != known[name].default
-        ]
-        if wrong:
-            raise ValueError(f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for training with labels: move to train, or leave out")
-        return self
+            yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
+        if labelled := self.given("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start"):
+            yield f"{' and '.join(labelled)} {'is' if len(labelled) == 1 else 'are'} for training with labels: move to train, or leave out"
 
 
 class Interval(Section):
@@ -762,13 +736,17 @@ class Interval(Section):
     high: float
     log: bool = False
 
-    @model_validator(mode="after")
-    def ordered(self) -> "Interval":
+    def wrong(self) -> Iterator[str]:
         if self.low >= self.high:
-            raise ValueError(f"low is {self.low:g}, which must be less than high, {self.high:g}")
+            yield f"low is {self.low:g}, which must be less than high, {self.high:g}"
         if self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low:g}, which must be more than 0 where log is true")
-        return self
+            yield f"low is {self.low:g}, which must be more than 0 where log is true"
+
+
+def several_or_none(folds: int) -> int:
+    if folds == 1:
+        raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
+    return folds
 
 
 class Tune(Section):
@@ -781,23 +759,11 @@ class Tune(Section):
 
     trials: Count = 20
     seconds: float | None = Field(None, gt=0)
-    folds: int = Field(0, ge=0, le=100)
-    space: dict[str, Any] = Field(min_length=1)
+    folds: Annotated[int, Field(ge=0, le=100), AfterValidator(several_or_none)] = 0
+    space: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(lambda given: space.checked(given, Train, Interval))]
     metric: Metric | None = None
     pruning: bool = True
     seed: int = 0
-
-    @field_validator("folds")
-    @classmethod
-    def several(cls, folds: int) -> int:
-        if folds == 1:
-            raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
-        return folds
-
-    @field_validator("space")
-    @classmethod
-    def known(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return space.checked(given, Train, Interval)
 
 
 class Distil(Section):
@@ -828,36 +794,32 @@ class Slice(Section):
     values: list[str | int | float | bool] | None = Field(None, min_length=1)
     edges: list[float] | None = Field(None, min_length=1)
 
-    @model_validator(mode="after")
-    def one_way(self) -> "Slice":
+    def wrong(self) -> Iterator[str]:
         if self.values and self.edges:
-            raise ValueError("has values and edges: write values for categories, or edges for numbers")
-        return self
+            yield "has values and edges: write values for categories, or edges for numbers"
+
+
+def slice_of(one: Any) -> Any:
+    return {"column": one} if isinstance(one, str) else one
+
+
+def once(slices: list[Slice]) -> list[Slice]:
+    names = [one.column for one in slices]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
+    return slices
 
 
 class Evaluate(Section):
     """Metrics with intervals, of the test split and of `slices`: columns, or {column: age, edges: [25, 65]}, or {column: plan, values: [pro]}; for texts also
     their `length`. `sensitive` are columns between whose groups the model should make no difference. Of fewer rows than `support` no metric is told."""
 
-    slices: list[Slice] = []
+    slices: Annotated[list[Annotated[Slice, BeforeValidator(slice_of)]], AfterValidator(once)] = []
     sensitive: list[str] = []
     support: Count = 20
     resamples: int = Field(1000, ge=100, le=100_000)
     confidence: Fraction = 0.95
     seed: int = 0
-
-    @field_validator("slices", mode="before")
-    @classmethod
-    def by_name(cls, slices: Any) -> Any:
-        return [{"column": one} if isinstance(one, str) else one for one in slices] if isinstance(slices, list) else slices
-
-    @field_validator("slices")
-    @classmethod
-    def once(cls, slices: list[Slice]) -> list[Slice]:
-        names = [one.column for one in slices]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"has {twice[0]!r} twice: put its values or edges into one")
-        return slices
 
 
 class Rule(Section):
@@ -989,20 +951,15 @@ class Recipe(Section):
 
     @field_validator("gate")
     @classmethod
-    def has_a_floor(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
+    def judges_soundly(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
         quality = {"classes", "slices"}.union(*METRICS.values())
-        bounds = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
-        if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in bounds):
-            metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
-            kind = "ceiling" if less_is_better(metric) else "floor"
-            raise ValueError(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
-        return rules
-
-    @field_validator("gate")
-    @classmethod
-    def makes_sense(cls, rules: list[Any]) -> list[Any]:
+        judging = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
         floors = [rule.metric for rule in rules if rule.rule == "floor" and less_is_better(rule.metric)]
         wrong = [f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}" for metric in floors]
+        if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in judging):
+            metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
+            kind = "ceiling" if less_is_better(metric) else "floor"
+            wrong.append(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
         for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
             names = f"gate[{first}] ({told(one)}) and gate[{second}] ({told(other)})"
             bounds = {rule.rule: rule.bound for rule in (one, other) if isinstance(rule, Bounded)}
@@ -1014,8 +971,12 @@ class Recipe(Section):
             raise ValueError("; ".join(wrong))
         return rules
 
-    @model_validator(mode="after")
-    def problem_has_classes(self) -> "Recipe":
+    def wrong(self) -> Iterator[str]:
+        yield from (*self.made_for_classes(), *self.of_a_language(), *self.bases())
+        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
+            yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
+
+    def made_for_classes(self) -> Iterator[str]:
         given = {
             "label.functions": bool(self.label.functions),
             "label.errors": self.label.errors != "keep",
@@ -1026,35 +987,22 @@ class Recipe(Section):
         }
         wrong = [key for key, is_given in given.items() if is_given]
         if wrong and self.problem in MAIN:
-            raise ValueError(f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it")
-        return self
+            yield f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it"
 
-    @model_validator(mode="after")
-    def language_is_of_causal_lm(self) -> "Recipe":
+    def of_a_language(self) -> Iterator[str]:
         writes = self.modality == "causal_lm"
         if writes != (self.problem == "language"):
-            raise ValueError(f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one")
-        if writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
-            raise ValueError("columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt")
+            yield f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one"
+        elif writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
+            yield "columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt"
         if writes and self.train.base is None:
-            raise ValueError("train.base: a causal_lm goes on from a base: name one, or have pretrain make it")
-        return self
+            yield "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"
 
-    @model_validator(mode="after")
-    def one_number_of_folds(self) -> "Recipe":
-        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
-            raise ValueError(f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number")
-        return self
-
-    @model_validator(mode="after")
-    def one_base(self) -> "Recipe":
+    def bases(self) -> Iterator[str]:
         if self.pretrain and self.modality not in PRETRAINED:
-            raise ValueError(
-                f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
-            )
-        if self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
-            raise ValueError("train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out")
-        return self
+            yield f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
+        elif self.pretrain and (self.train.base != pretrained(self.name) or self.train.sha256):
+            yield "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out"
 
     def tuned(self, values: dict[str, Any]) -> "Recipe":
         """The recipe with these values, named as in tune.space, in its train section."""

@@ -3,11 +3,10 @@
 import base64
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from tasks import files, modalities
+from tasks import files, modalities, page
 from tasks.recipe import CONTENT, Recipe
 
 
@@ -23,12 +22,8 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
     about = zip(rows["id"].to_pylist(), why, guesses, map(content, modalities.rows(recipe, rows, gaps=True)), strict=True)
     tasks = [{"data": {"row": name, "why": reason, kind: seen}, "predictions": predicted(guess)} for name, reason, guess, seen in about]
     files.write_json(folder / "review.labelstudio.json", tasks)
-    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
-    several = "multiple" if recipe.problem == "multilabel" else "single"
-    asked = f'<Choices name="label" toName="content" choice="{several}" required="true">\n{choices}  </Choices>'
-    control = '<Number name="label" toName="content" required="true"/>' if recipe.problem == "regression" else asked
-    view = f'<View>\n  <Header value="$why"/>\n  <{kind.title()} name="content" value="${kind}"/>\n  {control}\n</View>\n'
-    files.write_text(folder / "review.labelstudio.xml", view)
+    config = page.PAGES.get_template("labelling.xml").render(kind=kind, problem=recipe.problem, classes=classes)
+    files.write_text(folder / "review.labelstudio.xml", config)
 
 
 def predicted(guess: str) -> list[dict[str, Any]]:

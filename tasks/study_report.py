@@ -25,26 +25,12 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
         return [point for point in zip(places, [record["value"] for record in done], kinds, titles, strict=True) if point[1] is not None]
 
     order = [(record["number"] + 0.5) / len(done) for record in done]
-    return page.render(
-        "study",
-        title,
-        trials=done,
-        metric=metric,
-        where=f"in {section.folds}-fold cross-validation on train" if section.folds else "on the validation split",
-        states={state: count for state in ("done", "pruned", "failed") if (count := sum(record["state"] == state for record in done))},
-        best=best,
-        own=done[0]["value"] if done[0]["state"] == "done" else None,
-        low=min(record["value"] for record in complete),
-        high=max(record["value"] for record in complete),
-        order=points(order),
-        ends=[(order[0], "1"), (order[-1], str(len(done)))],
-        way=[(order[record["number"]], value) for record, value in zip(complete, reached, strict=True)],
-        slices=[
-            (name, points([place(option, record["values"][name]) for record in done]), [(place(option, value), page.shown(value)) for value in ends(option)])
-            for name, option in sorted(section.space.items())
-        ],
-        names=sorted(section.space),
-    )
+    way = [(order[record["number"]], value) for record, value in zip(complete, reached, strict=True)]
+    slices = [
+        (name, points([place(option, record["values"][name]) for record in done]), [(place(option, value), page.shown(value)) for value in ends(option)])
+        for name, option in sorted(section.space.items())
+    ]
+    return page.render("study", title, trials=done, folds=section.folds, metric=metric, best=best, points=points(order), way=way, slices=slices)
 
 
 def place(option: Any, value: Any) -> float:

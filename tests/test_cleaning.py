@@ -231,13 +231,13 @@ REPORT = {
 
 
 def test_the_page_shows_counts_differences_and_reasons_and_needs_nothing_from_outside() -> None:
-    shown = page.cleaning("tiny: clean", REPORT)
+    shown = page.render("cleaning", "tiny: clean", **REPORT)
     assert "1,234 rows in, 1,200 out, 34 set aside (2.76 %)" in shown
     assert '<del>&lt;b&gt;</del>one<del>&lt;/b&gt;</del> two</td><td class="text half">one two</td>' in shown
     assert '<td class="text half"></td><td class="text half"><ins>3</ins></td>' in shown
     assert "&lt;script&gt;" in shown and "<script" not in shown
     assert "prefers-color-scheme: dark" in shown and not re.search(r"https?://|src=|@import", shown)
-    assert shown == page.cleaning("tiny: clean", REPORT)
+    assert shown == page.render("cleaning", "tiny: clean", **REPORT)
 
 
 def test_differences_show_white_space_and_the_part_where_they_begin() -> None:

@@ -61,6 +61,12 @@ def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path:
         assert expected in told
 
 
+def test_values_of_a_section_that_do_not_go_together_are_all_told(tmp_path: Path) -> None:
+    told = mistakes(written(tmp_path, FIVE_LINES + "split: {val: 0.5, test: 0.45, time: at, group: who}\n"))
+    assert "split: val + test is 0.95, which leaves less than a tenth" in told
+    assert "has both group and time: choose one" in told
+
+
 def test_a_gate_without_a_floor_is_refused_since_nothing_could_judge_the_first_model(tmp_path: Path) -> None:
     assert "has no floor" in mistakes(written(tmp_path, FIVE_LINES.replace("rule: floor, metric: macro_f1, bound: 0.8", "rule: baseline")))
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import files
-from tasks.mistakes import nearest
 from tasks.problems import Floats, Problem, Targets
 from tasks.recipe import CONTENT
 from tasks.step import Failure
@@ -30,9 +29,13 @@ PLACE = re.compile(r"\{(\w+)\}")  # of a column in a prompt
 
 
 class Trainer(Protocol):
-    """What the training loop needs. It lives only while training, and is the only part that needs torch."""
+    """What the training loop needs. It lives only while training, and is the only part that needs torch.
+
+    Unless an adapter says otherwise, its examples are all of one size, and nothing is known before the first step.
+    """
 
     network: "torch.nn.Module"
+    section: "Train"
     mixed: bool  # whether bf16 pays, where the hardware has it
     problem: Problem
 
@@ -41,12 +44,15 @@ class Trainer(Protocol):
 
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
+        return batches(len(examples), epoch, self.section)
 
     def inputs(self) -> Any:
         """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""
+        return None
 
     def prepare(self, examples: list[Any], targets: Targets) -> None:
         """Set what is best known before the first step, such as the head."""
+        return
 
     def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
         """The network's inputs for a batch; augmented from the generator where there is one."""
@@ -88,8 +94,7 @@ def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
 
 def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
     for name in names:
-        if name not in table.column_names:
-            raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+        files.column(table, name, key)
     return list(table.select(names).to_pylist())
 
 
@@ -158,14 +163,10 @@ def export_onnx(
         program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=list(outputs), verbose=False)
         assert program is not None
         proto = program.model_proto
-        del proto.metadata_props[:]
         graphs = [proto.graph, *proto.functions]
-        for graph in graphs:
-            del graph.metadata_props[:]
-            graph.doc_string = ""
-            for node in graph.node:
-                del node.metadata_props[:]
-                node.doc_string = ""
-        for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
-            del value.metadata_props[:]
+        described = [*graphs, *(node for graph in graphs for node in graph.node)]
+        for part in described:
+            part.doc_string = ""
+        for part in [proto, *described, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+            del part.metadata_props[:]
         onnx.save(proto, str(temporary))

@@ -5,7 +5,7 @@ longer than that is cut into windows, each of which sees half a window of what c
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) ->
     return [([ends[0], *prompt, *ids, ends[1]], 1 + len(prompt), size) for prompt, ids, size in zip(prompts, texts, sizes, strict=True)]
 
 
+def numbered(examples: Sequence[Example], length: int, overlap: int) -> Iterator[tuple[int, list[int], list[int]]]:
+    """The windows of all examples, each after the number of its example."""
+    yield from ((number, *window) for number, example in enumerate(examples) for window in windows(example, length, overlap))
+
+
 def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[list[int], list[int]]]:
     """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
 
@@ -58,11 +63,8 @@ def packed(sizes: Sequence[int], length: int) -> list[list[int]]:
     rows: list[list[int]] = []
     space: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
-        fitting = [row for row, left in enumerate(space) if left >= sizes[index]]
-        if fitting:
-            row = min(fitting, key=lambda row: space[row])
-        else:
-            row = len(rows)
+        row = min((row for row, left in enumerate(space) if left >= sizes[index]), key=lambda row: space[row], default=len(rows))
+        if row == len(rows):
             rows.append([])
             space.append(length)
         rows[row].append(index)
@@ -121,11 +123,7 @@ class Decoder:
         """Tokens, their places and the number of their window (-1 for padding), what each is to predict; then each window's example, and each text's bytes."""
         import torch
 
-        pieces = [
-            (number, *window)
-            for number, example in enumerate(examples)
-            for window in windows(example, self.max_length, 0 if generator else self.max_length // 2)
-        ]
+        pieces = list(numbered(examples, self.max_length, 0 if generator else self.max_length // 2))
         rows = packed([len(ids) for _, ids, _ in pieces], self.max_length)
         width = max(sum(len(pieces[piece][1]) for piece in row) for row in rows)
         tokens, places, texts, targets = (torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED))
@@ -277,8 +275,7 @@ class Predictor:
     def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> Floats:
         """What each row's text costs, shape (rows, PARTS)."""
         examples = self.encode(rows)
-        pieces = [(number, *window) for number, example in enumerate(examples) for window in windows(example, self.max_length, self.max_length // 2)]
-        pieces.sort(key=lambda piece: len(piece[1]))
+        pieces = sorted(numbered(examples, self.max_length, self.max_length // 2), key=lambda piece: len(piece[1]))
         result = np.zeros((len(rows), len(PARTS)))
         result[:, 3] = [size for _, _, size in examples]
         while pieces:

@@ -33,7 +33,7 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.stack(arrays)
 
 
-class Trainer:
+class Trainer(modalities.Trainer):
     mixed = True
 
     def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
@@ -48,15 +48,6 @@ class Trainer:
         import torch
 
         return list(torch.from_numpy(pixels(rows)))
-
-    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        return modalities.batches(len(examples), epoch, self.section)
-
-    def inputs(self) -> Any:
-        return None
-
-    def prepare(self, examples: list[Any], targets: Targets) -> None:
-        """Nothing is known before training from scratch."""
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch

@@ -68,9 +68,8 @@ def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
     counts = Counter(category(cell) for cell in cells)
     least = max(1, min(COMMON, len(cells) // 100))
     common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
-    return (
-        {"name": name, "kind": "category", "values": sorted(common, key=lambda value: (value is not None, value or ""))} if common and len(counts) > 1 else None
-    )
+    ordered = sorted(common, key=lambda value: (value is not None, value or ""))
+    return {"name": name, "kind": "category", "values": ordered} if common and len(counts) > 1 else None
 
 
 def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -91,7 +90,7 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
-class Trainer:
+class Trainer(modalities.Trainer):
     mixed = False  # these layers are too small for bf16 to pay
 
     def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
@@ -112,12 +111,6 @@ class Trainer:
             name = next(column["name"] for column in self.columns if not np.isfinite(encoded([column], rows[row : row + 1])).all())
             raise Failure(f"column {name!r} of row number {row + 1} becomes no finite number: the column has numbers too large; clean it with a range rule.")
         return list(torch.from_numpy(features))
-
-    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        return modalities.batches(len(examples), epoch, self.section)
-
-    def prepare(self, examples: list[Any], targets: Targets) -> None:
-        """Nothing is known before training from scratch."""
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch

@@ -4,6 +4,7 @@ Rows are weighted, shape (resamples, rows), and counts have the shape (resamples
 """
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ def f1(hits: Floats, there: Floats, given: Floats) -> Floats:
     return ratio(2 * hits, there + given)
 
 
-def macro(each: Floats, there: Floats) -> Floats:
-    return np.asarray((each * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
+def macro(of: Callable[..., Floats], hits: Floats, there: Floats, given: Floats) -> Floats:
+    return np.asarray((of(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
 
 
 def correlation(hits: Floats, there: Floats, given: Floats) -> Floats:
@@ -33,22 +34,20 @@ def correlation(hits: Floats, there: Floats, given: Floats) -> Floats:
     return ratio(rows * hits.sum(1) - (there * given).sum(1), np.sqrt(spread[0] * spread[1]))
 
 
-COUNTED: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
-    "accuracy": lambda hits, there, given: hits.sum(1) / there.sum(1),
-    "balanced_accuracy": lambda hits, there, given: macro(ratio(hits, there), there),
-    "macro_precision": lambda hits, there, given: macro(ratio(hits, given), there),
-    "macro_recall": lambda hits, there, given: macro(ratio(hits, there), there),
-    "macro_f1": lambda hits, there, given: macro(f1(hits, there, given), there),
-    "weighted_f1": lambda hits, there, given: ratio((there * f1(hits, there, given)).sum(1), there.sum(1)),
-    "micro_f1": lambda hits, there, given: f1(hits.sum(1), there.sum(1), given.sum(1)),
-    "mcc": correlation,
-}
-RANKED = ("roc_auc", "pr_auc", "mean_average_precision")
 BY_CLASS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
     "precision": lambda hits, there, given: ratio(hits, given),
     "recall": lambda hits, there, given: ratio(hits, there),
     "f1": f1,
 }
+COUNTED: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
+    "accuracy": lambda hits, there, given: hits.sum(1) / there.sum(1),
+    **{f"macro_{name}": partial(macro, of) for name, of in BY_CLASS.items()},
+    "balanced_accuracy": partial(macro, BY_CLASS["recall"]),
+    "weighted_f1": lambda hits, there, given: ratio((there * f1(hits, there, given)).sum(1), there.sum(1)),
+    "micro_f1": lambda hits, there, given: f1(hits.sum(1), there.sum(1), given.sum(1)),
+    "mcc": correlation,
+}
+RANKED = ("roc_auc", "pr_auc", "mean_average_precision")
 
 
 def counts(there: Flags, given: Flags, weights: Floats) -> Counts:
