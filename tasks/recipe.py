@@ -635,6 +635,7 @@ class Train(Section):
 
     `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    With `lexical` a linear model of a text's tokens and pairs of them (TF-IDF), all of them whatever `max_length`, is added to the network; val gives its weight.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
     With `compile` torch joins the network's operations into fewer: that takes a minute at first, needs a C++ compiler, and pays for long trainings on a GPU.
@@ -670,6 +671,7 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     lora: Lora | None = None
+    lexical: bool = False
     activation_checkpointing: bool = False
     patience: Count = 3
     metric: Metric = "macro_f1"
@@ -725,7 +727,7 @@ class Pretrain(Train):
         yield from super().wrong()
         if (self.base is None) == (self.network is None):
             yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
-        if labelled := self.given("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start"):
+        if labelled := self.given("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start", "lexical"):
             yield f"{' and '.join(labelled)} {'is' if len(labelled) == 1 else 'are'} for training with labels: move to train, or leave out"
 
 
@@ -984,6 +986,7 @@ class Recipe(Section):
             "train.class_weights": self.train.class_weights != "none",
             "train.label_smoothing": self.train.label_smoothing > 0,
             "export.distil": self.export.distil is not None,
+            "train.lexical": self.train.lexical,
         }
         wrong = [key for key, is_given in given.items() if is_given]
         if wrong and self.problem in MAIN:
@@ -997,6 +1000,8 @@ class Recipe(Section):
             yield "columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt"
         if writes and self.train.base is None:
             yield "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"
+        if self.train.lexical and self.modality != "text":
+            yield f"train.lexical: only a text has words, and this is {self.modality}: leave it out"
 
     def bases(self) -> Iterator[str]:
         if self.pretrain and self.modality not in PRETRAINED:

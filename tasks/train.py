@@ -20,7 +20,7 @@ import pyarrow as pa
 from safetensors.torch import save_file
 
 from tasks import board, champion, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve, temperature
-from tasks.modalities import lora
+from tasks.modalities import lexical, lora
 from tasks.recipe import Recipe
 from tasks.step import main
 
@@ -60,6 +60,8 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
         again, written = partial(loop.fit, adapter), partial(write, target, recipe, adapter, start)
         compression.compress(recipe, adapter, target, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written)
     if distributed.rank() == 0:
+        if recipe.train.lexical:
+            lexical.fit(target, problem, rows, problem.targets(tables["train"]))
         temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
         files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
         before = champion.FOLDER / recipe.name / start["start"]["champion"] / "trained_on.parquet" if "champion" in start.get("start", {}) else None

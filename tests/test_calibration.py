@@ -35,7 +35,7 @@ def labels(rows: int, wrong_by: float) -> tuple[Any, Floats]:
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_the_temperature_undoes_too_much_or_too_little_certainty(problem: Problem, made: Any, factor: float) -> None:
     targets, answers = made(3000, factor)
-    found = temperature.fitted(problem, targets, answers)
+    found = temperature.fitted(problem, targets, answers)[0]
     assert found == pytest.approx(factor, rel=0.08)
     better = problem.tempered(answers, found)
     assert ((better >= 0.5) == (answers >= 0.5)).all() if problem is TWO else (better.argmax(1) == answers.argmax(1)).all()
@@ -55,7 +55,7 @@ def test_a_model_with_a_temperature_answers_as_its_tempered_answers() -> None:
 def test_rows_that_are_all_answered_rightly_do_not_make_a_model_boundlessly_certain() -> None:
     targets = np.arange(200) % 3
     answers = THREE.answers(np.eye(3)[targets] * 3)
-    found = temperature.fitted(THREE, targets, answers)
+    found = temperature.fitted(THREE, targets, answers)[0]
     assert 0.2 < found < 1
     assert THREE.tempered(answers, found).max() < 0.9999
 
@@ -126,7 +126,7 @@ def test_training_ends_with_the_temperature_of_what_is_exported(count: int, ever
     plain = modalities.predictor(tmp_path / "model")
     plain.problem.temperature = 1.0
     rows = modalities.rows(made, val)
-    expected = temperature.fitted(plain.problem, plain.problem.targets(val)[::every], modalities.predict(plain, rows[::every]))
+    expected = temperature.fitted(plain.problem, plain.problem.targets(val)[::every], modalities.predict(plain, rows[::every]))[0]
     assert about["temperature"] == expected != 1.0
     served = modalities.predictor(tmp_path / "model")
     assert modalities.predict(served, rows) == pytest.approx(plain.problem.tempered(modalities.predict(plain, rows), expected))

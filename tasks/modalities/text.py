@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from tasks import files, modalities
 from tasks.modalities import encoders
+from tasks.modalities.lexical import Lexical
 from tasks.modalities.masked import Pretrainer as Pretrainer
 from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
@@ -110,6 +111,7 @@ class Predictor:
         self.pad: int = about["pad"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = modalities.session(folder / "model.onnx", threads)
+        self.lexical, self.weight = Lexical(folder) if "lexical" in about else None, about.get("lexical", 0.0)
 
     def __call__(self, rows: Sequence[str], tokens: int = 512) -> NDArray[np.float64]:
         # in small batches of about equal length: a larger one is padded more than it gains
@@ -119,9 +121,10 @@ class Predictor:
         limits = Train(batch_size=64, batch_tokens=tokens)
         for batch in encoders.packed(order, examples, limits):
             ids, mask = encoders.padded([examples[index] for index in batch], self.pad)
-            logits = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-            result[batch] = self.problem.answers(logits)
-        return result
+            result[batch] = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
+        if self.lexical and self.weight:
+            result += self.weight * self.lexical(rows)
+        return self.problem.answers(result)
 
 
 def baseline(train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem) -> Floats:
