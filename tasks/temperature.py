@@ -13,7 +13,7 @@ from tasks.problems import Floats, Problem, Targets
 FEWEST, ENOUGH = 50, 2000  # rows: with fewer nothing is known of how certain answers should be, and more tell nothing new of one number
 SPREAD = 0.5  # of the temperature's logarithm around 0, before any row is seen (normal distribution)
 WIDEST = math.log(20.0)
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the lexical part, where the network's is 1
+WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)  # of the lexical part, where the network's is 1
 
 
 def calibrate(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
