@@ -46,8 +46,7 @@ class Run:
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
         moving = get_ema_multi_avg_fn(section.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=moving, use_buffers=True) if section.average else None
-        if section.compile:
-            adapter.network.compile(dynamic=True)
+        self.computed: Any = torch.compile(self.parallel, dynamic=True) if section.compile else self.parallel
         self.step = 0
         self.position = 0  # steps done in this epoch
         self.epoch = 0
@@ -132,7 +131,7 @@ class Run:
             for number, part in enumerate(parts):
                 counted = float(bool(part))  # a process without a row of its own still takes part, with one that does not count
                 with distributed.syncing(self.parallel, number == len(parts) - 1):
-                    loss, weight = self.loss(self.parallel, part or batches[0][:1], generator)
+                    loss, weight = self.loss(self.computed, part or batches[0][:1], generator)
                     (loss * counted * distributed.size() / rows).backward()  # type: ignore[no-untyped-call]
                 sums += torch.stack([loss.detach().double(), torch.as_tensor(weight, dtype=torch.float64, device=self.device)]) * counted
         except (RuntimeError, MemoryError) as error:

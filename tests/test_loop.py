@@ -1,8 +1,10 @@
 """Training: checkpoints that are whole or absent, losses that are no numbers, and the memory that a step needs."""
 
 import io
+import json
 import multiprocessing
 import resource
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import checkpoint, loop
+from tasks import checkpoint, files, loop, modalities, train
 from tasks.modalities import image, tabular
 from tasks.recipe import Augment, Train
 from tasks.step import Failure
@@ -76,3 +78,19 @@ def test_the_memory_that_training_adds_does_not_grow_with_the_rows() -> None:
         peaks.append(queue.get(timeout=120))
         process.join()
     assert peaks[1] - peaks[0] < 100_000 * 60  # of a row its place in the order alone; its features are 200 bytes
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++: apt-get install g++")
+def test_a_compiled_network_learns_and_is_exported_as_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    losses, answers = [], []
+    for name, compiled in (("plain", False), ("compiled", True)):
+        folder = tmp_path / name
+        made = tiny.recipe("tabular", folder, epochs=2, dropout=0.0, compile=compiled)
+        train.run(made, tiny.split("tabular", folder / "split"), folder / "model", folder / "checkpoints")
+        losses.append([json.loads(line)["loss"] for line in (folder / "model" / "history.jsonl").read_text().splitlines()])
+        answers.append(modalities.predictor(folder / "model")(modalities.rows(made, files.read_table(folder / "split" / "val.parquet"))))
+    assert any((tmp_path / "compiled").rglob("*.cpp"))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert answers[1] == pytest.approx(answers[0], abs=1e-3)
