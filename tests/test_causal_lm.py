@@ -1,6 +1,7 @@
 """Causal language models: what is learnt of a row and what is not, packing, LoRA, and that the exported model says what was trained."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks import evaluate, files, gate, modalities, pretrain, train
+from tasks import compression, evaluate, files, gate, modalities, pretrain, train
 from tasks.modalities import causal_lm, lora
 from tasks.modalities.trigrams import Trigrams
 from tasks.problems import language
@@ -190,6 +191,20 @@ def test_decoding_with_the_memory_of_earlier_tokens_says_what_reading_all_again_
         logits, past = predictor.step(ids[:, at : at + 1], past)
         parts.append(logits)
     assert np.allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
+
+
+def test_in_8_bits_it_is_smaller_says_almost_the_same_and_goes_on_with_its_memory(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+    shutil.copytree(trained[1] / "model", tmp_path / "model")
+    plain: Any = modalities.predictor(tmp_path / "model")
+    compression.quantise(tmp_path / "model" / "model.onnx")
+    small: Any = modalities.predictor(tmp_path / "model")
+    sizes = [(folder / "model" / "model.onnx").stat().st_size for folder in (trained[1], tmp_path)]
+    assert sizes[1] < 0.7 * sizes[0]
+    one, other = (predictor(rows(20))[:, 0].sum() for predictor in (plain, small))
+    assert other == pytest.approx(one, rel=0.05)
+    ids = np.array([[5, 9, 12, 40]])
+    first, past = small.step(ids[:, :2], small.nothing(1))
+    assert np.corrcoef(small.step(ids[:, 2:], past)[0].ravel(), plain.step(ids, plain.nothing(1))[0][:, 2:].ravel())[0, 1] > 0.99
 
 
 def test_greedy_decoding_of_a_row_that_matches_exactly_gives_its_text(trained: tuple[Recipe, Path]) -> None:
