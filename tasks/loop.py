@@ -97,18 +97,19 @@ class Run:
         return [batches[start : start + self.section.accumulate] for start in range(0, len(batches), self.section.accumulate)]
 
     def update(self, batches: Batches, learning_rate: float) -> float:
-        """One step; returns its mean loss. Raises Failure where that is not a number."""
+        """One step; returns its mean loss. Raises Failure, and leaves the weights, where that or a gradient is not a number."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
         while (summed := self.gradients(batches)) is None:
             self.narrow(batches)
         loss = summed[0] / summed[1] if summed[1] else 0.0
-        if not math.isfinite(loss):
-            raise Failure(
-                f"training diverged: the loss of step {self.step} (epoch {self.epoch + 1}) is {loss}, in {self.culprits(batches)}: "
-                "lower train.learning_rate, or look for extreme values in the data."
-            )
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
+        norm = float(distributed.together(torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)))
+        for name, value in (("loss", loss), ("norm of the gradients", norm)):
+            if not math.isfinite(value):
+                raise Failure(
+                    f"training diverged: the {name} of step {self.step} (epoch {self.epoch + 1}) is {value}, in {self.culprits(batches)}: "
+                    "lower train.learning_rate, or look for extreme values in the data."
+                )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:

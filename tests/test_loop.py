@@ -53,6 +53,17 @@ def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
 
 
+def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_one(tmp_path: Path) -> None:
+    rows, labels = pictures(16)
+    adapter = image.Trainer(SECTION, rows, tiny.TWO)
+    examples, weights = adapter.encode(rows), adapter.network.head.weight
+    weights.register_hook(lambda gradient: gradient * float("inf"))
+    before = weights.detach().clone()
+    with pytest.raises(Failure, match=r"the norm of the gradients of step 0 \(epoch 1\) is (inf|nan), in the rows number .* and 3 more"):
+        loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
+    assert torch.equal(weights, before)
+
+
 def added(rows: int, queue: Any) -> None:
     """By how many bytes training itself raises the peak of this process's memory, the encoded examples not counted."""
     torch.set_num_threads(1)
