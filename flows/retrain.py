@@ -166,7 +166,7 @@ def retrain(recipe: str, override: dict[str, str] | None = None) -> State:
 def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override: dict[str, str] | None) -> tuple[str, str]:
     """The run itself; returns the flow's state and its reason."""
     said = load(recipe)
-    if said.train.warm_start and not override:
+    if champions.wanted(said) and not override:
         note_champion(store, recipe, said.promote.channel)
     pipeline = Pipeline()
     stages = pipeline.stages(recipe)

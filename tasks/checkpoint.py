@@ -2,14 +2,16 @@
 
 A checkpoint is a folder `<step>` with state.json and safetensors files. It is written beside under another name, hashed, synced and renamed; the
 newest two are kept, so that a broken one leaves the one before it. It says in which folder it was written, whose name stands for data, recipe and code:
-put into another one it is refused.
+put into another one it is refused. All worktrees of a repository share its checkpoints: what was cut off in one is taken up in another.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tasks import distributed, files
+from tasks.step import Retryable
 
 KEPT = 2
 SHARE = 0.03  # of the training's time that checkpoints may take
@@ -48,13 +51,31 @@ class Clock:
         return f"{self.saves} checkpoints took {self.spent:.1f} s, {self.spent / whole:.1%} of the training"
 
 
-def own(folder: Path, of: Any) -> Path:
-    """The folder in `folder` for the checkpoints of a run that is all that `of` says; those of other runs are deleted."""
-    mine = folder / files.digest(of)[:16]
-    for other in sorted(set(folder.glob("*")) - {mine}) if distributed.rank() == 0 else []:
-        print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
-        shutil.rmtree(other)
-    return mine
+@contextlib.contextmanager
+def own(folder: Path, of: Any) -> Iterator[Path]:
+    """Hold the folder in `folder` for the checkpoints of a run that is all that `of` says, and delete those of other runs of this worktree, or of one that is gone.
+
+    Raises Retryable where another process holds it: in another worktree the same is being trained.
+    """
+    mine, here = folder / files.digest(of)[:16], str(Path.cwd())
+    if distributed.rank() > 0:  # the first process holds it for all
+        yield mine
+        return
+    mine.mkdir(parents=True, exist_ok=True)
+    owner = mine / "worktree"
+    with (folder.parent / f".{folder.name}.lock").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(mine.name[:15], 16))  # a byte for each run: others of the recipe may go on beside it
+        except OSError:
+            known = owner.read_text() if owner.is_file() else "another worktree"
+            raise Retryable(f"the same data and recipe are being trained already, in {known}: wait until that run has ended.") from None
+        files.write_text(owner, here)
+        for other in sorted(path for path in folder.glob("*") if path.is_dir() and path != mine):
+            of_whom = (other / "worktree").read_text() if (other / "worktree").is_file() else here
+            if of_whom == here or not Path(of_whom).is_dir():
+                print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
+                shutil.rmtree(other)
+        yield mine
 
 
 def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tensors]) -> Path:

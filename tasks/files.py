@@ -195,6 +195,14 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
+def of_repository(path: str) -> Path:
+    """The path in this repository, which is the same for all its worktrees (`git worktree`): that in the one with the repository itself."""
+    link = Path(".git")
+    if link.is_file() and (common := Path(link.read_text().removeprefix("gitdir:").strip()) / "commondir").is_file():
+        return (common.parent / common.read_text().strip()).resolve().parent / path
+    return Path(path)
+
+
 def digest(value: Any) -> str:
     """The sha256 of a value's canonical JSON; a section of the recipe counts as what it holds."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()).hexdigest()

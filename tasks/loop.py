@@ -33,7 +33,7 @@ def nobody(history: list[dict[str, Any]]) -> None:
 class Run:
     """One training run; `STATE` and the weights are what a checkpoint holds."""
 
-    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "history")
+    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "gpu_mib", "history")
 
     def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: Targets, ids: Sequence[str], folder: Path) -> None:
         self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
@@ -55,10 +55,12 @@ class Run:
         self.stale = 0  # epochs since the best
         self.factor = 1.0  # what is left of the learning rate, with the schedule plateau
         self.pieces = 1  # parts in which a batch is computed
+        self.gpu_mib = 0  # the most memory of the GPU that tensors have held, also before the run was cut off
         self.best_weights: checkpoint.Tensors = {}
         self.history: list[dict[str, Any]] = []
 
     def save(self) -> None:
+        self.see_memory()
         moments: checkpoint.Tensors = {}
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
@@ -83,6 +85,10 @@ class Run:
             setattr(self, name, state[name])
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_weights = groups["best"]
+
+    def see_memory(self) -> None:
+        if self.device.type == "cuda":
+            self.gpu_mib = max(self.gpu_mib, torch.cuda.max_memory_allocated(self.device) >> 20)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -206,7 +212,9 @@ class Run:
         metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
         ordered = sorted(measured.items(), key=lambda item: item[0] != self.section.metric)  # what chooses comes first
         values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in ordered}}
-        self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}})
+        self.see_memory()
+        gpu = {"gpu_mib": self.gpu_mib} if self.gpu_mib else {}
+        self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}, **gpu})
         self.stale = 0 if metric > self.best else self.stale + 1
         if self.stale and self.section.schedule == "plateau":
             self.factor /= 2

@@ -20,7 +20,7 @@ from tasks import board, duplicates, energy, files, resolve, sides
 from tasks.recipe import Recipe
 from tasks.step import Failure, main
 
-CHECKPOINTS = Path("checkpoints/.pretrain")
+READ = ("labelled/rows.parquet", "labelled/rejects.parquet", "split/val.parquet", "split/test.parquet")
 CODE = ("checkpoint.py", "distributed.py", "duplicates.py", "loop.py", "modalities/*.py", "optimisation.py", "pretrain.py", "sides.py")
 
 
@@ -36,7 +36,8 @@ def pretrain(name: str) -> None:
         distributed.launch(recipe, recipe.pretrain.processes, "tasks.pretrain")
         return
     with distributed.joined(), energy.measured():
-        run(recipe, folder, folder / "pretrained", CHECKPOINTS / name, board.curves(f"{name}-pretrain") if distributed.rank() == 0 else None)
+        watch = board.curves(f"{name}-pretrain") if distributed.rank() == 0 else None
+        run(recipe, folder, folder / "pretrained", files.of_repository(f"checkpoints/.pretrain/{name}"), watch)
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: Any = None) -> None:
@@ -49,24 +50,26 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     adapter = modalities.module(recipe.modality).Pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
     history: list[dict[str, Any]] = []
-    mine = checkpoint.own(checkpoints, [recipe.pretrain, recipe.columns, recipe.modality, rows, held, files.code(*CODE), distributed.place()])
-    if recipe.pretrain.epochs:
-        none, none_held = np.zeros(len(examples), np.int64), np.zeros(len(held), np.int64)  # the targets are in the examples themselves
-        history = loop.fit(adapter, recipe.pretrain, examples, none, held, none_held, mine, ids if len(ids) == len(examples) else None, watch or loop.nobody)
-    if distributed.rank() > 0:
-        return
-    about |= adapter.export(target)
-    best = min(history, key=lambda record: float(record["val_log_loss"]), default=None)
-    loss = {"log_loss": best["val_log_loss"], "perplexity": round(math.exp(best["val_log_loss"]), 3), "epoch": best["epoch"]} if best else None
-    files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-    files.write_json(target / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
-    shutil.rmtree(mine, ignore_errors=True)
+    data = [files.sha256(source / name) for name in READ]
+    with checkpoint.own(checkpoints, [recipe.pretrain, recipe.columns, recipe.modality, data, files.code(*CODE), distributed.place()]) as mine:
+        if recipe.pretrain.epochs:
+            none, none_held = np.zeros(len(examples), np.int64), np.zeros(len(held), np.int64)  # the targets are in the examples themselves
+            named = ids if len(ids) == len(examples) else None
+            history = loop.fit(adapter, recipe.pretrain, examples, none, held, none_held, mine, named, watch or loop.nobody)
+        if distributed.rank() > 0:
+            return
+        about |= adapter.export(target)
+        best = min(history, key=lambda record: float(record["val_log_loss"]), default=None)
+        loss = {"log_loss": best["val_log_loss"], "perplexity": round(math.exp(best["val_log_loss"]), 3), "epoch": best["epoch"]} if best else None
+        files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+        files.write_json(target / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
+        shutil.rmtree(mine)
 
 
 def corpus(source: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """The rows to train on, those to measure on, and how many there are of each and were left out."""
-    table = files.read_table([source / "labelled" / f"{name}.parquet" for name in ("rows", "rejects")]).sort_by("id")
-    val, test = (files.read_table(source / "split" / f"{side}.parquet") for side in ("val", "test"))
+    table = files.read_table([source / name for name in READ[:2]]).sort_by("id")
+    val, test = (files.read_table(source / name) for name in READ[2:])
     side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(test["id"].to_pylist(), "test")
     ids = table["id"].to_pylist()
     placed = [side.get(name, "train") for name in ids]

@@ -769,7 +769,8 @@ class Tune(Section):
 
 
 class Distil(Section):
-    """The model also learns what a `teacher` says, the folder of an exported model of the same classes, which has this `weight` against the labels."""
+    """The model also learns what a `teacher` says, which has this `weight` against the labels: the folder of an exported model of the same classes, or
+    champion, the model in production, where there is one of the same classes."""
 
     teacher: str
     temperature: float = Field(2.0, gt=0, le=100)

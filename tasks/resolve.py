@@ -22,10 +22,11 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         if not Path(name).exists():
             raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
         tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
-    distil = recipe.export.distil
-    teacher = files.hashes(Path(distil.teacher)) if distil else {}
-    if distil and "model.json" not in teacher:
-        raise Failure(f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model.")
+    distil, teacher = recipe.export.distil, {}
+    if distil and distil.teacher != "champion":
+        teacher = files.hashes(Path(distil.teacher))
+        if "model.json" not in teacher:
+            raise Failure(f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion.")
     read = {"ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "label": tables}
     read |= {"train": champion.noted(recipe), "export": teacher, "libraries": files.versions()}
     return {**recipe.model_dump(), "sources": read}

@@ -24,7 +24,6 @@ from tasks.modalities import lexical, lora
 from tasks.recipe import Recipe
 from tasks.step import main
 
-CHECKPOINTS = Path("checkpoints")
 CODE = ("checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "strata.py", "train.py")
 
 
@@ -36,7 +35,14 @@ def train(name: str) -> None:
         return
     with distributed.joined(), energy.measured():
         watch = board.curves(name) if distributed.rank() == 0 else loop.nobody
-        run(recipe, folder / "split", folder / "model", CHECKPOINTS / name, watch, files.read_json(resolve.path_of(name))["sources"]["train"])
+        run(
+            recipe,
+            folder / "split",
+            folder / "model",
+            files.of_repository(f"checkpoints/{name}"),
+            watch,
+            files.read_json(resolve.path_of(name))["sources"]["train"],
+        )
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody, known_champion: dict[str, Any] | None = None) -> None:
@@ -46,27 +52,32 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     rows, targets, ids = modalities.rows(recipe, tables["train"]), problem.targets(tables["train"]), tables["train"]["id"].to_pylist()
     val = problem.known(tables["val"]) if tables["val"].num_rows else tables["train"]
     adapter = modalities.trainer(recipe, rows, problem)
-    if recipe.export.distil:
-        targets = distillation.taught(adapter, recipe.export.distil, rows, targets)
-    start = {"start": champion.start(recipe, known_champion, adapter)} if recipe.train.warm_start else {}
-    if start and distributed.rank() == 0:
-        print(f"training starts from {', '.join(f'{key} {value}' for key, value in start['start'].items())}", flush=True)
-    mine = checkpoint.own(checkpoints, [*fingerprint(recipe, source), start])
-    rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
-    data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
-    history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
-    write(target, recipe, adapter, start)
-    if recipe.export.compresses:
-        again, written = partial(loop.fit, adapter), partial(write, target, recipe, adapter, start)
-        compression.compress(recipe, adapter, target, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written)
-    if distributed.rank() == 0:
-        if recipe.train.lexical:
-            lexical.fit(target, problem, rows, problem.targets(tables["train"]))
-        temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
-        files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-        before = champion.FOLDER / recipe.name / start["start"]["champion"] / "trained_on.parquet" if "champion" in start.get("start", {}) else None
-        write_trained_on(target / "trained_on.parquet", ids, before)
-        shutil.rmtree(mine, ignore_errors=True)
+    start: dict[str, Any] = {}  # what the champion is to this model
+    if distil := recipe.export.distil:
+        teacher: Path | None = Path(distil.teacher)
+        if distil.teacher == "champion":
+            teacher, start["teacher"] = champion.teacher(recipe, known_champion, adapter)
+        targets = distillation.taught(adapter, distil, teacher, rows, targets) if teacher else targets
+    if recipe.train.warm_start:
+        start["start"] = champion.start(recipe, known_champion, adapter)
+    for name, found in start.items() if distributed.rank() == 0 else ():
+        print(f"{name} of the training: {', '.join(f'{key} {value}' for key, value in found.items())}", flush=True)
+    with checkpoint.own(checkpoints, [*fingerprint(recipe, source), start]) as mine:
+        rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
+        data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
+        history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
+        write(target, recipe, adapter, start)
+        if recipe.export.compresses:
+            again, written = partial(loop.fit, adapter), partial(write, target, recipe, adapter, start)
+            compression.compress(recipe, adapter, target, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written)
+        if distributed.rank() == 0:
+            if recipe.train.lexical:
+                lexical.fit(target, problem, rows, problem.targets(tables["train"]))
+            temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
+            files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+            known = next((found["champion"] for found in start.values() if "champion" in found), None)
+            write_trained_on(target / "trained_on.parquet", ids, champion.FOLDER / recipe.name / known / "trained_on.parquet" if known else None)
+            shutil.rmtree(mine)
 
 
 def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, start: dict[str, Any]) -> None:

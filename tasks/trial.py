@@ -90,10 +90,10 @@ def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
     return pa.array([int(share * recipe.tune.folds) for share in shares], pa.int32())
 
 
-def fingerprint(recipe: Recipe, source: Path) -> str:
+def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
     """What the trials of a study have in common: data, recipe, code, and the device and threads. Their number and time may grow."""
     assert recipe.tune
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
     base = files.hashes(Path(recipe.train.base)) if recipe.train.base and Path(recipe.train.base).is_dir() else None
-    return files.digest([said, recipe.modality, recipe.problem, base, files.code(*CODE), data, distributed.place()])[:16]
+    return [said, recipe.modality, recipe.problem, base, files.code(*CODE), data, distributed.place()]

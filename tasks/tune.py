@@ -17,12 +17,10 @@ from tasks.recipe import Recipe, Tune
 from tasks.step import Failure, Mistake, Retryable, main
 from tasks.study import Record
 
-STUDIES = Path("checkpoints/.tune")
-
 
 def tune(name: str) -> None:
     folder = files.folder_of(name)
-    run(resolve.read(name), folder / "split", folder / "tuned", STUDIES / name)
+    run(resolve.read(name), folder / "split", folder / "tuned", files.of_repository(f"checkpoints/.tune/{name}"))
 
 
 def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
@@ -39,18 +37,16 @@ def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
 
 
 def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[Record]:
-    from tasks import trial  # brings torch, which a recipe without tune need not wait for
+    from tasks import checkpoint, trial  # bring torch, which a recipe without tune need not wait for
 
-    folder = studies / trial.fingerprint(recipe, source)
-    for other in set(studies.glob("*")) - {folder}:
-        shutil.rmtree(other)
-    done = study.records(folder)[: section.trials]
-    while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
-        record = attempt(recipe, section, source, folder, done)
-        files.write_json(folder / f"{record['number']:05d}.json", record)
-        shutil.rmtree(folder / "trial", ignore_errors=True)
-        done.append(record)
-        say(section, record, study.best(recipe, section, done))
+    with checkpoint.own(studies, trial.fingerprint(recipe, source)) as folder:
+        done = study.records(folder)[: section.trials]
+        while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
+            record = attempt(recipe, section, source, folder, done)
+            files.write_json(folder / f"{record['number']:05d}.json", record)
+            shutil.rmtree(folder / "trial", ignore_errors=True)
+            done.append(record)
+            say(section, record, study.best(recipe, section, done))
     return done
 
 

@@ -74,7 +74,7 @@ def test_packing_loses_no_token_and_learns_none_twice(trainer: Any, generator: A
     assert tokens.shape[1] == adapter.max_length < len(examples[-1][0])
     for number, (ids, start, _) in enumerate(examples):
         mine = [token for text in (owners == number).nonzero().flatten() for token in targets[texts == text].tolist() if token != IGNORED]
-        assert mine == ids[start:]
+        assert mine == ids[start:].tolist()
     for text in range(len(owners)):
         [row] = set((texts == text).nonzero()[:, 0].tolist())
         assert places[row][texts[row] == text].tolist() == list(range(int((texts == text).sum())))
@@ -96,9 +96,9 @@ def test_what_shares_a_row_with_a_text_does_not_change_what_is_said_of_it(traine
 @pytest.mark.parametrize(("length", "overlap"), [(8, 0), (8, 4), (9, 4), (31, 15)])
 def test_windows_predict_each_token_once_also_where_the_prompt_is_longer_than_they_are(length: int, overlap: int) -> None:
     for size, start in ((5, 2), (8, 1), (9, 1), (10, 3), (40, 1), (40, 20), (41, 39)):
-        ids = list(range(100, 100 + size))
+        ids = np.arange(100, 100 + size, dtype=np.int32)
         seen = causal_lm.windows((ids, start, 0), length, overlap)
-        assert [token for _, targets in seen for token in targets if token != IGNORED] == ids[start:]
+        assert [token for _, targets in seen for token in targets if token != IGNORED] == ids[start:].tolist()
         for tokens, targets in seen:
             assert len(tokens) == len(targets) <= length
             assert all(target in (IGNORED, token + 1) for token, target in zip(tokens, targets, strict=True))

@@ -1,13 +1,15 @@
 """Starting from the model in production: only where it fits, only from its own bytes, and no run for its sake alone."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
-from tasks import champion, files, modalities, problems, registry, resolve
-from tasks.recipe import Recipe
+from tasks import champion, files, modalities, problems, registry, resolve, train
+from tasks.recipe import Distil, Export, Recipe
 from tasks.step import Failure
 from tasks.store import Store
 from tests import tiny
@@ -65,6 +67,37 @@ def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(here: Path, 
     known, _ = promoted("tabular", **about)
     recipe, made = adapter("tabular", seed=2, labels=labels, **train)
     assert champion.start(recipe, known, made) == {"base": None, "why": f"the champion v1 does not fit: {why}"}
+
+
+def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path) -> None:
+    """Learnt from rows whose labels are wrong, it can only come from the teacher."""
+    tiny.split("tabular", Path("split"), 200)
+    train.run(tiny.recipe("tabular", Path(), epochs=12), Path("split"), champion.FOLDER / "tiny" / "v1", Path("checkpoints"))
+    hashes = files.hashes(champion.FOLDER / "tiny" / "v1")
+    taught = tiny.recipe("tabular", Path(), epochs=12)
+    taught = taught.model_copy(update={"export": Export(distil=Distil(teacher="champion", weight=1.0))})
+    assert champion.wanted(taught)
+    known = files.read_table(Path("split/train.parquet"))
+    wrong = ["no" if label == "yes" else "yes" for label in known["label"].to_pylist()]
+    files.write_table(Path("split/train.parquet"), known.set_column(known.column_names.index("label"), "label", pa.array(wrong)))
+
+    def trained(champion: Any) -> tuple[Any, float]:
+        train.run(taught, Path("split"), Path("model"), Path("checkpoints"), known_champion=champion)
+        right = json.loads(Path("model/history.jsonl").read_text().splitlines()[-1])["val_accuracy"]
+        return files.read_json(Path("model/model.json")).get("teacher"), right
+
+    about, right = trained({"version": "v1", "files": hashes})
+    assert about == {"champion": "v1"}
+    assert right > 0.55
+    about, right = trained(None)
+    assert about == {"why": "nothing is in production yet"}
+    assert right < 0.45
+    other = files.read_json(champion.FOLDER / "tiny" / "v1" / "model.json")
+    files.write_json(champion.FOLDER / "tiny" / "v1" / "model.json", {**other, "labels": ["no", "so"]})
+    about, right = trained({"version": "v1", "files": files.hashes(champion.FOLDER / "tiny" / "v1")})
+    assert about == {"why": "the champion v1 does not fit: its classes are others"}
+    with pytest.raises(Failure, match="export.distil: .*v1/model.json is not there with the bytes that were promoted"):
+        trained({"version": "v1", "files": hashes})
 
 
 def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -130,9 +131,9 @@ def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> N
     import torch
 
     adapter = masked.Pretrainer(Pretrain.model_validate(SECTION), tiny.table("text", 0, 64)["text"].to_pylist())
-    examples = [[2, *range(10, 38), 3]] * 400
+    examples = [np.array([2, *range(10, 38), 3], np.int32)] * 400
     ids, _, places, tokens = adapter.collate(examples, torch.Generator().manual_seed(7))
-    original = torch.tensor(examples)
+    original = torch.from_numpy(np.stack(examples))
     assert (original.flatten()[places] == tokens).all()
     assert len(places) / (28 * 400) == pytest.approx(0.15, abs=0.015)
     assert (ids.flatten()[places] == adapter.original.mask_token_id).double().mean().item() == pytest.approx(0.8, abs=0.03)

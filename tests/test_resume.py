@@ -5,14 +5,17 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks import checkpoint, files, modalities, train
+from tasks.step import Retryable
 from tests import tiny
 
 # Where a run is killed: the function at whose n-th call it dies, and whether after it.
@@ -61,7 +64,9 @@ class Job:
         modalities.export_onnx = lambda *arguments: None  # type: ignore[assignment]  # equal weights give an equal export, which takes longest of all
         if place:
             die(*PLACES[place], call)
-        train.run(tiny.recipe(self.modality, self.folder, **self.options), self.folder / "split", self.work / "model", self.work / "checkpoints")
+        os.makedirs(self.work, exist_ok=True)
+        os.chdir(self.work)
+        train.run(tiny.recipe(self.modality, self.folder, **self.options), self.folder / "split", Path("model"), files.of_repository("checkpoints"))
 
     def model(self) -> dict[str, str]:
         return files.hashes(self.work / "model")
@@ -140,16 +145,57 @@ def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(made: 
     assert killed.model() == whole
 
 
-def test_a_run_goes_on_in_another_folder_from_a_copied_checkpoint(made: Any, tmp_path: Path) -> None:
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path: Path) -> None:
     job, whole = made("tabular")
-    first, second = Job("tabular", job.folder, tmp_path / "first", {}), Job("tabular", tmp_path / "elsewhere", tmp_path / "second", {})
-    assert first("before forward", 6) == -signal.SIGKILL
-    shutil.copytree(job.folder / "split", second.folder / "split")
-    shutil.copytree(first.work / "checkpoints", second.work / "checkpoints")
-    [newest] = [max(path.iterdir()) for path in (second.work / "checkpoints").iterdir()]
-    assert second("before forward", 1) == -signal.SIGKILL
-    assert second("before forward", 12 - int(newest.name) + 1) == 0  # there were that many steps left, no more
-    assert second.model() == whole
+    here, first, second = (tmp_path / name for name in ("repository", "first", "second"))
+    here.mkdir()
+    git(here, "init")
+    git(here, "commit", "--allow-empty", "-m", "nothing")
+    for worktree in (first, second):
+        git(here, "worktree", "add", "--detach", str(worktree))
+    assert Job("tabular", job.folder, first, {})("before forward", 6) == -signal.SIGKILL
+    [newest] = [checkpoint.found(path)[-1] for path in (here / "checkpoints").iterdir()]
+    assert not (first / "checkpoints").exists()
+    shutil.copytree(job.folder / "split", second / "elsewhere" / "split")
+    shutil.rmtree(first)
+    other = Job("tabular", second / "elsewhere", second, {})
+    assert other("before forward", 1) == -signal.SIGKILL
+    assert other("before forward", 12 - int(newest.name) + 1) == 0  # there were that many steps left, no more
+    assert other.model() == whole
+
+
+def hold(folder: Path, of: Any, holds: Any, leave: Any) -> None:
+    with checkpoint.own(folder, of):
+        holds.set()
+        leave.wait(60)
+
+
+def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_worktree_needs_is_kept(here: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    holds, leave = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(here / "checkpoints" / "tiny", ["a"], holds, leave))
+    process.start()
+    assert holds.wait(60)
+    own = partial(checkpoint.own, here / "checkpoints" / "tiny")
+    with pytest.raises(Retryable, match="the same data and recipe are being trained already, in .*: wait until that run has ended"), own(["a"]):
+        pass
+    [mine] = (here / "checkpoints" / "tiny").iterdir()
+    (mine / "worktree").write_text(str(here / "another"))
+    (here / "another").mkdir()
+    with own(["b"]) as other:
+        assert mine.is_dir()
+        (here / "another").rmdir()
+    with own(["b"]):
+        assert not mine.is_dir()
+    leave.set()
+    process.join(60)
+    with own(["a"]) as again:
+        assert again == mine
+        assert not other.is_dir()
 
 
 def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(made: Any, tmp_path: Path) -> None:

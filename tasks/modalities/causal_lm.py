@@ -22,7 +22,7 @@ from tasks.recipe import Network, Pretrain, Train
 from tasks.step import Failure, Mistake
 
 Row = dict[str, str]  # its prompt and its text
-Example = tuple[list[int], int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
+Example = tuple[encoders.Tokens, int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
 
 EAGER = 512  # tokens up to which attention is written out
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -33,17 +33,18 @@ def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) ->
     empty = [number for number, row in enumerate(rows, 1) if not (row["text"] or "").strip()]
     if empty:
         raise Failure(f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules.")
-    prompts, texts = ([one.ids for one in tokenizer.encode_batch([row[part] for row in rows], add_special_tokens=False)] for part in ("prompt", "text"))
-    sizes = [len(row["text"].encode()) for row in rows]
-    return [([ends[0], *prompt, *ids, ends[1]], 1 + len(prompt), size) for prompt, ids, size in zip(prompts, texts, sizes, strict=True)]
+    prompts, texts = (encoders.tokens(tokenizer, [row[part] for row in rows], special=False) for part in ("prompt", "text"))
+    begin, end = np.array(ends, np.int32)[:, None]
+    parts = zip(prompts, texts, rows, strict=True)
+    return [(np.concatenate([begin, prompt, text, end]), 1 + len(prompt), len(row["text"].encode())) for prompt, text, row in parts]
 
 
-def numbered(examples: Sequence[Example], length: int, overlap: int) -> Iterator[tuple[int, list[int], list[int]]]:
+def numbered(examples: Sequence[Example], length: int, overlap: int) -> Iterator[tuple[int, encoders.Tokens, encoders.Tokens]]:
     """The windows of all examples, each after the number of its example."""
     yield from ((number, *window) for number, example in enumerate(examples) for window in windows(example, length, overlap))
 
 
-def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[list[int], list[int]]]:
+def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[encoders.Tokens, encoders.Tokens]]:
     """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
 
     Of what came before, a window sees the last `overlap` tokens again.
@@ -52,7 +53,8 @@ def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[list[
     made = []
     for first in range(0, max(1, len(ids) - 1 - overlap), length - overlap):
         done = max(start, first + overlap + 1 if first else 0)  # what was predicted before, or is not to be
-        targets = [token if place >= done else IGNORED for place, token in enumerate(ids[first + 1 : first + 1 + length], first + 1)]
+        targets = ids[first + 1 : first + 1 + length].copy()
+        targets[: max(0, done - first - 1)] = IGNORED
         if targets[-1] != IGNORED:
             made.append((ids[first : first + len(targets)], targets))
     return made
@@ -131,7 +133,7 @@ class Decoder:
             at = 0
             for piece in row:
                 span = (number, slice(at, at := at + len(pieces[piece][1])))
-                tokens[span], targets[span], texts[span] = torch.tensor(pieces[piece][1]), torch.tensor(pieces[piece][2]), piece
+                tokens[span], targets[span], texts[span] = torch.from_numpy(pieces[piece][1]), torch.from_numpy(pieces[piece][2]), piece
                 places[span] = torch.arange(len(pieces[piece][1]))
         return tokens, places, texts, targets, torch.tensor([number for number, _, _ in pieces]), torch.tensor([size for _, _, size in examples])
 

@@ -3,7 +3,7 @@
 import importlib.util
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tasks.step import Failure, Mistake, Retryable
 
 EAGER = 512  # tokens
 POOL = 64  # batches whose rows are sorted by length together: less padding, order still random
+CHUNK = 1024  # texts that are in the tokenizer at once, which keeps far more of each than its tokens
+Tokens = NDArray[np.int32]
 
 
 def base_folder(section: Train) -> Path:
@@ -129,13 +131,13 @@ class Encoder:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_length)
 
-    def encode(self, rows: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
+    def encode(self, rows: Sequence[str]) -> list[Tokens]:
+        return list(tokens(self.tokenizer, rows))
 
-    def tokens(self, example: list[int]) -> int:
+    def tokens(self, example: Tokens) -> int:
         return len(example)
 
-    def batches(self, examples: list[list[int]], epoch: int | None) -> list[list[int]]:
+    def batches(self, examples: list[Tokens], epoch: int | None) -> list[list[int]]:
         order = list(range(len(examples)))
         if epoch is None:
             return packed(sorted(order, key=lambda index: len(examples[index])), examples, self.section)
@@ -148,10 +150,17 @@ class Encoder:
         shuffled.shuffle(made)
         return made
 
-    def collate(self, examples: list[list[int]], generator: Any) -> tuple[Any, ...]:
+    def collate(self, examples: list[Tokens], generator: Any) -> tuple[Any, ...]:
         import torch
 
         return tuple(torch.from_numpy(array) for array in padded(examples, self.pad))
+
+
+def tokens(tokenizer: Tokenizer, rows: Sequence[str], special: bool = True) -> Iterator[Tokens]:
+    """The ids of each text's tokens, with `special` those that begin and end it among them."""
+    for start in range(0, len(rows), CHUNK):
+        for encoding in tokenizer.encode_batch_fast(list(rows[start : start + CHUNK]), add_special_tokens=special):
+            yield np.array(encoding.ids, np.int32)
 
 
 def checkpointed(model: Any, section: Train) -> None:
@@ -162,7 +171,7 @@ def checkpointed(model: Any, section: Train) -> None:
     model.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def packed(order: list[int], examples: list[list[int]], section: Train) -> list[list[int]]:
+def packed(order: list[int], examples: Sequence[Sequence[int] | Tokens], section: Train) -> list[list[int]]:
     """Consecutive indices in batches of at most batch_size rows and batch_tokens tokens, padding counted; a longer row stands alone."""
     made: list[list[int]] = [[]]
     widest = 0
@@ -175,7 +184,7 @@ def packed(order: list[int], examples: list[list[int]], section: Train) -> list[
     return [batch for batch in made if batch]
 
 
-def padded(examples: Sequence[list[int]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def padded(examples: Sequence[Sequence[int] | Tokens], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and attention mask, each of shape (rows, longest row)."""
     width = max(2, *(len(example) for example in examples)) if len(examples) > 1 else max(2, len(examples[0]))
     ids = np.full((len(examples), width), pad, dtype=np.int64)

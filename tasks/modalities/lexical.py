@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks import files
+from tasks.modalities import encoders
 from tasks.problems import Floats, Problem, Targets
 
 FILE = "lexical.safetensors"
@@ -20,7 +21,7 @@ STRENGTH = 30  # of the linear model: rows are short, and few terms are in many 
 PAIR = 1 << 24  # more than any vocabulary has tokens
 
 
-def terms(ids: list[int]) -> tuple[NDArray[np.int64], Floats]:
+def terms(ids: Sequence[int] | encoders.Tokens) -> tuple[NDArray[np.int64], Floats]:
     """The tokens and the pairs of neighbours, each as one number, and by how much a text has them: 1 + the logarithm of how often."""
     one = np.asarray(ids, np.int64)
     found, counts = np.unique(np.concatenate([one, (one[:-1] + 1) * PAIR + one[1:]]), return_counts=True)
@@ -45,7 +46,7 @@ def matrix(texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.
 def read(folder: Path, rows: Sequence[str]) -> list[tuple[NDArray[np.int64], Floats]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
-    return [terms(encoding.ids) for encoding in tokenizer.encode_batch(list(rows), add_special_tokens=False)]
+    return [terms(ids) for ids in encoders.tokens(tokenizer, rows, special=False)]
 
 
 class Lexical:

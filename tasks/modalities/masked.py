@@ -30,7 +30,7 @@ class Pretrainer(encoders.Encoder):
     def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
         """The head begins at random."""
 
-    def collate(self, examples: list[list[int]], generator: Any) -> tuple[Any, ...]:
+    def collate(self, examples: list[encoders.Tokens], generator: Any) -> tuple[Any, ...]:
         """Tokens with some hidden, attention mask, and of those to be guessed the places in the flattened batch and the tokens; always the same to measure."""
         import torch
 

@@ -25,13 +25,13 @@ class Trainer(encoders.Encoder):
 
         super().__init__(section, *encoders.loaded(section))
         self.problem = problem
-        met = {token for example in self.encode(rows) for token in example} | {self.pad}
+        met = np.unique(np.concatenate([*self.encode(rows), [self.pad]]))
         if not section.shard:  # which divides whole tables
             self.encoder.set_input_embeddings(vocabulary.Met(self.encoder.get_input_embeddings().weight.detach(), met))
         torch.manual_seed(section.seed)
         self.network = network(self.encoder, self.encoder.config.hidden_size, problem.width, self.pooling)
 
-    def prepare(self, examples: list[list[int]], targets: Targets) -> None:
+    def prepare(self, examples: list[encoders.Tokens], targets: Targets) -> None:
         """Start the head as a linear model of the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
         import torch
 
@@ -42,7 +42,7 @@ class Trainer(encoders.Encoder):
                 head.weight.copy_(torch.from_numpy(fitted[0] / scale))
                 head.bias.copy_(torch.from_numpy(fitted[1]))
 
-    def features(self, examples: list[list[int]]) -> NDArray[np.float64]:
+    def features(self, examples: list[encoders.Tokens]) -> NDArray[np.float64]:
         """The encoder's pooled output for each example, shape (examples, width)."""
         import torch
 
@@ -115,7 +115,7 @@ class Predictor:
 
     def __call__(self, rows: Sequence[str], tokens: int = 512) -> NDArray[np.float64]:
         # in small batches of about equal length: a larger one is padded more than it gains
-        examples = [encoding.ids for encoding in self.tokenizer.encode_batch(list(rows))]
+        examples = list(encoders.tokens(self.tokenizer, rows))
         result = np.zeros((len(rows), self.problem.width))
         order = sorted(range(len(rows)), key=lambda index: len(examples[index]))
         limits = Train(batch_size=64, batch_tokens=tokens)

@@ -1,10 +1,11 @@
 """Embeddings of which only those that training meets are trained. A batch holds a few hundred of a vocabulary's tokens, yet every row of the table would get
 gradients, moments and an update in every step: an eighth of a step with 30,000 tokens, most of it with 250,000."""
 
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import embedding
 
 
@@ -14,9 +15,10 @@ class Met(torch.nn.Module):
     numbers: torch.Tensor
     place: torch.Tensor
 
-    def __init__(self, table: torch.Tensor, met: Iterable[int]) -> None:
+    def __init__(self, table: torch.Tensor, met: NDArray[np.int64]) -> None:
+        """`met` are the numbers of the tokens that are trained, sorted."""
         super().__init__()
-        self.register_buffer("numbers", torch.tensor(sorted(set(met))), persistent=False)
+        self.register_buffer("numbers", torch.from_numpy(met), persistent=False)
         self.register_buffer("place", torch.full((len(table),), -1), persistent=False)
         self.place[self.numbers] = torch.arange(len(self.numbers))
         self.weight = torch.nn.Parameter(table[self.numbers])
