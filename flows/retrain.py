@@ -5,6 +5,7 @@ Each stage of dvc.yaml is one task. DVC is the only cache; Prefect retries, limi
 
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,27 +69,36 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
         if not chatter(line):
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
-    with gpus(stage):
-        lines = process.run(command, log, stage.timeout, stage.address, measured)
+    with gpus(stage) as visible:
+        lines = process.run(command, log, stage.timeout, stage.address, measured, visible)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2), **measured}
 
 
 @contextlib.contextmanager
-def gpus(stage: Stage) -> Iterator[None]:
-    """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in. A killed run's slots come back in a minute."""
+def gpus(stage: Stage) -> Iterator[dict[str, str]]:
+    """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in; gives the variable that shows it these alone.
+
+    A killed run's slots come back in a minute.
+    """
     given = os.environ.get("MILLRACE_GPUS", "")
     if given and not given.isdecimal():
         raise Mistake(f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it.")
-    found = int(given) if given else len(list(Path("/dev").glob("nvidia[0-9]*")))
-    if "gpu" not in stage.tags or not found:
-        yield
+    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    found = int(given or there)
+    section = getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
+    if not section:
+        yield {}  # it needs none, or has nothing to do
         return
+    wanted = min(found, getattr(section, "processes", 1))
     name = f"gpu-{platform.node()}"
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):  # two that make it at once: one is refused
         client.upsert_global_concurrency_limit_by_name(name, found)
-    with concurrency(name, strict=True, occupy=min(found, load(stage.recipe).train.processes), lease_duration=60):
-        yield
+    numbers = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(max(there, found))))
+    with concurrency(name, strict=True, occupy=wanted, lease_duration=60), contextlib.ExitStack() as held:
+        locks = {number: Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-{number}" for number in numbers.split(",")}
+        free = (number for number, path in locks.items() if held.enter_context(locked(path, wait=False)))
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(itertools.islice(free, wanted))}
 
 
 def chatter(line: str) -> bool:

@@ -45,6 +45,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def home(shard: bool) -> torch.device:
+    """Where the whole network is: what is divided among processes may be too large for one's GPU."""
+    return torch.device("cpu") if shard and size() > 1 else device()
+
+
 def place() -> list[Any]:
     """What the bits of the weights depend on besides data, recipe and code."""
     where = device()
@@ -151,7 +156,8 @@ def share(batches: list[Any]) -> list[Any]:
 def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
     """The network whose gradients are the mean over all processes. It starts from the weights of the first.
 
-    With `shard` each process holds a part of every layer's weights, gradients and moments (FSDP2), in a copy that leaves the network as it is.
+    With `shard` each process holds a part of every layer's weights, gradients and moments (FSDP2), in a copy that leaves the network as it is, in the memory of
+    the CPU: of a GPU's memory no more than a layer is used at once.
     """
     if size() == 1:
         return network
@@ -159,7 +165,9 @@ def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
         return DistributedDataParallel(network, device_ids=[device().index] if torch.cuda.is_available() else None)
     whole = copy.deepcopy(network)
     for tensor in whole.state_dict().values():
-        distributed.broadcast(tensor, 0)
+        there = tensor.to(device())
+        distributed.broadcast(there, 0)
+        tensor.copy_(there)
     layers = [layer for stack in whole.modules() if isinstance(stack, torch.nn.ModuleList) for layer in stack]
     for layer in [*layers, whole]:
         fully_shard(layer)

@@ -39,7 +39,7 @@ class Run:
         self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
         self.targets = torch.from_numpy(targets)
         self.device = distributed.device()
-        optimisation.freeze(adapter.network.to(self.device), section)
+        optimisation.freeze(adapter.network.to(distributed.home(section.shard)), section)
         self.parallel = distributed.parallel(adapter.network, section.shard)
         self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimisation.optimizer(self.network, section)
@@ -64,7 +64,9 @@ class Run:
         moments: checkpoint.Tensors = {}
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{number}.{name}"] = distributed.together(value)
+                whole = distributed.together(value)
+                if distributed.rank() == 0:
+                    moments[f"{number}.{name}"] = whole.cpu()
         state = {name: getattr(self, name) for name in self.STATE} | {"best": self.best if math.isfinite(self.best) else None}
         weights = distributed.plain(self.parallel)
         if distributed.rank() == 0:
@@ -246,8 +248,9 @@ def fit(
     try:
         found = checkpoint.latest(checkpoints)
         if found is None and distributed.rank() == 0:
-            adapter.network.to(distributed.device())
-            with optimisation.autocast(section, adapter.mixed, distributed.device()):
+            where = distributed.home(section.shard)
+            adapter.network.to(where)
+            with optimisation.autocast(section, adapter.mixed, where):
                 adapter.prepare(rows, targets)
         run = Run(adapter, section, rows, targets, ids or [f"number {number}" for number in range(1, len(rows) + 1)], checkpoints)
         if found:

@@ -18,15 +18,18 @@ STAGE = Stage("train", "xor", 0, [], 60.0, ["gpu"], keeps=False)
 
 def most_at_once(stage: Stage) -> int:
     """Of three threads that each hold the stage's slots for a while."""
-    inside, most, held = 0, 0, 0
+    inside, most, held = list[str](), 0, 0
 
     def hold() -> None:
-        nonlocal inside, most, held
-        with retrain.gpus(stage):
-            inside, held = inside + 1, held + 1
-            most = max(most, inside)
+        nonlocal most, held
+        with retrain.gpus(stage) as visible:
+            mine = visible.get("CUDA_VISIBLE_DEVICES", f"any {held}")
+            inside.append(mine)
+            held += 1
+            assert len(set(inside)) == len(inside)  # no two have the same
+            most = max(most, len(inside))
             time.sleep(0.5)
-            inside -= 1
+            inside.remove(mine)
 
     threads = [threading.Thread(target=hold) for _ in range(3)]
     for thread in threads:
@@ -45,6 +48,13 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
         assert most_at_once(replace(STAGE, tags=[])) == 3
         monkeypatch.setenv("MILLRACE_GPUS", "2")
         assert most_at_once(STAGE) == 2
+        with retrain.gpus(replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")) as visible:
+            assert visible == {"CUDA_VISIBLE_DEVICES": "0"}
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+        with retrain.gpus(STAGE) as one, retrain.gpus(STAGE) as other:
+            assert (one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]) == ("5", "3")
+            with retrain.gpus(replace(STAGE, name="pretrain")) as nothing:  # xor has no such section: it need not wait
+                assert nothing == {}
 
 
 def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
