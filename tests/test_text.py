@@ -1,6 +1,7 @@
 """Where the base model of a text recipe comes from, and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,12 @@ def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_ot
         expected = trainer.network.eval()(*trainer.collate(trainer.encode(unmet), None)).softmax(1)
     said = text.Predictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(unmet)
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
+    assert re.findall(text.WORD, "A card, two 卡片 and iPhone15很好吃!") == ["card", "two", "卡", "片", "and", "iPhone15", "很", "好", "吃"]
+    rows = [f"{before}很好吃{after}" for before in ("这", "那", "面") for after in ("了", "的", "呢")] + [
+        f"{before}不好吃{after}" for before in "这那面" for after in "了的呢"
+    ]
+    said = text.baseline(rows, np.array([1] * 9 + [0] * 9), ["汤很好吃", "汤不好吃"], Problem(["no", "yes"]))
+    assert said.argmax(1).tolist() == [1, 0]

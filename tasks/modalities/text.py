@@ -16,6 +16,9 @@ from tasks.modalities.masked import Pretrainer as Pretrainer
 from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Train
 
+IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff"
+WORD = rf"[{IDEOGRAPHS}]|[^\W{IDEOGRAPHS}]{{2,}}"
+
 
 class Trainer(encoders.Encoder):
     def __init__(self, section: Train, rows: Sequence[str], problem: Problem) -> None:
@@ -128,9 +131,13 @@ class Predictor:
 
 
 def baseline(train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem) -> Floats:
-    """TF-IDF of words and word pairs with a linear model (logistic regression), fitted on `train`; answers for `rows`, shape (rows, width)."""
+    """TF-IDF of words and word pairs with a linear model (logistic regression), fitted on `train`; answers for `rows`, shape (rows, width).
+
+    Of Chinese and Japanese, which have no blanks between words, each character counts as one.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 5000 else 1), problem.linear(10))
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 5000 else 1, token_pattern=WORD)
+    model = make_pipeline(words, problem.linear(10))
     return problem.asked(model.fit(list(train), targets), list(rows))
