@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks import evaluation, files, modalities, page, resolve
-from tasks.recipe import Recipe
+from tasks.recipe import LOWER_IS_BETTER, Recipe
 from tasks.step import main
 
 SHOWN = 15  # mistakes in the report
@@ -53,7 +53,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     pairs = problem.pairs(targets, said["model"])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
-    chosen = f"val_{about['train']['metric']}"
+    metric = about["train"]["metric"]
+    chosen, sign = f"val_{metric}", -1 if metric in LOWER_IS_BETTER else 1
+    kept = max(history, key=lambda record: (sign * record[chosen], record["epoch"]))
     bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
     plots = {
         "confusion": [("actual", "predicted"), *pairs],
@@ -71,7 +73,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
     shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
-    more = {"aspects": aspects, "samples": case.samples, "steps": about.get("export", [])}
+    training = {"history": history, "metric": metric, "kept": kept["epoch"], "about": about, "searched": recipe.tune is not None}
+    more = {"aspects": aspects, "samples": case.samples, "steps": about.get("export", []), "training": training}
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, **more))
 
 

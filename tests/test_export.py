@@ -85,6 +85,11 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(here:
     assert metrics["accuracy"]["value"] > 0.9
     page = (here / "evaluation" / "report.html").read_text()
     assert page.count("weights in 8 bits") == 1
+    history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
+    kept = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))
+    assert f"the weights of epoch {kept['epoch']} were kept" in page
+    assert page.count(f"epoch {kept['epoch']}: {kept['val_accuracy']:.4f}") == 1
+    assert page.count('circle class="best"') == 2  # of its loss and of its accuracy
     assert f"{steps[1]['accuracy'] - steps[0]['accuracy']:+.4f}" in page
 
 
