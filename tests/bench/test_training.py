@@ -264,21 +264,37 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 
-def shares(steps: int = 20) -> tuple[float, list[tuple[str, float]]]:
-    """Seconds of a step without the profiler, and the share of each operation with it."""
-    import torch
-
+def started(folder: str, times: int = 1) -> Any:
+    """A training on texts, each taken so many times, that is about to make its first step."""
     from tasks import loop, optimisation
     from tasks.modalities.text import Trainer
     from tasks.recipe import Train
 
     optimisation.reproducible()
+    optimisation.keep_memory()
     rows, labels, *_ = questions("banking77")
     section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
-    trainer = Trainer(section, rows, classes(int(labels.max()) + 1))
+    trainer = Trainer(section, rows * times, classes(int(labels.max()) + 1))
+    run = loop.Run(trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder))
+    run.network.train()
+    return run
+
+
+def stepped(times: int, steps: int) -> int:
+    """Make some steps on so many times the texts; returns how many texts there are."""
     with tempfile.TemporaryDirectory() as folder:
-        run = loop.Run(trainer, section, trainer.encode(rows), labels, [], Path(folder))
-        run.network.train()
+        run = started(folder, times)
+        for batch in run.steps(0)[:steps]:
+            run.update(batch, RATE)
+        return len(run.rows)
+
+
+def shares(steps: int = 20) -> tuple[float, list[tuple[str, float]]]:
+    """Seconds of a step without the profiler, and the share of each operation with it."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = started(folder)
         batches = run.steps(0)
         for batch in batches[:WARM]:
             run.update(batch, RATE)
@@ -301,3 +317,14 @@ def test_training_where_the_time_of_a_step_goes() -> None:
     for name, share in [item for item in found if item[0] not in PRODUCTS][:12]:
         print(f"  {share:6.1%}  {name}")
     assert products > 0.3
+
+
+def test_training_memory_by_the_number_of_texts() -> None:
+    """A text that waits costs its own characters and its tokens; what a step needs does not change."""
+    print()
+    found = {count.result: count.peak for count in (measured(stepped, times, 20) for times in (1, 16))}
+    for texts, peak in found.items():
+        print(f"{texts:8,} texts: at most {peak:,.0f} MiB")
+    (few, least), (many, most) = found.items()
+    print(f"{(most - least) * 1024 / (many - few):.2f} KiB for each further text")
+    assert (most - least) * 1024 / (many - few) < 4
