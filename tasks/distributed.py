@@ -79,7 +79,7 @@ def launch(recipe: Recipe, processes: int, step: str) -> None:
     if torch.cuda.is_available() and processes > torch.cuda.device_count():
         raise Mistake(f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number.")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
-    config = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", max_restarts=0)
+    config = LaunchConfig(1, 1, processes, run_id=recipe.name, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", max_restarts=0)
     try:
         elastic_launch(config, sys.executable)("-m", step, recipe.name)
     except ChildFailedError as error:

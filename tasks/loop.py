@@ -7,13 +7,14 @@ memory. Its loss is the mean over all of its rows, so none of these changes what
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from tasks import checkpoint, distributed, files, optimisation
 from tasks.modalities import Trainer
@@ -44,8 +45,7 @@ class Run:
         self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimisation.optimizer(self.network, section)
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
-        moving = get_ema_multi_avg_fn(section.average)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=moving, use_buffers=True) if section.average else None
+        self.average = AveragedModel(self.network, multi_avg_fn=partial(moved, section.average), use_buffers=True) if section.average else None
         self.computed: Any = torch.compile(self.parallel, dynamic=True) if section.compile else self.parallel
         self.step = 0
         self.position = 0  # steps done in this epoch
@@ -290,7 +290,20 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
         run.finish_epoch(run.adapter.problem.measure(val_targets, run.scores(val)))
         progress.epoch()
         watch(run.history)
+    if run.epoch < section.epochs:
+        progress.say(f"ended after epoch {run.epoch}: {section.metric} was no better for {run.stale} in a row (train.patience)")
     progress.say(clock.told())
+
+
+@torch.no_grad()
+def moved(share: float, averages: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor) -> None:
+    """Move averages towards the weights: they keep `share` of themselves, in the first steps less, or a short training would keep its start (Kingma and Ba 2015)."""
+    kept = min(share, float((1 + steps) / (10 + steps)))
+    for average, weights in zip(averages, current, strict=True):
+        if average.is_floating_point():
+            average.lerp_(weights, 1 - kept)
+        else:
+            average.copy_(weights)  # numbers of tokens, counts of batches
 
 
 def out_of_memory(error: BaseException) -> bool:

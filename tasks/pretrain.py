@@ -58,11 +58,12 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
             history = loop.fit(adapter, recipe.pretrain, examples, none, held, none_held, mine, named, watch or loop.nobody)
         if distributed.rank() > 0:
             return
-        about |= adapter.export(target)
         best = min(history, key=lambda record: float(record["val_log_loss"]), default=None)
         loss = {"log_loss": best["val_log_loss"], "perplexity": round(math.exp(best["val_log_loss"]), 3), "epoch": best["epoch"]} if best else None
-        files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
-        files.write_json(target / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
+        with files.whole_folder(target) as folder:
+            about |= adapter.export(folder)
+            files.write_text(folder / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+            files.write_json(folder / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
         shutil.rmtree(mine)
 
 

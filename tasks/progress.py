@@ -24,12 +24,12 @@ class Progress:
         spent = now - self.begun
         left = spent / (step - self.first) * (self.steps - step)
         rate = f"{self.counted / spent:,.0f} {self.unit}/s"
-        line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:.3f}{self.measured(1)}  {rate}  {left:.0f} s left"
+        line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:#.4g}{self.measured(1)}  {rate}  {left:.0f} s left"
         print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
 
     def epoch(self) -> None:
         record = self.history[-1]
-        self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  loss {record['loss']:.4f}{self.measured(3)}")
+        self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  loss {record['loss']:#.4g}{self.measured(3)}")
 
     def measured(self, most: int) -> str:
         """What the last epoch measured, of which the first is what chooses the weights."""

@@ -754,8 +754,8 @@ def several_or_none(folds: int) -> int:
 class Tune(Section):
     """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
 
-    `space` gives for keys of train, such as epochs or augment.shift, a list of values or an interval. The first of the `trials` has the recipe's own values.
-    With `pruning`, a trial that after an epoch (or fold) is behind the median of the others ends there. After `seconds` no other trial begins: how many
+    `space` gives for keys of train, such as epochs or augment.shift, a list of values or an interval. The first of the `trials` has the recipe's own
+    values, as far as these are in it. With `pruning`, a trial that after an epoch (or fold) is behind the median of the others ends there. After `seconds` no other trial begins: how many
     there are, and so the result, then depends on the machine.
     """
 
@@ -778,8 +778,8 @@ class Distil(Section):
 
 
 class Export(Section):
-    """How the exported model is made smaller: `prune` is the share of weights, the smallest, to set to zero; with `int8` they are integers of 8 bits.
-    With `distil` a small one learns from a large one."""
+    """How the exported model is made smaller: with `int8` its weights are integers of 8 bits; with `distil` a small one learns from a large one. `prune` is
+    the share of weights, the smallest, to set to zero: the file stays as large, but packs better."""
 
     distil: Distil | None = None
     int8: bool = False
@@ -787,7 +787,7 @@ class Export(Section):
 
     @property
     def compresses(self) -> bool:
-        return self.int8 or self.prune > 0
+        return self.int8 or self.prune > 0 or self.distil is not None
 
 
 class Slice(Section):

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import champion, files, sealed, sources
 from tasks.recipe import Label, Recipe, load
-from tasks.step import Failure, main
+from tasks.step import Failure, Mistake, main
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     if distil and distil.teacher != "champion":
         teacher = files.hashes(Path(distil.teacher))
         if "model.json" not in teacher:
-            raise Failure(f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion.")
+            raise Mistake(f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion.")
     read = {"ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "label": tables}
     read |= {"train": champion.noted(recipe), "export": teacher, "libraries": files.versions()}
     return {**recipe.model_dump(), "sources": read}

@@ -45,9 +45,13 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
         seen = dict(enumerate(record["course"]))
         study.add_trial(optuna.trial.create_trial(state=state, value=value, params=tried, distributions=options, intermediate_values=seen))
     if not done:
-        own = {name: reduce(getattr, name.split("."), recipe.train) for name in options}
-        study.enqueue_trial({name: encoded(section.space[name], value) for name, value in own.items() if within(section.space[name], value)})
+        study.enqueue_trial({name: encoded(section.space[name], value) for name, value in own(recipe, section).items() if within(section.space[name], value)})
     return study.ask(options)
+
+
+def own(recipe: Recipe, section: Tune) -> dict[str, Any]:
+    """The recipe's own values of what is searched."""
+    return {name: reduce(getattr, name.split("."), recipe.train) for name in section.space}
 
 
 def values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:

@@ -30,7 +30,8 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
         (name, points([place(option, record["values"][name]) for record in done]), [(place(option, value), page.shown(value)) for value in ends(option)])
         for name, option in sorted(section.space.items())
     ]
-    return page.render("study", title, trials=done, folds=section.folds, metric=metric, best=best, points=points(order), way=way, slices=slices)
+    own = study.own(recipe, section) == done[0]["values"]
+    return page.render("study", title, own=own, trials=done, folds=section.folds, metric=metric, best=best, points=points(order), way=way, slices=slices)
 
 
 def place(option: Any, value: Any) -> float:

@@ -10,6 +10,7 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
     torchrun --nproc-per-node 2 --max-restarts 3 -m tasks.train support-desk
 """
 
+import contextlib
 import json
 import shutil
 from functools import partial
@@ -53,8 +54,9 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     val = problem.known(tables["val"]) if tables["val"].num_rows else tables["train"]
     adapter = modalities.trainer(recipe, rows, problem)
     start: dict[str, Any] = {}  # what the champion is to this model
+    teacher: Path | None = None
     if distil := recipe.export.distil:
-        teacher: Path | None = Path(distil.teacher)
+        teacher = Path(distil.teacher)
         if distil.teacher == "champion":
             teacher, start["teacher"] = champion.teacher(recipe, known_champion, adapter)
         targets = distillation.taught(adapter, distil, teacher, rows, targets) if teacher else targets
@@ -66,25 +68,29 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
         rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
         data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
         history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
-        write(target, recipe, adapter, start)
-        if recipe.export.compresses:
-            again, written = partial(loop.fit, adapter), partial(write, target, recipe, adapter, start)
-            compression.compress(recipe, adapter, target, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written)
-        if distributed.rank() == 0:
+        with files.whole_folder(target) if distributed.rank() == 0 else contextlib.nullcontext(target) as folder:
+            written = partial(write, folder, recipe, adapter, start)
+            written()
+            if recipe.export.compresses:
+                again = partial(loop.fit, adapter)
+                compression.compress(
+                    recipe, adapter, teacher, folder, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written
+                )
+            if distributed.rank() > 0:
+                return
             if recipe.train.lexical:
-                lexical.fit(target, problem, rows, problem.targets(tables["train"]))
-            temperature.calibrate(target, problem, rows_val if tables["val"].num_rows else [], targets_val)
-            files.write_text(target / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+                lexical.fit(folder, problem, rows, problem.targets(tables["train"]))
+            temperature.calibrate(folder, problem, rows_val if tables["val"].num_rows else [], targets_val)
+            files.write_text(folder / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
             known = next((found["champion"] for found in start.values() if "champion" in found), None)
-            write_trained_on(target / "trained_on.parquet", ids, champion.FOLDER / recipe.name / known / "trained_on.parquet" if known else None)
-            shutil.rmtree(mine)
+            write_trained_on(folder / "trained_on.parquet", ids, champion.FOLDER / recipe.name / known / "trained_on.parquet" if known else None)
+        shutil.rmtree(mine)
 
 
 def write(target: Path, recipe: Recipe, adapter: modalities.Trainer, start: dict[str, Any]) -> None:
     """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
     if distributed.rank() > 0:
         return
-    target.mkdir(parents=True, exist_ok=True)
     lora.merge(adapter.network)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.network.state_dict().items()}
     with files.whole(target / "model.safetensors") as temporary:

@@ -133,7 +133,10 @@ def test_a_killed_run_ends_with_the_same_bytes(made: Any, tmp_path: Path, modali
     ("modality", "options"),
     [
         ("tabular", {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "accumulate": 2, "class_weights": "balanced", "average": 0.9}),
-        ("text", {"freeze": 1, "layer_decay": 0.7, "schedule": "cosine", "accumulate": 2, "activation_checkpointing": True, "precision": "bf16"}),
+        (
+            "text",
+            {"freeze": 1, "layer_decay": 0.7, "schedule": "cosine", "accumulate": 2, "activation_checkpointing": True, "precision": "bf16", "average": 0.9},
+        ),
     ],
 )
 def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(made: Any, tmp_path: Path, modality: str, options: dict[str, Any]) -> None:

@@ -33,9 +33,9 @@ def test_a_line_says_how_well_and_how_fast_it_goes(capsys: pytest.CaptureFixture
     shown.epoch()
     shown.step(1, 46, 0.25, 640)
     first, done, last = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"epoch 1/2  step 1/90  loss 0\.750  [\d,]+ tokens/s  \d+ s left", first)
+    assert re.fullmatch(r"epoch 1/2  step 1/90  loss 0\.7500  [\d,]+ tokens/s  \d+ s left", first)
     assert done == "epoch 1/2 done  loss 0.5000  val_macro_f1 0.8125  val_accuracy 0.9000"
-    assert re.fullmatch(r"epoch 2/2  step 46/90  loss 0\.250  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left", last)
+    assert re.fullmatch(r"epoch 2/2  step 46/90  loss 0\.2500  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left", last)
 
 
 def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:

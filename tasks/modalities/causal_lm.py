@@ -87,7 +87,7 @@ class Decoder:
         if section.activation_checkpointing:
             encoders.checkpointed(model, section)
         self.section, self.problem, self.original = section, problem, tokenizer
-        self.max_length = min(section.max_length, model.config.max_position_embeddings)
+        self.max_length = encoders.longest(section, model.config, tokenizer)
         self.ends = (tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()

@@ -1,6 +1,7 @@
 """Encoders: a base model of transformers with its tokenizer, and how texts become batches of tokens for it."""
 
 import importlib.util
+import json
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -42,11 +43,13 @@ def base_folder(section: Train) -> Path:
         raise Mistake(f"{key}: {folder} has its weights in {pickles[0]}, a pickle, which may run any code when it is read: convert them to model.safetensors.")
     if not weights.is_file() or not (folder / "config.json").is_file():
         raise Mistake(f"{key}: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first.")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in files.read_json(folder / name):
-            raise Mistake(
-                f"{key}: {folder / name} asks for code of the model's own (auto_map), which is never run: use a model that transformers knows itself."
-            )
+    for path in (folder / name for name in ("config.json", "tokenizer_config.json") if (folder / name).is_file()):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise Failure(f"{key}: {path} is not valid JSON ({error}): the model is damaged; get it again.") from None
+        if "auto_map" in about:
+            raise Mistake(f"{key}: {path} asks for code of the model's own (auto_map), which is never run: use a model that transformers knows itself.")
     found = files.sha256(weights) if sha256 else None
     if sha256 and found != sha256:
         raise Failure(
@@ -71,6 +74,7 @@ def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
     """The base model, its tokenizer, and how what it says of a text's tokens becomes one vector."""
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     quiet()
@@ -84,8 +88,11 @@ def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
             folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise Failure(f"{section.base_key}: {folder} cannot be loaded by transformers ({files.first_line(error)}): use a model that it supports.") from None
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
+        raise Failure(
+            f"{section.base_key}: {folder} cannot be loaded by transformers ({files.first_line(error).rstrip(': ')}): "
+            "its files are damaged, lack a tokenizer or do not belong together, or it is a model that transformers does not support."
+        ) from None
     wrong = disagreements(model, found)
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -122,7 +129,7 @@ class Encoder:
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # the head has its own pooling; an unused layer would be saved and never trained
         self.section, self.encoder, self.pooling = section, encoder, pooling
-        self.max_length = min(section.max_length, getattr(encoder.config, "max_position_embeddings", section.max_length))
+        self.max_length = longest(section, encoder.config, tokenizer)
         # torch's fused attention on CPUs goes back slowly: written out it takes two thirds of the time, but memory that grows with the square of the length
         plain = not torch.cuda.is_available() and self.max_length <= EAGER
         encoder.set_attn_implementation("eager" if plain else "sdpa")
@@ -163,12 +170,26 @@ def tokens(tokenizer: Tokenizer, rows: Sequence[str], special: bool = True) -> I
             yield np.array(encoding.ids, np.int32)
 
 
+def longest(section: Train, config: Any, tokenizer: Any) -> int:
+    """How many tokens of a text go into the network. Some have fewer than they have positions, of which the tokenizer tells."""
+    from tasks import distributed  # brings torch
+
+    most: int = min(getattr(config, "max_position_embeddings", section.max_length), tokenizer.model_max_length)
+    if section.max_length > most and distributed.rank() == 0:
+        print(
+            f"warning: {section.base_key.removesuffix('base')}max_length is {section.max_length}, but the base reads {most} tokens: texts are cut there",
+            flush=True,
+        )
+    return min(section.max_length, most)
+
+
 def checkpointed(model: Any, section: Train) -> None:
     if not model.supports_gradient_checkpointing:
         raise Mistake(
             f"{section.base_key.removesuffix('base')}activation_checkpointing: transformers does not offer it for a {model.config.model_type}: leave it out."
         )
     model.activation_checkpointing_enable({"use_reentrant": False})
+    model.disable_input_require_grads()  # the other kind would need it; its hooks cannot be copied, as the average of the weights and FSDP2 do
 
 
 def packed(order: list[int], examples: Sequence[Sequence[int] | Tokens], section: Train) -> list[list[int]]:

@@ -39,6 +39,14 @@ def number(cell: Any) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+def lacks(cell: Any) -> bool:
+    """Whether there is none, or NaN or an infinity in its place."""
+    try:
+        return cell is None or not math.isfinite(float(cell))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 def category(cell: Any) -> str | None:
     """A cell as the name of a category: 1, 1.0 and the text 1 are one."""
     if isinstance(cell, float) and cell.is_integer():
@@ -56,15 +64,23 @@ def fitted(rows: Sequence[Row]) -> list[Column]:
 
 def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
     """A column is numeric where it was given that type, or where (almost) all of its text is numbers of more than a few values."""
-    known = [cell for cell in cells if cell is not None]
+    known = [cell for cell in cells if not lacks(cell)]
     values = np.array([number(cell) for cell in known])
     found = values[np.isfinite(values)]
     typed = all(isinstance(cell, (int, float, datetime.date)) and not isinstance(cell, bool) for cell in known)
     coded = any(isinstance(cell, str) and cell.isdecimal() and cell.startswith("0") and len(cell) > 1 for cell in known)  # 01234 is a name
     if len(found) and (typed or (not coded and len(found) >= NUMBERS * len(known) and len(set(found.tolist())) > DISTINCT)):
-        spread, gaps = float(found.std()), len(found) < len(cells)
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread, gaps = float(found.std()), len(found) < len(cells)
+        if not math.isfinite(spread):
+            worst = int(np.nanargmax(np.abs([number(cell) for cell in cells])))
+            raise Failure(f"column {name!r} of row number {worst + 1} is {cells[worst]}, which is too large to learn from: clean it with a range rule.")
         about = {"median": float(np.median(found)), "mean": float(found.mean()), "spread": spread or 1.0, "gaps": gaps}
         return {"name": name, "kind": "number", **about} if spread or gaps else None
+    if not coded and len(found) > len(known) / 2 and len(set(found.tolist())) > DISTINCT:
+        other = next(cell for cell in known if math.isnan(number(cell)))
+        print(f"warning: column {name!r} is taken for categories, as {len(known) - len(found)} of its {len(known)} cells are no numbers, such as {other!r}: "
+              "if it is one of numbers, give it the type number with the rule types in clean.rules", flush=True)  # fmt: skip
     counts = Counter(category(cell) for cell in cells)
     least = max(1, min(COMMON, len(cells) // 100))
     common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
@@ -105,12 +121,7 @@ class Trainer(modalities.Trainer):
     def encode(self, rows: Sequence[Row]) -> list[Any]:
         import torch
 
-        features = encoded(self.columns, rows)
-        if not np.isfinite(features).all():
-            row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
-            name = next(column["name"] for column in self.columns if not np.isfinite(encoded([column], rows[row : row + 1])).all())
-            raise Failure(f"column {name!r} of row number {row + 1} becomes no finite number: the column has numbers too large; clean it with a range rule.")
-        return list(torch.from_numpy(features))
+        return list(torch.from_numpy(encoded(self.columns, rows)))
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch

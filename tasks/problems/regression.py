@@ -27,7 +27,13 @@ class Problem(problems.Problem):
     def fitted(cls, section: Train, table: pa.Table) -> Self:
         made = cls(["value"], section)
         targets = made.targets(table)
-        made.mean, made.scale = float(targets.mean()), float(targets.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            made.mean, made.scale = float(targets.mean()), float(targets.std())
+        if not np.isfinite(made.scale):
+            worst = int(np.abs(targets).argmax())
+            raise Failure(
+                f"train: the target of the row {table['id'][worst]} is {targets[worst]:g}, which is too large to learn from: correct it, or reject the row."
+            )
         if made.scale <= 1e-12 * abs(made.mean):
             raise Failure(f"train: all rows have the target {made.mean:g}: there is nothing to learn; add rows with others.")
         return made
