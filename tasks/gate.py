@@ -22,7 +22,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import bounds, comparison, files, latency, modalities, problems, resolve, unseen
-from tasks.mistakes import nearest
 from tasks.problems import Floats, Problem, Said, Targets
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Bounded, Champion, Latency, Recipe
 from tasks.step import Failure, main
@@ -115,9 +114,7 @@ def slices(recipe: Recipe, test: pa.Table) -> dict[str, NDArray[np.bool_]]:
     """Which rows have each value of the columns by which rules compare, by column=value."""
     found: dict[str, NDArray[np.bool_]] = {}
     for column in dict.fromkeys(rule.by for rule in recipe.gate if isinstance(rule, Champion) and rule.by):
-        if column not in test.column_names:
-            raise Failure(f"gate: by: the data has no column {column!r}{nearest(column, test.column_names)}; it has {', '.join(test.column_names)}.")
-        values = test[column].to_pylist()
+        values = files.column(test, column, "gate: by").to_pylist()
         found |= {f"{column}={one}": np.array([value == one for value in values]) for one in sorted(set(values), key=str)}
     return found
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-import importlib.util
+import importlib.metadata
 import itertools
 import math
 import re
@@ -1147,8 +1147,5 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
 @cache
 def expectation_names() -> frozenset[str]:
     """The expectations that Great Expectations offers, read from its list of them: importing it takes seconds."""
-    spec = importlib.util.find_spec("great_expectations")
-    if spec is None or not spec.submodule_search_locations:
-        return frozenset()
-    core = Path(spec.submodule_search_locations[0]) / "expectations" / "core"
-    return frozenset(re.findall(r"^from \.(expect_\w+) import", (core / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE))
+    core = importlib.metadata.distribution("great_expectations").locate_file("great_expectations/expectations/core/__init__.py")
+    return frozenset(re.findall(r"^from \.(expect_\w+) import", Path(str(core)).read_text(encoding="utf-8"), re.MULTILINE))
