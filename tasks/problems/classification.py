@@ -207,9 +207,8 @@ def resampled_counts(targets: Ints, columns: list[Ints], classes: int, section: 
         models = [(np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes))) for _ in columns]
         for label, seen, counts in strata:
             drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=count)
-            for model, (hits, there, given) in enumerate(models):
+            for (hits, there, given), predicted in zip(models, seen.T, strict=True):
                 there[:, label] = counts.sum()
-                for column, predicted in enumerate(seen[:, model]):
-                    given[:, predicted] += drawn[:, column]
-                    hits[:, label] += drawn[:, column] * (predicted == label)
+                hits[:, label] = drawn @ (predicted == label)
+                given += drawn @ np.eye(classes)[predicted]
         yield models

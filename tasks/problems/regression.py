@@ -48,11 +48,8 @@ class Problem(problems.Problem):
 
     @contextlib.contextmanager
     def exporting(self, network: "torch.nn.Module") -> Iterator[None]:
-        handle = network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean)
-        try:
+        with network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean):
             yield
-        finally:
-            handle.remove()
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
         return outputs.astype(np.float64)
