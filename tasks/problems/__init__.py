@@ -20,8 +20,10 @@ from tasks.recipe import METRICS, Evaluate, Train
 from tasks.step import Failure
 
 if TYPE_CHECKING:
-    import torch
-
+    from torch import Tensor as Tensor
+    from torch.nn import Module as Module
+else:
+    Tensor = Module = Any  # torch takes seconds to import
 Floats = NDArray[np.float64]
 Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Said = Any  # what is kept of a model's answers to compare it with others
@@ -66,11 +68,11 @@ class Problem:
     def targets(self, table: pa.Table) -> Targets:
         raise NotImplementedError
 
-    def loss(self, outputs: Any, inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
         raise NotImplementedError
 
-    def scores(self, outputs: Any, inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
         """The answers during training, shape (rows, numbers)."""
         raise NotImplementedError
 
@@ -86,7 +88,7 @@ class Problem:
         return None
 
     @contextlib.contextmanager
-    def exporting(self, network: "torch.nn.Module") -> Iterator[None]:
+    def exporting(self, network: Module) -> Iterator[None]:
         """While the network is exported, its outputs are what `answers` expects."""
         yield
 

@@ -6,20 +6,18 @@ Within a class the counts of predictions in a resample are multinomial, so a res
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from tasks import problems
 from tasks.mistakes import nearest
-from tasks.problems import CHUNK, DIGITS, Floats, measures
+from tasks.problems import CHUNK, DIGITS, Floats, Tensor, measures
 from tasks.recipe import Evaluate, Train
 from tasks.step import Failure, Mistake
-
-if TYPE_CHECKING:
-    import torch
 
 Ints = NDArray[np.int64]
 
@@ -38,7 +36,7 @@ class Problem(problems.Problem):
     RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability")
     CALIBRATED = True
-    weights: "torch.Tensor | None" = None  # of each class in the loss, 1 for the average row
+    weights: Tensor | None = None  # of each class in the loss, 1 for the average row
 
     @classmethod
     def fitted(cls, section: Train, table: pa.Table) -> Self:
@@ -61,7 +59,7 @@ class Problem(problems.Problem):
             raise Failure(problems.UNKNOWN.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
-    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         """Cross-entropy, with label smoothing and weights of classes."""
         from torch.nn.functional import cross_entropy
 
@@ -69,7 +67,7 @@ class Problem(problems.Problem):
         total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
         return total, float(len(targets))
 
-    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().softmax(1)
 
     def head(self, features: Floats, targets: Ints) -> tuple[Floats, Floats] | None:
@@ -77,8 +75,7 @@ class Problem(problems.Problem):
         return (fitted.coef_, fitted.intercept_) if len(fitted.classes_) == self.width > 2 else None
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
-        exponential = np.exp((outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)) / self.temperature)
-        return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(outputs.astype(np.float64) / self.temperature, axis=1))
 
     def tempered(self, answers: Floats, temperature: float) -> Floats:
         powers = (answers / answers.max(axis=1, keepdims=True)) ** (1 / temperature)
@@ -173,7 +170,7 @@ class Problem(problems.Problem):
         return [(row, self.labels[targets[row]], self.labels[best := int(answers[row].argmax())], float(answers[row, best])) for row in ordered.tolist()]
 
 
-def class_weights(section: Train, targets: Ints, classes: list[str]) -> "torch.Tensor | None":
+def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor | None:
     """The weight of each class in the loss, such that the average row has 1; `balanced` gives every class the same total (King and Zeng 2001)."""
     import torch
 
