@@ -13,9 +13,8 @@ LOOK says which comparison with this champion it is: they all share one error ra
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +33,7 @@ NONE = {"outcome": "none", "value": None, "low": None, "high": None, "reason": "
 NOTHING = {"outcome": "fail", "reason": "The rule gave no result, so nothing is known of it."}
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """The same rows as answered by the model and by another one."""
 
     ids: list[str]
