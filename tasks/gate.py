@@ -122,10 +122,8 @@ def changed(problem: Problem, match: Match) -> dict[str, Any] | None:
     right = None if match.targets is None else [problem.right(match.targets, said) for said in (match.model, match.other)]
     if right is None or right[0] is None or right[1] is None:
         return None
-    found = {}
-    for name, rows in (("only_model_right", right[0] & ~right[1]), ("only_champion_right", right[1] & ~right[0])):
-        found[name] = {"rows": int(rows.sum()), "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:EXAMPLES]]}
-    return found
+    apart = {"only_model_right": right[0] & ~right[1], "only_champion_right": right[1] & ~right[0]}
+    return {name: {"rows": int(rows.sum()), "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:EXAMPLES]]} for name, rows in apart.items()}
 
 
 def judge(recipe: Recipe, metrics: Any, problem: Problem, matches: Matches, look: int = 1, timed: Mapping[int, Floats] | None = None) -> dict[str, Any]:
