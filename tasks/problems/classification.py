@@ -5,8 +5,7 @@ Within a class the counts of predictions in a resample are multinomial, so a res
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,7 @@ from tasks.step import Failure, Mistake
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What a model said about the rows: predicted class and −log p(true class), each of shape (rows,), and if known all probabilities, (rows, classes)."""
 
     predicted: Ints
@@ -111,8 +109,7 @@ class Problem(problems.Problem):
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """A class that these do not know is never right: the best of them comes last."""
         other = [index for index, name in enumerate(labels) if name not in self.labels]
-        known = [answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels]
-        return np.stack([*known, answers[:, other].max(axis=1, initial=0)], 1)
+        return np.column_stack([super().aligned(answers, labels), answers[:, other].max(axis=1, initial=0)])
 
     def part(self, said: Scored, rows: NDArray[Any]) -> Scored:
         return Scored(said.predicted[rows], said.loss[rows], None if said.answers is None else said.answers[rows])
@@ -154,11 +151,6 @@ class Problem(problems.Problem):
             predicted, loss, shares = (predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities"))
             found[who] = Scored(self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist()))
         return found
-
-    def by_class(self, targets: Ints, said: Scored, section: Evaluate) -> dict[str, dict[str, Any]]:
-        found = measures.counts(*self.flags(targets, said), np.ones((1, len(targets))))
-        drawn = (part[0] for part in resampled_counts(targets, [said.predicted], self.width + 1, section))
-        return problems.class_table(self.labels, found, drawn, section)
 
     def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
         return [(self.labels[true], self.labels[guess]) for true, guess in zip(targets, said.predicted, strict=True)]

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from tasks import problems, strata
 from tasks.problems import DIGITS, Floats, Tensor, measures
 from tasks.problems.classification import listed
-from tasks.recipe import Evaluate, Train
+from tasks.recipe import Train
 from tasks.step import Failure
 
 Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
@@ -82,10 +82,6 @@ class Problem(problems.Problem):
     def asked(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict_proba(rows))
 
-    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
-        """A label that the model has not learnt it never gives."""
-        return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
-
     def flags(self, targets: Flags, said: Floats) -> tuple[measures.Flags, measures.Flags]:
         return targets > 0, said >= 0.5
 
@@ -111,11 +107,6 @@ class Problem(problems.Problem):
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
         return {who: np.array(predictions[f"{prefix}probabilities"].to_pylist()) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
-
-    def by_class(self, targets: Flags, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
-        both = self.flags(targets, said)
-        drawn = (measures.counts(*both, weights) for weights in self.resampled(targets, section))
-        return problems.class_table(self.labels, measures.counts(*both, np.ones((1, len(targets)))), drawn, section)
 
     def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""
