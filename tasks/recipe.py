@@ -926,9 +926,8 @@ class Recipe(Section):
     @classmethod
     def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
         roles = {role: getattr(columns, role, None) for role in ("id", CONTENT.get(about.data.get("modality", "")) or "", "label")}
-        for role, name in roles.items():
-            other = next((other for other in roles if name is not None and other != role and roles[other] == name), None)
-            if other:
+        for (role, name), (other, its) in itertools.combinations(roles.items(), 2):
+            if name is not None and name == its:
                 raise ValueError(f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them")
         return columns
 
