@@ -50,11 +50,9 @@ def spent(alpha: float, look: int) -> float:
 
 def holm(values: Sequence[float]) -> list[float]:
     """p-values that may each be held against alpha, however many there are (Holm 1979)."""
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(np.argsort(values, kind="stable").tolist()):
-        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
-        adjusted[index] = highest
-    return adjusted
+    order, adjusted = np.argsort(values), np.empty(len(values))
+    adjusted[order] = np.maximum.accumulate(np.sort(values) * np.arange(len(values), 0, -1)).clip(max=1)
+    return list(adjusted.tolist())
 
 
 def detectable(error: float, alpha: float) -> float:

@@ -82,8 +82,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def counted(column: pa.ChunkedArray) -> dict[Any, int]:
-    found = column.drop_null().value_counts()
-    return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
+    return {one["values"]: one["counts"] for one in column.drop_null().value_counts().to_pylist()}
 
 
 def empty_bins(name: str, column: pa.ChunkedArray) -> Bins:

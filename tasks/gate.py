@@ -13,16 +13,14 @@ LOOK says which comparison with this champion it is: they all share one error ra
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import bounds, comparison, files, latency, modalities, problems, resolve, unseen
-from tasks.mistakes import nearest
 from tasks.problems import Floats, Problem, Said, Targets
 from tasks.recipe import LOWER_IS_BETTER, Baseline, Bounded, Champion, Latency, Recipe
 from tasks.step import Failure, main
@@ -35,8 +33,7 @@ NONE = {"outcome": "none", "value": None, "low": None, "high": None, "reason": "
 NOTHING = {"outcome": "fail", "reason": "The rule gave no result, so nothing is known of it."}
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """The same rows as answered by the model and by another one."""
 
     ids: list[str]
@@ -115,9 +112,7 @@ def slices(recipe: Recipe, test: pa.Table) -> dict[str, NDArray[np.bool_]]:
     """Which rows have each value of the columns by which rules compare, by column=value."""
     found: dict[str, NDArray[np.bool_]] = {}
     for column in dict.fromkeys(rule.by for rule in recipe.gate if isinstance(rule, Champion) and rule.by):
-        if column not in test.column_names:
-            raise Failure(f"gate: by: the data has no column {column!r}{nearest(column, test.column_names)}; it has {', '.join(test.column_names)}.")
-        values = test[column].to_pylist()
+        values = files.column(test, column, "gate: by").to_pylist()
         found |= {f"{column}={one}": np.array([value == one for value in values]) for one in sorted(set(values), key=str)}
     return found
 
@@ -127,10 +122,8 @@ def changed(problem: Problem, match: Match) -> dict[str, Any] | None:
     right = None if match.targets is None else [problem.right(match.targets, said) for said in (match.model, match.other)]
     if right is None or right[0] is None or right[1] is None:
         return None
-    found = {}
-    for name, rows in (("only_model_right", right[0] & ~right[1]), ("only_champion_right", right[1] & ~right[0])):
-        found[name] = {"rows": int(rows.sum()), "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:EXAMPLES]]}
-    return found
+    apart = {"only_model_right": right[0] & ~right[1], "only_champion_right": right[1] & ~right[0]}
+    return {name: {"rows": int(rows.sum()), "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:EXAMPLES]]} for name, rows in apart.items()}
 
 
 def judge(recipe: Recipe, metrics: Any, problem: Problem, matches: Matches, look: int = 1, timed: Mapping[int, Floats] | None = None) -> dict[str, Any]:

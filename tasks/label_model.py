@@ -3,8 +3,7 @@
 And what labelled/report.json tells of these functions.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ ROUNDS, CLOSE = 1000, 1e-6
 IMAGINED, USUAL, LEAST, MOST = 50, 0.7, 0.5, 0.99
 
 
-@dataclass(frozen=True)
-class Fitted:
+class Fitted(NamedTuple):
     posterior: NDArray[np.float64]  # (rows, classes); all 0 where no function votes
     accuracy: NDArray[np.float64] | None  # of each function, where the model estimates it
     weight: NDArray[np.float64]  # of each function's vote

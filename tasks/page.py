@@ -38,22 +38,7 @@ def evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
     for item in mistakes:
         item["image"] = base64.b64encode(item["content"]).decode() if isinstance(item["content"], bytes) else None
         item["content"] = written(item["content"])
-    return with_contents(render("evaluation", f"{name}: evaluation", mistakes=mistakes, **values))
-
-
-def with_contents(page: str) -> str:
-    """The page with an anchor at each heading, a list of them in its empty <nav>, and tables that scroll where they are too wide."""
-    listed: list[str] = []
-
-    def anchored(found: re.Match[str]) -> str:
-        text = re.sub("<[^>]*>", "", found[2]).strip()
-        anchor = found[1] or re.sub(r"\W+", "-", text.lower()).strip("-")
-        listed.append(f'<a href="#{anchor}">{text}</a>')
-        return f'<h2 id="{anchor}">{found[2]}</h2>'
-
-    page = re.sub(r'<h2(?: id="([^"]*)")?>(.*?)</h2>', anchored, page, flags=re.DOTALL)
-    page = page.replace("<table", '<div class="wide"><table').replace("</table>", "</table></div>")
-    return page.replace("<nav></nav>", f'<nav aria-label="contents">{"".join(listed)}</nav>')
+    return render("evaluation", f"{name}: evaluation", mistakes=mistakes, contents=[], **values)
 
 
 def differences(before: Any, after: Any) -> tuple[Markup, Markup]:

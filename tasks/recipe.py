@@ -2,13 +2,15 @@
 
 import contextlib
 import datetime
-import importlib.util
+import importlib.metadata
 import itertools
 import math
 import re
 from collections.abc import Iterator
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
@@ -924,9 +926,8 @@ class Recipe(Section):
     @classmethod
     def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
         roles = {role: getattr(columns, role, None) for role in ("id", CONTENT.get(about.data.get("modality", "")) or "", "label")}
-        for role, name in roles.items():
-            other = next((other for other in roles if name is not None and other != role and roles[other] == name), None)
-            if other:
+        for (role, name), (other, its) in itertools.combinations(roles.items(), 2):
+            if name is not None and name == its:
                 raise ValueError(f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them")
         return columns
 
@@ -980,16 +981,9 @@ class Recipe(Section):
             yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
 
     def made_for_classes(self) -> Iterator[str]:
-        given = {
-            "label.functions": bool(self.label.functions),
-            "label.errors": self.label.errors != "keep",
-            "label.classes": self.label.classes is not None and self.problem == "regression",
-            "train.class_weights": self.train.class_weights != "none",
-            "train.label_smoothing": self.train.label_smoothing > 0,
-            "export.distil": self.export.distil is not None,
-            "train.lexical": self.train.lexical,
-        }
-        wrong = [key for key, is_given in given.items() if is_given]
+        plain = SimpleNamespace(label=Label(), train=Train(), export=Export())  # what is so where nobody says otherwise
+        keys = [*ONE_CLASS, "label.classes"] if self.problem == "regression" else ONE_CLASS
+        wrong = [key for key in keys if attrgetter(key)(self) != attrgetter(key)(plain)]
         if wrong and self.problem in MAIN:
             yield f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it"
 
@@ -1031,6 +1025,14 @@ def pretrained(name: Any) -> str:
 
 
 PRETRAINED = ("text", "causal_lm")
+ONE_CLASS = (
+    "label.functions",
+    "label.errors",
+    "train.class_weights",
+    "train.label_smoothing",
+    "export.distil",
+    "train.lexical",
+)  # keys that need one class a row
 MAIN = {"multilabel": "micro_f1", "regression": "rmse", "language": "perplexity"}  # a recipe's metric that names none; of classification it is in the sections
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -1126,29 +1128,23 @@ def read(path: Path) -> Recipe:
 
 
 def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
-    filled = dict(data)
-    metric = MAIN.get(str(data.get("problem", DEFAULTS.get(str(data.get("modality")), {}).get("problem"))))
-    for section, values in DEFAULTS.get(str(data.get("modality")), {"": {}}).items():
-        given = data.get(section, {})
-        if isinstance(values, str):
-            filled.setdefault(section, values)
-        elif section and isinstance(given, dict):
+    # where the modality is wrong or missing, which is reported, a missing section would only add noise
+    defaults = DEFAULTS.get(str(data.get("modality")), {"clean": {"rules": []}, "train": {}})
+    metric = MAIN.get(str(data.get("problem", defaults.get("problem"))))
+    filled = {**defaults, **data}
+    for section, values in defaults.items():
+        if isinstance(values, dict) and isinstance(given := data.get(section, {}), dict):
             filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
-    if data.get("pretrain") and isinstance(filled.get("train", {}), dict):
-        filled["train"] = {**filled.get("train", {}), "base": pretrained(data.get("name")), **data.get("train", {})}
+    if data.get("pretrain") and isinstance(filled["train"], dict):
+        filled["train"] = {**filled["train"], "base": pretrained(data.get("name")), **data.get("train", {})}
     if metric and isinstance(data.get("gate"), list):
         compares = [isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") for rule in data["gate"]]
         filled["gate"] = [{"metric": metric, **rule} if one else rule for one, rule in zip(compares, data["gate"], strict=True)]
-    if "clean" not in filled:
-        filled["clean"] = {"rules": []}  # the modality is wrong or missing, which is reported; this would only add noise
     return filled
 
 
 @cache
 def expectation_names() -> frozenset[str]:
     """The expectations that Great Expectations offers, read from its list of them: importing it takes seconds."""
-    spec = importlib.util.find_spec("great_expectations")
-    if spec is None or not spec.submodule_search_locations:
-        return frozenset()
-    core = Path(spec.submodule_search_locations[0]) / "expectations" / "core"
-    return frozenset(re.findall(r"^from \.(expect_\w+) import", (core / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE))
+    core = importlib.metadata.distribution("great_expectations").locate_file("great_expectations/expectations/core/__init__.py")
+    return frozenset(re.findall(r"^from \.(expect_\w+) import", Path(str(core)).read_text(encoding="utf-8"), re.MULTILINE))

@@ -85,15 +85,20 @@ def publish(store: Store, model: str, folder: Path, data: bytes) -> str:
     return version_of(data)
 
 
-def once(store: Store, name: str, data: bytes) -> None:
-    """Write an object that never changes. That it is there already with the same bytes is as good."""
+def settled(store: Store, name: str, data: bytes) -> bytes:
+    """What an object holds that never changes: these bytes, which are written where it is not there yet, or those that came first."""
     with contextlib.suppress(Unknown):
         if store.swap(name, data, None):
-            return
+            return data
     found = store.get(name)
     if found is None:
         raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
-    if found[0] != data:
+    return found[0]
+
+
+def once(store: Store, name: str, data: bytes) -> None:
+    """Write an object that never changes. That it is there already with the same bytes is as good."""
+    if settled(store, name, data) != data:
         raise Failure(f"{store.settings.place}: {name} exists with other content; it is never written over. Compare the two by hand.")
 
 
@@ -122,16 +127,7 @@ def evidence_of(model: str, version: str, champion: str | None, about: str = "")
 def look(store: Store, model: str, version: str, champion: str) -> int:
     """The number of the version's comparison with this champion: the first that no other version has taken, and the same however often it is asked."""
     data = canonical({"version": version})
-    for number in itertools.count(1):
-        name = f"{model}/looks/{champion}/{number:06d}.json"
-        if store.get(name) is None:
-            with contextlib.suppress(Unknown):
-                store.swap(name, data, None)
-        if (found := store.get(name)) is None:
-            raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
-        if found[0] == data:
-            break
-    return number
+    return next(number for number in itertools.count(1) if settled(store, f"{model}/looks/{champion}/{number:06d}.json", data) == data)
 
 
 def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:

@@ -52,18 +52,14 @@ class Seen:
         """Merge what was noted into what is known; returns the first row for each of the noted."""
         if not self.noted:
             return np.empty(0, np.int64)
-        noted = [np.concatenate(values) for values in zip(*self.noted, strict=True)]
+        before = len(self.known[0])
+        both = [np.concatenate(values) for values in zip(self.known, *self.noted, strict=True)]
         self.noted = []
-        mine = np.argsort(noted[0], kind="stable")
-        both = [np.concatenate([old, new[mine]]) for old, new in zip(self.known, noted, strict=True)]
-        order = np.argsort(both[0], kind="stable")  # a merge: both halves are sorted already, and what came before stays before
+        order = np.argsort(both[0], kind="stable")  # which takes what is sorted already as it is, and leaves what came before in front
         high, low, row = (values[order] for values in both)
         head = np.ones(len(row), bool)
         head[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        firsts = row[head][np.cumsum(head) - 1]
         self.known = (high[head], low[head], row[head])
-        start = self.size - len(mine)
-        new = row >= start
-        result = np.empty(len(mine), np.int64)
-        result[row[new] - start] = firsts[new]
-        return result
+        new, firsts = order >= before, np.empty(len(order) - before, np.int64)
+        firsts[order[new] - before] = row[head][np.cumsum(head) - 1][new]
+        return firsts

@@ -10,9 +10,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.step import Failure, Retryable
 
@@ -20,8 +19,7 @@ REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoS
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Where the store is. `endpoint` None is AWS itself; keys None are found by boto3 as usual."""
 
     bucket: str
@@ -45,8 +43,7 @@ class Settings:
         return f"s3://{self.bucket}/{self.prefix}" + (f" at {self.endpoint}" if self.endpoint else "")
 
 
-@dataclass(frozen=True)
-class Object:
+class Object(NamedTuple):
     """An object as it was listed; `version` where the bucket keeps versions and they were asked for."""
 
     name: str

@@ -177,8 +177,8 @@ def test_a_row_whose_key_is_wrong_keeps_its_cells() -> None:
 @pytest.mark.parametrize(
     ("rule", "arguments", "sentence"),
     [
-        ("trim", {"columns": ["agee"]}, r"clean: trim names the column 'agee', which the data does not have \(did you mean age\?\); it has age, n."),
-        ("repair", {"by": ["age"], "columns": ["m"]}, "repair names the column 'm'"),
+        ("trim", {"columns": ["agee"]}, r"clean: trim: the data has no column 'agee' \(did you mean age\?\); it has age, n."),
+        ("repair", {"by": ["age"], "columns": ["m"]}, "repair: the data has no column 'm'"),
         ("missing", {"columns": ["n"]}, "missing works on text, and the column 'n' holds int64: put it before the rule types"),
         (
             "range",

@@ -1,14 +1,12 @@
 """The cleaning rules by the names that recipes give them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.cleaning import images, personal, rows, tables, text
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """`apply` takes, beside the arguments of the recipe, an Arrow table. It returns one with the same rows and columns, whose cells and their types may be
     others; or for each row why it is dropped, or None; or both. One for `texts` takes and returns a Daft expression: each text becomes a text.
 

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import files, sealed
+from tasks.cleaning import tables
 from tasks.cleaning.recognisers import HINTS, find
-from tasks.mistakes import nearest
-from tasks.step import Mistake
 
 Write = Callable[[str, str], str]  # from a kind and a value to what stands in its place
 
@@ -31,12 +30,15 @@ def rewritten(text: str, kinds: frozenset[str], write: Write) -> tuple[str, list
 
 
 def protected(table: pa.Table, action: str, kinds: list[str], columns: list[str] | None) -> pa.Table | tuple[pa.Table, list[str | None]]:
-    """The table with the personal data in these columns replaced. `drop` masks, since rejects are read too, and gives each row with a finding a reason,
-    which names the kinds and never a value."""
+    """The table with the personal data in these columns replaced; in the text, or in a table all columns of text that have no other role, where none is named.
+
+    `drop` masks, since rejects are read too, and gives each row with a finding a reason, which names the kinds and never a value.
+    """
     write, wanted = WRITERS[action](), frozenset(kinds)
     hint = "|".join(HINTS[kind] for kind in sorted(wanted)).replace(r"\d", r"\p{Nd}").replace(r"\D", r"\P{Nd}")  # RE2's \d is ASCII's
     counts: list[Counter[str]] = [Counter() for _ in range(table.num_rows)]
-    for name in searched(table, columns):
+    named = columns or (["text"] if "text" in table.column_names else None)
+    for name in tables.texts(table, "pii", named, files.ROLES):
         column = table[name].combine_chunks()
         mask = pc.fill_null(pc.match_substring_regex(column, hint), False)  # linear in a text's length, and far cheaper than finding
         done = [rewritten(text, wanted, write) for text in column.filter(mask).to_pylist()]
@@ -47,17 +49,6 @@ def protected(table: pa.Table, action: str, kinds: list[str], columns: list[str]
     if action != "drop":
         return table
     return table, [", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or None for found in counts]
-
-
-def searched(table: pa.Table, columns: list[str] | None) -> list[str]:
-    """The columns that are named; else the text, and in a table all columns of text that have no other role."""
-    names = table.column_names
-    for name in columns or []:
-        if name not in names or not pa.types.is_string(table[name].type):
-            problem = "is not a column of text" if name in names else f"is not a column{nearest(name, names)}"
-            raise Mistake(f"pii.columns: {name!r} {problem}; the data has {', '.join(names)}.")
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name not in files.ROLES]
-    return columns or (["text"] if "text" in names else texts)
 
 
 def safe(examples: list[dict[str, Any]], kinds: frozenset[str], most: int) -> list[dict[str, Any]]:

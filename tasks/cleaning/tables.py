@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks import files
 from tasks.cleaning import spellings, values
-from tasks.mistakes import nearest
 from tasks.step import Failure
 
 SPACE = r"[\s\p{Z}\x{200B}\x{FEFF}]+"
@@ -19,21 +19,13 @@ WRONG_KEY = 3  # voted cells from which on a row that disagrees with most has a 
 FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Hoaglin recommend
 
 
-def present(table: pa.Table, rule: str, columns: Sequence[str]) -> list[str]:
-    for name in columns:
-        if name not in table.column_names:
-            names = ", ".join(table.column_names)
-            raise Failure(f"clean: {rule} names the column {name!r}, which the data does not have{nearest(name, table.column_names)}; it has {names}.")
-    return list(columns)
-
-
 def texts(table: pa.Table, rule: str, columns: Sequence[str] | None, others: Sequence[str]) -> list[str]:
     """The columns that hold text: those named, or all but `others`."""
     if columns is None:
         return [field.name for field in table.schema if pa.types.is_string(field.type) and field.name not in others]
-    for name in present(table, rule, columns):
-        if not pa.types.is_string(table[name].type):
-            raise Failure(f"clean: {rule} works on text, and the column {name!r} holds {table[name].type}: put it before the rule types.")
+    for name in columns:
+        if not pa.types.is_string(kind := files.column(table, name, f"clean: {rule}").type):
+            raise Failure(f"clean: {rule} works on text, and the column {name!r} holds {kind}: put it before the rule types.")
     return list(columns)
 
 
@@ -99,10 +91,11 @@ def spelling(table: pa.Table, columns: Sequence[str], map: dict[str, str], dista
 
 def numeric(table: pa.Table, rule: str, name: str) -> Any:
     """The column's cells as an array of floats with NaN for null; of dates the days since 1970."""
-    kind = table[present(table, rule, [name])[0]].type
+    column = files.column(table, name, f"clean: {rule}")
+    kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date32(kind)):
         raise Failure(f"clean: {rule} needs numbers or dates, and the column {name!r} holds {kind}: put types: {{columns: {{{name}: number}}}} before it.")
-    return (table[name].cast(pa.int32()) if pa.types.is_date32(kind) else table[name]).cast(pa.float64(), safe=False).to_numpy()
+    return (column.cast(pa.int32()) if pa.types.is_date32(kind) else column).cast(pa.float64(), safe=False).to_numpy()
 
 
 def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | None]:
@@ -147,9 +140,8 @@ def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: fl
 
     Where most of a row's cells (at least WRONG_KEY) disagree, its key is wrong rather than all of them, and the row is left as it is.
     """
-    present(table, "repair", [*by, *columns])
-    keys = [None if None in key else key for key in zip(*(table[name].to_pylist() for name in by), strict=True)]
-    cells = {name: table[name].to_pylist() for name in columns}
+    cells = {name: files.column(table, name, "clean: repair").to_pylist() for name in (*by, *columns)}
+    keys = [None if None in key else key for key in zip(*(cells[name] for name in by), strict=True)]
     voted = {name: votes(keys, cells[name], share) for name in columns}
     for row, key in enumerate(keys):
         told = {name: voted[name][key] for name in columns if key in voted[name]}

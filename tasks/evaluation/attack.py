@@ -5,8 +5,7 @@ ones. Each pixel, or number of a table, may change by the strength; of a text al
 attack comes first: a row that withstands it is taken to withstand weaker ones.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ METHODS = {"fgsm": (1, 1.0), "pgd": (5, 0.4)}  # steps, and the length of each a
 SHOWN, HALVINGS = 4, 4  # rows of which the smallest change is sought, and how often its bounds are brought together
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """In what inputs may move: the strengths that are tried, in a unit of so many of the network's own, and the bounds of each number."""
 
     strengths: tuple[int, ...]

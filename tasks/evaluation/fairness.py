@@ -1,5 +1,5 @@
-"""Fairness: how far apart the groups of a sensitive column are, by fairlearn's MetricFrame: in accuracy, and in how often a class is given at all
-(selection rate), where it is true (true-positive rate) and where it is not (false-positive rate).
+"""Fairness: how far apart the groups of a sensitive column are, by fairlearn's measures: in accuracy, and in how often a class is given at all (selection
+rate), where it is true (true-positive rate) and where it is not (false-positive rate).
 
 Of two classes the second in the alphabet is the one that is given, as in scikit-learn; of more, and of labels, each is held against the rest and the gap is
 the largest of any. A rate of fewer rows than the support counts in no gap.
@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks import problems
 from tasks.evaluation import Case, Found
-from tasks.evaluation.slices import Rows, groups
+from tasks.evaluation.slices import groups
 from tasks.problems import DIGITS, Floats
 from tasks.recipe import Slice
 
@@ -32,15 +32,15 @@ def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     whole = np.column_stack([np.ones_like(each), np.ones_like(given), there, ~there])
     enough = np.stack([whole[rows].sum(0) >= section.support for rows in parts.values()])
 
-    def spread(weights: Floats) -> Floats:
-        """The gaps of each resample."""
+    def shares(weights: Floats) -> Floats:
+        """The rates of the rows so often as weights have them, shape (groups, resamples, rates)."""
         with np.errstate(invalid="ignore"):
-            shares = np.stack([(weights[:, rows] @ part[rows]) / (weights[:, rows] @ whole[rows]) for rows in parts.values()])
-        return gaps(np.where(enough[:, None], shares, np.nan))
+            found = np.stack([(weights[:, rows] @ part[rows]) / (weights[:, rows] @ whole[rows]) for rows in parts.values()])
+        return np.where(enough[:, None], found, np.nan)
 
-    drawn = np.concatenate([spread(weights) for weights in case.problem.resampled(case.targets, section)])
-    values = np.where(enough, framed(parts, each, there, given), np.nan)
-    found = gaps(values[:, None])[0]
+    drawn = np.concatenate([gaps(shares(weights)) for weights in case.problem.resampled(case.targets, section)])
+    values = shares(np.ones((1, len(each))))
+    found, values = gaps(values)[0], values[:, 0]
     metrics, of = dict[str, Any](), dict[str, str]()
     for rate in dict.fromkeys(kinds):
         at = [place for place, kind in enumerate(kinds) if kind == rate]
@@ -68,22 +68,3 @@ def gaps(values: Floats) -> Floats:
     """The largest less the smallest of rates (groups, resamples, rates), of those groups that have it; NaN where fewer than two have."""
     found: Floats = np.fmax.reduce(values) - np.fmin.reduce(values)
     return np.where(np.isfinite(values).sum(0) < 2, np.nan, found)
-
-
-def framed(parts: dict[str, Rows], each: Floats, there: Any, given: Any) -> Floats:
-    """The rates of all rows in each group, shape (groups, rates)."""
-    from fairlearn.metrics import MetricFrame, false_positive_rate, mean_prediction, selection_rate, true_positive_rate  # type: ignore[import-untyped]
-
-    names = np.select(list(parts.values()), [np.array(name) for name in parts], "")  # each row is in one of them
-    rates = {
-        "selection_rate": lambda true, said: selection_rate(true, said, pos_label=1),
-        "tpr": lambda true, said: true_positive_rate(true, said, pos_label=1) if any(true) else np.nan,
-        "fpr": lambda true, said: np.nan if all(true) else false_positive_rate(true, said, pos_label=1),
-    }
-
-    def frame(metrics: Any, true: Any, said: Any) -> Any:
-        return MetricFrame(metrics=metrics, y_true=true, y_pred=said, sensitive_features=names).by_group.loc[list(parts)]
-
-    found = [frame(rates, there[:, at].astype(int), given[:, at].astype(int)) for at in range(there.shape[1])]
-    columns = [frame({"first": mean_prediction}, each, each)["first"], *(one[rate] for rate in rates for one in found)]
-    return np.column_stack([np.asarray(values, np.float64) for values in columns])

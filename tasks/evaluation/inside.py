@@ -7,6 +7,7 @@ import base64
 import io
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,19 +57,16 @@ class Inside:
 
     def outputs(self, inputs: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         """What the network gives for each row, before it becomes probabilities, of shape (rows, width)."""
-        hook = self.embeddings.register_forward_hook(lambda *_: inputs) if self.embeddings else None
-        result: torch.Tensor = self.network(*(rest or (inputs,)))
-        if hook:
-            hook.remove()
+        with self.embeddings.register_forward_hook(lambda *_: inputs) if self.embeddings else nullcontext():
+            result: torch.Tensor = self.network(*(rest or (inputs,)))
         return result
 
     def features(self, rows: Sequence[Any]) -> Floats:
         """What the head is given for each row, as vectors of length 1, of shape (rows, width)."""
         head, taken = [layer for layer in self.network.modules() if isinstance(layer, torch.nn.Linear)][-1], dict[int, Floats]()
         for batch in self.batches(rows):
-            hook = head.register_forward_pre_hook(lambda _, given, at=batch.rows: taken.update(zip(at, normalize(given[0]).numpy(), strict=True)))
-            self.outputs(batch.inputs, *batch.rest)
-            hook.remove()
+            with head.register_forward_pre_hook(lambda _, given, at=batch.rows: taken.update(zip(at, normalize(given[0]).numpy(), strict=True))):
+                self.outputs(batch.inputs, *batch.rest)
         return np.stack([taken[row] for row in range(len(rows))])
 
     def tokens(self, row: str, values: Sequence[float]) -> Markup:

@@ -20,8 +20,10 @@ from tasks.recipe import METRICS, Evaluate, Train
 from tasks.step import Failure
 
 if TYPE_CHECKING:
-    import torch
-
+    from torch import Tensor as Tensor
+    from torch.nn import Module as Module
+else:
+    Tensor = Module = Any  # torch takes seconds to import
 Floats = NDArray[np.float64]
 Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Said = Any  # what is kept of a model's answers to compare it with others
@@ -66,11 +68,11 @@ class Problem:
     def targets(self, table: pa.Table) -> Targets:
         raise NotImplementedError
 
-    def loss(self, outputs: Any, inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
         raise NotImplementedError
 
-    def scores(self, outputs: Any, inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
         """The answers during training, shape (rows, numbers)."""
         raise NotImplementedError
 
@@ -86,7 +88,7 @@ class Problem:
         return None
 
     @contextlib.contextmanager
-    def exporting(self, network: "torch.nn.Module") -> Iterator[None]:
+    def exporting(self, network: Module) -> Iterator[None]:
         """While the network is exported, its outputs are what `answers` expects."""
         yield
 
@@ -122,8 +124,8 @@ class Problem:
         return np.round(answers, DIGITS)
 
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
-        """Answers of a model that has learnt other labels, as for these."""
-        return answers
+        """Answers of a model that has learnt other labels, as for these; one that it has not learnt it never gives."""
+        return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
 
     def part(self, said: Said, rows: NDArray[Any]) -> Said:
         """What was said of some of the rows."""
@@ -178,8 +180,17 @@ class Problem:
         raise NotImplementedError
 
     def by_class(self, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, Any]]:
-        """Precision, recall, F1 with its interval, and support, for each class."""
-        return {}
+        """Precision, recall and F1 with their intervals, and support, for each class."""
+        if (both := self.flags(targets, said)) is None:
+            return {}
+        whole = measures.counts(*both, np.ones((1, len(targets))))
+        parts = [measures.counts(*both, weights) for weights in self.resampled(targets, section)]
+        points = {part: of(*whole)[0] for part, of in measures.BY_CLASS.items()}
+        spread = {part: np.concatenate([of(*counts) for counts in parts]) for part, of in measures.BY_CLASS.items()}
+        return {
+            name: {**{part: interval(float(points[part][at]), spread[part][:, at], section) for part in points}, "support": int(whole[1][0, at])}
+            for at, name in enumerate(self.labels)
+        }
 
     def pairs(self, targets: Targets, said: Said) -> list[tuple[str, str]]:
         """The true and the predicted class of rows, for the confusion matrix."""
@@ -220,17 +231,6 @@ def joined(metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]
     """The metrics of each model in each part of the resamples, as one array for each metric, shape (resamples, models)."""
     found = list(parts)
     return {metric: np.concatenate([np.stack([one[metric] for one in part], 1) for part in found]) for metric in metrics}
-
-
-def class_table(names: list[str], found: measures.Counts, drawn: Iterable[measures.Counts], section: Evaluate) -> dict[str, dict[str, Any]]:
-    """Precision, recall and F1 with their intervals, and support, for each class, from the counts of all rows and those of resamples."""
-    parts = list(drawn)
-    points = {part: of(*found)[0] for part, of in measures.BY_CLASS.items()}
-    spread = {part: np.concatenate([of(*counts) for counts in parts]) for part, of in measures.BY_CLASS.items()}
-    return {
-        name: {**{part: interval(float(points[part][at]), spread[part][:, at], section) for part in points}, "support": int(found[1][0, at])}
-        for at, name in enumerate(names)
-    }
 
 
 def interval(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:

@@ -5,27 +5,23 @@ Within a class the counts of predictions in a resample are multinomial, so a res
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from tasks import problems
 from tasks.mistakes import nearest
-from tasks.problems import CHUNK, DIGITS, Floats, measures
+from tasks.problems import CHUNK, DIGITS, Floats, Tensor, measures
 from tasks.recipe import Evaluate, Train
 from tasks.step import Failure, Mistake
-
-if TYPE_CHECKING:
-    import torch
 
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What a model said about the rows: predicted class and −log p(true class), each of shape (rows,), and if known all probabilities, (rows, classes)."""
 
     predicted: Ints
@@ -38,7 +34,7 @@ class Problem(problems.Problem):
     RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability")
     CALIBRATED = True
-    weights: "torch.Tensor | None" = None  # of each class in the loss, 1 for the average row
+    weights: Tensor | None = None  # of each class in the loss, 1 for the average row
 
     @classmethod
     def fitted(cls, section: Train, table: pa.Table) -> Self:
@@ -61,7 +57,7 @@ class Problem(problems.Problem):
             raise Failure(problems.UNKNOWN.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
-    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         """Cross-entropy, with label smoothing and weights of classes."""
         from torch.nn.functional import cross_entropy
 
@@ -69,7 +65,7 @@ class Problem(problems.Problem):
         total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
         return total, float(len(targets))
 
-    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().softmax(1)
 
     def head(self, features: Floats, targets: Ints) -> tuple[Floats, Floats] | None:
@@ -77,8 +73,7 @@ class Problem(problems.Problem):
         return (fitted.coef_, fitted.intercept_) if len(fitted.classes_) == self.width > 2 else None
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
-        exponential = np.exp((outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)) / self.temperature)
-        return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(outputs.astype(np.float64) / self.temperature, axis=1))
 
     def tempered(self, answers: Floats, temperature: float) -> Floats:
         powers = (answers / answers.max(axis=1, keepdims=True)) ** (1 / temperature)
@@ -114,8 +109,7 @@ class Problem(problems.Problem):
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """A class that these do not know is never right: the best of them comes last."""
         other = [index for index, name in enumerate(labels) if name not in self.labels]
-        known = [answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels]
-        return np.stack([*known, answers[:, other].max(axis=1, initial=0)], 1)
+        return np.column_stack([super().aligned(answers, labels), answers[:, other].max(axis=1, initial=0)])
 
     def part(self, said: Scored, rows: NDArray[Any]) -> Scored:
         return Scored(said.predicted[rows], said.loss[rows], None if said.answers is None else said.answers[rows])
@@ -158,11 +152,6 @@ class Problem(problems.Problem):
             found[who] = Scored(self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist()))
         return found
 
-    def by_class(self, targets: Ints, said: Scored, section: Evaluate) -> dict[str, dict[str, Any]]:
-        found = measures.counts(*self.flags(targets, said), np.ones((1, len(targets))))
-        drawn = (part[0] for part in resampled_counts(targets, [said.predicted], self.width + 1, section))
-        return problems.class_table(self.labels, found, drawn, section)
-
     def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
         return [(self.labels[true], self.labels[guess]) for true, guess in zip(targets, said.predicted, strict=True)]
 
@@ -173,7 +162,7 @@ class Problem(problems.Problem):
         return [(row, self.labels[targets[row]], self.labels[best := int(answers[row].argmax())], float(answers[row, best])) for row in ordered.tolist()]
 
 
-def class_weights(section: Train, targets: Ints, classes: list[str]) -> "torch.Tensor | None":
+def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor | None:
     """The weight of each class in the loss, such that the average row has 1; `balanced` gives every class the same total (King and Zeng 2001)."""
     import torch
 
@@ -207,9 +196,8 @@ def resampled_counts(targets: Ints, columns: list[Ints], classes: int, section: 
         models = [(np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes))) for _ in columns]
         for label, seen, counts in strata:
             drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=count)
-            for model, (hits, there, given) in enumerate(models):
+            for (hits, there, given), predicted in zip(models, seen.T, strict=True):
                 there[:, label] = counts.sum()
-                for column, predicted in enumerate(seen[:, model]):
-                    given[:, predicted] += drawn[:, column]
-                    hits[:, label] += drawn[:, column] * (predicted == label)
+                hits[:, label] = drawn @ (predicted == label)
+                given += drawn @ np.eye(classes)[predicted]
         yield models

@@ -4,18 +4,15 @@
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import problems
-from tasks.problems import DIGITS, Floats
+from tasks.problems import DIGITS, Floats, Tensor
 from tasks.recipe import Train
-
-if TYPE_CHECKING:
-    import torch
 
 IGNORED = -100  # the target where no token is to be predicted
 PARTS = ("loss", "tokens", "hits", "bytes")  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
@@ -42,13 +39,13 @@ class Problem(problems.Problem):
         """The texts themselves are the targets."""
         return np.zeros(table.num_rows, np.int64)
 
-    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         from torch.nn.functional import cross_entropy
 
         total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
         return total, float((inputs[3] != IGNORED).sum())
 
-    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         import torch
 
         _, _, texts, targets, owners, sizes = inputs

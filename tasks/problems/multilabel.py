@@ -1,20 +1,18 @@
 """Multilabel: any number of labels at once, `a|b` in one cell or a list. Answers are a probability for each label; from 0.5 on it is given."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from tasks import problems, strata
-from tasks.problems import DIGITS, Floats, measures
+from tasks.problems import DIGITS, Floats, Tensor, measures
 from tasks.problems.classification import listed
-from tasks.recipe import Evaluate, Train
+from tasks.recipe import Train
 from tasks.step import Failure
-
-if TYPE_CHECKING:
-    import torch
 
 Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
 
@@ -45,12 +43,12 @@ class Problem(problems.Problem):
             result[row, [position[name] for name in names]] = 1
         return result
 
-    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="sum"), float(len(targets))
 
-    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().sigmoid()
 
     def head(self, features: Floats, targets: Flags) -> tuple[Floats, Floats] | None:
@@ -60,13 +58,9 @@ class Problem(problems.Problem):
         return tuple(np.concatenate([getattr(one, name) for one in fitted]) for name in ("coef_", "intercept_"))  # type: ignore[return-value]
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
-        from scipy.special import expit
-
         return np.asarray(expit(outputs.astype(np.float64) / self.temperature))
 
     def tempered(self, answers: Floats, temperature: float) -> Floats:
-        from scipy.special import expit, logit
-
         return np.asarray(expit(logit(answers) / temperature))
 
     def confidences(self, targets: Flags, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
@@ -87,10 +81,6 @@ class Problem(problems.Problem):
 
     def asked(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict_proba(rows))
-
-    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
-        """A label that the model has not learnt it never gives."""
-        return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
 
     def flags(self, targets: Flags, said: Floats) -> tuple[measures.Flags, measures.Flags]:
         return targets > 0, said >= 0.5
@@ -117,11 +107,6 @@ class Problem(problems.Problem):
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
         return {who: np.array(predictions[f"{prefix}probabilities"].to_pylist()) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
-
-    def by_class(self, targets: Flags, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
-        both = self.flags(targets, said)
-        drawn = (measures.counts(*both, weights) for weights in self.resampled(targets, section))
-        return problems.class_table(self.labels, measures.counts(*both, np.ones((1, len(targets)))), drawn, section)
 
     def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""

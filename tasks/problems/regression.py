@@ -2,19 +2,16 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import problems, strata
-from tasks.problems import Floats, classification
+from tasks.problems import Floats, Module, Tensor, classification
 from tasks.recipe import Evaluate, Train
 from tasks.step import Failure
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Problem(problems.Problem):
@@ -41,11 +38,11 @@ class Problem(problems.Problem):
     def targets(self, table: pa.Table) -> Floats:
         return np.array(strata.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()), dtype=np.float64)
 
-    def loss(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]", targets: "torch.Tensor") -> "tuple[torch.Tensor, float]":
+    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
         """The squared error in standard deviations of the target."""
         return (outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()).square().sum(), float(len(targets))
 
-    def scores(self, outputs: "torch.Tensor", inputs: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.double() * self.scale + self.mean
 
     def head(self, features: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
@@ -53,12 +50,9 @@ class Problem(problems.Problem):
         return fitted.coef_[None], np.array([fitted.intercept_])
 
     @contextlib.contextmanager
-    def exporting(self, network: "torch.nn.Module") -> Iterator[None]:
-        handle = network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean)
-        try:
+    def exporting(self, network: Module) -> Iterator[None]:
+        with network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean):
             yield
-        finally:
-            handle.remove()
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
         return outputs.astype(np.float64)

@@ -4,8 +4,8 @@ import codecs
 import contextlib
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -24,8 +24,7 @@ BINARY = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".zip":
 HTML = (b"<!doctype html", b"<html")
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """A file on the disk or a member of an archive, under the name that people know it by, which may be a URL."""
 
     name: str

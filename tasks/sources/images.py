@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from tasks import files
 from tasks.recipe import Images
@@ -64,8 +65,6 @@ def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
 
 def unreadable(data: bytes) -> str | None:
     """Why the bytes are no image, decoded to the last pixel; None where they are one."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
@@ -78,8 +77,6 @@ def unreadable(data: bytes) -> str | None:
 
 def idx(images: Path, labels: Path, first: int) -> Iterator[Rows]:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
-    from PIL import Image
-
     pixels, numbers = array(images, 3), array(labels, 1)
     if len(pixels) != len(numbers):
         raise Failure(f"{images} has {len(pixels)} images, but {labels} has {len(numbers)} labels: they do not belong together.")
