@@ -24,32 +24,17 @@ KINDS = {"retryable": Retryable, "mistake": Mistake, "final": Failure}
 MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
-def run(
-    command: Sequence[str],
-    log: Callable[[str], None],
-    timeout: float,
-    what: str,
-    measured: dict[str, Any] | None = None,
-    variables: dict[str, str] | None = None,
-) -> list[str]:
+def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str, measured: dict[str, Any] | None = None) -> list[str]:
     """Run a command to its end and return its lines. Whatever ends this call, an exception included, ends the whole process group.
 
-    What the step noted of its use of memory and energy is put into `measured`; `variables` are added to its environment.
+    What the step noted of its use of memory and energy is put into `measured`.
 
     Raises Retryable or Failure as the step's status file says, and Retryable where it was killed or took longer than `timeout` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = {
-            **os.environ,
-            **(variables or {}),
-            **mark(),
-            "PATH": path,
-            "MILLRACE_STATUS": str(status),
-            "PYTHONUNBUFFERED": "1",
-            "DVC_NO_ANALYTICS": "1",
-        }
+        environment = {**os.environ, **mark(), "PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=environment, start_new_session=True)
         lines: list[str] = []
         try:

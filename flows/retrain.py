@@ -69,15 +69,16 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
         if not chatter(line):
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
-    with gpus(stage) as visible:
-        lines = process.run(command, log, stage.timeout, stage.address, measured, visible)
+    with gpus(stage) as alone:
+        lines = process.run([*alone, *command], log, stage.timeout, stage.address, measured)
     ran = any(line.startswith("Running stage") for line in lines)
     return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2), **measured}
 
 
 @contextlib.contextmanager
-def gpus(stage: Stage) -> Iterator[dict[str, str]]:
-    """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in; gives the variable that shows it these alone.
+def gpus(stage: Stage) -> Iterator[list[str]]:
+    """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in; gives the words before its command
+    that show it these alone.
 
     A killed run's slots come back in a minute.
     """
@@ -88,7 +89,7 @@ def gpus(stage: Stage) -> Iterator[dict[str, str]]:
     found = int(given or there)
     section = getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
     if not section:
-        yield {}  # it needs none, or has nothing to do
+        yield []  # it needs none, or has nothing to do
         return
     wanted = min(found, getattr(section, "processes", 1))
     name = f"gpu-{platform.node()}"
@@ -98,7 +99,7 @@ def gpus(stage: Stage) -> Iterator[dict[str, str]]:
     with concurrency(name, strict=True, occupy=wanted, lease_duration=60), contextlib.ExitStack() as held:
         locks = {number: Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-{number}" for number in numbers.split(",")}
         free = (number for number, path in locks.items() if held.enter_context(locked(path, wait=False)))
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(itertools.islice(free, wanted))}
+        yield ["env", f"CUDA_VISIBLE_DEVICES={','.join(itertools.islice(free, wanted))}"]
 
 
 def chatter(line: str) -> bool:

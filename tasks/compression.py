@@ -18,29 +18,28 @@ from tasks.recipe import Recipe, Train
 
 PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
 Fit = Callable[[Train], Any]
+Rows = tuple[Sequence[Any], Targets]
 SLOWER = 0.1  # the learning rate after pruning, as a share of the recipe's
 
 
-def compress(
-    recipe: Recipe, adapter: Trainer, teacher: Path | None, folder: Path, rows: Sequence[Any], targets: Targets, fit: Fit, write: Callable[[], None]
-) -> None:
-    """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on rows (of the validation split) before and after,
-    beside its teacher where it has one.
+def compress(recipe: Recipe, adapter: Trainer, teacher: Path | None, folder: Path, val: Rows, fit: Fit, write: Callable[[], None]) -> None:
+    """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on the validation rows before and after, beside its
+    teacher where it has one.
 
     `fit` trains the adapter's network on, `write` writes the model from it.
     """
     section, first = recipe.export, distributed.rank() == 0  # every process prunes and trains, the first one writes and measures
-    steps = [measured(folder, "as trained", rows, targets)] if first else []
+    steps = [measured(folder, "as trained", *val)] if first else []
     if teacher and first:
-        steps.insert(0, measured(teacher, "the teacher", rows, targets))
+        steps.insert(0, measured(teacher, "the teacher", *val))
     if section.prune:
         print(f"the smallest {section.prune:.0%} of the weights are set to zero; the others are trained for another epoch", flush=True)
         prune(adapter, section.prune, recipe.train, fit)
         write()
-        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", rows, targets)] if first else []
+        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", *val)] if first else []
     if section.int8 and first:
         quantise(folder / "model.onnx")
-        steps.append(measured(folder, "weights in 8 bits", rows, targets))
+        steps.append(measured(folder, "weights in 8 bits", *val))
     if first:
         about = files.read_json(folder / "model.json")
         files.write_json(folder / "model.json", {**about, "export": steps})

@@ -36,14 +36,8 @@ def train(name: str) -> None:
         return
     with distributed.joined(), energy.measured():
         watch = board.curves(name) if distributed.rank() == 0 else loop.nobody
-        run(
-            recipe,
-            folder / "split",
-            folder / "model",
-            files.of_repository(f"checkpoints/{name}"),
-            watch,
-            files.read_json(resolve.path_of(name))["sources"]["train"],
-        )
+        known = files.read_json(resolve.path_of(name))["sources"]["train"]
+        run(recipe, folder / "split", folder / "model", files.of_repository(f"checkpoints/{name}"), watch, known)
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: loop.Watch = loop.nobody, known_champion: dict[str, Any] | None = None) -> None:
@@ -69,13 +63,11 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
         data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
         history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
         with files.whole_folder(target) if distributed.rank() == 0 else contextlib.nullcontext(target) as folder:
-            written = partial(write, folder, recipe, adapter, start)
+            written, again = partial(write, folder, recipe, adapter, start), partial(loop.fit, adapter)
             written()
             if recipe.export.compresses:
-                again = partial(loop.fit, adapter)
-                compression.compress(
-                    recipe, adapter, teacher, folder, rows_val, targets_val, lambda section: again(section, *data, mine / "pruned", ids), written
-                )
+                val_rows = rows_val, targets_val
+                compression.compress(recipe, adapter, teacher, folder, val_rows, lambda section: again(section, *data, mine / "pruned", ids), written)
             if distributed.rank() > 0:
                 return
             if recipe.train.lexical:

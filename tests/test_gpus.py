@@ -23,7 +23,7 @@ def most_at_once(stage: Stage) -> int:
     def hold() -> None:
         nonlocal most, held
         with retrain.gpus(stage) as visible:
-            mine = visible.get("CUDA_VISIBLE_DEVICES", f"any {held}")
+            mine = visible[-1] if visible else f"any {held}"
             inside.append(mine)
             held += 1
             assert len(set(inside)) == len(inside)  # no two have the same
@@ -49,12 +49,12 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
         monkeypatch.setenv("MILLRACE_GPUS", "2")
         assert most_at_once(STAGE) == 2
         with retrain.gpus(replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")) as visible:
-            assert visible == {"CUDA_VISIBLE_DEVICES": "0"}
+            assert visible == ["env", "CUDA_VISIBLE_DEVICES=0"]
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
         with retrain.gpus(STAGE) as one, retrain.gpus(STAGE) as other:
-            assert (one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]) == ("5", "3")
+            assert (one[-1], other[-1]) == ("CUDA_VISIBLE_DEVICES=5", "CUDA_VISIBLE_DEVICES=3")
             with retrain.gpus(replace(STAGE, name="pretrain")) as nothing:  # xor has no such section: it need not wait
-                assert nothing == {}
+                assert nothing == []
 
 
 def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

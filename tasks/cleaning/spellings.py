@@ -2,6 +2,8 @@
 
 from collections import Counter, defaultdict
 
+from rapidfuzz.distance import Levenshtein
+
 
 def alike(value: str) -> str:
     """What values share that differ in letter case and white space alone."""
@@ -45,7 +47,7 @@ def near(key: str, index: dict[tuple[int, int, str], list[str]], distance: int) 
 def nearest(key: str, others: set[str], distance: int) -> str | None:
     """The one other value that is nearest, in letters alone. At most one letter in four may be wrong: male and female are words of their own."""
     limit = min(distance, len(key) // 4)
-    best = sorted((edited, other) for other in others if figures(other) == figures(key) and (edited := edits(key, other)) <= limit)
+    best = sorted((edited, other) for other in others if figures(other) == figures(key) and (edited := Levenshtein.distance(key, other)) <= limit)
     return best[0][1] if best and (len(best) == 1 or best[0][0] < best[1][0]) else None
 
 
@@ -57,13 +59,3 @@ def pieces(size: int, distance: int) -> list[tuple[int, int]]:
 
 def figures(value: str) -> list[str]:
     return [sign for sign in value if sign.isdigit()]
-
-
-def edits(one: str, other: str) -> int:
-    """The number of characters to insert, delete or replace (Levenshtein 1966)."""
-    row = list(range(len(other) + 1))
-    for above, a in enumerate(one, 1):
-        diagonal, row[0] = row[0], above
-        for column, b in enumerate(other, 1):
-            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (a != b))
-    return row[-1]

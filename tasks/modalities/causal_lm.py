@@ -24,7 +24,6 @@ from tasks.step import Failure, Mistake
 Row = dict[str, str]  # its prompt and its text
 Example = tuple[encoders.Tokens, int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
 
-EAGER = 512  # tokens up to which attention is written out
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -92,7 +91,7 @@ class Decoder:
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        if not torch.cuda.is_available() and self.max_length <= EAGER:
+        if not torch.cuda.is_available() and self.max_length <= encoders.EAGER:
             model.set_attn_implementation("eager")  # torch's fused attention is slow on CPUs where it goes back
         torch.manual_seed(section.seed)
         self.network = network(model)

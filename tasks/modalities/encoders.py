@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -172,13 +173,10 @@ def tokens(tokenizer: Tokenizer, rows: Sequence[str], special: bool = True) -> I
 
 def longest(section: Train, config: Any, tokenizer: Any) -> int:
     """How many tokens of a text go into the network. Some have fewer than they have positions, of which the tokenizer tells."""
-    from tasks import distributed  # brings torch
-
     most: int = min(getattr(config, "max_position_embeddings", section.max_length), tokenizer.model_max_length)
-    if section.max_length > most and distributed.rank() == 0:
+    if section.max_length > most and os.environ.get("RANK", "0") == "0":  # of several processes one says it
         print(
-            f"warning: {section.base_key.removesuffix('base')}max_length is {section.max_length}, but the base reads {most} tokens: texts are cut there",
-            flush=True,
+            f"warning: {section.base_key.removesuffix('base')}max_length is {section.max_length}; the base reads {most} tokens: texts are cut there", flush=True
         )
     return min(section.max_length, most)
 
@@ -207,10 +205,8 @@ def packed(order: list[int], examples: Sequence[Sequence[int] | Tokens], section
 
 def padded(examples: Sequence[Sequence[int] | Tokens], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and attention mask, each of shape (rows, longest row)."""
-    width = max(2, *(len(example) for example in examples)) if len(examples) > 1 else max(2, len(examples[0]))
-    ids = np.full((len(examples), width), pad, dtype=np.int64)
-    mask = np.zeros((len(examples), width), dtype=np.int64)
-    for row, example in enumerate(examples):
-        ids[row, : len(example)] = example
-        mask[row, : len(example)] = 1
-    return ids, mask
+    lengths = np.array([len(example) for example in examples])
+    mask = np.arange(max(2, lengths.max())) < lengths[:, None]
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = np.concatenate(examples)
+    return ids, mask.astype(np.int64)

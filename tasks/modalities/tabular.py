@@ -79,8 +79,8 @@ def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
         return {"name": name, "kind": "number", **about} if spread or gaps else None
     if not coded and len(found) > len(known) / 2 and len(set(found.tolist())) > DISTINCT:
         other = next(cell for cell in known if math.isnan(number(cell)))
-        print(f"warning: column {name!r} is taken for categories, as {len(known) - len(found)} of its {len(known)} cells are no numbers, such as {other!r}: "
-              "if it is one of numbers, give it the type number with the rule types in clean.rules", flush=True)  # fmt: skip
+        count = f"{len(known) - len(found)} of its {len(known)} cells"
+        print(f"warning: column {name!r} is taken for categories, as {count} are no numbers, such as {other!r}: give it a type in clean.rules", flush=True)
     counts = Counter(category(cell) for cell in cells)
     least = max(1, min(COMMON, len(cells) // 100))
     common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
