@@ -67,8 +67,7 @@ def own(folder: Path, of: Any) -> Iterator[Path]:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(mine.name[:15], 16))  # a byte for each run: others of the recipe may go on beside it
         except OSError:
-            known = owner.read_text() if owner.is_file() else "another worktree"
-            raise Retryable(f"the same data and recipe are being trained already, in {known}: wait until that run has ended.") from None
+            raise Retryable(f"the same data and recipe are being trained already, by another worktree's run in {mine}: wait until it has ended.") from None
         files.write_text(owner, here)
         for other in sorted(path for path in folder.glob("*") if path.is_dir() and path != mine):
             of_whom = (other / "worktree").read_text() if (other / "worktree").is_file() else here

@@ -66,6 +66,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
         raise Failure(f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
     files.complete_parts(target / REJECTS, rejects, like)
+    print("; ".join([f"{rows_in} rows came in, {rows} stay", *(f"{rule['rule']} drops {rule['rejected']}" for rule in told if rule["rejected"])]), flush=True)
     about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
     files.write_json(target / "report.json", about)
     files.write_text(target / "index.html", page.render("cleaning", f"{recipe.name}: clean", **about))

@@ -747,12 +747,6 @@ class Interval(Section):
             yield f"low is {self.low:g}, which must be more than 0 where log is true"
 
 
-def several_or_none(folds: int) -> int:
-    if folds == 1:
-        raise ValueError("1 leaves nothing to train on: write 0 to measure on val, or at least 2")
-    return folds
-
-
 class Tune(Section):
     """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
 
@@ -763,7 +757,7 @@ class Tune(Section):
 
     trials: Count = 20
     seconds: float | None = Field(None, gt=0)
-    folds: Annotated[int, Field(ge=0, le=100), AfterValidator(several_or_none)] = 0
+    folds: int | None = Field(None, ge=2, le=100)
     space: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(lambda given: space.checked(given, Train, Interval))]
     metric: Metric | None = None
     pruning: bool = True
@@ -1118,13 +1112,27 @@ def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
 
 def read(path: Path) -> Recipe:
     """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
-    filled = with_defaults(parsed(path))
-    try:
-        return Recipe.model_validate(filled)
-    except ValidationError as error:
-        mistakes = list(dict.fromkeys(sentence(Recipe, item) for item in error.errors()))
+    filled, mistakes, unknown = with_defaults(parsed(path)), dict[str, None](), list[Any]([()])
+    while unknown:
+        unknown = []
+        try:
+            recipe = Recipe.model_validate(filled)
+        except ValidationError as error:
+            mistakes |= dict.fromkeys(sentence(Recipe, item) for item in error.errors())
+            unknown = [item["loc"] for item in error.errors() if item["type"] == "extra_forbidden"]
+            for location in unknown:  # without them pydantic goes on to what does not go together
+                remove(filled, location)
+    if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise Mistake("\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)])) from None
+        raise Mistake("\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)]))
+    return recipe
+
+
+def remove(data: Any, location: tuple[Any, ...]) -> None:
+    """Delete what is at a pydantic location, in which names of union members stand that no one wrote."""
+    for part in location[:-1]:
+        data = data[part] if isinstance(data, list) or part in data else data
+    del data[location[-1]]
 
 
 def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:

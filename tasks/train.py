@@ -59,20 +59,19 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
     for name, found in start.items() if distributed.rank() == 0 else ():
         print(f"{name} of the training: {', '.join(f'{key} {value}' for key, value in found.items())}", flush=True)
     with checkpoint.own(checkpoints, [*fingerprint(recipe, source), start]) as mine:
-        rows_val, targets_val = modalities.rows(recipe, val), problem.targets(val)
-        data = (adapter.encode(rows), targets, adapter.encode(rows_val), targets_val)
+        judges = modalities.rows(recipe, val), problem.targets(val)
+        data = (adapter.encode(rows), targets, adapter.encode(judges[0]), judges[1])
         history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
         with files.whole_folder(target) if distributed.rank() == 0 else contextlib.nullcontext(target) as folder:
             written, again = partial(write, folder, recipe, adapter, start), partial(loop.fit, adapter)
             written()
             if recipe.export.compresses:
-                val_rows = rows_val, targets_val
-                compression.compress(recipe, adapter, teacher, folder, val_rows, lambda section: again(section, *data, mine / "pruned", ids), written)
+                compression.compress(recipe, adapter, teacher, folder, judges, lambda section: again(section, *data, mine / "pruned", ids), written)
             if distributed.rank() > 0:
                 return
             if recipe.train.lexical:
                 lexical.fit(folder, problem, rows, problem.targets(tables["train"]))
-            temperature.calibrate(folder, problem, rows_val if tables["val"].num_rows else [], targets_val)
+            temperature.calibrate(folder, problem, judges[0] if tables["val"].num_rows else [], judges[1])
             files.write_text(folder / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
             known = next((found["champion"] for found in start.values() if "champion" in found), None)
             write_trained_on(folder / "trained_on.parquet", ids, champion.FOLDER / recipe.name / known / "trained_on.parquet" if known else None)

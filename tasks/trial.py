@@ -82,7 +82,7 @@ def sections(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
 
 
 def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
-    assert recipe.tune
+    assert recipe.tune and recipe.tune.folds
     if recipe.split.folds:
         return train["fold"]
     keys = [name if group is None else group for name, group in zip(train["id"].to_pylist(), train[recipe.split.group or "id"].to_pylist(), strict=True)]

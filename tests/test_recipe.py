@@ -67,6 +67,13 @@ def test_values_of_a_section_that_do_not_go_together_are_all_told(tmp_path: Path
     assert "has both group and time: choose one" in told
 
 
+def test_what_does_not_go_together_is_told_beside_an_unknown_key(tmp_path: Path) -> None:
+    text = FIVE_LINES.replace("kind: files", "kind: files, pth: x") + "train: {schedule: plateau, patience: 1, epoch: 3}\n"
+    told = mistakes(written(tmp_path, text))
+    for expected in ("has 3 mistakes", "ingest.pth: is not a known key", "train.epoch: is not a known key", "train: schedule: plateau lowers the rate"):
+        assert expected in told
+
+
 def test_a_gate_without_a_floor_is_refused_since_nothing_could_judge_the_first_model(tmp_path: Path) -> None:
     assert "has no floor" in mistakes(written(tmp_path, FIVE_LINES.replace("rule: floor, metric: macro_f1, bound: 0.8", "rule: baseline")))
 

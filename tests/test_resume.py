@@ -184,7 +184,10 @@ def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_w
     process.start()
     assert holds.wait(60)
     own = partial(checkpoint.own, here / "checkpoints" / "tiny")
-    with pytest.raises(Retryable, match="the same data and recipe are being trained already, in .*: wait until that run has ended"), own(["a"]):
+    with (
+        pytest.raises(Retryable, match="the same data and recipe are being trained already, by another worktree's run in .*: wait until it has ended"),
+        own(["a"]),
+    ):
         pass
     [mine] = (here / "checkpoints" / "tiny").iterdir()
     (mine / "worktree").write_text(str(here / "another"))

@@ -184,7 +184,7 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
         ("high: 1e-1", "high: 1e-5", "learning_rate: low is 0.0001, which must be less than high, 1e-05."),
         ("[16, 8]]", "[16, 0]]", "tune.space: hidden[1]: [16, 0]: input should be greater than or equal to 1."),
         ("[[8], [16, 8]]", "8", "hidden: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}."),
-        ("trials: 10", "folds: 1", "tune.folds: 1 leaves nothing to train on: write 0 to measure on val, or at least 2."),
+        ("trials: 10", "folds: 1", "tune.folds: 1: input should be greater than or equal to 2."),
         ("tune: {trials: 10", "split: {folds: 3}\ntune: {folds: 5", "tune.folds is 5, but split.folds has made 3: write the same number."),
         ("augment.shift: {low: 0", "seed: {low: 0", "tune.space: seed is not a key of train that can be tuned"),
         ("metric: log_loss", "metric: los", "tune.metric: 'los' is not allowed (did you mean log_loss?)"),

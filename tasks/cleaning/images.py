@@ -1,6 +1,7 @@
 """Rules for images, and which of them are nearly the same."""
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,17 +29,10 @@ def opened(data: bytes | None, wholly: bool = True) -> tuple[Any, str | None]:
 
 
 def unreadable(table: pa.Table) -> list[str | None]:
-    """Images that do not decode, or whose size differs from that of the first readable one."""
-    reasons: list[str | None] = []
-    shape: tuple[Any, ...] | None = None
-    for data in table["image"].to_pylist():
-        image, reason = opened(data)
-        if image:
-            found = (*image.size, image.mode)
-            shape = shape or found
-            reason = None if found == shape else f"size and mode {found} where others have {shape}"
-        reasons.append(reason)
-    return reasons
+    """Images that do not decode, or whose size differs from that of most."""
+    found = [((*image.size, image.mode) if image else None, reason) for image, reason in map(opened, table["image"].to_pylist())]
+    usual, count = Counter(shape for shape, _ in found if shape).most_common(1)[0] if any(shape for shape, _ in found) else (None, 0)
+    return [reason or (None if shape == usual else f"size and mode {shape} where {count} have {usual}") for shape, reason in found]
 
 
 def size(table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None) -> list[str | None]:

@@ -39,7 +39,7 @@ class Problem:
     NAME: str
     CLASSES = "Classes"  # what the report calls them
     RESAMPLED = "bootstrap"
-    WORST = ("Largest errors", "error")  # the heading of the report's table of mistakes, and its last column
+    WORST = ("Largest errors", "error", "true", "model said")  # the heading of the report's table of mistakes, and its columns, from the last on
     ERROR = "wrong"  # what `errors` are
     CALIBRATED = False  # whether answers are probabilities, which a temperature makes more or less certain
     temperature = 1.0  # by which the exported network's outputs are divided

@@ -32,7 +32,7 @@ class Scored(NamedTuple):
 class Problem(problems.Problem):
     NAME = "classification"
     RESAMPLED = "stratified bootstrap"
-    WORST = ("Wrong with most certainty", "probability")
+    WORST = ("Wrong with most certainty", "probability", "true class", "model said")
     CALIBRATED = True
     weights: Tensor | None = None  # of each class in the loss, 1 for the average row
 

@@ -22,7 +22,7 @@ class Problem(problems.Problem):
     """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
 
     NAME = "language"
-    WORST = ("Hardest texts", "log-loss of a token")
+    WORST = ("Hardest texts", "log-loss of a token", "text", "guessed")
     ERROR = "log-loss of a token"
     encode: Callable[[Sequence[Any]], list[Any]]  # rows as the model's tokens, which the baseline shares; a predictor sets it
     vocabulary: int

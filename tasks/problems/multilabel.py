@@ -20,7 +20,7 @@ Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second ax
 class Problem(problems.Problem):
     NAME = "multilabel"
     CLASSES = "Labels"
-    WORST = ("Largest loss", "log-loss")
+    WORST = ("Largest loss", "log-loss", "true classes", "model said")
     CALIBRATED = True
 
     @classmethod
