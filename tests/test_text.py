@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import loop
+from tasks import files, loop
 from tasks.modalities import encoders, text
 from tasks.problems.classification import Problem
 from tasks.recipe import Pretrain, Train
@@ -118,3 +118,20 @@ def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
     ]
     said = text.baseline(rows, np.array([1] * 9 + [0] * 9), ["汤很好吃", "汤不好吃"], Problem(["no", "yes"]))
     assert said.argmax(1).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("said", "pooling"),
+    [
+        (None, "cls"),
+        ({"pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": "mean"}, "mean"),
+    ],
+)
+def test_a_base_says_how_it_pools(tmp_path: Path, said: Any, pooling: str) -> None:
+    tiny.base(tmp_path / "base")
+    if said:
+        files.write_json(tmp_path / "base" / "1_Pooling" / "config.json", said)
+    assert encoders.loaded(Train(base=str(tmp_path / "base")))[2] == pooling

@@ -90,15 +90,19 @@ def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
-        raise Failure(
-            f"{section.base_key}: {folder} cannot be loaded by transformers ({files.first_line(error).rstrip(': ')}): "
-            "its files are damaged, lack a tokenizer or do not belong together, or it is a model that transformers does not support."
-        ) from None
+        why = f"{files.first_line(error).rstrip(': ')}): it is damaged, lacks its tokenizer, or is a kind that transformers does not support"
+        raise Failure(f"{section.base_key}: {folder} cannot be loaded by transformers ({why}.") from None
     wrong = disagreements(model, found)
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise Failure(f"{section.base_key}: the config.json of {folder} does not describe its model.safetensors: {wrong[0]}{more}: take both from one model.")
-    return model, tokenizer, "mean" if (folder / "1_Pooling").is_dir() else "cls"
+    return model, tokenizer, pooling(folder / "1_Pooling" / "config.json")
+
+
+def pooling(path: Path) -> str:
+    """How a base makes one vector of its tokens' vectors: as it says in the way of sentence-transformers, in old or new words; else the first one's."""
+    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"pooling_mode": "cls"}
+    return "cls" if said.get("pooling_mode") == "cls" or said.get("pooling_mode_cls_token") else "mean"
 
 
 def disagreements(encoder: Any, found: dict[str, Any]) -> list[str]:
@@ -183,9 +187,8 @@ def longest(section: Train, config: Any, tokenizer: Any) -> int:
 
 def checkpointed(model: Any, section: Train) -> None:
     if not model.supports_gradient_checkpointing:
-        raise Mistake(
-            f"{section.base_key.removesuffix('base')}activation_checkpointing: transformers does not offer it for a {model.config.model_type}: leave it out."
-        )
+        key = f"{section.base_key.removesuffix('base')}activation_checkpointing"
+        raise Mistake(f"{key}: transformers does not offer it for a {model.config.model_type}: leave it out.")
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.disable_input_require_grads()  # the other kind would need it; its hooks cannot be copied, as the average of the weights and FSDP2 do
 

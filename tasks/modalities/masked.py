@@ -64,9 +64,8 @@ class Pretrainer(encoders.Encoder):
         self.encoder.cpu().save_pretrained(folder)
         self.original.save_pretrained(folder)
         if self.pooling == "mean":
-            files.write_json(
-                folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "word_embedding_dimension": self.encoder.config.hidden_size}
-            )
+            about = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": self.encoder.config.hidden_size}
+            files.write_json(folder / "1_Pooling" / "config.json", about)
         return {"parameters": self.encoder.num_parameters(), "vocabulary": len(self.original)}
 
 
