@@ -135,3 +135,21 @@ def test_a_base_says_how_it_pools(tmp_path: Path, said: Any, pooling: str) -> No
     if said:
         files.write_json(tmp_path / "base" / "1_Pooling" / "config.json", said)
     assert encoders.loaded(Train(base=str(tmp_path / "base")))[2] == pooling
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "DebertaV2"])
+def test_encoders_of_other_kinds_answer_after_export_as_before(tmp_path: Path, kind: str) -> None:
+    import transformers
+
+    tiny.base(tmp_path / "base")
+    about = json.loads((tmp_path / "base" / "config.json").read_text())
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "pad_token_id")
+    size = {name: about[name] for name in names} | ({"relative_attention": True} if kind == "DebertaV2" else {})
+    getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**size)).save_pretrained(tmp_path / "base")
+    section = tiny.recipe("text", tmp_path, precision="fp32").train
+    trainer = text.Trainer(section, tiny.WORDS, Problem(["no", "yes"], section))
+    rows = [" ".join(tiny.WORDS[: count + 1]) for count in (0, 3, 9)]
+    with torch.no_grad():
+        expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
+    assert (expected.max(0).values - expected.min(0).values > 1e-4).all()
+    assert text.Predictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(rows) == pytest.approx(expected.numpy(), abs=1e-5)
