@@ -25,6 +25,7 @@ from tasks import engine, files
 from tasks.recipe import Recipe
 from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Failure, Mistake, Retryable
 
+DEVICES = Path("/dev")
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error", "gloo", "TCPStore")
 
 
@@ -42,6 +43,10 @@ def size() -> int:
 
 
 def device() -> torch.device:
+    """The GPU where there is one. Raises Retryable where there is one that does not answer: on the CPU all would begin anew, and take days."""
+    there = torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(DEVICES.glob("nvidia[0-9]*"))
+    if there and not torch.cuda.is_available():
+        raise Retryable("this machine's GPU does not answer: see what nvidia-smi says. To train on the CPU, set CUDA_VISIBLE_DEVICES to nothing.")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
 
 

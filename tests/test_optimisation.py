@@ -218,6 +218,17 @@ def test_a_gpu_that_disappears_is_a_failure_that_may_pass(tmp_path: Path) -> Non
         limited(tmp_path, 0, RuntimeError("CUDA error: unspecified launch failure\nCompile with ..."))
 
 
+def test_a_gpu_that_does_not_answer_is_waited_for_and_nothing_goes_on_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(distributed, "DEVICES", tmp_path)
+    assert distributed.device().type == "cpu"
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(Retryable, match="this machine's GPU does not answer"):
+        distributed.device()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert distributed.device().type == "cpu"
+
+
 def test_an_error_that_is_none_of_these_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         limited(tmp_path, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

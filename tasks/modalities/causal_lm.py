@@ -73,7 +73,7 @@ def packed(sizes: Sequence[int], length: int) -> list[list[int]]:
     return rows
 
 
-class Decoder:
+class Decoder(modalities.Trainer):
     """What training and pre-training of a decoder share."""
 
     mixed = True
@@ -116,9 +116,6 @@ class Decoder:
 
     def inputs(self) -> Any:
         return files.digest(self.tokenizer.to_str())
-
-    def prepare(self, examples: list[Example], targets: Targets) -> None:
-        """A decoder has its head already."""
 
     def collate(self, examples: list[Example], generator: Any) -> tuple[Any, ...]:
         """Tokens, their places and the number of their window (-1 for padding), what each is to predict; then each window's example, and each text's bytes."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tasks import files
+from tasks import files, modalities
 from tasks.recipe import Train
 from tasks.step import Failure, Mistake, Retryable
 
@@ -51,8 +51,7 @@ def base_folder(section: Train) -> Path:
             raise Failure(f"{key}: {path} is not valid JSON ({error}): the model is damaged; get it again.") from None
         if "auto_map" in about:
             raise Mistake(f"{key}: {path} asks for code of the model's own (auto_map), which is never run: use a model that transformers knows itself.")
-    found = files.sha256(weights) if sha256 else None
-    if sha256 and found != sha256:
+    if sha256 and (found := files.sha256(weights)) != sha256:
         raise Failure(
             f"{key}: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct the sha256."
         )
@@ -121,7 +120,7 @@ def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
-class Encoder:
+class Encoder(modalities.Trainer):
     """What all that train an encoder share; it has no head yet."""
 
     mixed = True

@@ -22,13 +22,10 @@ class Pretrainer(encoders.Encoder):
 
         made = new(section.network, rows, section.max_length, section.seed) if section.network else encoders.loaded(section)
         super().__init__(section, *made)
-        self.original, self.problem = made[1], self  # it says itself what is lost
+        self.original, self.problem = made[1], self  # type: ignore[assignment]  # it says itself what is lost
         self.special = torch.tensor(sorted(self.original.all_special_ids))
         torch.manual_seed(section.seed)
         self.network = network(self.encoder)
-
-    def prepare(self, examples: list[Any], labels: NDArray[np.int64]) -> None:
-        """The head begins at random."""
 
     def collate(self, examples: list[encoders.Tokens], generator: Any) -> tuple[Any, ...]:
         """Tokens with some hidden, attention mask, and of those to be guessed the places in the flattened batch and the tokens; always the same to measure."""
