@@ -80,26 +80,27 @@ def gpus(stage: Stage) -> Iterator[list[str]]:
     """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in; gives the words before its command
     that show it these alone.
 
-    A killed run's slots come back in a minute.
+    A killed run's slots come back in a minute. Workspaces with a Prefect server each share no slots, so lock files say which GPUs are taken.
     """
     given = os.environ.get("MILLRACE_GPUS", "")
     if given and not given.isdecimal():
         raise Mistake(f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it.")
-    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    found = int(given or there)
+    found = int(given or len(list(Path("/dev").glob("nvidia[0-9]*"))))
     section = getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
     if not section:
         yield []  # it needs none, or has nothing to do
         return
-    wanted = min(found, getattr(section, "processes", 1))
+    numbers = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(found)))).split(",")
+    wanted = min(found, len(numbers), getattr(section, "processes", 1))
     name = f"gpu-{platform.node()}"
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):  # two that make it at once: one is refused
         client.upsert_global_concurrency_limit_by_name(name, found)
-    numbers = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(max(there, found))))
+    lock = f"{tempfile.gettempdir()}/millrace-{os.getuid()}-gpu-"
     with concurrency(name, strict=True, occupy=wanted, lease_duration=60), contextlib.ExitStack() as held:
-        locks = {number: Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-{number}" for number in numbers.split(",")}
-        free = (number for number, path in locks.items() if held.enter_context(locked(path, wait=False)))
-        yield ["env", f"CUDA_VISIBLE_DEVICES={','.join(itertools.islice(free, wanted))}"]
+        while len(mine := list(itertools.islice((one for one in numbers if held.enter_context(locked(Path(lock + one), wait=False))), wanted))) < wanted:
+            held.close()
+            time.sleep(process.POLL_SECONDS)
+        yield ["env", f"CUDA_VISIBLE_DEVICES={','.join(mine)}"]
 
 
 def chatter(line: str) -> bool:

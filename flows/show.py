@@ -1,5 +1,6 @@
 """What people see at the terminal: tables of a run, of what is in production, and of the moves before it."""
 
+import sys
 from typing import Any
 
 COLOURS = {"ran": "green", "restored": "cyan", "cached": "dim", "failed": "red", "pass": "green", "open": "yellow", "fail": "red", "none": "dim"}
@@ -12,9 +13,7 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     made = Table(*heads, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row))

@@ -1,8 +1,11 @@
 """Stages that need a GPU wait for one; others, and machines without, do not."""
 
+import os
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
@@ -10,6 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import retrain
 from flows.pipeline import Stage
 from tasks.step import Mistake
+from tasks.store import locked
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -50,6 +54,16 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
         assert most_at_once(STAGE) == 2
         with retrain.gpus(replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")) as visible:
             assert visible == ["env", "CUDA_VISIBLE_DEVICES=0"]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+        lock = Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-5"
+        with locked(lock), retrain.gpus(STAGE) as other:  # as a workspace with a Prefect server of its own holds it
+            assert other[-1] == "CUDA_VISIBLE_DEVICES=3"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+        taken, begun = locked(lock), time.monotonic()
+        taken.__enter__()
+        threading.Timer(1.0, taken.__exit__, (None, None, None)).start()
+        with retrain.gpus(STAGE) as one:
+            assert one[-1] == "CUDA_VISIBLE_DEVICES=5" and time.monotonic() - begun >= 1.0  # it has waited, and never goes on without
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
         with retrain.gpus(STAGE) as one, retrain.gpus(STAGE) as other:
             assert (one[-1], other[-1]) == ("CUDA_VISIBLE_DEVICES=5", "CUDA_VISIBLE_DEVICES=3")
