@@ -25,7 +25,10 @@ from tasks.modalities import lexical, lora
 from tasks.recipe import Recipe
 from tasks.step import main
 
-CODE = ("checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "strata.py", "train.py")
+CODE = (
+    "checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "pictures.py", "problems/*.py", "strata.py",
+    "train.py",
+)  # fmt: skip
 
 
 def train(name: str) -> None:

