@@ -113,7 +113,10 @@ class Files(Format):
 
 
 class Http(Format):
-    """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment."""
+    """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment.
+
+    A variable for the user, the password, or a value of the path or query holds it as it is, not percent-encoded; one for the host holds what a URL may hold there.
+    """
 
     kind: Literal["http"]
     url: Annotated[str, Field(pattern="^https?://"), AfterValidator(without_secret)]
@@ -159,6 +162,7 @@ class Images(Section):
 class Sql(Section):
     """A table or a query of any database that SQLAlchemy reaches. `${NAME}` in the URL is taken from the environment, where passwords belong.
 
+    A variable for the user, the password or a value of the query holds it as it is, not percent-encoded; one for the whole URL holds a URL, encoded.
     With a `watermark`, a column that grows with every insert or update, rows are read in parts in its order, and parts that were read before are not read again.
     """
 

@@ -3,9 +3,11 @@
 import io
 import threading
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -26,6 +28,8 @@ class Site(ThreadingHTTPServer):
         self.to: str | None = None
         self.served = ""  # what GET serves where it is not what HEAD has just named
         self.asked: list[tuple[str, str | None]] = []
+        self.paths: list[str] = []
+        self.credentials: list[str | None] = []
 
     def url(self, rest: str = "/rows.csv?token=${PASSWORD}") -> str:
         return f"http://user:${{PASSWORD}}@127.0.0.1:{self.server_port}{rest}"
@@ -46,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         site, ranges = self.server, self.headers.get("Range")
         site.asked.append((self.command, ranges))
+        site.paths.append(self.path)
+        site.credentials.append(self.headers.get("Authorization"))
         changed = self.headers.get("If-Range", site.served or site.etag) != (site.served or site.etag)
         start = int(ranges.removeprefix("bytes=").rstrip("-")) if ranges and not changed else 0
         data = site.data[start:]
@@ -160,3 +166,48 @@ def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
     place = f"http://127.0.0.1:{site.server_port}/rows.zip"
     assert {part.name: part.table.num_rows for part in partitions(made)} == {f"{place}/a.csv": 20_000, f"{place}/b/c.csv": 1}
     assert list(partitions(made, skip=fingerprint(made))) == []
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"])
+def test_any_password_reaches_the_server_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("PASSWORD", password)
+    assert rows(source(site)) == 20_000
+    told = b64encode(f"user:{password}".encode()).decode()
+    assert set(site.credentials) == {f"Basic {told}"}
+    assert {parse_qs(urlsplit(path).query)["token"][0] for path in site.paths} == {password}
+    assert {urlsplit(path).path for path in site.paths} == {"/rows.csv"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://${HOST}/rows.csv", "127.0.0.1:hidden"),
+        ("http://${HOST}/rows.csv", "[hidden"),
+        ("http://${HOST}/rows.csv", "hid\u2100den"),
+        ("http://${HOST}/rows.csv", "hid\x07den"),
+        ("http://user:${PASSWORD}@${HOST}/rows.csv", ""),
+        ("http://user:${PASSWORD}@127.0.0.1:port/rows.csv", ""),
+        ("http://user:${PASSWORD}@[127.0.0.1/rows.csv", ""),
+    ],
+)
+def test_a_url_that_cannot_be_parsed_ends_with_a_sentence_without_its_values(
+    site: Site, monkeypatch: pytest.MonkeyPatch, url: str, host: str
+) -> None:
+    monkeypatch.setenv("HOST", host)
+    sentence = r"ingest.url is not the URL of a file once its \$\{…\} are filled in: write it as"
+    with pytest.raises(Mistake, match=sentence) as caught:
+        rows(source(site, url=url))
+    assert "hid" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_refused_password_that_was_encoded_before_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "hidden%2F")
+    site.status = 401
+    with pytest.raises(Failure, match="status 401.*PASSWORD.* looks percent-encoded") as caught:
+        rows(source(site))
+    assert "hidden" not in str(caught.value)

@@ -316,6 +316,10 @@ CASES = [
     from_url("variable that is not set", "names the variable NOT_SET, which is not set", MISTAKE, url="https://${NOT_SET}@127.0.0.1/rows.csv"),
     from_url("password in the recipe", "ingest.url: holds a password or token in plain text: write", MISTAKE, url=f"https://user:{SECRET}@127.0.0.1/rows.csv"),
     from_url("token in the recipe", "ingest.url: holds a password or token in plain text", MISTAKE, url=f"https://127.0.0.1/rows.csv?access_token={SECRET}"),
+    from_url(
+        "URL with a port that is none", "ingest.url is not the URL of a file", MISTAKE,
+        url="http://user:${PASSWORD}@127.0.0.1:port/rows.csv",
+    ),
     from_url("URL that is none", "ingest.url: ", MISTAKE, url=f"ftp://user:{SECRET}@127.0.0.1/rows.csv"),
     # Buckets
     Case("object deleted after it was listed", source={"kind": "s3"}, sentence="in/b.csv was deleted or changed after it was listed", status=RETRYABLE, needs="between"),

@@ -107,6 +107,11 @@ def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_ov
         ({}, {"AWS_ACCESS_KEY_ID": "hidden"}, Failure, "refuses the credentials"),
         ({}, {"S3_ENDPOINT": "http://127.0.0.1:9"}, Retryable, "cannot be reached .*: check that it runs and that ingest.endpoint is right"),
         ({}, {"S3_ENDPOINT": "http://user:hidden@127.0.0.1:9"}, Mistake, "ingest.endpoint is not the address of an S3 server"),
+        ({"endpoint": "http://127.0.0.1:9/?token=${TOKEN}"}, {"TOKEN": "hidden"}, Mistake, "address of an S3 server"),
+        ({}, {"S3_ENDPOINT": "http://[hidden"}, Mistake, "ingest.endpoint is not the address of an S3 server"),
+        ({}, {"S3_ENDPOINT": "http://127.0.0.1:hidden"}, Mistake, "ingest.endpoint is not the address of an S3 server"),
+        ({}, {"S3_ENDPOINT": "http://hid den"}, Mistake, "ingest.endpoint is not the address of an S3 server"),
+        ({"endpoint": "http://${HOST}"}, {"HOST": "user:hidden@127.0.0.1:9"}, Mistake, "HOST stands where the host stands and holds an @"),
         ({"endpoint": "${NOT_SET}"}, {}, Mistake, "ingest.endpoint names the variable NOT_SET, which is not set"),
     ],
 )

@@ -2,8 +2,10 @@
 
 import sqlite3
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
@@ -102,6 +104,40 @@ def test_the_url_takes_variables_from_the_environment(database: Path, monkeypatc
     monkeypatch.setenv("DESK_PATH", str(database))
     [part] = partitions(source(url="sqlite:///${DESK_PATH}", table="messages"))
     assert part.table.num_rows == 3
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://reader:${PASSWORD}@${HOST}/desk",
+        "postgresql+psycopg://${READER}@${HOST}/desk",
+        "postgresql+psycopg://${HOST}/desk?user=reader&password=${PASSWORD}",
+        "${URL}",
+    ],
+)
+def test_any_password_reaches_the_driver_whole(
+    monkeypatch: pytest.MonkeyPatch, url: str, password: str
+) -> None:
+    monkeypatch.setenv("PASSWORD", password)
+    monkeypatch.setenv("READER", f"reader:{password}")
+    monkeypatch.setenv("HOST", "127.0.0.1:9")
+    monkeypatch.setenv("URL", f"postgresql+psycopg://reader:{quote(password, '')}@127.0.0.1:9/desk")
+    engine = sql.engine_of(source(url=url, table="x"))
+    _, given = engine.dialect.create_connect_args(engine.url)
+    expected = {"user": "reader", "password": password, "host": "127.0.0.1", "dbname": "desk"}
+    assert {name: given[name] for name in expected} == expected
+    assert str(given["port"]) == "9"
+
+
+def test_a_database_url_that_cannot_be_parsed_shows_nothing_of_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for url in ("postgresql+psycopg://reader:hidden", "postgresql+psycopg://reader:hid/den"):
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(Mistake, match="ingest.url is not the URL of a database") as caught:
+            list(partitions(source(url="${DATABASE_URL}", table="x")))
+        assert "hid" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_table_and_query_exclude_each_other() -> None:

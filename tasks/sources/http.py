@@ -14,10 +14,10 @@ import httpx
 
 from tasks import files
 from tasks.recipe import Http
-from tasks.sources import Part, expanded
+from tasks.sources import Part, encoded_twice, expanded
 from tasks.sources import files as local
 from tasks.sources.content import Content
-from tasks.step import Failure, Retryable
+from tasks.step import Failure, Mistake, Retryable
 
 DOWNLOADS = Path(".millrace/downloads")
 TIMEOUT = httpx.Timeout(30.0)
@@ -32,7 +32,15 @@ def parts(source: Http) -> Iterator[Part]:
 
 
 def place(source: Http) -> str:
-    parts = urlsplit(expanded(source.url))
+    url = expanded(source.url)
+    try:
+        parts = urlsplit(url)
+        wrong = not parts.hostname or parts.port == 0 or not httpx.URL(url).host
+    except (ValueError, httpx.InvalidURL):  # their words hold pieces of the URL
+        wrong = True
+    if wrong:
+        form = "https://user:${PASSWORD}@host:port/file"
+        raise Mistake(f"ingest.url is not the URL of a file once its ${{…}} are filled in: write it as {form}.")
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
@@ -93,7 +101,7 @@ def asked(source: Http, method: str, headers: dict[str, str]) -> Iterator[httpx.
             if status >= 500 or status == 429:
                 raise Retryable(f"{name} answers with status {status}.")
             if status >= 400 and status != 416:
-                raise Failure(f"{name} answers with status {status}: check the address and what its credentials may read.")
+                raise Failure(f"{name} answers with status {status}: check the address and what its credentials may read.{encoded_twice(source.url)}")
             yield response
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
         raise Failure(f"{name} leads to an address that is not read ({type(error).__name__}): only http and https are.") from None

@@ -1,9 +1,11 @@
 """Objects of a bucket: each a part, known by its ETag (or its version), read exactly as it was listed or not at all."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tasks.recipe import S3
 from tasks.sources import Part, Rows, expanded, files
@@ -15,15 +17,26 @@ from tasks.store import Object, Settings, Store
 
 def parts(source: S3) -> Iterator[Part]:
     """The objects in a format that is read, in order of name. Raises Failure where there is none."""
-    endpoint = expanded(source.endpoint, "ingest.endpoint") if source.endpoint else None
-    if endpoint and (not endpoint.startswith(("http://", "https://")) or "@" in endpoint):
-        raise Mistake("ingest.endpoint is not the address of an S3 server: write it as https://host:port, without user and password.")
-    store = Store(Settings(source.bucket, source.prefix, endpoint, keys=("ingest.bucket", "ingest.endpoint")))
+    store = store_of(source)
     found = [item for item in store.listed(source.prefix, versions=source.versions) if files.readable(Content(item.name, b""))]
     if not found:
         raise Failure(f"{store.settings.place} holds no object that is read ({', '.join(files.READERS)}): put the data there or correct ingest.prefix.")
     for item in sorted(found, key=lambda item: item.name):
         yield Part(f"s3://{source.bucket}/{item.name}", item.version or item.etag, partial(downloaded, source, store, item))
+
+
+def store_of(source: S3) -> Store:
+    endpoint = expanded(source.endpoint, "ingest.endpoint") if source.endpoint else None
+    form = "https://host:port, without user, password and query"
+    mistake = Mistake(f"ingest.endpoint is not the address of an S3 server: write it as {form}.")
+    if endpoint and not re.fullmatch("https?://[^@?#]+", endpoint):
+        raise mistake
+    keys = ("ingest.bucket", "ingest.endpoint")
+    try:
+        _ = urlsplit(endpoint or "").port  # boto3 would take a wrong one for a lost connection
+        return Store(Settings(source.bucket, source.prefix, endpoint, keys=keys))
+    except ValueError:  # its words hold the endpoint
+        raise mistake from None
 
 
 def downloaded(source: S3, store: Store, item: Object) -> Iterator[Rows]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from tasks import files
 from tasks.mistakes import nearest
 from tasks.recipe import Sql
-from tasks.sources import Part, Rows, expanded
+from tasks.sources import Part, Rows, encoded_twice, expanded
 from tasks.step import Failure, Mistake, Retryable
 
 # The session too, lest a query that ends its transaction could write; one time zone, so that equal moments are equal texts.
@@ -132,7 +132,7 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
     except SQLAlchemyError as error:
         kind = Retryable if passes(error) else Failure
         reason = " ".join(str(getattr(error, "orig", error)).split())[:300]  # the driver's own words, in one line
-        raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.") from None
+        raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.{encoded_twice(source.url)}") from None
     finally:
         engine.dispose()
 
