@@ -63,6 +63,23 @@ def test_the_split_is_chosen_and_one_that_is_not_there_names_those_that_are() ->
         rows(name="saved", split="dev")
 
 
+def test_a_saved_data_set_that_lacks_a_key_ends_with_a_sentence(here: Path) -> None:
+    """The package raises KeyError, as a split that is not there once did."""
+    made().save_to_disk("saved")
+    (here / "saved" / "state.json").write_text("{}")
+    with pytest.raises(Failure, match=r"saved cannot be read as a data set \(KeyError: '_"):
+        rows(name="saved")
+
+
+def test_a_folder_whose_loading_raises_a_key_error_ends_with_a_sentence(here: Path) -> None:
+    (here / "files").mkdir()
+    about = "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"  # of a column without a name
+    (here / "files" / "README.md").write_text(about)
+    (here / "files" / "x.csv").write_text("text\na\n")
+    with pytest.raises(Failure, match=r"files cannot be read as a data set \(KeyError: 'name'\)"):
+        rows(name="files")
+
+
 def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files(here: Path) -> None:
     (here / "files").mkdir()
     (here / "files" / "train.csv").write_text("text,label\na,1\n")

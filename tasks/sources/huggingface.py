@@ -1,7 +1,7 @@
 """Data sets of the `datasets` package: a local folder, or a name on the Hub, which is read at one commit. Code that a data set brings is never run."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,15 +60,24 @@ def loaded(source: HuggingFace, version: str) -> Any:
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
             found = datasets.load_from_disk(str(folder))
-            return found[source.split] if isinstance(found, datasets.DatasetDict) else found
+            return chosen(found, source) if isinstance(found, datasets.DatasetDict) else found
         where = {"path": str(folder.absolute())} if folder.is_dir() else {"path": source.name, "revision": version}
         return datasets.load_dataset(**where, name=source.config, split=source.split, cache_dir=str(CACHE.absolute()))
-    except KeyError:
-        raise Failure(f"{source.name} has no split {source.split!r}. It has {', '.join(found)}: correct ingest.split.") from None
+    except Failure:
+        raise
     except (ConnectionError, TimeoutError) as error:
         raise Retryable(f"{source.name} cannot be read from the Hub ({type(error).__name__}).") from None
     except Exception as error:  # the package raises errors of every kind for data that it cannot read
-        raise Failure(f"{source.name} cannot be read as a data set ({files.first_line(error)}): check ingest.name, config and split.") from None
+        told = files.first_line(error)
+        if isinstance(error, KeyError):  # whose words are the key alone
+            told = f"KeyError: {told}"
+        raise Failure(f"{source.name} cannot be read as a data set ({told}): check ingest.name, config and split.") from None
+
+
+def chosen(found: Mapping[str, Any], source: HuggingFace) -> Any:
+    if source.split not in found:
+        raise Failure(f"{source.name} has no split {source.split!r}. It has {', '.join(found)}: correct ingest.split.")
+    return found[source.split]
 
 
 def table(dataset: Any) -> pa.Table:
