@@ -24,6 +24,14 @@ STOP_SECONDS = 4  # SeaweedFS 4.48 needs 1.2, but now and then hangs; a kill los
 # SeaweedFS 4.48 lets two conditional writes of one object pass now and then in the first second after its start; all its clients are on this
 # machine, so they take turns. Goes when a race of eight against a server without it has one winner in ten thousand starts.
 TURNS = HOME / "conditional"
+# Only its S3 port asks for credentials by itself. Without HTTP its master and filer answer nothing but gRPC; its volume server then wants requests
+# that are signed with these keys, which nobody but the server knows.
+SIGNING_KEYS = (
+    "WEED_JWT_SIGNING_KEY",
+    "WEED_JWT_SIGNING_READ_KEY",
+    "WEED_JWT_FILER_SIGNING_KEY",
+    "WEED_JWT_FILER_SIGNING_READ_KEY",
+)
 
 
 @contextlib.contextmanager
@@ -35,6 +43,7 @@ def opened() -> Iterator[Store]:
         yield store
         return
     HOME.mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o700)
     with locked(HOME / "lock", wait=False) as held:
         if not held:
             yield shared()
@@ -78,8 +87,9 @@ def start() -> tuple[psutil.Popen, Store]:
                 weed, "mini", f"-dir={HOME / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={HOME / 's3.json'}",
                 *(f"-{name}={port}" for name, port in ports.items()),
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
+                "-disableHttp",
             ],
-            stdout=log, stderr=log, start_new_session=True,
+            stdout=log, stderr=log, start_new_session=True, env=os.environ | {name: secrets.token_hex(32) for name in SIGNING_KEYS},
         )  # fmt: skip
     write_private(HOME / "server.json", json.dumps({"port": ports["s3.port"]}))
     deadline = time.monotonic() + START_SECONDS

@@ -1,11 +1,16 @@
 """The store as DVC knows it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import psutil
+
 from flows import storage
-from tasks.store import Settings
+from tasks import registry
+from tasks.store import Settings, Store
 
 
 def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(here: Path) -> None:
@@ -21,3 +26,49 @@ def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(
     assert dvc("config", "remote.store.endpointurl") == "http://127.0.0.1:2\n"
     assert dvc("config", "remote.mine.url") == f"{here / 'mine'}\n"
     assert (here / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
+
+
+def ports_of(store: Store) -> dict[str, str]:
+    """The ports of the embedded server, by their names on its command line."""
+    s3 = f"-s3.port={(store.settings.endpoint or '').rpartition(':')[2]}"
+    [words] = [one.info["cmdline"] for one in psutil.process_iter(["cmdline"]) if s3 in (one.info["cmdline"] or [])]
+    options = dict(word.removeprefix("-").split("=", 1) for word in words if "=" in word)
+    return {name: value for name, value in options.items() if name.endswith(".port")}
+
+
+def test_no_other_port_of_the_server_lets_anyone_in(store: Store, tmp_path: Path) -> None:
+    """What is in production is neither read, replaced nor deleted without credentials."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.bin").write_bytes(b"good" * 5000)
+    name = registry.publish(store, "guarded", tmp_path / "model", registry.manifest("guarded", tmp_path / "model", {}, {}, {}))
+    evidence = {"verdict": "promote", "champion": None}
+    assert registry.move(store, "guarded", "production", name, evidence, None, "test", "promotes").won
+    before = registry.read(store, "guarded", "production")
+    assert before
+
+    ports = ports_of(store)
+    pointer = next(key for key in store.names("guarded/channels/"))
+    asked = [("filer", f"/buckets/{store.settings.bucket}/{store.key(pointer)}"), ("filer", f"/buckets/{store.settings.bucket}"), ("volume", "/1,0123456789")]
+    forged = json.dumps({"version": "evil", "generation": 9}).encode()
+    for server, path in asked:
+        for method in ("GET", "PUT", "POST", "DELETE"):
+            url = f"http://127.0.0.1:{ports[f'{server}.port']}{path}?recursive=true"
+            said = httpx.request(method, url, files={"file": forged} if method in ("PUT", "POST") else None, trust_env=False)
+            assert said.status_code in (401, 403, 404), (server, path, method)
+            assert b"good" not in said.content
+            if server == "volume":
+                assert said.status_code == 401
+    for path in ("/dir/assign", "/dir/lookup?fileId=1,0123456789", f"/col/delete?collection={store.settings.bucket}"):
+        said = httpx.get(f"http://127.0.0.1:{ports['master.port']}{path}", trust_env=False)
+        assert said.status_code == 404
+        assert "authorization" not in said.headers
+
+    assert registry.read(store, "guarded", "production") == before
+    assert (registry.fetch(store, "guarded", name, tmp_path / "cache") / "model.bin").read_bytes() == b"good" * 5000
+
+
+def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
+    (here / storage.HOME).mkdir(parents=True)
+    (here / storage.HOME).chmod(0o755)
+    with storage.opened():
+        assert (here / storage.HOME).stat().st_mode & 0o777 == 0o700
