@@ -112,7 +112,8 @@ def chatter(line: str) -> bool:
 def push(store: Store, recipe: str, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
     storage.name_remote(store.settings)
-    command = [sys.executable, "-m", "dvc", "push", "--quiet", "--remote", storage.REMOTE, *(stage.address for stage in stages)]
+    dvc = [*storage.without_profile(store.settings), sys.executable, "-m", "dvc"]
+    command = [*dvc, "push", "--quiet", "--remote", storage.REMOTE, *(stage.address for stage in stages)]
     process.run(command, get_run_logger().info, 3600, "dvc push")
 
 

@@ -72,6 +72,14 @@ def name_remote(settings: Settings) -> None:
         config["remote"][REMOTE] = {"url": url} | {key: value for key, value in about.items() if value}
 
 
+def without_profile(settings: Settings) -> list[str]:
+    """The words before a command of DVC that keep AWS's profiles and files from it, where the store's keys are given."""
+    unset = ["-u", "AWS_PROFILE", "-u", "AWS_DEFAULT_PROFILE"]
+    missing = f"{os.devnull}/none"  # no file: DVC fails at one that exists and is not a regular file
+    files = [f"{name}={missing}" for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")]
+    return ["env", *unset, *files] if settings.key else []
+
+
 def start() -> tuple[psutil.Popen, Store]:
     """Start the server on free ports of loopback and wait until it answers. Raises Failure where it does not."""
     credentials()
@@ -91,15 +99,18 @@ def start() -> tuple[psutil.Popen, Store]:
             ],
             stdout=log, stderr=log, start_new_session=True, env=os.environ | {name: secrets.token_hex(32) for name in SIGNING_KEYS},
         )  # fmt: skip
-    write_private(HOME / "server.json", json.dumps({"port": ports["s3.port"]}))
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(ports["s3.port"]):
-        if process.poll() is not None or time.monotonic() > deadline:
-            stop(process)
-            tail = " ".join((HOME / "server.log").read_text(errors="replace").splitlines()[-2:])
-            raise Failure(f"The embedded S3 server did not start; {HOME / 'server.log'} ends with: {tail[-300:]}")
-        time.sleep(0.05)
-    return process, embedded(ports["s3.port"])
+    try:
+        write_private(HOME / "server.json", json.dumps({"port": ports["s3.port"]}))
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(ports["s3.port"]):
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = " ".join((HOME / "server.log").read_text(errors="replace").splitlines()[-2:])
+                raise Failure(f"The embedded S3 server did not start; {HOME / 'server.log'} ends with: {tail[-300:]}")
+            time.sleep(0.05)
+        return process, embedded(ports["s3.port"])
+    except BaseException:
+        stop(process)
+        raise
 
 
 def shared() -> Store:

@@ -57,16 +57,23 @@ class Unknown(Exception):
 
 class Store:
     def __init__(self, settings: Settings) -> None:
-        import boto3
+        """Raises Failure where what AWS's variables or files say cannot be used."""
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         self.settings = settings
         style = {"addressing_style": "path"} if settings.endpoint else {}
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, s3=style, max_pool_connections=48)
-        self.client: Any = boto3.Session().client(  # the default session would keep credentials that have changed since
-            "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
-            region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
-        )  # fmt: skip
+        try:
+            self.client: Any = session(settings).client(
+                "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
+                region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
+            )  # fmt: skip
+        except BotoCoreError as error:
+            raise Failure(
+                f"{settings.place} cannot be opened ({str(error).rstrip('.')}): "
+                "correct or unset the variable of AWS that says so, such as AWS_PROFILE, or correct the files in ~/.aws."
+            ) from None
 
     def key(self, name: str) -> str:
         return f"{self.settings.prefix}/{name}"
@@ -169,6 +176,21 @@ class Store:
             if said in ("NoSuchBucket", "404"):
                 raise Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}.") from None
             raise Retryable(f"{place} answered with an error ({said or type(error).__name__}).") from None
+
+
+def session(settings: Settings) -> Any:
+    """A session of boto3. With keys given it reads no profile and no file of AWS, which may be wrong and say nothing of this store."""
+    import boto3
+    import botocore.session
+
+    if not settings.key:
+        return boto3.Session()  # the default session would keep credentials that have changed since
+    without: dict[str, Any] = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+    }
+    return boto3.Session(botocore_session=botocore.session.Session(session_vars=without))
 
 
 @contextlib.contextmanager

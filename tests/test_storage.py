@@ -1,15 +1,18 @@
 """The store as DVC knows it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from flows import storage
 from tasks import registry
+from tasks.step import Failure
 from tasks.store import Settings, Store
 
 
@@ -72,3 +75,57 @@ def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
     (here / storage.HOME).chmod(0o755)
     with storage.opened():
         assert (here / storage.HOME).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
+def test_the_embedded_store_looks_at_no_profile(here: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "nowhere")
+    (here / "broken").write_text("[nonsense")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(here / "broken"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(here / "broken"))
+    with storage.opened() as store, storage.opened() as shared:
+        assert store.swap("a.json", b"{}", None)
+        assert (shared.get("a.json") or (None, None))[0] == b"{}"
+
+
+def test_dvc_pushes_to_the_embedded_store_without_a_profile(store: Store, here: Path) -> None:
+    (here / "broken").write_text("[nonsense")
+    pushed(store, here, {"AWS_PROFILE": "nowhere", "AWS_CONFIG_FILE": str(here / "broken")})
+    assert b"rows" in [(store.get(name) or (b"", ""))[0] for name in store.names("dvc/")]
+
+
+def pushed(store: Store, folder: Path, environment: dict[str, str]) -> None:
+    """Push a file to the store as a run does, in this environment."""
+
+    def dvc(*words: str, before: tuple[str, ...] = ()) -> None:
+        command = [*before, sys.executable, "-m", "dvc", *words]
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    dvc("init", "--no-scm")
+    (folder / "rows.csv").write_text("rows")
+    dvc("add", "rows.csv")
+    storage.name_remote(store.settings)
+    dvc("push", "--remote", storage.REMOTE, before=tuple(storage.without_profile(store.settings)))
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9"])
+def test_a_configured_store_with_a_missing_profile_is_one_sentence(here: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("MILLRACE_S3_BUCKET", "models")
+    monkeypatch.setenv("MILLRACE_S3_ENDPOINT", endpoint)
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+    with pytest.raises(Failure, match=r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* such as AWS_PROFILE"), storage.opened():
+        pass
+
+
+def test_a_start_that_fails_leaves_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_RETRY_MODE", "nonsense")  # which is seen once the server answers
+    with pytest.raises(Failure, match="cannot be opened .*nonsense.*"), storage.opened():
+        pass
+    assert servers_here() == []
+
+
+def servers_here() -> list[str]:
+    """The embedded servers that run in this folder."""
+    found = psutil.process_iter(["name", "cwd"])
+    return [one.info["name"] for one in found if one.info["name"] == "weed" and one.info["cwd"] == os.getcwd()]
