@@ -25,6 +25,7 @@ PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start makes the database, which takes longer than the default of 20 s
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def loaded(context: click.Context, parameter: click.Parameter, name: str) -> Any:
@@ -52,6 +53,7 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: millrace run support-desk")
 def main() -> None:
     """Retrains, judges, promotes and serves models."""
+    bypass_proxy()
 
 
 @main.command(epilog="Example: millrace run digits")
@@ -91,6 +93,7 @@ def retrained(recipe: str, override: dict[str, str] | None = None) -> NoReturn:
     os.environ.update({**PREFECT, **os.environ, **process.mark()})  # marked, as Prefect's own server does not end with a run that is killed
     from flows.retrain import RUNS, retrain
 
+    check_proxy()
     # DVC takes seconds to import: it does so while Prefect's server starts
     threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
     state = retrain(recipe, override, return_state=True)
@@ -208,6 +211,28 @@ def reveal(file: TextIO) -> None:
     except UnicodeDecodeError as error:
         raise Failure(f"{file.name} is not UTF-8 text (byte {error.start}): a Parquet file has to be exported first, for example to CSV.") from None
     click.echo(sealed.revealed(text), nl=False)
+
+
+def bypass_proxy() -> None:
+    """Keep this process and all that it starts from asking a proxy for what is on this machine, as Prefect and the store may be."""
+    lower, upper = os.environ.get("no_proxy"), os.environ.get("NO_PROXY")
+    for name, given in (("no_proxy", lower or upper), ("NO_PROXY", upper or lower)):
+        hosts = [host.strip() for host in (given or "").split(",") if host.strip()]
+        added = [host for host in LOOPBACK if host not in hosts]
+        os.environ[name] = ",".join(hosts if hosts == ["*"] else hosts + added)
+
+
+def check_proxy() -> None:
+    """Raise Failure where a variable names a proxy that Prefect's client cannot even open, such as a SOCKS one."""
+    import httpx
+
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError):
+        raise Failure(
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy of a kind that Prefect's client does not speak: "
+            "give the address of an HTTP proxy, as http://host:port, or unset the variable for this command."
+        ) from None
 
 
 def with_erasures(name: str) -> None:

@@ -110,7 +110,7 @@ class Workspace:
         folder = self.root / "data" / "digits" / "model"
         return {str(path.relative_to(folder)): files.sha256(path) for path in folder.rglob("*") if path.is_file()}
 
-    def objects(self) -> list[str]:
+    def objects(self, under: str = "digits/") -> list[str]:
         """The names of all that the store holds for the recipe."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
@@ -118,7 +118,7 @@ class Workspace:
                 if name.startswith(OURS):
                     patch.delenv(name)
             with storage.opened() as store:
-                return list(store.names("digits/"))
+                return list(store.names(under))
 
     def processes(self) -> list[str]:
         """Every process that works in this workspace or was started by a run of it."""
@@ -371,6 +371,46 @@ def test_an_unknown_recipe_is_a_mistake_with_one_sentence(cold: Workspace) -> No
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("error: 'digit' is not a registered recipe (did you mean digits?). Registered: digits, tiny.")
+
+
+CLOSED = "http://127.0.0.1:9"  # where no proxy listens
+
+
+def without_source(cold: Workspace, folder: Path) -> Workspace:
+    """A workspace in which a run of `tiny` ends at its first stage, after Prefect, the store and DVC have begun."""
+    workspace = cold.copy(folder)
+    (workspace.root / "data" / "sources" / "tiny.csv").unlink()
+    return workspace
+
+
+def test_a_run_asks_no_proxy_for_what_is_on_this_machine(cold: Workspace, tmp_path: Path) -> None:
+    workspace = without_source(cold, tmp_path)
+    done = workspace.run("millrace", "run", "tiny", NO_PROXY="", no_proxy="", HTTP_PROXY=CLOSED, HTTPS_PROXY=CLOSED, ALL_PROXY=CLOSED)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert re.fullmatch(r"Failed: .*data/sources/tiny\.csv.*", done.stdout.splitlines()[-1])
+    assert workspace.objects("tiny/runs/") == [f"tiny/runs/{workspace.record()['run']}.json"]
+
+
+def test_a_proxy_in_small_letters_is_not_asked_either(cold: Workspace, tmp_path: Path) -> None:
+    workspace = cold.copy(tmp_path)
+    done = workspace.run("millrace", "status", "tiny", NO_PROXY="", no_proxy="", http_proxy=CLOSED, https_proxy=CLOSED, all_proxy=CLOSED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tiny: nothing is in production yet.")
+
+
+def test_dvc_alone_needs_nothing_of_a_proxy_that_does_not_answer(cold: Workspace, tmp_path: Path) -> None:
+    workspace = cold.copy(tmp_path)
+    done = workspace.run("dvc", "repro", "ingest@tiny", NO_PROXY="", no_proxy="", HTTP_PROXY=CLOSED, HTTPS_PROXY=CLOSED, ALL_PROXY=CLOSED)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_proxy_that_is_not_understood_ends_a_run_with_a_sentence(cold: Workspace) -> None:
+    done = cold.run("millrace", "run", "tiny", ALL_PROXY="socks://secret@127.0.0.1:9")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy of a kind that Prefect's client does not speak")
+    assert "secret" not in line
 
 
 def test_a_failure_that_may_pass_is_retried_as_the_stage_says_and_the_run_completes(retried: Workspace) -> None:

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from flows import storage
+from flows import cli, storage
 from tasks import registry
 from tasks.step import Failure
 from tasks.store import Settings, Store
@@ -129,3 +129,27 @@ def servers_here() -> list[str]:
     """The embedded servers that run in this folder."""
     found = psutil.process_iter(["name", "cwd"])
     return [one.info["name"] for one in found if one.info["name"] == "weed" and one.info["cwd"] == os.getcwd()]
+
+
+def test_dvc_pushes_to_the_embedded_store_past_a_proxy(store: Store, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.com")
+    cli.bypass_proxy()
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    pushed(store, here, proxies)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "expected"),
+    [
+        ("", "", ("127.0.0.1,localhost,::1", "127.0.0.1,localhost,::1")),
+        ("", "a.com, b.com", ("a.com,b.com,127.0.0.1,localhost,::1", "a.com,b.com,127.0.0.1,localhost,::1")),
+        ("a.com,localhost", "b.com", ("a.com,localhost,127.0.0.1,::1", "b.com,127.0.0.1,localhost,::1")),
+        ("*", "", ("*", "*")),
+    ],
+)
+def test_hosts_that_need_no_proxy_stay_what_they_were(monkeypatch: pytest.MonkeyPatch, lower: str, upper: str, expected: tuple[str, str]) -> None:
+    monkeypatch.setenv("no_proxy", lower)
+    monkeypatch.setenv("NO_PROXY", upper)
+    cli.bypass_proxy()
+    assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == expected
