@@ -18,11 +18,12 @@ from flows import show
 from tasks.step import EXIT_FAILED, Failure, Mistake
 
 STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
+START_SECONDS = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 PREFECT = {
     "PREFECT_HOME": str(Path(".millrace/prefect").absolute()),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start makes the database, which takes longer than the default of 20 s
+    START_SECONDS: "120",  # the first start makes the database, which takes longer than the default of 20 s
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -96,6 +97,7 @@ def retrained(recipe: str, override: dict[str, str] | None = None) -> NoReturn:
     check_proxy()
     # DVC takes seconds to import: it does so while Prefect's server starts
     threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
+    start_prefect()
     state = retrain(recipe, override, return_state=True)
     record = RUNS / f"{state.state_details.flow_run_id}.json"
     if record.is_file():
@@ -232,6 +234,28 @@ def check_proxy() -> None:
         raise Failure(
             "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy of a kind that Prefect's client does not speak: "
             "give the address of an HTTP proxy, as http://host:port, or unset the variable for this command."
+        ) from None
+
+
+def start_prefect() -> None:
+    """Start Prefect's temporary server where no other is configured; the run finds it. Raises Failure where it does not answer in time."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
+
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    try:
+        server.start()
+    except (RuntimeError, httpx.HTTPError):
+        ended = server.server_process.poll() if server.server_process else None
+        server.stop()
+        told = "did not answer in time" if ended is None else f"ended with status {ended}"
+        raise Failure(
+            f"Prefect's temporary server {told} ({START_SECONDS} is {os.environ[START_SECONDS]}): "
+            "run again when this machine is less busy, set that variable to more seconds, or set PREFECT_API_URL to a server that runs."
         ) from None
 
 

@@ -413,6 +413,16 @@ def test_a_proxy_that_is_not_understood_ends_a_run_with_a_sentence(cold: Workspa
     assert "secret" not in line
 
 
+def test_a_prefect_server_that_does_not_answer_in_time_is_one_sentence(cold: Workspace, tmp_path: Path) -> None:
+    workspace = cold.copy(tmp_path)
+    done = workspace.run("millrace", "run", "tiny", PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: Prefect's temporary server did not answer in time (PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS is 1)")
+    assert workspace.processes() == []
+
+
 def test_a_failure_that_may_pass_is_retried_as_the_stage_says_and_the_run_completes(retried: Workspace) -> None:
     assert (retried.root / "attempts").read_text() == "xxx"
     assert retried.ran() == ["label"]
