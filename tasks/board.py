@@ -1,16 +1,18 @@
 """TensorBoard, for those who set MILLRACE_TENSORBOARD to a folder: the curves of history.jsonl, epoch by epoch."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tasks.step import Mistake
+
+if TYPE_CHECKING:
+    from tasks.loop import History, Watch
 
 FOLDER = "MILLRACE_TENSORBOARD"
 
 
-def curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
+def curves(name: str) -> "Watch":
     """What the training loop is to call after each epoch."""
     folder = os.environ.get(FOLDER)
     if not folder:
@@ -21,10 +23,11 @@ def curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
         raise Mistake(f"{FOLDER} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it.") from None
     writer = SummaryWriter(Path(folder) / name)  # type: ignore[no-untyped-call]
 
-    def write(history: list[dict[str, Any]]) -> None:
+    def write(history: "History") -> None:
         for record in history:  # one that is written again replaces itself
-            for key in sorted(record.keys() - {"epoch", "step"}):
-                writer.add_scalar(key, record[key], record["epoch"])  # type: ignore[no-untyped-call]
+            numbers = record.flat()
+            for key in sorted(numbers.keys() - {"epoch", "step"}):
+                writer.add_scalar(key, numbers[key], record.epoch)  # type: ignore[no-untyped-call]
         writer.flush()  # type: ignore[no-untyped-call]
 
     return write

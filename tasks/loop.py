@@ -5,11 +5,13 @@ A step is one update of the weights: from `accumulate` batches of the modality, 
 memory. Its loss is the mean over all of its rows, so none of these changes what is learnt. Memory holds the encoded examples and one part's step.
 """
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,17 +26,49 @@ from tasks.recipe import LOWER_IS_BETTER, Train
 from tasks.step import Failure, Retryable
 
 Batches = list[list[int]]  # row numbers
-Watch = Callable[[list[dict[str, Any]]], None]
+VAL = "val_"  # before the name of a metric of the validation split, where a record is a flat object
 
 
-def nobody(history: list[dict[str, Any]]) -> None:
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch came to."""
+
+    epoch: int  # from 1
+    step: int  # steps done in all epochs so far
+    loss: float  # the mean over the rows of the epoch
+    val: Mapping[str, float]  # by metric; nothing depends on its order
+    gpu_mib: int = 0  # the most memory of the GPU that tensors have held, 0 without one
+
+    def flat(self) -> dict[str, Any]:
+        """The record as one flat object, as it is written to files."""
+        metrics = {f"{VAL}{name}": value for name, value in self.val.items()}
+        gpu = {"gpu_mib": self.gpu_mib} if self.gpu_mib else {}
+        return {"epoch": self.epoch, "step": self.step, "loss": self.loss, **metrics, **gpu}
+
+    @classmethod
+    def read(cls, flat: Mapping[str, Any]) -> Self:
+        """Read what `flat` gives."""
+        val = {key.removeprefix(VAL): value for key, value in flat.items() if key.startswith(VAL)}
+        return cls(flat["epoch"], flat["step"], flat["loss"], val, flat.get("gpu_mib", 0))
+
+
+History = list[EpochRecord]
+Watch = Callable[[History], None]
+
+
+def nobody(history: History) -> None:
     """Nobody watches."""
 
 
-class Run:
-    """One training run; `STATE` and the weights are what a checkpoint holds."""
+def lines(history: History) -> str:
+    """Return what history.jsonl holds: an object on each line, its keys in the order of the alphabet."""
+    return "".join(json.dumps(record.flat(), sort_keys=True) + "\n" for record in history)
 
-    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "gpu_mib", "history")
+
+class Run:
+    """One training run; `STATE`, the history and the weights are what a checkpoint holds."""
+
+    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "gpu_mib")
 
     def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: Targets, ids: Sequence[str], folder: Path) -> None:
         self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
@@ -57,7 +91,7 @@ class Run:
         self.pieces = 1  # parts in which a batch is computed
         self.gpu_mib = 0  # the most memory of the GPU that tensors have held, also before the run was cut off
         self.best_weights: checkpoint.Tensors = {}
-        self.history: list[dict[str, Any]] = []
+        self.history: History = []
 
     def save(self) -> None:
         self.see_memory()
@@ -67,7 +101,9 @@ class Run:
                 whole = distributed.together(value)
                 if distributed.rank() == 0:
                     moments[f"{number}.{name}"] = whole.cpu()
-        state = {name: getattr(self, name) for name in self.STATE} | {"best": self.best if math.isfinite(self.best) else None}
+        state = {name: getattr(self, name) for name in self.STATE}
+        state["best"] = self.best if math.isfinite(self.best) else None
+        state["history"] = [record.flat() for record in self.history]
         weights = distributed.plain(self.parallel)
         if distributed.rank() == 0:
             groups = {"weights": weights, "moments": moments, "best": self.best_weights}
@@ -85,6 +121,7 @@ class Run:
             self.optimizer.state[parameter][name] = distributed.parted(value, parameter)
         for name in self.STATE:
             setattr(self, name, state[name])
+        self.history = [EpochRecord.read(record) for record in state["history"]]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_weights = groups["best"]
 
@@ -212,11 +249,10 @@ class Run:
     def finish_epoch(self, measured: dict[str, float]) -> None:
         """Record the epoch and keep its weights where they are the best so far on the validation split."""
         metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
-        ordered = sorted(measured.items(), key=lambda item: item[0] != self.section.metric)  # what chooses comes first
-        values = {"loss": self.loss_sum / self.weight_sum, **{f"val_{name}": value for name, value in ordered}}
         self.see_memory()
-        gpu = {"gpu_mib": self.gpu_mib} if self.gpu_mib else {}
-        self.history.append({"epoch": self.epoch + 1, "step": self.step, **{name: round(value, 6) for name, value in values.items()}, **gpu})
+        loss = round(self.loss_sum / self.weight_sum, 6)
+        val = {name: round(value, 6) for name, value in measured.items()}
+        self.history.append(EpochRecord(self.epoch + 1, self.step, loss, val, self.gpu_mib))
         self.stale = 0 if metric > self.best else self.stale + 1
         if self.stale and self.section.schedule == "plateau":
             self.factor /= 2
@@ -237,7 +273,7 @@ def fit(
     checkpoints: Path,
     ids: Sequence[str] | None = None,
     watch: Watch = nobody,
-) -> list[dict[str, Any]]:
+) -> History:
     """Train the adapter's network and leave the weights of its best epoch, of equal ones the last, in it; returns one record per epoch.
 
     `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
@@ -275,7 +311,8 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
     section, first = run.section, distributed.rank() == 0
     steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
     size = getattr(run.adapter, "tokens", None)
-    progress = Progress(steps, section.epochs, run.step, first, "tokens" if size else "rows", run.history)
+    unit = "tokens" if size else "rows"
+    progress = Progress(steps, section.epochs, run.step, first, unit, section.metric, run.history)
     clock = checkpoint.Clock(section.checkpoint_seconds, sum(parameter.nbytes for parameter in run.network.parameters()) * 4)
     if run.step:
         progress.say(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")

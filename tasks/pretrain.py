@@ -7,7 +7,6 @@ loads it, history.jsonl and report.json with the loss for each token on val and 
 that was cut off is taken up from checkpoints/.pretrain/<recipe>/<fingerprint>/.
 """
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -49,7 +48,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     rows, ids = modalities.rows(recipe, train), train["id"].to_pylist()
     adapter = modalities.module(recipe.modality).Pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
-    history: list[dict[str, Any]] = []
+    history: loop.History = []
     data = [files.sha256(source / name) for name in READ]
     with checkpoint.own(checkpoints, [recipe.pretrain, recipe.columns, recipe.modality, data, files.code(*CODE), distributed.place()]) as mine:
         if recipe.pretrain.epochs:
@@ -58,11 +57,11 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
             history = loop.fit(adapter, recipe.pretrain, examples, none, held, none_held, mine, named, watch or loop.nobody)
         if distributed.rank() > 0:
             return
-        best = min(history, key=lambda record: float(record["val_log_loss"]), default=None)
-        loss = {"log_loss": best["val_log_loss"], "perplexity": round(math.exp(best["val_log_loss"]), 3), "epoch": best["epoch"]} if best else None
+        best = min(history, key=lambda record: record.val["log_loss"], default=None)
+        loss = {"log_loss": best.val["log_loss"], "perplexity": round(math.exp(best.val["log_loss"]), 3), "epoch": best.epoch} if best else None
         with files.whole_folder(target) as folder:
             about |= adapter.export(folder)
-            files.write_text(folder / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+            files.write_text(folder / "history.jsonl", loop.lines(history))
             files.write_json(folder / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
         shutil.rmtree(mine)
 

@@ -2,15 +2,22 @@
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.loop import History
 
 REPORT_SECONDS = 5.0
 
 
 class Progress:
-    def __init__(self, steps: int, epochs: int, step: int, shown: bool, unit: str, history: list[dict[str, Any]]) -> None:
-        """`step` is where the run starts, `unit` what is counted, `history` the records of the epochs done; a process that is not `shown` says nothing."""
-        self.steps, self.epochs, self.first, self.quiet, self.unit, self.history = steps, epochs, step, not shown, unit, history
+    def __init__(self, steps: int, epochs: int, step: int, shown: bool, unit: str, metric: str, history: "History") -> None:
+        """`step` is where the run starts, `unit` what is counted, `metric` what chooses the weights, `history` the records of the epochs done.
+
+        A process that is not `shown` says nothing.
+        """
+        self.steps, self.epochs, self.first, self.quiet = steps, epochs, step, not shown
+        self.unit, self.metric, self.history = unit, metric, history
         self.begun = self.told = time.monotonic()
         self.counted = 0
         self.terminal = sys.stderr.isatty()
@@ -29,11 +36,15 @@ class Progress:
 
     def epoch(self) -> None:
         record = self.history[-1]
-        self.say(("\r" if self.terminal else "") + f"epoch {record['epoch']}/{self.epochs} done  loss {record['loss']:#.4g}{self.measured(3)}")
+        self.say(("\r" if self.terminal else "") + f"epoch {record.epoch}/{self.epochs} done  loss {record.loss:#.4g}{self.measured(3)}")
 
     def measured(self, most: int) -> str:
-        """What the last epoch measured, of which the first is what chooses the weights."""
-        return "".join(f"  {name} {value:.4f}" for name, value in list(self.history[-1].items())[3 : 3 + most]) if self.history else ""
+        """Return what the last epoch measured: first the metric that chooses the weights, then some others."""
+        if not self.history:
+            return ""
+        val = self.history[-1].val
+        names = [self.metric, *(name for name in val if name != self.metric)]
+        return "".join(f"  val_{name} {val[name]:.4f}" for name in names[:most])
 
     def say(self, line: str) -> None:
         if not self.quiet:

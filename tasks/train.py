@@ -11,7 +11,6 @@ Several processes share the work where the recipe says `train: {processes: 2}`, 
 """
 
 import contextlib
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -75,7 +74,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: lo
             if recipe.train.lexical:
                 lexical.fit(folder, problem, rows, problem.targets(tables["train"]))
             temperature.calibrate(folder, problem, judges[0] if tables["val"].num_rows else [], judges[1])
-            files.write_text(folder / "history.jsonl", "".join(json.dumps(record, sort_keys=True) + "\n" for record in history))
+            files.write_text(folder / "history.jsonl", loop.lines(history))
             known = next((found["champion"] for found in start.values() if "champion" in found), None)
             write_trained_on(folder / "trained_on.parquet", ids, champion.FOLDER / recipe.name / known / "trained_on.parquet" if known else None)
         shutil.rmtree(mine)

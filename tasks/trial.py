@@ -38,15 +38,17 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     for number, (train, val) in enumerate(parts):
         kept = folder / f"{number}.json"
         if not kept.is_file():
-            files.write_json(kept, fitted(recipe, train, val, folder / str(number), loop.nobody))
+            history = fitted(recipe, train, val, folder / str(number), loop.nobody)
+            files.write_json(kept, [record.flat() for record in history])
             shutil.rmtree(folder / str(number), ignore_errors=True)
-        found.append(course(files.read_json(kept), recipe.train, metric)[-1])
+        history = [loop.EpochRecord.read(record) for record in files.read_json(kept)]
+        found.append(course(history, recipe.train, metric)[-1])
         if number + 1 < len(parts):
             report([round(sum(found[:last]) / last, 6) for last in range(1, len(found) + 1)])
     return round(sum(found) / len(found), 6)
 
 
-def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> list[dict[str, Any]]:
+def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> loop.History:
     """The history of a training."""
     problem = problems.module(recipe.problem).fitted(recipe.train, train)
     val = problem.known(val)
@@ -56,13 +58,13 @@ def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, wa
     return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
 
 
-def course(history: list[dict[str, Any]], train: Train, metric: str) -> list[float]:
+def course(history: loop.History, train: Train, metric: str) -> list[float]:
     """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
-    if history and f"val_{metric}" not in history[0]:
+    if history and metric not in history[0].val:
         raise Failure(f"tune.metric: the validation rows have no {metric}, since they are all of one class: choose another metric, or raise split.val.")
     sign = -1 if train.metric in LOWER_IS_BETTER else 1
-    best = [max(reversed(history[:last]), key=lambda record: sign * record[f"val_{train.metric}"]) for last in range(1, len(history) + 1)]
-    return [float(record[f"val_{metric}"]) for record in best]
+    best = [max(reversed(history[:last]), key=lambda record: sign * record.val[train.metric]) for last in range(1, len(history) + 1)]
+    return [float(record.val[metric]) for record in best]
 
 
 def sections(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:

@@ -1,5 +1,6 @@
 """Training: checkpoints that are whole or absent, losses that are no numbers, and the memory that a step needs."""
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import checkpoint, files, loop, modalities, train
+from tasks import checkpoint, files, loop, modalities, progress, train
 from tasks.modalities import image, tabular
 from tasks.recipe import Augment, Train
 from tasks.step import Failure
@@ -43,6 +44,51 @@ def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Pat
     newest.write_bytes(newest.read_bytes()[:-1])
     found = checkpoint.latest(tmp_path)
     assert found and found[0] == {"step": 2}
+
+
+class Interrupted(Exception):
+    """Someone ends the training."""
+
+
+def test_a_resumed_training_tells_the_metric_that_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.0)
+    rows, labels = pictures(16)
+    section = SECTION.model_copy(update={"metric": "macro_f1"})
+    calls = []
+
+    def interrupt(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 6:  # in each epoch two steps of training and two of measuring
+            raise Interrupted
+
+    def fitted(interrupted: bool) -> loop.History:
+        adapter = image.Trainer(section, rows, tiny.TWO)
+        if interrupted:
+            adapter.network.register_forward_pre_hook(interrupt)
+        examples = adapter.encode(rows)
+        skewed = np.array([0, *[1] * 15], np.int64)  # of which accuracy and macro-F1 differ
+        return loop.fit(adapter, section, examples, labels, examples, skewed, tmp_path)
+
+    with pytest.raises(Interrupted):
+        fitted(interrupted=True)
+    capsys.readouterr()
+    history = fitted(interrupted=False)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("resumed at step 3 (epoch 2)")
+    assert history[0].val["macro_f1"] != history[0].val["accuracy"]
+    assert f"  val_macro_f1 {history[0].val['macro_f1']:.4f}  " in told[1]
+    assert "accuracy" not in told[1]
+
+
+def test_the_lines_of_a_history_do_not_depend_on_the_order_of_metrics() -> None:
+    one = loop.EpochRecord(1, 4, 0.5, {"macro_f1": 0.25, "accuracy": 0.75})
+    other = loop.EpochRecord(1, 4, 0.5, {"accuracy": 0.75, "macro_f1": 0.25})
+    line = '{"epoch": 1, "loss": 0.5, "step": 4, "val_accuracy": 0.75, "val_macro_f1": 0.25}\n'
+    assert loop.lines([one]) == loop.lines([other]) == line
+    assert loop.EpochRecord.read(json.loads(line)) == one
+    assert loop.lines([dataclasses.replace(one, gpu_mib=7)]).startswith('{"epoch": 1, "gpu_mib": 7, "loss"')
 
 
 def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:

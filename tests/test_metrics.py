@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tasks import evaluate, files, gate, modalities, problems, train, trial
+from tasks import evaluate, files, gate, loop, modalities, problems, train, trial
 from tasks.problems import Floats, Problem, classification, measures, multilabel, regression
 from tasks.recipe import METRICS, Evaluate, Recipe, Train
 from tasks.step import Failure
@@ -196,7 +196,7 @@ def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused()
 
 def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
     with pytest.raises(Failure, match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric"):
-        trial.course([{"val_log_loss": 1.0}], Train(metric="log_loss"), "roc_auc")
+        trial.course([loop.EpochRecord(1, 1, 1.0, {"log_loss": 1.0})], Train(metric="log_loss"), "roc_auc")
 
 
 def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluated(tmp_path: Path) -> None:

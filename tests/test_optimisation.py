@@ -27,7 +27,7 @@ def trainer(modality: str, folder: Path, **options: Any) -> tuple[Any, list[Any]
     return adapter, adapter.encode(rows), np.array([label == "yes" for label in table["label"].to_pylist()], np.int64)
 
 
-def fitted(modality: str, folder: Path, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
+def fitted(modality: str, folder: Path, **options: Any) -> tuple[Any, loop.History]:
     adapter, examples, targets = trainer(modality, folder, **options)
     return adapter, loop.fit(adapter, adapter.section, examples, targets, examples, targets, folder / "checkpoints", [f"r{n:02d}" for n in range(64)])
 
@@ -122,7 +122,7 @@ def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
 
 def test_sgd_learns(tmp_path: Path) -> None:
     _, history = fitted("tabular", tmp_path, optimizer="sgd", learning_rate=0.1, epochs=10)
-    assert history[-1]["loss"] < history[0]["loss"] - 0.05
+    assert history[-1].loss < history[0].loss - 0.05
 
 
 def test_balanced_classes_have_the_same_total_and_the_average_row_counts_1() -> None:
@@ -191,7 +191,7 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
 
 
-def limited(folder: Path, most: int, error: Exception) -> list[dict[str, Any]]:
+def limited(folder: Path, most: int, error: Exception) -> loop.History:
     adapter, examples, targets = trainer("tabular", folder, dropout=0.0)
     adapter.network = Small(adapter.network, most, error)
     return loop.fit(adapter, adapter.section, examples, targets, examples, targets, folder / "checkpoints")
@@ -200,7 +200,7 @@ def limited(folder: Path, most: int, error: Exception) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("error", [GPU, CPU])
 def test_a_batch_that_does_not_fit_is_computed_in_parts_with_the_same_result(tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     whole, parts = limited(tmp_path / "a", 16, error), limited(tmp_path / "b", 5, error)
-    assert [record["loss"] for record in parts] == pytest.approx([record["loss"] for record in whole], abs=1e-5)
+    assert [record.loss for record in parts] == pytest.approx([record.loss for record in whole], abs=1e-5)
     told = capsys.readouterr().out
     assert "16 rows at once do not fit into memory: from step 0 on a batch is computed in 2 parts, which add up to the same batch" in told
     assert "8 rows at once do not fit into memory: from step 0 on a batch is computed in 4 parts" in told

@@ -12,7 +12,7 @@ import pytest
 
 from flows import process, progress
 from flows.progress import Bar
-from tasks import board, energy, step
+from tasks import board, energy, loop, step
 from tasks import progress as moves
 from tests.conftest import ROOT
 
@@ -26,10 +26,10 @@ def test_a_line_tells_how_far_a_stage_is() -> None:
 
 def test_a_line_says_how_well_and_how_fast_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moves, "REPORT_SECONDS", 0.0)
-    history: list[dict[str, Any]] = []
-    shown = moves.Progress(90, 2, 0, True, "tokens", history)
+    history: loop.History = []
+    shown = moves.Progress(90, 2, 0, True, "tokens", "macro_f1", history)
     shown.step(0, 1, 0.75, 640)
-    history.append({"epoch": 1, "step": 45, "loss": 0.5, "val_macro_f1": 0.8125, "val_accuracy": 0.9})
+    history.append(loop.EpochRecord(1, 45, 0.5, {"accuracy": 0.9, "macro_f1": 0.8125}))
     shown.epoch()
     shown.step(1, 46, 0.25, 640)
     first, done, last = capsys.readouterr().err.splitlines()
@@ -105,7 +105,7 @@ def test_measuring_asks_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_curves_go_to_tensorboard_where_a_folder_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = [{"epoch": 1, "step": 3, "loss": 0.5, "val_accuracy": 0.75}, {"epoch": 2, "step": 6, "loss": 0.25, "val_accuracy": 1.0}]
+    history = [loop.EpochRecord(1, 3, 0.5, {"accuracy": 0.75}), loop.EpochRecord(2, 6, 0.25, {"accuracy": 1.0})]
     monkeypatch.delenv(board.FOLDER, raising=False)
     board.curves("xor")(history)
     assert not list(here.iterdir())
