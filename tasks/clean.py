@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from daft import col
 
-from tasks import engine, files, page, resolve, sealed
+from tasks import code, engine, files, page, resolve, sealed
 from tasks.cleaning import RULES, personal
 from tasks.cleaning.rows import Firsts
 from tasks.recipe import Recipe
@@ -46,8 +46,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     cut = next((at for at, name in enumerate(names) if RULES[name].whole or (name == "exact_duplicates" and name in names[:at])), len(rules))
     raws = files.read_json(source / "snapshot.json")["partitions"]
     like = pa.unify_schemas([pq.read_schema(source / raw["file"]) for raw in raws]).empty_table()
-    code = files.code("clean.py", "cleaning/*.py", "duplicates.py", "pictures.py", "sealed.py", "seen.py")
-    made_by = code + files.digest([rules, sealed.key_id(recipe.clean.rules), like.column_names])
+    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest([rules, sealed.key_id(recipe.clean.rules), like.column_names])
     kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
     stream = Stream(source, target, like, rules[:cut], kinds, made_by)
     parts = [stream.written(part, tables) for part, tables in ahead(stream.cleaned, raws)]

@@ -200,12 +200,6 @@ def remove_others(folder: Path, names: Sequence[str]) -> None:
             path.unlink()
 
 
-def code(*patterns: str) -> str:
-    """A hash of modules below tasks/, of this one, and of the versions of the libraries that decide what is written."""
-    paths = sorted({path for pattern in ("files.py", *patterns) for path in Path(__file__).parent.glob(pattern)})
-    return digest([[sha256(path) for path in paths], versions()])
-
-
 def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import files, resolve, sources
+from tasks import code, files, resolve, sources
 from tasks.mistakes import nearest
 from tasks.recipe import CONTENT, Recipe
 from tasks.seen import Seen, keys
@@ -36,7 +36,8 @@ def ingest(name: str) -> None:
 
 def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
     erased, seen = pa.array(sorted(erase), pa.string()), Seen()
-    made_by = files.code("ingest.py", "seen.py", "sources/*.py") + files.digest([recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality])
+    said = [recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality]
+    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest(said)
     about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": files.digest(erased.to_pylist())}
     kept, records = Kept(folder, about, seen, erased), Records()
     for part in sources.parts(recipe.ingest):

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks import board, duplicates, energy, files, resolve, sides
+from tasks import board, code, duplicates, energy, files, resolve, sides
 from tasks.recipe import Recipe
 from tasks.step import Failure, main
 
 READ = ("labelled/rows.parquet", "labelled/rejects.parquet", "split/val.parquet", "split/test.parquet")
-CODE = ("checkpoint.py", "distributed.py", "duplicates.py", "loop.py", "modalities/*.py", "optimisation.py", "pretrain.py", "sides.py")
 
 
 def pretrain(name: str) -> None:
@@ -50,7 +49,8 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
     history: loop.History = []
     data = [files.sha256(source / name) for name in READ]
-    with checkpoint.own(checkpoints, [recipe.pretrain, recipe.columns, recipe.modality, data, files.code(*CODE), distributed.place()]) as mine:
+    of = [recipe.pretrain, recipe.columns, recipe.modality, data, code.fingerprint(__file__), distributed.place()]
+    with checkpoint.own(checkpoints, of) as mine:
         if recipe.pretrain.epochs:
             none, none_held = np.zeros(len(examples), np.int64), np.zeros(len(held), np.int64)  # the targets are in the examples themselves
             named = ids if len(ids) == len(examples) else None

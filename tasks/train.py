@@ -19,15 +19,25 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from tasks import board, champion, checkpoint, compression, distillation, distributed, energy, files, loop, modalities, problems, resolve, temperature
+from tasks import (
+    board,
+    champion,
+    checkpoint,
+    code,
+    compression,
+    distillation,
+    distributed,
+    energy,
+    files,
+    loop,
+    modalities,
+    problems,
+    resolve,
+    temperature,
+)
 from tasks.modalities import lexical, lora
 from tasks.recipe import Recipe
 from tasks.step import main
-
-CODE = (
-    "checkpoint.py", "distillation.py", "distributed.py", "loop.py", "modalities/*.py", "optimisation.py", "pictures.py", "problems/*.py", "strata.py",
-    "train.py",
-)  # fmt: skip
 
 
 def train(name: str) -> None:
@@ -112,7 +122,8 @@ def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
     """What a checkpoint belongs to: data, recipe section, code, and the device, threads and processes, on which the bits of the weights depend."""
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     read = [files.hashes(Path(name)) for name in (recipe.train.base, recipe.export.distil and recipe.export.distil.teacher) if name and Path(name).is_dir()]
-    return [data, recipe.train, recipe.export.distil, recipe.columns, recipe.modality, recipe.problem, read, files.code(*CODE), distributed.place()]
+    said = [recipe.train, recipe.export.distil, recipe.columns, recipe.modality, recipe.problem]
+    return [data, said, read, code.fingerprint(__file__), distributed.place()]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from tasks import distributed, files, loop, modalities, problems
 from tasks.recipe import LOWER_IS_BETTER, Recipe, Train
 from tasks.step import Failure
 
-CODE = ("checkpoint.py", "loop.py", "modalities/*.py", "optimisation.py", "pictures.py", "problems/*.py", "strata.py", "study.py", "trial.py", "tune.py")
 Report = Callable[[list[float]], None]
 
 
@@ -93,9 +92,9 @@ def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
 
 
 def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
-    """What the trials of a study have in common: data, recipe, code, and the device and threads. Their number and time may grow."""
+    """What the trials of a study have in common but for the code: data, recipe, and the device and threads. Their number and time may grow."""
     assert recipe.tune
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
     said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
     base = files.hashes(Path(recipe.train.base)) if recipe.train.base and Path(recipe.train.base).is_dir() else None
-    return [said, recipe.modality, recipe.problem, base, files.code(*CODE), data, distributed.place()]
+    return [said, recipe.modality, recipe.problem, base, data, distributed.place()]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks import energy, files, resolve, study, study_report
+from tasks import code, energy, files, resolve, study, study_report
 from tasks.recipe import Recipe, Tune
 from tasks.step import Failure, Mistake, Retryable, main
 from tasks.study import Record
@@ -39,7 +39,8 @@ def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
 def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[Record]:
     from tasks import checkpoint, trial  # bring torch, which a recipe without tune need not wait for
 
-    with checkpoint.own(studies, trial.fingerprint(recipe, source)) as folder:
+    of = [*trial.fingerprint(recipe, source), code.fingerprint(__file__)]
+    with checkpoint.own(studies, of) as folder:
         done = study.records(folder)[: section.trials]
         while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
             record = attempt(recipe, section, source, folder, done)
