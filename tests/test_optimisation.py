@@ -106,8 +106,8 @@ def test_more_layers_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
 def test_accumulated_batches_learn_what_one_large_batch_learns(tmp_path: Path) -> None:
     large, told = fitted("tabular", tmp_path / "a", batch_size=32, dropout=0.0)
     small, same = fitted("tabular", tmp_path / "b", batch_size=8, accumulate=4, dropout=0.0)
-    assert [record["step"] for record in same] == [2, 4, 6]
-    assert [record["loss"] for record in same] == pytest.approx([record["loss"] for record in told], abs=1e-5)
+    assert [record.step for record in same] == [2, 4, 6]
+    assert [record.loss for record in same] == pytest.approx([record.loss for record in told], abs=1e-5)
     for name, value in large.network.state_dict().items():
         torch.testing.assert_close(small.network.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
