@@ -1,0 +1,109 @@
+"""How the code reads: no measure may get worse, and limits go down as the code is worked over."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests import measure_style
+from tests.conftest import ROOT
+
+# What `python tests/measure_style.py` counts at most. Lower a limit when its count falls.
+LIMITS = {
+    "AST nodes per line, mean": 9.1,
+    "AST nodes per line, p95": 23,
+    "long-line": 1586,
+    "long-comment": 638,
+    "packed-line": 234,
+    "nested-comprehension": 106,
+    "chained-ternary": 22,
+    "parallel-assignment": 207,
+    "dense-function": 207,
+    "long-module": 1,
+    "long-function": 5,
+    "many-parameters": 15,
+    "many-locals": 35,
+    "dict-any": 193,
+    "any": 517,
+    "banned-name": 548,
+    "walrus-call": 40,
+}
+NAME_COLUMNS = 80
+LONG_TEST_NAMES = 45  # at most so many names of tests are longer than NAME_COLUMNS
+
+DICTIONARY = "def load(path: dict[str, Any]) -> None:\n    return None\n"
+DENSE = """def f(a, b):
+    if a and b or a:
+        return b
+    return a if b else 0
+"""
+SNIPPETS = {
+    "long-line": f"value = '{'x' * 100}'\n",
+    "long-comment": f"# {'x' * 100}\n",
+    "packed-line": "value = a(b(c(d(e(f(g(h(i(j(k(l(m(n(1))))))))))))))\n",
+    "nested-comprehension": "pairs = [(a, b) for a in left for b in right]\n",
+    "chained-ternary": "sign = 1 if n > 0 else -1 if n < 0 else 0\n",
+    "parallel-assignment": "width, height = 3, 4\n",
+    "dense-function": DENSE,
+    "long-module": "\n" * 401,
+    "long-function": "def f():\n" + "    print()\n" * 41,
+    "many-parameters": "def f(a, b, c, d, e, g):\n    pass\n",
+    "many-locals": "def f():\n" + "".join(f"    name{n} = {n}\n" for n in range(13)),
+    "dict-any": DICTIONARY,
+    "any": DICTIONARY,
+    "banned-name": "def found():\n    pass\n",
+    "walrus-call": "if (match := search()):\n    pass\n",
+}
+CLEAN = '''"""A module."""
+
+
+def add(first: int, second: int) -> int:
+    """Add two numbers."""
+    names = [name for name in (first, second) if name]
+    left, right = names
+    return left + right
+'''
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, float]:
+    modules = [measure_style.Module.read(path) for path in measure_style.find_files()]
+    return measure_style.measure(modules)
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_no_measure_of_style_gets_worse(kind: str, measured: dict[str, float]) -> None:
+    advice = "`python tests/measure_style.py FILE` lists each place in a file"
+    assert measured[kind] <= LIMITS[kind], advice
+
+
+def test_every_kind_of_offence_has_a_limit_and_an_example() -> None:
+    assert measure_style.KINDS.keys() <= LIMITS.keys()
+    assert measure_style.KINDS.keys() == SNIPPETS.keys()
+
+
+@pytest.mark.parametrize("kind", SNIPPETS)
+def test_an_offence_is_found_at_its_place(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(SNIPPETS[kind])
+    offences = measure_style.find_offences(measure_style.Module.read(path))
+    assert (kind, 1) in [(offence.kind, offence.line) for offence in offences]
+
+
+def test_plain_code_has_no_offence(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(CLEAN)
+    module = measure_style.Module.read(path)
+    assert measure_style.find_offences(module) == []
+    assert module.code == [4, 6, 7, 8]
+
+
+def test_names_of_tests_are_short_sentences() -> None:
+    names: list[str] = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                names.append(node.name)
+    long = [name for name in names if len(name) > NAME_COLUMNS]
+    assert len(names) > 500
+    assert len(long) <= LONG_TEST_NAMES, long
