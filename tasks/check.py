@@ -30,11 +30,11 @@ def run(recipe: Recipe, suite: str, table: pa.Table, snapshot: str, target: Path
     for path in set(target.glob("*")) - {target / ACCEPTED}:  # what the last run wrote may have been of other data
         path.unlink()
     declared, rules = getattr(recipe.check, suite), recipe.check.drift
-    rows = table.select([name for name in table.column_names if name != "image"])
+    rows = table.select([field.name for field in table.schema if not pa.types.is_binary(field.type)])
     results = [{**result, "of": "recipe"} for result in (expectations.validate(rows, declared, suite) if declared else [])]
     results += [{**result, "of": "split"} for result in more]
     reference = None if accepted is None else accepted.reference if accepted.snapshot == snapshot else accepted.profile
-    now = drift.profile(table, recipe.problem)
+    now = drift.profile(table, recipe.modality, recipe.problem)
     if rules and reference:
         results += [{**result, "of": "drift", "failing": None} for result in drift.compare(table, now, reference, rules)]
     elif rules:

@@ -14,7 +14,7 @@ def check_ready(name: str) -> None:
     sources = {side: folder / "split" / f"{side}.parquet" for side in ("train", "val", "test")}
     tables = {side: files.read_table(path) for side, path in sources.items()}
     recipe = resolve.read(name)
-    results, notes = sides.proof(tables, recipe.problem)
+    results, notes = sides.proof(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
     check.run(recipe, "ready", rows, check.fingerprint(list(sources.values())), folder / "checks" / "ready", results, notes)
 

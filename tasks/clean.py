@@ -41,7 +41,7 @@ def clean(name: str) -> None:
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     engine.use(recipe)
-    rules = [next(iter(rule.items())) for rule in recipe.clean.rules if isinstance(rule, dict)]
+    rules = [named(rule, recipe.modality) for rule in recipe.clean.rules if isinstance(rule, dict)]
     names = [name for name, _ in rules]
     cut = next((at for at, name in enumerate(names) if RULES[name].whole or (name == "exact_duplicates" and name in names[:at])), len(rules))
     raws = files.read_json(source / "snapshot.json")["partitions"]
@@ -75,6 +75,12 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     files.remove_others(target, outputs)
 
 
+def named(rule: dict[str, Any], modality: str) -> Named:
+    """A rule of the recipe with its arguments, the modality among them where it asks for it."""
+    name, arguments = next(iter(rule.items()))
+    return name, {**arguments, "modality": modality} if RULES[name].by_modality else arguments
+
+
 class Stream:
     """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays.
 
@@ -83,7 +89,7 @@ class Stream:
 
     def __init__(self, source: Path, target: Path, like: pa.Table, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
         self.source, self.target, self.like, self.kinds, self.firsts = source, target, like, kinds, Firsts()
-        self.rules = [(name, {"firsts": self.firsts} if name == "exact_duplicates" else arguments) for name, arguments in rules]
+        self.rules = [(name, {**arguments, "firsts": self.firsts} if name == "exact_duplicates" else arguments) for name, arguments in rules]
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
         self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
         self.expected, self.unmoved = iter(self.before), True  # unmoved: all parts so far are those of the earlier run, in its order

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from scipy.special import chdtri
 
 from tasks import files
-from tasks.recipe import Section
+from tasks.recipe import CONTENT, Section
 from tasks.step import Failure
 
 FEW, OFTEN = 50, 10  # a category has at most so many values, each so many times on average
@@ -67,12 +67,12 @@ def read(path: Path) -> Accepted | None:
         raise Failure(f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): {mend}.") from None
 
 
-def profile(table: pa.Table, problem: str = "classification") -> Profile:
+def profile(table: pa.Table, modality: str, problem: str = "classification") -> Profile:
     """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
     columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
     classes = counted(columns["label"]) if "label" in columns and problem == "classification" else {}
     classes = dict(sorted(classes.items())) if len(classes) <= CLASSES else {}
-    bins = {name: binned(column, empty_bins("" if name == "label" and problem != "classification" else name, column)) for name, column in columns.items()}
+    bins = {name: binned(column, empty_bins(column, role_of(name, modality, problem))) for name, column in columns.items()}
     return Profile(rows=table.num_rows, types={field.name: str(field.type) for field in table.schema}, classes=classes, bins=bins)
 
 
@@ -85,11 +85,18 @@ def counted(column: pa.ChunkedArray) -> dict[Any, int]:
     return {one["values"]: one["counts"] for one in column.drop_null().value_counts().to_pylist()}
 
 
-def empty_bins(name: str, column: pa.ChunkedArray) -> Bins:
+def role_of(name: str, modality: str, problem: str) -> str:
+    """What a column is to the model: its text, its class, or neither."""
+    if name == "label" and problem == "classification":
+        return "class"
+    return "text" if name == CONTENT[modality] == "text" else ""
+
+
+def empty_bins(column: pa.ChunkedArray, role: str) -> Bins:
     """The bins that suit a column: a category's most frequent values, or deciles."""
     there = column.drop_null()
-    if name != "text" and pa.types.is_string(there.type):
-        if pc.count_distinct(there).as_py() <= (CLASSES if name == "label" else min(FEW, len(there) / OFTEN)):
+    if role != "text" and pa.types.is_string(there.type):
+        if pc.count_distinct(there).as_py() <= (CLASSES if role == "class" else min(FEW, len(there) / OFTEN)):
             often = sorted(counted(there).items(), key=lambda item: (-item[1], item[0]))[:TOP]
             return Bins(kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[])
         found = measured("number", there)

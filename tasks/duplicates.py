@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from tasks import files
+from tasks.recipe import CONTENT
 
 ROWS = 5  # hashes in a band: texts of similarity s agree in a band with probability s**ROWS
 MISSED = 0.01  # the share of pairs right at the threshold that no band finds; of those above it fewer
@@ -24,14 +25,16 @@ WEIGHTS = np.array([pow(0x9E3779B97F4A7C15, 1 + position, 2**64) for position in
 MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
-def contents(table: pa.Table) -> list[Any]:
-    """What a row is, apart from its name and label: its text, the bytes of its image, or all its cells."""
-    columns = [table[name].to_pylist() for name in content_columns(table)]
-    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+def contents(table: pa.Table, modality: str) -> list[Any]:
+    """What a row is, apart from its name and label: its text, the bytes of its image, or in a table all its cells."""
+    columns = [table[name].to_pylist() for name in content_columns(table, modality)]
+    return list(zip(*columns, strict=True)) if CONTENT[modality] is None else columns[0]
 
 
-def content_columns(table: pa.Table) -> list[str]:
-    return [name for name in ("text", "image") if name in table.column_names] or [name for name in table.column_names if name not in files.ROLES]
+def content_columns(table: pa.Table, modality: str) -> list[str]:
+    """The columns that hold what a row is; the modality says which, whatever they are called."""
+    column = CONTENT[modality]
+    return [column] if column else [name for name in table.column_names if name not in files.ROLES]
 
 
 def plain(text: str) -> str:

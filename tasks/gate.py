@@ -78,7 +78,7 @@ def decide(recipe: Recipe, folder: Path, champion: Path | None, version: str | N
         predictor = modalities.predictor(champion)
         if predictor.problem.NAME != problem.NAME:
             raise Failure(f"gate: the champion is a model for {predictor.problem.NAME}, and this one for {problem.NAME}: promote it to a channel of its own.")
-        rows, new = modalities.rows(recipe, test), unseen.rows(test, folder, champion)
+        rows, new = modalities.rows(recipe, test), unseen.rows(test, folder, champion, recipe.modality)
         answers = problem.aligned(modalities.predict(predictor, rows), predictor.labels)
         groups = {"": new, **{name: new & mask for name, mask in slices(recipe, test).items()}}
         matches["champion"] = {name: match(problem, predictions, answers, mask, int((~new).sum())) for name, mask in groups.items()}

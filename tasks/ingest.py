@@ -136,7 +136,7 @@ def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
         if role in others:
             raise Failure(f"{source}: the column {role!r} would be hidden by the one that columns.{role} names: rename it in the source.")
     cells = {role: table[column] for role, column in roles.items()} | {name: table[name] for name in others}
-    return pa.table({name: column if name == "image" else files.as_text(column) for name, column in cells.items()})
+    return pa.table({name: column if name == content == "image" else files.as_text(column) for name, column in cells.items()})
 
 
 def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:

@@ -43,7 +43,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     from tasks import checkpoint, distributed, loop, modalities
 
     assert recipe.pretrain
-    train, val, about = corpus(source)
+    train, val, about = corpus(source, recipe.modality)
     rows, ids = modalities.rows(recipe, train), train["id"].to_pylist()
     adapter = modalities.module(recipe.modality).Pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
@@ -66,14 +66,14 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
         shutil.rmtree(mine)
 
 
-def corpus(source: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+def corpus(source: Path, modality: str) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """The rows to train on, those to measure on, and how many there are of each and were left out."""
     table = files.read_table([source / name for name in READ[:2]]).sort_by("id")
     val, test = (files.read_table(source / name) for name in READ[2:])
     side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(test["id"].to_pylist(), "test")
     ids = table["id"].to_pylist()
     placed = [side.get(name, "train") for name in ids]
-    lost, _, _ = sides.set_aside(ids, duplicates.contents(table), placed)
+    lost, _, _ = sides.set_aside(ids, duplicates.contents(table, modality), placed)
     kept = [place == "train" and row not in lost for row, place in enumerate(placed)]
     train = table.filter(pa.array(kept, pa.bool_()))
     if not train.num_rows:

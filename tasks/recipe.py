@@ -362,12 +362,16 @@ class Type(Section):
                 yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
 
 
+def refuse_types(columns: dict[str, Any], roles: tuple[str | None, ...]) -> None:
+    for name in roles:
+        if name in columns:
+            raise ValueError(f"gives a type to {name!r}, which the pipeline needs as it is: leave it out")
+
+
 def types_by_name(columns: Any) -> Any:
     if not isinstance(columns, dict):
         return columns
-    roles = [name for name in ("id", "label", "text", "image") if name in columns]
-    if roles:
-        raise ValueError(f"gives a type to {roles[0]!r}, which the pipeline needs as it is: leave it out")
+    refuse_types(columns, ("id", "label"))
     return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
 
 
@@ -939,6 +943,8 @@ class Recipe(Section):
             allowed = RULES_FOR.get(name)
             if modality and allowed and modality not in allowed:
                 raise ValueError(f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out")
+        for types in (rule["types"] for rule in clean.rules if isinstance(rule, dict) and "types" in rule):
+            refuse_types(types["columns"], (CONTENT.get(modality or ""),))
         return clean
 
     @field_validator("tune", "train", "gate")

@@ -15,7 +15,7 @@ def write(folder: Path, recipe: Recipe, rows: pa.Table, why: list[str], guesses:
 
     For each row: why it is there, and what its label may be ('' where nothing says).
     """
-    shown = ["id", *(["text"] if "text" in rows.column_names else [])]
+    shown = ["id", *(["text"] if CONTENT[recipe.modality] == "text" else [])]
     cells = ([*row, ""] for row in zip(*(rows[name].to_pylist() for name in shown), why, guesses, strict=True))
     files.write_csv(folder / "review.csv", [[*shown, "why", "guess", "label"], *cells], "\r\n")  # so that it quotes a cell that holds either
     kind = "image" if CONTENT[recipe.modality] == "image" else "text"

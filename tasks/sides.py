@@ -65,12 +65,12 @@ def set_aside(ids: list[Any], content: list[Any], placed: list[str]) -> tuple[di
             return lost, pairs, clusters
 
 
-def proof(tables: dict[str, pa.Table], problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
+def proof(tables: dict[str, pa.Table], modality: str, problem: str = "classification") -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
     marked = [table.append_column("__side", pa.array([side] * table.num_rows, pa.string())) for side, table in tables.items()]
     rows = pa.concat_tables(marked, promote_options="permissive").sort_by("id")  # as the split had them when it looked for near-duplicates
     names, places = rows["id"].to_pylist(), rows["__side"].to_pylist()
-    content = duplicates.contents(rows.drop_columns(["__side"]))
+    content = duplicates.contents(rows.drop_columns(["__side"]), modality)
 
     def apart(name: str, pairs: Iterable[tuple[int, int]], column: str) -> dict[str, Any]:
         """The result that says so of every pair of rows that stands on two sides."""

@@ -29,7 +29,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     if section.folds and "fold" in table.column_names:
         raise Failure("split.folds: the data has a column 'fold' already, which the folds would replace: rename it in the source, or remove split.folds.")
     rows, placed, bounds, broken = by_time(table, section) if section.time else (table, [], None, [])
-    content = duplicates.contents(rows)
+    content = duplicates.contents(rows, recipe.modality)
     keys = groups_of(rows, content, section)
     placed = placed or [side_of(sides.share(key, str(section.seed)), section) for key in keys]
     lost, pairs, clusters = sides.set_aside(rows["id"].to_pylist(), content, placed)

@@ -10,7 +10,7 @@ from tasks import duplicates, files, sides
 from tasks.step import Failure
 
 
-def rows(test: pa.Table, folder: Path, model: Path) -> NDArray[np.bool_]:
+def rows(test: pa.Table, folder: Path, model: Path, modality: str) -> NDArray[np.bool_]:
     """Whether each test row is new to the model: neither it nor a row of its cluster of equal rows and near-duplicates was trained on.
 
     Such a row is among the test rows themselves, or was set aside since, by clean or split: no row of train and val is like one of test.
@@ -18,7 +18,7 @@ def rows(test: pa.Table, folder: Path, model: Path) -> NDArray[np.bool_]:
     if not (model / "trained_on.parquet").is_file():
         raise Failure(f"gate: {model} does not say on which rows it was trained (trained_on.parquet), so that nothing can be compared with it fairly.")
     learnt = files.read_table(model / "trained_on.parquet")["id"].to_pylist()
-    columns = ["id", *duplicates.content_columns(test)]
+    columns = ["id", *duplicates.content_columns(test, modality)]
     tables = [test]
     for path in (folder / "split" / "rejects.parquet", *sorted((folder / "clean" / "rejects.parquet").glob("*.parquet"))):
         gone = files.read_table(path) if path.is_file() else test.slice(0, 0)
@@ -27,7 +27,7 @@ def rows(test: pa.Table, folder: Path, model: Path) -> NDArray[np.bool_]:
     was = np.concatenate([known(table, learnt).to_numpy(zero_copy_only=False) for table in tables])
     if was.any():
         ids = [name for table in tables for name in table["id"].to_pylist()]
-        content = [value for table in tables for value in duplicates.contents(table.select(columns))]
+        content = [value for table in tables for value in duplicates.contents(table.select(columns), modality)]
         like, _, _ = sides.set_aside(ids, content, ["test" if one else "train" for one in was])  # of rows that are alike, those that were learnt stay
         was[list(like)] = True
     return ~was[: test.num_rows]

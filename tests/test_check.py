@@ -272,7 +272,7 @@ def test_any_column_has_a_profile() -> None:
             "time": pa.array([0, 1], pa.timestamp("us")),
         }
     )
-    found = drift.profile(table)
+    found = drift.profile(table, "tabular")
     assert {name: sum(bins.counts) for name, bins in found.bins.items()} == dict.fromkeys(["nothing", "bytes", "lists", "floats", "huge", "time"], 2)
     rules = read_drift()
     assert all(result["success"] for result in drift.compare(table, found, found, rules))
@@ -299,7 +299,7 @@ def two_sides(train: list[tuple[str, str, str]], test: list[tuple[str, str, str]
     def table(rows: list[tuple[str, str, str]]) -> pa.Table:
         return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(("id", "text", "label"))})
 
-    results, notes = sides.proof({"train": table(train), "val": table([]), "test": table(test)})
+    results, notes = sides.proof({"train": table(train), "val": table([]), "test": table(test)}, "text")
     assert notes == []
     return results
 
@@ -325,14 +325,14 @@ def test_what_stands_on_two_sides_is_found_with_both_ids_and_sides(planted: tupl
 def test_too_many_rows_are_compared_exactly_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sides, "NEAR_LIMIT", 1)
     table = pa.table({"id": ["a", "b"], "text": ["x", "y"], "label": ["yes", "no"]})
-    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)})
+    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)}, "text")
     assert [result["expectation"] for result in results] == ["expect_ids_on_one_side", "expect_equal_contents_on_one_side", "expect_every_class_in_train"]
     assert notes == ["Near-duplicates across sides were not looked for again: 2 rows are more than 1. The split has set them aside."]
 
 
 def test_the_proof_does_not_claim_to_have_compared_what_are_no_texts() -> None:
     table = pa.table({"id": ["a", "b"], "image": [b"x", b"y"], "label": ["yes", "no"]})
-    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)})
+    results, notes = sides.proof({"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)}, "image")
     assert "expect_near_duplicates_on_one_side" not in [result["expectation"] for result in results]
     assert notes == ["Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."]
 

@@ -56,10 +56,11 @@ def changed(rule: str, texts: Sequence[str | None]) -> list[str | None]:
     return list(plan.to_arrow()["text"].to_pylist())
 
 
-def reasons(rule: str, table: dict[str, Any], **arguments: Any) -> list[str | None]:
+def reasons(rule: str, table: dict[str, Any], modality: str = "text", **arguments: Any) -> list[str | None]:
     model = CLEANING_RULES[rule]
+    more = {"modality": modality} if RULES[rule].by_modality else {}
     rows = pa.table({"id": [f"r{number}" for number in range(len(next(iter(table.values()))))], **table})
-    return list(RULES[rule].apply(rows, **(model.model_validate(arguments).model_dump() if model else {})))
+    return list(RULES[rule].apply(rows, **more, **(model.model_validate(arguments).model_dump() if model else {})))
 
 
 def mixed(count: int = 2000) -> list[str]:
@@ -118,11 +119,11 @@ def test_language_rejects_what_it_is_sure_of_and_keeps_short_and_undecided_texts
 @pytest.mark.parametrize(("column", "equal", "other"), [("text", ["Pay  now", "pay now ", "PAY NOW"], "later"), ("image", [b"1", b"1", b"1"], b"2")])
 def test_rows_of_equal_content_and_different_labels_are_all_rejected(column: str, equal: list[Any], other: Any) -> None:
     table = {column: [*equal, other, other, equal[0]], "label": ["yes", "no", " yes", "no", "no", None]}
-    assert reasons("conflicting_duplicates", table) == ["equal rows are labelled no, yes"] * 3 + [None] * 3
+    assert reasons("conflicting_duplicates", table, column) == ["equal rows are labelled no, yes"] * 3 + [None] * 3
 
 
 def test_conflicting_duplicates_of_a_table_are_rows_with_equal_cells() -> None:
-    told = reasons("conflicting_duplicates", {"age": ["3", "3", "4"], "town": ["x", "x", "x"], "label": ["a", "b", "b"]})
+    told = reasons("conflicting_duplicates", {"age": ["3", "3", "4"], "town": ["x", "x", "x"], "label": ["a", "b", "b"]}, "tabular")
     assert told == ["equal rows are labelled a, b"] * 2 + [None]
 
 
@@ -154,7 +155,7 @@ def test_a_photo_is_found_again_smaller_brighter_cut_and_recompressed() -> None:
     first, second = (Image.fromarray(array) for array in load_sample_images().images)
     copies = [first.resize((200, 133)), first.point(lambda value: min(255, int(value * 1.2))), first.crop((5, 5, 630, 420))]
     table = {"image": [jpeg(first), jpeg(second), *map(jpeg, copies), jpeg(first, 30), b"no image", jpeg(second.rotate(90))]}
-    told = reasons("near_duplicates", table)
+    told = reasons("near_duplicates", table, "image")
     assert [bool(reason) for reason in told] == [False, False, True, True, True, True, False, False]
     assert re.fullmatch(r"(99|100)% like r0", str(told[2]))
 
@@ -162,13 +163,13 @@ def test_a_photo_is_found_again_smaller_brighter_cut_and_recompressed() -> None:
 def test_tiny_drawings_are_found_again_and_not_mistaken_for_each_other() -> None:
     pictures: list[NDArray[np.uint8]] = [(picture * 15).astype(np.uint8) for picture in load_digits().images[:400]]
     faint = [(picture * 0.9).astype(np.uint8) for picture in pictures[:20]]
-    told = reasons("near_duplicates", {"image": [encoded(picture) for picture in [*pictures, *faint]]})
+    told = reasons("near_duplicates", {"image": [encoded(picture) for picture in [*pictures, *faint]]}, "image")
     assert not any(told[:400])
     assert [str(reason).split(" like ")[1] for reason in told[400:]] == [f"r{number}" for number in range(20)]
 
 
 def test_blank_images_are_no_near_duplicates() -> None:
-    assert reasons("near_duplicates", {"image": [encoded(np.full((8, 8), value, np.uint8)) for value in (0, 255, 0)]}) == [None] * 3
+    assert reasons("near_duplicates", {"image": [encoded(np.full((8, 8), value, np.uint8)) for value in (0, 255, 0)]}, "image") == [None] * 3
 
 
 @pytest.mark.parametrize(

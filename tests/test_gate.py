@@ -379,7 +379,7 @@ def test_rows_that_the_champion_learnt_and_rows_like_them_are_left_out(trained: 
     twin = test.slice(5, 1).set_column(0, "id", pa.array(["gone"]))  # set aside by the split, as it is like a test row
     files.write_table(folder / "split" / "rejects.parquet", files.rejects(twin, "split", "near-duplicate on another side"))
     train.write_trained_on(champion / "trained_on.parquet", [*names[:3], "gone"])
-    new = unseen.rows(test, folder, champion)
+    new = unseen.rows(test, folder, champion, made.modality)
     assert [name for name, one in zip(names, new, strict=True) if not one] == [*names[:3], names[5]]
     verdict = gate.decide(made, folder, champion, "v1")
     assert (verdict["left_out"], verdict["checks"][1]["rows"]) == (4, 116)
@@ -393,7 +393,7 @@ def test_near_duplicates_of_what_the_champion_learnt_are_left_out_also_where_cle
     files.write_table(tmp_path / "clean" / "rejects.parquet" / "part.parquet", files.rejects(gone, "clean", "near_duplicates"))
     for learnt, new in ((["old"], [False, True, True]), (["b"], [True, False, True]), (["other"], [True] * 3)):
         train.write_trained_on(tmp_path / "champion" / "trained_on.parquet", learnt)
-        assert unseen.rows(test, tmp_path, tmp_path / "champion").tolist() == new
+        assert unseen.rows(test, tmp_path, tmp_path / "champion", "text").tolist() == new
 
 
 @pytest.mark.parametrize("kept", [0, 5])

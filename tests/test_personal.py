@@ -38,7 +38,7 @@ TEXT = "Call {} or mail {}; card {}, account {}, from {}, number {}."
 
 
 def done(text: str, action: str = "mask", **more: Any) -> Any:
-    result = protected(pa.table({"text": [text]}), **{**Pii().model_dump(), "action": action, **more})
+    result = protected(pa.table({"text": [text]}), "text", **{**Pii().model_dump(), "action": action, **more})
     return result["text"][0].as_py() if isinstance(result, pa.Table) else result[1][0]
 
 
@@ -180,12 +180,12 @@ def test_a_missing_or_weak_key_is_refused_with_how_to_make_one(monkeypatch: pyte
 
 def test_only_the_named_columns_are_searched_and_in_a_table_all_that_are_text() -> None:
     table = pa.table({"id": ["a@b.org"], "note": ["c@d.org"], "owner": ["e@f.org"], "age": [3]})
-    assert protected(table, **Pii().model_dump()).to_pylist() == [{"id": "a@b.org", "note": "[email]", "owner": "[email]", "age": 3}]  # type: ignore[union-attr]
-    assert protected(table, **Pii(columns=["owner"]).model_dump()).to_pylist()[0]["note"] == "c@d.org"  # type: ignore[union-attr]
+    assert protected(table, "tabular", **Pii().model_dump()).to_pylist() == [{"id": "a@b.org", "note": "[email]", "owner": "[email]", "age": 3}]  # type: ignore[union-attr]
+    assert protected(table, "tabular", **Pii(columns=["owner"]).model_dump()).to_pylist()[0]["note"] == "c@d.org"  # type: ignore[union-attr]
     with pytest.raises(Failure, match=r"clean: pii: the data has no column 'ownr' \(did you mean owner\?\); it has id, note, owner, age"):
-        protected(table, **Pii(columns=["ownr"]).model_dump())
+        protected(table, "tabular", **Pii(columns=["ownr"]).model_dump())
     with pytest.raises(Failure, match="clean: pii works on text, and the column 'age' holds int64"):
-        protected(table, **Pii(columns=["age"]).model_dump())
+        protected(table, "tabular", **Pii(columns=["age"]).model_dump())
 
 
 def test_nothing_is_fetched_written_or_logged(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     code = (
         "import pyarrow as pa\nfrom tasks.cleaning.personal import protected\n"
         "table = pa.table({'text': ['Ada Lovelace (ada@example.com) lived in London']})\n"
-        "print(protected(table, 'mask', ['person', 'place', 'email'], None)['text'][0])\n"
+        "print(protected(table, 'text', 'mask', ['person', 'place', 'email'], None)['text'][0])\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"})
     assert (ended.stdout, ended.stderr) == ("[person] ([email]) lived in [place]\n", "")

@@ -80,7 +80,7 @@ def test_a_killed_run_ends_with_the_same_bytes(job: Job, tmp_path: Path, place: 
 def test_it_learns_from_all_texts_but_those_that_are_held_out_or_like_one(job: Job) -> None:
     told = files.read_json(job.work / "model" / "report.json")
     assert (told["rows_in"], told["rows"], told["held_out"], told["like_held_out"]) == (150, 104, 44, 2)
-    table, _, _ = pretrain.corpus(job.folder)
+    table, _, _ = pretrain.corpus(job.folder, "text")
     assert set(table["id"].to_pylist()) == {*tiny.table("text", 0, 64)["id"].to_pylist(), *tiny.table("text", 900, 40)["id"].to_pylist()}
 
 
@@ -156,7 +156,7 @@ def test_texts_that_are_all_held_out_are_refused(tmp_path: Path) -> None:
     files.write_table(folder / "labelled" / "rows.parquet", files.read_table(folder / "split" / "test.parquet"))
     files.write_table(folder / "labelled" / "rejects.parquet", files.read_table(folder / "split" / "test.parquet").slice(0, 0))
     with pytest.raises(Failure, match="none of the 20 rows is left that is not in val or test or like one there: lower split.val and split.test"):
-        pretrain.corpus(folder)
+        pretrain.corpus(folder, "text")
 
 
 @pytest.mark.parametrize(

@@ -275,11 +275,11 @@ def test_a_row_without_content_is_named(column: str, modality: str, tmp_path: Pa
 
 def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
     table = pa.table({"id": [f"r{n:03d}" for n in range(100)], "a": [f"{n}!" for n in range(100)], "label": [str(n / 7) for n in range(100)]})
-    found = drift.profile(table, "regression")
+    found = drift.profile(table, "tabular", "regression")
     assert found.classes == {} and found.bins["label"].kind == "number"
     sides_ = {"train": table.slice(0, 80), "val": table.slice(80, 10), "test": table.slice(90)}
-    assert all(result["success"] for result in sides.proof(sides_, "regression")[0])
-    assert not sides.proof(sides_)[0][-1]["success"]
+    assert all(result["success"] for result in sides.proof(sides_, "tabular", "regression")[0])
+    assert not sides.proof(sides_, "tabular")[0][-1]["success"]
 
 
 def test_fifths_hold_as_many_numbers_each() -> None:

@@ -92,7 +92,7 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
 @pytest.mark.parametrize("section", KINDS)
 def test_the_proof_holds_for_every_split(tmp_path: Path, section: str) -> None:
     ran(tmp_path, section, rows())
-    results, notes = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")})
+    results, notes = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")}, "text")
     assert (notes, [result["expectation"] for result in results if not result["success"]]) == ([], [])
 
 
@@ -106,12 +106,12 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(tmp_path:
             for at in range(0, 15, 2)
         ]
     ran(tmp_path, "{val: 0.2, test: 0.3}", given)
-    results, _ = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")})
+    results, _ = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")}, "text")
     assert [result["expectation"] for result in results if not result["success"]] == []
 
 
 def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(tmp_path: Path) -> None:
-    made = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}")
+    made = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}").model_copy(update={"modality": "image"})
     table = pa.table({"id": [f"r{n}" for n in range(400)], "image": [b"%d" % (n // 2) for n in range(400)], "label": ["a", "b"] * 200})
     table = table.append_column("team", pa.array([f"team {n % 3 + 10 * (n % 2)}" for n in range(400)]))
     files.write_table(tmp_path / "labelled" / "rows.parquet", table.set_column(2, "label", pa.array(["a", "a", "b", "b"] * 100)))

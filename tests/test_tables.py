@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks import clean, evaluate, files, gate, ingest, label, loop, modalities, split, train
+from tasks import clean, evaluate, files, gate, ingest, label, loop, modalities, sides, split, train
 from tasks.cleaning import RULES, spellings
 from tasks.cleaning.values import parsed
 from tasks.modalities import tabular
@@ -460,3 +460,52 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
         return float(sum(parameter.detach().abs().sum() for parameter in adapter.network.parameters()))
 
     assert weight(0.05, tmp_path / "a") < 0.5 * weight(0.0, tmp_path / "b")
+
+
+@pytest.mark.parametrize("column", ["text", "image"])
+def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str) -> None:
+    """Rows differ in `age` alone: they are different rows, and none is on two sides."""
+    lines = [f"{n},{'same' if n % 2 else 'again'},{'yes' if n % 3 else 'no'}" for n in range(400)]
+    (here / "rows.csv").write_text("\n".join([f"age,{column},label", *lines]) + "\n")
+    (here / "recipe.yaml").write_text(
+        "name: named\nmodality: tabular\ningest: {kind: files, path: rows.csv}\n"
+        "clean: {rules: [types: {columns: {age: integer}}, conflicting_duplicates, exact_duplicates]}\n"
+        "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
+    )
+    made = read(here / "recipe.yaml")
+    ingest.run(made, here / "raw")
+    clean.run(made, here / "raw", here / "clean")
+    label.run(made, here / "clean", here / "labelled")
+    split.run(made, here / "labelled", here / "split")
+    parts = {side: files.read_table(here / "split" / f"{side}.parquet") for side in sides.SIDES}
+    assert files.read_json(here / "clean" / "report.json")["rejects"] == 0
+    assert files.read_json(here / "split" / "report.json")["rejects"] == 0
+    assert sum(part.num_rows for part in parts.values()) == 400
+    assert min(part.num_rows for part in parts.values()) > 20
+    results, _ = sides.proof(parts, "tabular")
+    assert all(result["success"] for result in results)
+    parts["test"] = pa.concat_tables([parts["test"], parts["train"].slice(0, 1).set_column(0, "id", pa.array(["twin"]))])
+    failed = [result["expectation"] for result in sides.proof(parts, "tabular")[0] if not result["success"]]
+    assert failed == ["expect_equal_contents_on_one_side"]
+
+
+def test_personal_data_goes_from_all_columns_of_a_table_with_a_column_text() -> None:
+    table = pa.table({"id": ["a"], "text": ["nothing"], "owner": ["c@d.org"]})
+    made = RULES["pii"].apply(table, modality="tabular", action="mask", kinds=["email"], columns=None)
+    assert made["owner"].to_pylist() == ["[email]"]
+
+
+def test_a_column_text_may_have_a_type_in_a_table_and_in_no_text(here: Path) -> None:
+    about = "ingest: {kind: files, path: rows.csv}\nclean: {rules: [types: {columns: {text: integer}}]}\n"
+    gate = "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
+    (here / "table.yaml").write_text(f"name: table\nmodality: tabular\n{about}{gate}")
+    (here / "words.yaml").write_text(f"name: words\nmodality: text\n{about}{gate}")
+    assert read(here / "table.yaml").modality == "tabular"
+    with pytest.raises(Mistake, match="gives a type to 'text', which the pipeline needs as it is: leave it out"):
+        read(here / "words.yaml")
+
+
+def test_a_table_of_one_column_is_compared_by_exactly_what_it_holds() -> None:
+    table = pa.table({"id": ["a", "b"], "code": ["a code of many letters 1", "a code of many letters 2"], "label": ["x", "x"]})
+    _, notes = sides.proof({"train": table.slice(0, 1), "val": table.slice(0, 0), "test": table.slice(1)}, "tabular")
+    assert notes == ["Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."]

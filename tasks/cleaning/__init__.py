@@ -11,11 +11,13 @@ class Rule(NamedTuple):
     others; or for each row why it is dropped, or None; or both. One for `texts` takes and returns a Daft expression: each text becomes a text.
 
     A rule that is not `whole` looks at one row at a time, so that it may be given the data in parts; one that is needs all rows at once.
+    One `by_modality` takes the modality too, which says what the content of a row is.
     """
 
     apply: Callable[..., Any]
     texts: bool = False
     whole: bool = False
+    by_modality: bool = False
 
 
 RULES = {
@@ -28,7 +30,7 @@ RULES = {
     "length": Rule(text.length),
     "unreadable": Rule(images.unreadable, whole=True),
     "size": Rule(images.size),
-    "pii": Rule(personal.protected),
+    "pii": Rule(personal.protected, by_modality=True),
     "trim": Rule(tables.trim),
     "missing": Rule(tables.missing),
     "types": Rule(tables.types),
@@ -36,7 +38,7 @@ RULES = {
     "range": Rule(tables.outside),
     "outliers": Rule(tables.outliers, whole=True),
     "repair": Rule(tables.repair, whole=True),
-    "exact_duplicates": Rule(rows.exact_duplicates),
-    "conflicting_duplicates": Rule(rows.conflicting_duplicates, whole=True),
-    "near_duplicates": Rule(rows.near_duplicates, whole=True),
+    "exact_duplicates": Rule(rows.exact_duplicates, by_modality=True),
+    "conflicting_duplicates": Rule(rows.conflicting_duplicates, whole=True, by_modality=True),
+    "near_duplicates": Rule(rows.near_duplicates, whole=True, by_modality=True),
 }

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from tasks import files, sealed
 from tasks.cleaning import tables
 from tasks.cleaning.recognisers import HINTS, find
+from tasks.recipe import CONTENT
 
 Write = Callable[[str, str], str]  # from a kind and a value to what stands in its place
 
@@ -29,7 +30,7 @@ def rewritten(text: str, kinds: frozenset[str], write: Write) -> tuple[str, list
     return text, [one.kind for one in found]
 
 
-def protected(table: pa.Table, action: str, kinds: list[str], columns: list[str] | None) -> pa.Table | tuple[pa.Table, list[str | None]]:
+def protected(table: pa.Table, modality: str, action: str, kinds: list[str], columns: list[str] | None) -> pa.Table | tuple[pa.Table, list[str | None]]:
     """The table with the personal data in these columns replaced; in the text, or in a table all columns of text that have no other role, where none is named.
 
     `drop` masks, since rejects are read too, and gives each row with a finding a reason, which names the kinds and never a value.
@@ -37,7 +38,7 @@ def protected(table: pa.Table, action: str, kinds: list[str], columns: list[str]
     write, wanted = WRITERS[action](), frozenset(kinds)
     hint = "|".join(HINTS[kind] for kind in sorted(wanted)).replace(r"\d", r"\p{Nd}").replace(r"\D", r"\P{Nd}")  # RE2's \d is ASCII's
     counts: list[Counter[str]] = [Counter() for _ in range(table.num_rows)]
-    named = columns or (["text"] if "text" in table.column_names else None)
+    named = columns or (["text"] if CONTENT[modality] == "text" else None)
     for name in tables.texts(table, "pii", named, files.ROLES):
         column = table[name].combine_chunks()
         mask = pc.fill_null(pc.match_substring_regex(column, hint), False)  # linear in a text's length, and far cheaper than finding

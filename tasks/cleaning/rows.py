@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tasks import duplicates
 from tasks.cleaning import images
+from tasks.recipe import CONTENT
 from tasks.seen import Seen, keys
 
 
@@ -28,10 +29,10 @@ class Firsts:
         self.ids = pa.chunked_array([*self.ids.chunks, *known["id"].chunks])
 
 
-def exact_duplicates(table: pa.Table, firsts: Firsts | None = None) -> list[str | None]:
+def exact_duplicates(table: pa.Table, modality: str, firsts: Firsts | None = None) -> list[str | None]:
     """All but the first of rows with equal content, also of those that came before in other parts."""
     firsts = firsts or Firsts()
-    start, found = firsts.seen.size, keys(table, duplicates.content_columns(table))
+    start, found = firsts.seen.size, keys(table, duplicates.content_columns(table, modality))
     first = firsts.seen.first(found)
     firsts.ids = pa.chunked_array([*firsts.ids.chunks, *table["id"].chunks], pa.string())
     firsts.latest = pa.table({"id": table["id"], "high": found[0], "low": found[1]})
@@ -42,9 +43,9 @@ def exact_duplicates(table: pa.Table, firsts: Firsts | None = None) -> list[str 
     return reasons
 
 
-def conflicting_duplicates(table: pa.Table) -> list[str | None]:
+def conflicting_duplicates(table: pa.Table, modality: str) -> list[str | None]:
     """All labelled rows of equal content, letter case and white space ignored, whose labels differ: nobody can learn from them."""
-    contents = [duplicates.plain(value) if isinstance(value, str) else value for value in duplicates.contents(table)]
+    contents = [duplicates.plain(value) if isinstance(value, str) else value for value in duplicates.contents(table, modality)]
     labelled = [(content, label and label.strip()) for content, label in zip(contents, table["label"].to_pylist(), strict=True)]
     said: dict[Any, set[str]] = defaultdict(set)
     for content, label in labelled:
@@ -52,10 +53,10 @@ def conflicting_duplicates(table: pa.Table) -> list[str | None]:
     return [f"equal rows are labelled {', '.join(sorted(said[content]))}" if label and len(said[content]) > 1 else None for content, label in labelled]
 
 
-def near_duplicates(table: pa.Table, threshold: float, distance: int) -> list[str | None]:
+def near_duplicates(table: pa.Table, modality: str, threshold: float, distance: int) -> list[str | None]:
     """Rows whose text or image is nearly that of a row that stays and comes before it by id."""
     ids = table["id"].to_pylist()
-    if "text" in table.column_names:
+    if CONTENT[modality] == "text":
         pairs = duplicates.near_pairs([text or "" for text in table["text"].to_pylist()], threshold)
     else:
         pairs = images.near_pairs(table["image"].to_pylist(), distance)
