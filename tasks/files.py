@@ -23,6 +23,7 @@ from tasks.step import Failure
 
 ROW_GROUP = 64_000
 LIBRARIES = ("charset-normalizer", "daft", "ftfy", "imagehash", "phonenumbers", "pillow", "presidio-analyzer", "py3langid", "pyarrow", "rensa", "tldextract")
+ORDINARY_ID = "data.id"  # what a source's column id is called where it does not name the rows
 ROLES = ("id", "label", "label_source", "label_confidence", "fold")  # columns that are about a row, not its content
 
 
@@ -133,6 +134,8 @@ def read_rows(folder: Path) -> pa.Table:
 
 def column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:
     """The column that this key of the recipe names. Raises Failure where there is none."""
+    if name == "id" and ORDINARY_ID in table.column_names:
+        raise Failure(f"{key}: the source's column 'id' is kept as {ORDINARY_ID!r}, since it does not name the rows: write {ORDINARY_ID} here.")
     if name not in table.column_names:
         raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
     return table[name]

@@ -5,18 +5,23 @@
 Writes raw/*.parquet, raw/rejects.parquet/ and raw/snapshot.json. Columns that the recipe names become `id`, `text` or `image`, and `label`.
 What lies there already from a part of the source that is unchanged is verified and kept; only new and changed parts are read. The result is
 the same as if all had been read. Rows whose id data/<recipe>/erase.csv lists lose their content here, and so everywhere.
+
+A column `id` that the recipe does not name is taken for the rows' names only if every row has one of its own. Otherwise it is an ordinary column,
+`data.id`, and rows are named after their content, as those of a source without ids are. What erase.csv lists is looked for in both.
 """
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks import code, files, resolve, sources
 from tasks.mistakes import nearest
@@ -27,6 +32,12 @@ from tasks.step import Failure, main
 REJECTS = "rejects.parquet"
 PART = 100_000  # rows of a file; what comes after works on one file at a time
 Records = list[dict[str, Any]]  # what snapshot.json says of each file
+OWN_IDS = ("images", "package", "requests")  # kinds of source that name their rows themselves
+NAMED, FOUND, ORDINARY = "named", "found", "ordinary"  # what a column id is: named as such, found under that name, or a column like any other
+
+
+class Repeated(Exception):
+    """A column id that nobody named does not name the rows: a value comes twice or is missing."""
 
 
 def ingest(name: str) -> None:
@@ -35,13 +46,27 @@ def ingest(name: str) -> None:
 
 
 def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
-    erased, seen = pa.array(sorted(erase), pa.string()), Seen()
-    said = [recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality]
-    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest(said)
-    about = {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": files.digest(erased.to_pylist())}
+    erased = pa.array(sorted(erase), pa.string())
+    kind = NAMED if recipe.columns.id or recipe.ingest.kind in OWN_IDS else FOUND
+    if kind == FOUND and still_ordinary(recipe, folder, erased):
+        kind = ORDINARY
+    try:
+        take(recipe, folder, erased, kind)
+    except Repeated:
+        kind = ORDINARY
+        take(recipe, folder, erased, kind)
+    if kind == ORDINARY:
+        told = f"it is kept as the ordinary column {files.ORDINARY_ID!r}, and rows are named after their content"
+        print(f"ingest: the column 'id' repeats or lacks values, and columns.id does not name it: {told}.", flush=True)
+        print("ingest: write columns: {id: id} to have it name the rows; of the rows with one id only the first then stays.", flush=True)
+
+
+def take(recipe: Recipe, folder: Path, erased: pa.Array, kind: str) -> None:
+    """Write the snapshot. Raises Repeated where a column id was found that cannot name the rows."""
+    seen, about = Seen(), about_snapshot(recipe, erased, kind)
     kept, records = Kept(folder, about, seen, erased), Records()
     for part in sources.parts(recipe.ingest):
-        records += kept.usable(part) or read(part, recipe, folder, seen, erased)
+        records += kept.usable(part) or read(part, recipe, folder, seen, erased, kind)
     if not any(record["rows"] for record in records):
         raise Failure(f"{', '.join(record['source'] for record in records) or 'the source'} holds no rows: a header alone is not data; check the source.")
     files.complete_parts(folder / REJECTS, [record["file"] for record in records if record["rejects"]], files.read_table(folder / records[0]["file"]))
@@ -51,6 +76,35 @@ def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
     files.remove_others(folder, [record["file"] for record in records])
 
 
+def about_snapshot(recipe: Recipe, erased: pa.Array, kind: str) -> dict[str, Any]:
+    """What snapshot.json says besides counts: on all of it depends whether files may be used again."""
+    settings = [recipe.ingest.model_dump(exclude={"path"}), recipe.columns, recipe.modality, kind]
+    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest(settings)
+    return {"source": recipe.ingest.model_dump(), "made_by": made_by, "erased": files.digest(erased.to_pylist()), "id": kind}
+
+
+def still_ordinary(recipe: Recipe, folder: Path, erased: pa.Array) -> bool:
+    """Whether the column id was an ordinary one in the last snapshot and is so yet. Unchanged parts are not read for that."""
+    path = folder / "snapshot.json"
+    if not path.is_file() or files.read_json(path).get("id") != ORDINARY:
+        return False
+    kept, seen = Kept(folder, about_snapshot(recipe, erased, ORDINARY), Seen(), erased), Seen()
+    for part in sources.parts(recipe.ingest):
+        for ids in kept.ordinary_ids(part) or source_ids(part):
+            left = ids.filter(pc.invert(listed(ids, erased)))
+            start = seen.size
+            first = seen.first(keys(pa.table({"id": left}), ["id"]))
+            if left.null_count or (first < start + np.arange(len(left))).any():
+                return True
+    return False
+
+
+def source_ids(part: sources.Part) -> Iterator[pa.ChunkedArray]:
+    for found in part.read():
+        if "id" in found.table.column_names:
+            yield files.as_text(found.table["id"])
+
+
 class Kept:
     """What an earlier run left in the folder. A part is used again, and not read, where reading it would give the same bytes and what is here verifies."""
 
@@ -58,6 +112,7 @@ class Kept:
         self.folder, self.seen, self.erased = folder, seen, erased
         before = files.read_json(folder / "snapshot.json") if (folder / "snapshot.json").is_file() else {}
         self.same_erased = before.get("erased") == about["erased"]
+        self.columns = ["id", files.ORDINARY_ID] if about["id"] == ORDINARY else ["id"]
         self.before: dict[tuple[str, str], Records] = {}
         for record in before.get("partitions", []) if before.get("made_by") == about["made_by"] else []:
             self.before.setdefault((record["part"], record["version"]), []).append(record)
@@ -70,9 +125,9 @@ class Kept:
         records = self.before.get(key, [])
         if not all(verified(self.folder, record) for record in records):
             return []
-        ids = [files.read_table(self.folder / record["file"], ["id"]) for record in records]
+        ids = [self.ids(record) for record in records]
         hidden = any({"erased", "broken row"} & record["rules"].keys() for record in records)
-        if not self.same_erased and (hidden or any(pc.any(listed(table["id"], self.erased)).as_py() for table in ids)):
+        if not self.same_erased and (hidden or any(pc.any(to_erase(table, self.erased, self.columns)).as_py() for table in ids)):
             return []
         found = [keys(table, ["id"]) for table in ids]
         if not self.unmoved and any(record["crossed"] or self.seen.holds(one).any() for record, one in zip(records, found, strict=True)):
@@ -81,6 +136,18 @@ class Kept:
             self.seen.note(one)
         return records
 
+    def ids(self, record: dict[str, Any]) -> pa.Table:
+        path = self.folder / record["file"]
+        return files.read_table(path, [name for name in self.columns if name in pq.read_schema(path).names])
+
+    def ordinary_ids(self, part: sources.Part) -> list[pa.ChunkedArray]:
+        """The source's own ids in the part's files; none where they are not all there."""
+        records = self.before.get((part.name, part.version), [])
+        if not all("erased" not in record["rules"] and verified(self.folder, record) for record in records):
+            return []
+        tables = [self.ids(record) for record in records]
+        return [table[files.ORDINARY_ID] for table in tables if files.ORDINARY_ID in table.column_names]
+
 
 def verified(folder: Path, record: dict[str, Any]) -> bool:
     """Whether the files of a record are still what was written."""
@@ -88,15 +155,15 @@ def verified(folder: Path, record: dict[str, Any]) -> bool:
     return all(path.is_file() and files.sha256(path) == digest for path, digest in named)
 
 
-def read(part: sources.Part, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array) -> Records:
+def read(part: sources.Part, recipe: Recipe, folder: Path, seen: Seen, erased: pa.Array, kind: str) -> Records:
     """Write the rows of a part of the source, at most PART to a file."""
     start, records = seen.size, Records()
     for found in part.read():
         stem = f"{files.digest(found.name)[:12]}-{files.digest(part.version)[:12]}"
-        whole = named(found.table, recipe, found.name)
+        whole = named(set_apart(found.table, found.name) if kind == ORDINARY else found.table, recipe, found.name)
         for number, offset in enumerate(range(0, max(whole.num_rows, 1), PART)):
             renamed, again = with_id(whole.slice(offset, PART), seen, f"{stem[:12]}.{number}")
-            rows, dropped, doubled = unique(renamed, seen, start, erased)
+            rows, dropped, doubled = unique(renamed, seen, start, erased, kind)
             if number == 0 and found.broken:
                 dropped.append(broken_rows(rows, found.broken, erased))
             lost = pa.concat_tables([files.rejects(rows.slice(0, 0), "ingest", ""), *dropped], promote_options="permissive")
@@ -116,6 +183,15 @@ def erasures(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     return {row["id"].strip() for row in files.read_csv(path, ["id"], "name it in the first line") if (row["id"] or "").strip()}
+
+
+def set_apart(table: pa.Table, source: str) -> pa.Table:
+    """The table with its column id, which does not name the rows, under another name."""
+    names = table.column_names
+    if "id" in names and files.ORDINARY_ID in names:
+        told = f"the column 'id' repeats or lacks values, and the name that it would get, {files.ORDINARY_ID!r}, is taken"
+        raise Failure(f"{source}: {told}: rename one of them in the source, or name the column of ids in columns.id.")
+    return table.rename_columns([files.ORDINARY_ID if name == "id" else name for name in names])
 
 
 def named(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
@@ -156,17 +232,25 @@ def with_id(table: pa.Table, seen: Seen, tag: str) -> tuple[pa.Table, int]:
     return table.add_column(0, "id", names), int(pc.sum(again).as_py() or 0)
 
 
-def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array) -> tuple[pa.Table, list[pa.Table], int]:
+def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array, kind: str) -> tuple[pa.Table, list[pa.Table], int]:
     """Rows whose id is there, new and not to be erased; the others as rejects; and how many double an id of a part before row `start`."""
-    gone, missing = listed(table["id"], erased), pc.is_null(table["id"])
+    gone, missing = to_erase(table, erased, ["id", files.ORDINARY_ID] if kind == ORDINARY else ["id"]), pc.is_null(table["id"])
     blank = pa.table({field.name: table[field.name] if field.name == "id" else pa.nulls(table.num_rows, field.type) for field in table.schema})
     dropped = [files.rejects(blank.filter(gone), "ingest", "erased"), files.rejects(table.filter(missing), "ingest", "no id")]
     table = table.filter(pc.invert(pc.or_(gone, missing)))
     own = seen.size
     first = seen.first(keys(table, ["id"]))
     doubled = pa.array(first != own + np.arange(table.num_rows))
+    if kind == FOUND and (dropped[1].num_rows or pc.any(doubled).as_py()):
+        raise Repeated
     dropped.append(files.rejects(table.filter(doubled), "ingest", "id given twice"))
     return table.filter(pc.invert(doubled)), dropped, int((first < start).sum())
+
+
+def to_erase(table: pa.Table, erased: pa.Array, columns: Sequence[str]) -> pa.ChunkedArray:
+    """Which rows an id to be erased names, in one of these columns as far as they are there."""
+    found = [listed(table[name], erased) for name in columns if name in table.column_names]
+    return reduce(pc.or_, found)
 
 
 def listed(ids: pa.ChunkedArray, erased: pa.Array) -> pa.ChunkedArray:
