@@ -33,7 +33,7 @@ from prefect.states import Completed, Failed
 from flows import process, storage
 from flows.pipeline import OUTSIDE, Pipeline, Stage
 from flows.progress import Bar
-from tasks import card, files, materials, registry, resolve
+from tasks import card, drops, files, materials, registry, resolve
 from tasks import champion as champions
 from tasks.recipe import load
 from tasks.registry import Pointer
@@ -189,6 +189,8 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override:
         why, begun = pipeline.why(stage), time.monotonic()
         entry: dict[str, Any] = {"stage": stage.address, "state": "failed" if why else "cached", "why": why, "seconds": 0.0}
         record["stages"].append(entry)
+        if stage.name == "ingest" and not why:
+            get_run_logger().info("%s (unchanged since the last run)", held(recipe))
         if why:
             options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
             try:
@@ -221,6 +223,12 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override:
             return "Promoted", f"{recipe} {version} is now in {channel}. {told}{verdict['reason']}"
     winner = f"{moved.now.version} by {moved.now.record['reason']}" if moved.now else "nothing by nobody"
     return "Superseded", f"{channel} moved while this run judged: it names {winner}."
+
+
+def held(recipe: str) -> str:
+    """How many rows the source held when it was last read, and what became of them."""
+    told = files.read_json(files.folder_of(recipe) / "raw" / "snapshot.json")
+    return drops.line("ingest", told["rows_in"], told["rows"], told["rules"])
 
 
 def bring_back(recipe: str, stages: list[Stage]) -> None:

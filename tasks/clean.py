@@ -7,6 +7,7 @@ look at one row at a time, and exact duplicates, are applied to one part of the 
 unchanged since the last run is verified and kept. From the first rule on that needs all rows at once, they are, and clean/rows.parquet holds the result.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, pairwise
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from daft import col
 
-from tasks import code, engine, files, page, resolve, sealed
+from tasks import code, drops, engine, files, page, resolve, sealed
 from tasks.cleaning import RULES, personal
 from tasks.cleaning.rows import Firsts
 from tasks.recipe import Recipe
@@ -65,7 +66,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
         raise Failure(f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
     files.complete_parts(target / REJECTS, rejects, like)
-    print("; ".join([f"{rows_in} rows came in, {rows} stay", *(f"{rule['rule']} drops {rule['rejected']}" for rule in told if rule["rejected"])]), flush=True)
+    by_rule = sum((Counter({rule["rule"]: rule["rejected"]}) for rule in told), Counter[str]())
+    print(drops.line("clean", rows_in, rows, by_rule), flush=True)
     about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
     files.write_json(target / "report.json", about)
     files.write_text(target / "index.html", page.render("cleaning", f"{recipe.name}: clean", **about))
@@ -73,6 +75,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     for folder in ("parts", "keys"):
         files.remove_others(target / folder, [part["file"] for part in parts if folder in part["sha256"]])
     files.remove_others(target, outputs)
+    drops.check("clean", rows_in, by_rule, recipe.max_dropped, target / REJECTS)
 
 
 def named(rule: dict[str, Any], modality: str) -> Named:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks import code, files, resolve, sources
+from tasks import code, drops, files, resolve, sources
 from tasks.mistakes import nearest
 from tasks.recipe import CONTENT, Recipe
 from tasks.seen import Seen, keys
@@ -51,29 +51,35 @@ def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
     if kind == FOUND and still_ordinary(recipe, folder, erased):
         kind = ORDINARY
     try:
-        take(recipe, folder, erased, kind)
+        told = take(recipe, folder, erased, kind)
     except Repeated:
         kind = ORDINARY
-        take(recipe, folder, erased, kind)
+        told = take(recipe, folder, erased, kind)
+    print(drops.line("ingest", told["rows_in"], told["rows"], told["rules"]), flush=True)
     if kind == ORDINARY:
-        told = f"it is kept as the ordinary column {files.ORDINARY_ID!r}, and rows are named after their content"
-        print(f"ingest: the column 'id' repeats or lacks values, and columns.id does not name it: {told}.", flush=True)
+        done = f"it is kept as the ordinary column {files.ORDINARY_ID!r}, and rows are named after their content"
+        print(f"ingest: the column 'id' repeats or lacks values, and columns.id does not name it: {done}.", flush=True)
         print("ingest: write columns: {id: id} to have it name the rows; of the rows with one id only the first then stays.", flush=True)
+    drops.check("ingest", told["rows_in"], told["rules"], recipe.max_dropped, folder / REJECTS)
 
 
-def take(recipe: Recipe, folder: Path, erased: pa.Array, kind: str) -> None:
-    """Write the snapshot. Raises Repeated where a column id was found that cannot name the rows."""
+def take(recipe: Recipe, folder: Path, erased: pa.Array, kind: str) -> dict[str, Any]:
+    """Write the snapshot and return what it says. Raises Repeated where a column id was found that cannot name the rows."""
     seen, about = Seen(), about_snapshot(recipe, erased, kind)
     kept, records = Kept(folder, about, seen, erased), Records()
     for part in sources.parts(recipe.ingest):
         records += kept.usable(part) or read(part, recipe, folder, seen, erased, kind)
-    if not any(record["rows"] for record in records):
-        raise Failure(f"{', '.join(record['source'] for record in records) or 'the source'} holds no rows: a header alone is not data; check the source.")
-    files.complete_parts(folder / REJECTS, [record["file"] for record in records if record["rejects"]], files.read_table(folder / records[0]["file"]))
     rules: Counter[str] = sum((Counter(record["rules"]) for record in records), Counter())
+    if not any(record["rows"] for record in records):
+        names = ", ".join(record["source"] for record in records) or "the source"
+        lost = ", ".join(f"{rule} drops {count}" for rule, count in sorted(rules.items()))
+        raise Failure(f"{names} holds no rows{f' that stay ({lost})' if lost else ''}: a header alone is not data; check the source.")
+    files.complete_parts(folder / REJECTS, [record["file"] for record in records if record["rejects"]], files.read_table(folder / records[0]["file"]))
     total = {key: sum(record[key] for record in records) for key in ("rows_in", "rows", "rejects")}
-    files.write_json(folder / "snapshot.json", {**about, "rules": dict(sorted(rules.items())), **total, "partitions": records})
+    snapshot = {**about, "rules": dict(sorted(rules.items())), **total, "partitions": records}
+    files.write_json(folder / "snapshot.json", snapshot)
     files.remove_others(folder, [record["file"] for record in records])
+    return snapshot
 
 
 def about_snapshot(recipe: Recipe, erased: pa.Array, kind: str) -> dict[str, Any]:
@@ -236,15 +242,15 @@ def unique(table: pa.Table, seen: Seen, start: int, erased: pa.Array, kind: str)
     """Rows whose id is there, new and not to be erased; the others as rejects; and how many double an id of a part before row `start`."""
     gone, missing = to_erase(table, erased, ["id", files.ORDINARY_ID] if kind == ORDINARY else ["id"]), pc.is_null(table["id"])
     blank = pa.table({field.name: table[field.name] if field.name == "id" else pa.nulls(table.num_rows, field.type) for field in table.schema})
-    dropped = [files.rejects(blank.filter(gone), "ingest", "erased"), files.rejects(table.filter(missing), "ingest", "no id")]
+    lost = [files.rejects(blank.filter(gone), "ingest", "erased"), files.rejects(table.filter(missing), "ingest", "no id")]
     table = table.filter(pc.invert(pc.or_(gone, missing)))
     own = seen.size
     first = seen.first(keys(table, ["id"]))
     doubled = pa.array(first != own + np.arange(table.num_rows))
-    if kind == FOUND and (dropped[1].num_rows or pc.any(doubled).as_py()):
+    if kind == FOUND and (lost[1].num_rows or pc.any(doubled).as_py()):
         raise Repeated
-    dropped.append(files.rejects(table.filter(doubled), "ingest", "id given twice"))
-    return table.filter(pc.invert(doubled)), dropped, int((first < start).sum())
+    lost.append(files.rejects(table.filter(doubled), "ingest", "id given twice"))
+    return table.filter(pc.invert(doubled)), lost, int((first < start).sum())
 
 
 def to_erase(table: pa.Table, erased: pa.Array, columns: Sequence[str]) -> pa.ChunkedArray:

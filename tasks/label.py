@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import answers, files, label_model, page, resolve, review, strata, suspicion, votes
+from tasks import answers, drops, files, label_model, page, resolve, review, strata, suspicion, votes
 from tasks.mistakes import nearest
 from tasks.recipe import Label, Recipe
 from tasks.step import Failure, main
@@ -73,6 +73,8 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     report = {**counts, "classes": dict(sorted(shares.items())), "sources": dict(sorted(whose.items())), **about}
     files.write_json(target / "report.json", report)
     files.write_text(target / "index.html", page.render("labels", f"{recipe.name}: labels", report=report))
+    print(drops.line("label", table.num_rows, kept.num_rows, rules), flush=True)
+    drops.check("label", table.num_rows, rules, recipe.max_dropped, target / "rejects.parquet")
 
 
 def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:

@@ -906,6 +906,8 @@ class Recipe(Section):
     """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`.
 
     `description` says in a sentence what the model is for, and `license` under which terms, by its SPDX id such as Apache-2.0; the model card shows both.
+    `max_dropped` is the share of its rows that each of ingest, clean, label and split may drop; a step that drops more stops. Rows that erase.csv lists
+    and rows that wait for a label in the review queue are not counted.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
@@ -916,6 +918,7 @@ class Recipe(Section):
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
     columns: Columns = Columns()
+    max_dropped: float = Field(0.5, ge=0, le=1)
     check: Check = Check()
     clean: Clean
     label: Label = Label()

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import duplicates, files, resolve, sides, strata, times
+from tasks import drops, duplicates, files, resolve, sides, strata, times
 from tasks.recipe import Recipe, Split
 from tasks.step import Failure, main
 
@@ -43,11 +43,13 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     named = dict(zip(rows["id"].to_pylist(), strata.named(recipe.problem, rows["label"].to_pylist()), strict=True))
     labels = {side: Counter(name for row in part["id"].to_pylist() for name in named[row]) for side, part in tables.items()}
     whole = sum(labels.values(), Counter())
+    rules = files.write_rejects(target / "rejects.parquet", [*broken, aside], table)
+    print(drops.line("split", table.num_rows, sum(part.num_rows for part in tables.values()), rules), flush=True)
+    drops.check("split", table.num_rows, rules, recipe.max_dropped, target / "rejects.parquet")
     if recipe.columns.label:
         complete(labels, whole, sorted({name for names in named.values() for name in names}), recipe.problem)
     for side, part in tables.items():
         files.write_table(target / f"{side}.parquet", part)
-    rules = files.write_rejects(target / "rejects.parquet", [*broken, aside], table)
     sizes = {side: part.num_rows for side, part in tables.items()}
     about = {"rows_in": table.num_rows, "rows": sizes, "rejects": sum(rules.values()), "rules": rules, "clusters": clusters, "time": bounds}
     gaps = {side: stratification(counts, whole) for side, counts in labels.items()}

@@ -19,6 +19,7 @@ RECIPE = """name: parts
 modality: text
 ingest: {kind: files, path: 'in/*.csv'}
 columns: {id: ID}
+max_dropped: 1
 clean: {rules: [white_space, RULES]}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """

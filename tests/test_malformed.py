@@ -366,7 +366,7 @@ def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     """The exit status of the ingest step for a recipe with this source."""
     columns = {} if source["kind"] in ("images", "requests") or source.get("header") == "auto" else {"columns": {"id": "id"}}
     roles = {"columns": {"text": "f1", "label": "f2"}} if source.get("header") == "auto" else columns
-    made = {"name": "malformed", "modality": "text", "ingest": source, "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}], **roles, **extra}
+    made = {"name": "malformed", "modality": "text", "max_dropped": 1, "ingest": source, "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}], **roles, **extra}
     Path("recipe.yaml").write_text(yaml.safe_dump(made).replace("\\0CONTROL", "\0"))
 
     def ingest_step(name: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import clean, files, ingest, label, sides, split, step
+from tasks import clean, drops, files, ingest, label, sides, split, step
+from tasks.cleaning import RULES
 from tasks.recipe import Recipe, read
 from tasks.step import Failure
 
@@ -181,3 +182,60 @@ def test_a_full_disk_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[s
         step.main(clean, ["out"])
     assert ended.value.code == 1
     assert f"No space is left on the disk at {here / 'out'} while clean was writing: free some space and run it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["{id: id}", "{}"])
+def test_every_step_says_what_becomes_of_the_rows(here: Path, capsys: pytest.CaptureFixture[str], columns: str) -> None:
+    made = recipe(here, [*rows(), *DIRT], "clean: {rules: [length: {min: 1}, exact_duplicates]}\n")
+    until_split(made.model_copy(update={"columns": made.columns.model_copy(update={"id": "id" if columns != "{}" else None})}), here)
+    said = capsys.readouterr().out.splitlines()
+    named = "ingest: the source held 126 rows, 123 stay; broken row drops 1 (they cannot be read as rows)"
+    assert said[0].startswith(named if columns != "{}" else named.replace("123", "125"))
+    assert ("id given twice drops 1 (a row before has the same id)" in said[0]) == (columns != "{}")
+    assert any(line.startswith("clean: ") and "exact_duplicates drops 1 (a row before has the same content)" in line for line in said)
+    assert any(line.startswith("label: ") and "no label drops 1 (they wait for a person in the review queue)" in line for line in said)
+    assert said[-1].startswith("split: ")
+
+
+def test_an_id_that_was_named_and_repeats_stops_the_run_and_says_what_to_do(here: Path) -> None:
+    lines = [line.replace(line[:4], f"r{n % 12:03d}") for n, line in enumerate(rows())]
+    with pytest.raises(Failure) as caught:
+        until_split(recipe(here, lines), here)
+    told = str(caught.value)
+    assert "ingest: 108 of 120 rows are dropped, 90%, and max_dropped allows 50%: id given twice drops 108 (a row before has the same id)." in told
+    assert "set max_dropped: 0.9 in the recipe" in told
+    assert pq.read_table(here / "data" / "raw" / "rejects.parquet").num_rows == 108
+
+
+@pytest.mark.parametrize(
+    ("step_name", "lines", "extra", "rule"),
+    [
+        ("clean", rows(), "clean: {rules: [length: {min: 48}]}\n", "length"),
+        ("clean", [f"r{n:03d},text {n // 6},{'yes' if n // 6 % 2 else 'no'}" for n in range(120)], "clean: {rules: [exact_duplicates]}\n", "exact_duplicates"),
+        ("split", [f"{line},{'never' if n % 3 else n + 2000}" for n, line in enumerate(rows())], "split: {time: when}\n", "no time"),
+    ],
+)
+def test_a_step_that_drops_more_than_half_of_its_rows_stops_unless_allowed(here: Path, step_name: str, lines: list[str], extra: str, rule: str) -> None:
+    made = recipe(here, lines, extra)
+    if rule == "no time":
+        (here / "source.csv").write_text("\n".join(["id,text,label,when", *lines]) + "\n")
+    with pytest.raises(Failure, match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, and max_dropped allows 50%: {rule} drops"):
+        until_split(made, here)
+    folder = until_split(made.model_copy(update={"max_dropped": 0.9}), here)
+    assert 0 < sum(files.read_json(folder / "split" / "report.json")["rows"].values()) < 60
+
+
+def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = [line if n % 5 == 0 else line.rpartition(",")[0] + "," for n, line in enumerate(rows(240))]
+    made = recipe(here, few)
+    ingest.run(made, here / "raw", [f"r{n:03d}" for n in range(140)])
+    clean.run(made, here / "raw", here / "clean")
+    label.run(made, here / "clean", here / "labelled")
+    said = capsys.readouterr().out
+    assert "erased drops 140 (erase.csv lists them)" in said
+    assert "no label drops 80" in said
+
+
+def test_why_rows_go_is_known_for_every_rule_that_drops_some() -> None:
+    change_only = {name for name, rule in RULES.items() if rule.texts} | {"trim", "missing", "spelling"}
+    assert set(RULES) - change_only <= set(drops.WHY)
