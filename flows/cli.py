@@ -51,7 +51,11 @@ class Group(click.Group):
             sys.exit(failure.exit_status if failure.exit_status != 75 else EXIT_FAILED)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: millrace run support-desk")
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: millrace run support-desk",
+)
 def main() -> None:
     """Retrains, judges, promotes and serves models."""
     bypass_proxy()
@@ -67,7 +71,9 @@ def run(recipe: Any) -> None:
     retrained(recipe.name)
 
 
-@main.command(epilog='Example: millrace promote digits --override --actor ann --reason "the test rows of May are mislabelled"')
+@main.command(
+    epilog='Example: millrace promote digits --override --actor ann --reason "the test rows of May are mislabelled"'
+)
 @RECIPE
 @click.option("--override", is_flag=True, help="Although the gate rejected it or left it open.")
 @click.option("--actor", default="", help="Who decides that.")
@@ -90,8 +96,12 @@ def retrained(recipe: str, override: dict[str, str] | None = None) -> NoReturn:
     from flows import process
 
     with_erasures(recipe)
-    Path(PREFECT["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect does not make it, and waits in vain for a database there
-    os.environ.update({**PREFECT, **os.environ, **process.mark()})  # marked, as Prefect's own server does not end with a run that is killed
+    Path(PREFECT["PREFECT_HOME"]).mkdir(
+        parents=True, exist_ok=True
+    )  # Prefect does not make it, and waits in vain for a database there
+    os.environ.update(
+        {**PREFECT, **os.environ, **process.mark()}
+    )  # marked, as Prefect's own server does not end with a run that is killed
     from flows.retrain import RUNS, retrain
 
     check_proxy()
@@ -125,8 +135,17 @@ def list_(as_json: bool) -> None:
     """List the registered recipes."""
     from tasks.recipe import load, registered
 
-    rows = [{"name": one.name, "modality": one.modality, "source": one.ingest.kind} for one in map(load, registered())]
-    tell(rows, as_json, lambda: show.table("Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows]))
+    rows = [
+        {"name": one.name, "modality": one.modality, "source": one.ingest.kind}
+        for one in map(load, registered())
+    ]
+    tell(
+        rows,
+        as_json,
+        lambda: show.table(
+            "Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows]
+        ),
+    )
 
 
 @recipe.command(epilog="Example: millrace recipe schema")
@@ -162,9 +181,15 @@ def status(recipe: Any, as_json: bool) -> None:
     """Say which version of RECIPE is in production, and since when."""
     records, manifest = moves(recipe)
     if records or as_json:
-        tell({**records[0], "manifest": manifest} if records else None, as_json, lambda: show.status(recipe.name, records[0], manifest))
+        tell(
+            {**records[0], "manifest": manifest} if records else None,
+            as_json,
+            lambda: show.status(recipe.name, records[0], manifest),
+        )
     else:
-        click.echo(f"{recipe.name}: nothing is in production yet. `millrace run {recipe.name}` trains and judges a first model.")
+        click.echo(
+            f"{recipe.name}: nothing is in production yet. `millrace run {recipe.name}` trains and judges a first model."
+        )
 
 
 @main.command(epilog="Example: millrace history support-desk")
@@ -187,7 +212,9 @@ def explain(recipe: Any, as_json: bool) -> None:
 
     with_erasures(recipe.name)
     pipeline = Pipeline()
-    stages = [{"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe.name)]
+    stages = [
+        {"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe.name)
+    ]
     erased = ingest.erasures(files.folder_of(recipe.name) / "erase.csv")
     versions: dict[str, int | None] = {}
     pointer = None
@@ -195,8 +222,16 @@ def explain(recipe: Any, as_json: bool) -> None:
         with storage.opened() as store:
             versions = registry.trained_on(store, recipe.name, erased)
             pointer = registry.read(store, recipe.name, recipe.promote.channel)
-    told = {"ids": len(erased), "in_production": pointer.version if pointer else None, "versions": versions}
-    tell({"stages": stages, "erased": told}, as_json, lambda: show.explained(recipe.name, stages, told))
+    told = {
+        "ids": len(erased),
+        "in_production": pointer.version if pointer else None,
+        "versions": versions,
+    }
+    tell(
+        {"stages": stages, "erased": told},
+        as_json,
+        lambda: show.explained(recipe.name, stages, told),
+    )
 
 
 @main.command(epilog="Example: millrace reveal letter.txt")
@@ -211,7 +246,9 @@ def reveal(file: TextIO) -> None:
     try:
         text = file.read()
     except UnicodeDecodeError as error:
-        raise Failure(f"{file.name} is not UTF-8 text (byte {error.start}): a Parquet file has to be exported first, for example to CSV.") from None
+        raise Failure(
+            f"{file.name} is not UTF-8 text (byte {error.start}): a Parquet file has to be exported first, for example to CSV."
+        ) from None
     click.echo(sealed.revealed(text), nl=False)
 
 
@@ -275,7 +312,9 @@ def moves(recipe: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
     with storage.opened() as store:
         records = registry.history(store, recipe.name, recipe.promote.channel)
-        return records, registry.read_manifest(store, recipe.name, records[0]["version"]) if records else {}
+        return records, registry.read_manifest(
+            store, recipe.name, records[0]["version"]
+        ) if records else {}
 
 
 def tell(value: Any, as_json: bool, shown: Callable[[], None]) -> None:

@@ -39,7 +39,14 @@ class Pipeline:
 
     def of(self, address: str) -> Any:
         """DVC's own stage of this address, or None."""
-        return next((stage for stage in self.repo.index.stages if getattr(stage, "addressing", "") == address), None)
+        return next(
+            (
+                stage
+                for stage in self.repo.index.stages
+                if getattr(stage, "addressing", "") == address
+            ),
+            None,
+        )
 
     def stages(self, recipe: str) -> list[Stage]:
         """The stages that lead to the recipe's gate, each after all that it depends on."""
@@ -47,10 +54,17 @@ class Pipeline:
 
         gate = self.of(f"gate@{recipe}")
         if gate is None:
-            raise Failure(f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?")
+            raise Failure(
+                f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?"
+            )
         graph = self.repo.index.graph  # an edge points from a stage to what it needs
         needed = graph.subgraph(networkx.descendants(graph, gate) | {gate}).reverse()
-        return [plain(stage) for stage in networkx.lexicographical_topological_sort(needed, key=lambda stage: stage.addressing)]
+        return [
+            plain(stage)
+            for stage in networkx.lexicographical_topological_sort(
+                needed, key=lambda stage: stage.addressing
+            )
+        ]
 
     def why(self, stage: Stage) -> list[str]:
         """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
@@ -59,14 +73,30 @@ class Pipeline:
         if not any(dep.hash_info for dep in found.deps):
             return ["it has not run yet"]
         with self.repo.lock:
-            reasons = [reason for entry in found.status(check_updates=True).get(stage.address, []) for reason in told(entry)]
-        return [OUTSIDE] if not reasons and stage.name == "resolve" and resolve.outdated(stage.recipe) else reasons
+            reasons = [
+                reason
+                for entry in found.status(check_updates=True).get(stage.address, [])
+                for reason in told(entry)
+            ]
+        return (
+            [OUTSIDE]
+            if not reasons and stage.name == "resolve" and resolve.outdated(stage.recipe)
+            else reasons
+        )
 
 
 def plain(stage: Any) -> Stage:
     name, _, recipe = stage.addressing.partition("@")
     meta, keeps = stage.meta or {}, any(out.persist for out in stage.outs)
-    return Stage(name, recipe, meta.get("retries", 0), meta.get("backoff", []), meta.get("timeout", 3600), meta.get("tags", []), keeps)
+    return Stage(
+        name,
+        recipe,
+        meta.get("retries", 0),
+        meta.get("backoff", []),
+        meta.get("timeout", 3600),
+        meta.get("tags", []),
+        keeps,
+    )
 
 
 def told(entry: Any) -> Iterator[str]:
@@ -79,4 +109,8 @@ def told(entry: Any) -> Iterator[str]:
             if isinstance(change, dict):  # parameters: file → key → change
                 yield from (f"{key} in {path} is {what}" for key, what in change.items())
             else:
-                yield f"{path} is {change}" if kind == "changed deps" else f"its output {path} is {change}"
+                yield (
+                    f"{path} is {change}"
+                    if kind == "changed deps"
+                    else f"its output {path} is {change}"
+                )

@@ -21,10 +21,19 @@ from tasks.step import Failure, Mistake, Retryable
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.2
 KINDS = {"retryable": Retryable, "mistake": Mistake, "final": Failure}
-MARK, OWNER = "MILLRACE_WORKSPACE", "MILLRACE_RUN"  # in the environment of all that a run starts, so that what a killed run left can be found
+MARK, OWNER = (
+    "MILLRACE_WORKSPACE",
+    "MILLRACE_RUN",
+)  # in the environment of all that a run starts, so that what a killed run left can be found
 
 
-def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what: str, measured: dict[str, Any] | None = None) -> list[str]:
+def run(
+    command: Sequence[str],
+    log: Callable[[str], None],
+    timeout: float,
+    what: str,
+    measured: dict[str, Any] | None = None,
+) -> list[str]:
     """Run a command to its end and return its lines. Whatever ends this call, an exception included, ends the whole process group.
 
     What the step noted of its use of memory and energy is put into `measured`.
@@ -34,8 +43,22 @@ def run(command: Sequence[str], log: Callable[[str], None], timeout: float, what
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status = Path(folder) / "status.json"
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = {**os.environ, **mark(), "PATH": path, "MILLRACE_STATUS": str(status), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=environment, start_new_session=True)
+        environment = {
+            **os.environ,
+            **mark(),
+            "PATH": path,
+            "MILLRACE_STATUS": str(status),
+            "PYTHONUNBUFFERED": "1",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
         lines: list[str] = []
         try:
             for line in lines_of(process, timeout, what):
@@ -78,7 +101,9 @@ def lines_of(process: "subprocess.Popen[str]", timeout: float, what: str) -> Ite
             process.wait()
             return
         yield line
-    raise Retryable(f"{what} took longer than its limit of {timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs.")
+    raise Retryable(
+        f"{what} took longer than its limit of {timeout:g} s and was stopped: raise `timeout` in its meta in dvc.yaml, or find out what hangs."
+    )
 
 
 def end_group(process: "subprocess.Popen[str]") -> None:
@@ -110,7 +135,9 @@ def noted(status: Path) -> dict[str, Any]:
 def failure(told: dict[str, Any], lines: list[str], what: str) -> Failure:
     """Why the stage failed, from the note that its step left, or from the last line that says so."""
     if told["kind"] == "started":
-        return Retryable(f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was.")
+        return Retryable(
+            f"{what} was killed from outside, perhaps for want of memory; it is taken up where it was."
+        )
     if told["kind"] in KINDS:
         return KINDS[told["kind"]](str(told["reason"]))
     errors = [line for line in lines if line.startswith(("ERROR", "error"))] or lines[-1:]
@@ -124,8 +151,14 @@ def sweep(log: Callable[[str], None]) -> None:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             environment = process.environ()
-            if process.pid not in mine and environment.get(MARK) == str(Path.cwd()) and not owned(process, environment.get(OWNER, "")):
-                log(f"ending process {process.pid} of a run that was killed: {' '.join(process.cmdline())[:100]}")
+            if (
+                process.pid not in mine
+                and environment.get(MARK) == str(Path.cwd())
+                and not owned(process, environment.get(OWNER, ""))
+            ):
+                log(
+                    f"ending process {process.pid} of a run that was killed: {' '.join(process.cmdline())[:100]}"
+                )
                 process.kill()
                 left.append(process)
     deadline = time.monotonic() + GRACE_SECONDS

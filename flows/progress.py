@@ -22,9 +22,13 @@ class Bar:
     def see(self, line: str) -> None:
         if (percent := self.read(line)) is not None and percent > self.percent:
             self.percent = percent
-            with contextlib.suppress(Exception):  # a server that is away for a moment must not end a training
+            with contextlib.suppress(
+                Exception
+            ):  # a server that is away for a moment must not end a training
                 if self.artifact is None:
-                    self.artifact = create_progress_artifact(percent, key=self.key, description=line)
+                    self.artifact = create_progress_artifact(
+                        percent, key=self.key, description=line
+                    )
                 else:
                     update_progress_artifact(self.artifact, percent, description=line)
 

@@ -43,9 +43,15 @@ from tasks.store import Store, locked
 LOCK = Path(".millrace/lock")
 RUNS = Path("runs")
 DOCUMENTS = ("card.md", "bom.cdx.json")  # of a version, beside its manifest
-PASSING = re.compile(r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$")  # outputs that are others each time
+PASSING = re.compile(
+    r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$"
+)  # outputs that are others each time
 ROUNDS = 3  # gates against a champion that moved while we judged
-NETWORK: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
+NETWORK: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [2, 10, 30],
+    "cache_policy": NO_CACHE,
+}
 
 
 def may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -59,7 +65,16 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     logger = get_run_logger()
     logger.info("%s: %s", stage.address, "; ".join(why))
     begun = time.monotonic()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if why == [OUTSIDE] else []), stage.address]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "--wait-for-lock",
+        "repro",
+        "--single-item",
+        *(["--force"] if why == [OUTSIDE] else []),
+        stage.address,
+    ]
 
     bar = Bar(stage.address)
     measured: dict[str, Any] = {}
@@ -72,7 +87,13 @@ def run_stage(stage: Stage, why: list[str]) -> dict[str, Any]:
     with gpus(stage) as alone:
         lines = process.run([*alone, *command], log, stage.timeout, stage.address, measured)
     ran = any(line.startswith("Running stage") for line in lines)
-    return {"stage": stage.address, "state": "ran" if ran else "restored", "why": why, "seconds": round(time.monotonic() - begun, 2), **measured}
+    return {
+        "stage": stage.address,
+        "state": "ran" if ran else "restored",
+        "why": why,
+        "seconds": round(time.monotonic() - begun, 2),
+        **measured,
+    }
 
 
 @contextlib.contextmanager
@@ -84,20 +105,46 @@ def gpus(stage: Stage) -> Iterator[list[str]]:
     """
     given = os.environ.get("MILLRACE_GPUS", "")
     if given and not given.isdecimal():
-        raise Mistake(f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it.")
+        raise Mistake(
+            f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it."
+        )
     found = int(given or len(list(Path("/dev").glob("nvidia[0-9]*"))))
-    section = getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
+    section = (
+        getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
+    )
     if not section:
         yield []  # it needs none, or has nothing to do
         return
-    numbers = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(found)))).split(",")
+    numbers = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(found)))).split(
+        ","
+    )
     wanted = min(found, len(numbers), getattr(section, "processes", 1))
     name = f"gpu-{platform.node()}"
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):  # two that make it at once: one is refused
+    with (
+        get_client(sync_client=True) as client,
+        contextlib.suppress(ObjectAlreadyExists),
+    ):  # two that make it at once: one is refused
         client.upsert_global_concurrency_limit_by_name(name, found)
     lock = f"{tempfile.gettempdir()}/millrace-{os.getuid()}-gpu-"
-    with concurrency(name, strict=True, occupy=wanted, lease_duration=60), contextlib.ExitStack() as held:
-        while len(mine := list(itertools.islice((one for one in numbers if held.enter_context(locked(Path(lock + one), wait=False))), wanted))) < wanted:
+    with (
+        concurrency(name, strict=True, occupy=wanted, lease_duration=60),
+        contextlib.ExitStack() as held,
+    ):
+        while (
+            len(
+                mine := list(
+                    itertools.islice(
+                        (
+                            one
+                            for one in numbers
+                            if held.enter_context(locked(Path(lock + one), wait=False))
+                        ),
+                        wanted,
+                    )
+                )
+            )
+            < wanted
+        ):
             held.close()
             time.sleep(process.POLL_SECONDS)
         yield ["env", f"CUDA_VISIBLE_DEVICES={','.join(mine)}"]
@@ -105,7 +152,9 @@ def gpus(stage: Stage) -> Iterator[list[str]]:
 
 def chatter(line: str) -> bool:
     """Whether this is DVC's advice to a person at a terminal, which a log has no use for."""
-    return not line.strip() or line.strip().startswith(("git add", "dvc config", "To track", "To enable", "Use `dvc push`"))
+    return not line.strip() or line.strip().startswith(
+        ("git add", "dvc config", "To track", "To enable", "Use `dvc push`")
+    )
 
 
 @task(name="push", retry_condition_fn=may_pass, **NETWORK)
@@ -113,26 +162,52 @@ def push(store: Store, recipe: str, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
     storage.name_remote(store.settings)
     dvc = [*storage.without_profile(store.settings), sys.executable, "-m", "dvc"]
-    command = [*dvc, "push", "--quiet", "--remote", storage.REMOTE, *(stage.address for stage in stages)]
+    command = [
+        *dvc,
+        "push",
+        "--quiet",
+        "--remote",
+        storage.REMOTE,
+        *(stage.address for stage in stages),
+    ]
     process.run(command, get_run_logger().info, 3600, "dvc push")
 
 
 @task(name="gate against the champion", retry_condition_fn=may_pass, **NETWORK)
-def judge(store: Store, recipe: str, version: str, champion: Pointer | None, override: dict[str, str] | None) -> dict[str, Any]:
+def judge(
+    store: Store,
+    recipe: str,
+    version: str,
+    champion: Pointer | None,
+    override: dict[str, str] | None,
+) -> dict[str, Any]:
     """The gate's result for the candidate and this champion. What was judged once stays so: only a new version is a new look at the champion."""
     name, out = champion.version if champion else None, files.folder_of(recipe) / "gate.json"
     known = registry.judged(store, recipe, version, name)
-    if override:  # what a person promotes all the same need not be judged again, which may be what fails
+    if (
+        override
+    ):  # what a person promotes all the same need not be judged again, which may be what fails
         return {**(known or files.read_json(out)), "champion": name, "override": override}
     if champion and not known:
         folder = registry.fetch(store, recipe, champion.version, champions.FOLDER / recipe)
         look = registry.look(store, recipe, version, champion.version)
         out = Path(".millrace") / f"gate-{recipe}.json"
-        command = [sys.executable, "-m", "tasks.gate", recipe, str(folder), champion.version, str(look), str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.gate",
+            recipe,
+            str(folder),
+            champion.version,
+            str(look),
+            str(out),
+        ]
         process.run(command, get_run_logger().info, 3600, "gate")
     judged: dict[str, Any] = known or files.read_json(out)
     if judged["verdict"] != "promote":  # where it is, that is written once the version is
-        registry.once(store, registry.evidence_of(recipe, version, name), registry.canonical(judged))
+        registry.once(
+            store, registry.evidence_of(recipe, version, name), registry.canonical(judged)
+        )
     return judged
 
 
@@ -140,18 +215,34 @@ def judge(store: Store, recipe: str, version: str, champion: Pointer | None, ove
 def note_champion(store: Store, recipe: str, channel: str) -> None:
     """Put what is in production where the stages find it: training is to start from it."""
     pointer = registry.read(store, recipe, channel)
-    folder = registry.fetch(store, recipe, pointer.version, champions.FOLDER / recipe) if pointer else None
-    champions.note(recipe, pointer.version if pointer else None, files.hashes(folder) if folder else {})
+    folder = (
+        registry.fetch(store, recipe, pointer.version, champions.FOLDER / recipe)
+        if pointer
+        else None
+    )
+    champions.note(
+        recipe, pointer.version if pointer else None, files.hashes(folder) if folder else {}
+    )
 
 
 @task(name="promote", retry_condition_fn=may_pass, **NETWORK)
-def promote(store: Store, recipe: str, channel: str, manifest: bytes, evidence: dict[str, Any], champion: Pointer | None, run: str) -> registry.Move:
+def promote(
+    store: Store,
+    recipe: str,
+    channel: str,
+    manifest: bytes,
+    evidence: dict[str, Any],
+    champion: Pointer | None,
+    run: str,
+) -> registry.Move:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
     version = registry.publish(store, recipe, files.folder_of(recipe) / "model", manifest)
     for name in DOCUMENTS:
         store.upload(f"{recipe}/versions/{version}/{name}", files.folder_of(recipe) / name)
     by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
-    return registry.move(store, recipe, channel, version, evidence, champion, by["actor"], by["reason"])
+    return registry.move(
+        store, recipe, channel, version, evidence, champion, by["actor"], by["reason"]
+    )
 
 
 @flow(name="retrain", flow_run_name="{recipe}", log_prints=True)
@@ -161,7 +252,13 @@ def retrain(recipe: str, override: dict[str, str] | None = None) -> State:
     With `override`, an actor and a reason, no stage runs, and what was judged is promoted whatever the verdict was.
     """
     run = str(flow_run.get_id() or "local")
-    record: dict[str, Any] = {"run": run, "recipe": recipe, "started": now(), "commit": commit(), "stages": []}
+    record: dict[str, Any] = {
+        "run": run,
+        "recipe": recipe,
+        "started": now(),
+        "commit": commit(),
+        "stages": [],
+    }
     path = RUNS / f"{run}.json"
     try:
         with workspace(), storage.opened() as store:
@@ -169,15 +266,21 @@ def retrain(recipe: str, override: dict[str, str] | None = None) -> State:
                 outcome, message = steps(store, recipe, run, record, override)
             except Failure as failure:
                 outcome, message = "Failed", str(failure)
-            files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
+            files.write_json(
+                path, record | {"outcome": outcome, "message": message, "ended": now()}
+            )
             store.upload(f"{recipe}/runs/{path.name}", path)
     except Failure as failure:
         outcome, message = "Failed", str(failure)
         files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
-    return Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
+    return (
+        Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
+    )
 
 
-def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override: dict[str, str] | None) -> tuple[str, str]:
+def steps(
+    store: Store, recipe: str, run: str, record: dict[str, Any], override: dict[str, str] | None
+) -> tuple[str, str]:
     """The run itself; returns the flow's state and its reason."""
     said = load(recipe)
     if champions.wanted(said) and not override:
@@ -187,12 +290,22 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override:
     bring_back(recipe, stages)
     for stage in stages if not override else ():
         why, begun = pipeline.why(stage), time.monotonic()
-        entry: dict[str, Any] = {"stage": stage.address, "state": "failed" if why else "cached", "why": why, "seconds": 0.0}
+        entry: dict[str, Any] = {
+            "stage": stage.address,
+            "state": "failed" if why else "cached",
+            "why": why,
+            "seconds": 0.0,
+        }
         record["stages"].append(entry)
         if stage.name == "ingest" and not why:
             get_run_logger().info("%s (unchanged since the last run)", held(recipe))
         if why:
-            options: dict[str, Any] = {"name": stage.name, "retries": stage.retries, "retry_delay_seconds": stage.backoff or None, "tags": stage.tags}
+            options: dict[str, Any] = {
+                "name": stage.name,
+                "retries": stage.retries,
+                "retry_delay_seconds": stage.backoff or None,
+                "tags": stage.tags,
+            }
             try:
                 entry |= run_stage.with_options(**options)(stage, why)
             except Failure:
@@ -205,23 +318,51 @@ def steps(store: Store, recipe: str, run: str, record: dict[str, Any], override:
     for _ in range(ROUNDS):
         champion = registry.read(store, recipe, channel)
         if champion and champion.version == version:
-            return "Unchanged", f"{recipe} {version} is in production already (generation {champion.generation})."
+            return (
+                "Unchanged",
+                f"{recipe} {version} is in production already (generation {champion.generation}).",
+            )
         verdict = judge(store, recipe, version, champion, override)
-        if verdict["model_sha256"] != {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()}:
-            raise Failure(f"The gate judged other files than those of {recipe} {version}: run `dvc repro gate@{recipe}`; nothing was promoted.")
-        record |= {key: verdict.get(key) for key in ("verdict", "reason", "checks", "champion", "changed", "override")}
-        rules = [{key: check.get(key) for key in ("rule", "metric", "outcome", "reason")} for check in verdict["checks"]]
-        create_table_artifact(rules, key=f"{recipe}-gate", description=f"**{verdict['verdict']}**: {verdict['reason']}")
+        if verdict["model_sha256"] != {
+            name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
+        }:
+            raise Failure(
+                f"The gate judged other files than those of {recipe} {version}: run `dvc repro gate@{recipe}`; nothing was promoted."
+            )
+        record |= {
+            key: verdict.get(key)
+            for key in ("verdict", "reason", "checks", "champion", "changed", "override")
+        }
+        rules = [
+            {key: check.get(key) for key in ("rule", "metric", "outcome", "reason")}
+            for check in verdict["checks"]
+        ]
+        create_table_artifact(
+            rules,
+            key=f"{recipe}-gate",
+            description=f"**{verdict['verdict']}**: {verdict['reason']}",
+        )
         document(recipe, manifest, verdict, record["stages"])
         if verdict["verdict"] != "promote" and not override:
-            return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict["reason"]
+            return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict[
+                "reason"
+            ]
         push(store, recipe, stages)
         moved = promote(store, recipe, channel, manifest, verdict, champion, run)
         if moved.won:
-            create_markdown_artifact(f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}", key=f"{recipe}-version")
-            told = f"{override['actor']} overrode the verdict {verdict['verdict']}: {override['reason']} " if override else ""
+            create_markdown_artifact(
+                f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}",
+                key=f"{recipe}-version",
+            )
+            told = (
+                f"{override['actor']} overrode the verdict {verdict['verdict']}: {override['reason']} "
+                if override
+                else ""
+            )
             return "Promoted", f"{recipe} {version} is now in {channel}. {told}{verdict['reason']}"
-    winner = f"{moved.now.version} by {moved.now.record['reason']}" if moved.now else "nothing by nobody"
+    winner = (
+        f"{moved.now.version} by {moved.now.record['reason']}" if moved.now else "nothing by nobody"
+    )
     return "Superseded", f"{channel} moved while this run judged: it names {winner}."
 
 
@@ -236,7 +377,12 @@ def bring_back(recipe: str, stages: list[Stage]) -> None:
     if not any(files.folder_of(recipe).glob("*/")) and Path("dvc.lock").is_file():
         kept = [stage.address for stage in stages if stage.keeps]
         with contextlib.suppress(Failure):  # the cache may know nothing of it
-            process.run([sys.executable, "-m", "dvc", "checkout", "--quiet", *kept], get_run_logger().debug, 600, "dvc checkout")
+            process.run(
+                [sys.executable, "-m", "dvc", "checkout", "--quiet", *kept],
+                get_run_logger().debug,
+                600,
+                "dvc checkout",
+            )
 
 
 @contextlib.contextmanager
@@ -245,7 +391,9 @@ def workspace() -> Iterator[None]:
     LOCK.parent.mkdir(exist_ok=True)
     with locked(LOCK, wait=False) as held:
         if not held:
-            raise Failure(f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone.")
+            raise Failure(
+                f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone."
+            )
         process.sweep(get_run_logger().warning)
         process.repair_locks(get_run_logger().warning)
         yield
@@ -258,41 +406,78 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     lineage = {
         stage.address: {
             # what the checks keep of earlier snapshots is no part of what this model was made from, and what a clock said of it neither
-            kind: {item["path"]: item.get("md5") for item in lock[stage.address].get(kind, []) if not PASSING.search(item["path"])}
+            kind: {
+                item["path"]: item.get("md5")
+                for item in lock[stage.address].get(kind, [])
+                if not PASSING.search(item["path"])
+            }
             for kind in ("deps", "outs")
         }
         for stage in stages
     }
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
-    manifest = registry.manifest(recipe, folder / "model", lineage, card.intervals_of(evaluation), runtime)
-    if {name: about["sha256"] for name, about in json.loads(manifest)["files"].items()} != evaluation["model_sha256"]:
-        raise Failure(f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted.")
+    manifest = registry.manifest(
+        recipe, folder / "model", lineage, card.intervals_of(evaluation), runtime
+    )
+    if {
+        name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
+    } != evaluation["model_sha256"]:
+        raise Failure(
+            f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
+        )
     return manifest
 
 
-def document(recipe: str, manifest: bytes, verdict: dict[str, Any], stages: list[dict[str, Any]]) -> None:
+def document(
+    recipe: str, manifest: bytes, verdict: dict[str, Any], stages: list[dict[str, Any]]
+) -> None:
     """Write the model card and the bill of materials of what was judged, whatever the verdict, and show the card."""
     folder, said = files.folder_of(recipe), resolve.read(recipe)
-    text = card.card(said, folder, registry.version_of(manifest), verdict, stages, verdict.get("override"))
+    text = card.card(
+        said, folder, registry.version_of(manifest), verdict, stages, verdict.get("override")
+    )
     files.write_text(folder / DOCUMENTS[0], text)
     files.write_json(folder / DOCUMENTS[1], materials.bill(said, folder, manifest))
-    create_markdown_artifact(text.split("---\n", 2)[2], key=f"{recipe}-card", description="The model card, without the hub's metadata.")
+    create_markdown_artifact(
+        text.split("---\n", 2)[2],
+        key=f"{recipe}-card",
+        description="The model card, without the hub's metadata.",
+    )
 
 
 def shown(recipe: str) -> list[str]:
     """Show what became of the rows, the metrics and what the checks warn of, also where they ran in an earlier flow; returns the warnings."""
     folder = files.folder_of(recipe)
-    create_table_artifact(card.steps(folder), key=f"{recipe}-data", description="Rows in = rows out + rejects, at every step.")
+    create_table_artifact(
+        card.steps(folder),
+        key=f"{recipe}-data",
+        description="Rows in = rows out + rejects, at every step.",
+    )
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     metrics = [
-        {"metric": name, "model": value["value"], "interval": f"{value['low']} to {value['high']}", "baseline": evaluation["baseline"][name]["value"]}
+        {
+            "metric": name,
+            "model": value["value"],
+            "interval": f"{value['low']} to {value['high']}",
+            "baseline": evaluation["baseline"][name]["value"],
+        }
         for name, value in card.intervals_of(evaluation).items()
     ]
-    create_table_artifact(metrics, key=f"{recipe}-metrics", description="The exported model on the test split, beside the baseline.")
-    warnings = [line for suite in ("raw", "ready") for line in files.read_json(folder / "checks" / suite / "result.json")["warnings"]]
+    create_table_artifact(
+        metrics,
+        key=f"{recipe}-metrics",
+        description="The exported model on the test split, beside the baseline.",
+    )
+    warnings = [
+        line
+        for suite in ("raw", "ready")
+        for line in files.read_json(folder / "checks" / suite / "result.json")["warnings"]
+    ]
     if warnings:
-        create_markdown_artifact("\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings")
+        create_markdown_artifact(
+            "\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings"
+        )
     return warnings
 
 

@@ -3,7 +3,16 @@
 import sys
 from typing import Any
 
-COLOURS = {"ran": "green", "restored": "cyan", "cached": "dim", "failed": "red", "pass": "green", "open": "yellow", "fail": "red", "none": "dim"}
+COLOURS = {
+    "ran": "green",
+    "restored": "cyan",
+    "cached": "dim",
+    "failed": "red",
+    "pass": "green",
+    "open": "yellow",
+    "fail": "red",
+    "none": "dim",
+}
 
 
 def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
@@ -14,25 +23,50 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    made = Table(*heads, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        *heads,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for row in rows:
-        made.add_row(*(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row))
+        made.add_row(
+            *(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row)
+        )
     console.print(made)
 
 
 def run(record: dict[str, Any]) -> None:
     """The stages of a run record, and what each rule of the gate said."""
     if record["stages"]:
-        stages = [[one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])] for one in record["stages"]]
+        stages = [
+            [one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])]
+            for one in record["stages"]
+        ]
         table("Stages", ["stage", "state", "seconds", "because"], stages)
     if record.get("checks"):
         order = ["fail", "open", "pass", "none"]
         checks = sorted(record["checks"], key=lambda check: order.index(check["outcome"]))
-        rules = [[check.get("name") or check["rule"], check.get("metric") or "", check["outcome"], check["reason"]] for check in checks]
+        rules = [
+            [
+                check.get("name") or check["rule"],
+                check.get("metric") or "",
+                check["outcome"],
+                check["reason"],
+            ]
+            for check in checks
+        ]
         table(f"Gate: {record['verdict']}", ["rule", "metric", "outcome", "reason"], rules)
     if record.get("changed"):
-        rows = [[name.replace("_", " "), str(one["rows"]), ", ".join(one["such_as"])] for name, one in record["changed"].items()]
-        table(f"Rows answered otherwise than by {record['champion']}", ["", "rows", "such as"], rows)
+        rows = [
+            [name.replace("_", " "), str(one["rows"]), ", ".join(one["such_as"])]
+            for name, one in record["changed"].items()
+        ]
+        table(
+            f"Rows answered otherwise than by {record['champion']}", ["", "rows", "such as"], rows
+        )
 
 
 def by(move: dict[str, Any]) -> str:
@@ -48,11 +82,32 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
     table(
         f"{recipe} in {now['channel']}",
         ["version", "since", "generation", "by", "because", "instead of"],
-        [[now["version"], now["time"], str(now["generation"]), by(now), now["reason"], now["previous"] or "nothing"]],
+        [
+            [
+                now["version"],
+                now["time"],
+                str(now["generation"]),
+                by(now),
+                now["reason"],
+                now["previous"] or "nothing",
+            ]
+        ],
     )
-    metrics = [[name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"] for name, one in sorted(manifest["metrics"].items())]
-    table("Metrics of the exported model on the test split", ["metric", "value", "95 % interval"], metrics)
-    outputs = [[path, digest or "in git", stage] for stage, about in manifest["lineage"].items() for path, digest in about["outs"].items() if digest]
+    metrics = [
+        [name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"]
+        for name, one in sorted(manifest["metrics"].items())
+    ]
+    table(
+        "Metrics of the exported model on the test split",
+        ["metric", "value", "95 % interval"],
+        metrics,
+    )
+    outputs = [
+        [path, digest or "in git", stage]
+        for stage, about in manifest["lineage"].items()
+        for path, digest in about["outs"].items()
+        if digest
+    ]
     table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
 
 
@@ -61,17 +116,43 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any])
     rows, stale = [], ""
     for one in stages:
         said = "would run" if one["why"] else "may run" if stale else "up to date"
-        rows.append([one["stage"], said, reasons(one["why"]) or (f"if {stale} gives something new" if stale else "")])
+        rows.append(
+            [
+                one["stage"],
+                said,
+                reasons(one["why"]) or (f"if {stale} gives something new" if stale else ""),
+            ]
+        )
         stale = one["stage"] if one["why"] else stale
     table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
     if erased["ids"]:
         heads, rows = ["version", "erased rows it was trained on", ""], []
         for version, count in erased["versions"].items():
-            said = "does not say on which rows it was trained" if count is None else f"{count} of {erased['ids']}"
-            rows.append([version, said, "in production" if version == erased["in_production"] else ""])
+            said = (
+                "does not say on which rows it was trained"
+                if count is None
+                else f"{count} of {erased['ids']}"
+            )
+            rows.append(
+                [version, said, "in production" if version == erased["in_production"] else ""]
+            )
         table("Erased rows", heads, rows or [["no version yet", "", ""]])
 
 
 def history(recipe: str, records: list[dict[str, Any]]) -> None:
-    rows = [[str(one["generation"]), one["time"], one["version"], one["previous"] or "nothing", by(one), one["reason"]] for one in records]
-    table(f"Every move of {recipe}, newest first", ["generation", "time", "version", "instead of", "by", "because"], rows)
+    rows = [
+        [
+            str(one["generation"]),
+            one["time"],
+            one["version"],
+            one["previous"] or "nothing",
+            by(one),
+            one["reason"],
+        ]
+        for one in records
+    ]
+    table(
+        f"Every move of {recipe}, newest first",
+        ["generation", "time", "version", "instead of", "by", "because"],
+        rows,
+    )

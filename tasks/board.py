@@ -20,7 +20,9 @@ def curves(name: str) -> "Watch":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
-        raise Mistake(f"{FOLDER} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it.") from None
+        raise Mistake(
+            f"{FOLDER} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it."
+        ) from None
     writer = SummaryWriter(Path(folder) / name)  # type: ignore[no-untyped-call]
 
     def write(history: "History") -> None:

@@ -12,19 +12,30 @@ from tasks import files
 from tasks.recipe import Recipe
 from tasks.step import Failure
 
-FOLDER = Path(".millrace/champions")  # <recipe>/<version>/ has a version's files, <recipe>/production.json says which is in production
-START = ("model.json", "model.safetensors", "trained_on.parquet")  # what training starts from; a teacher needs all files
+FOLDER = Path(
+    ".millrace/champions"
+)  # <recipe>/<version>/ has a version's files, <recipe>/production.json says which is in production
+START = (
+    "model.json",
+    "model.safetensors",
+    "trained_on.parquet",
+)  # what training starts from; a teacher needs all files
 NONE = "nothing is in production yet"
 
 
 def note(recipe: str, version: str | None, hashes: dict[str, str]) -> None:
     """Keep which version is in production, and the sha256 of its files."""
-    files.write_json(FOLDER / recipe / "production.json", {"version": version, "files": hashes} if version else None)
+    files.write_json(
+        FOLDER / recipe / "production.json",
+        {"version": version, "files": hashes} if version else None,
+    )
 
 
 def wanted(recipe: Recipe) -> bool:
     """Whether training starts from it or learns from it."""
-    return recipe.train.warm_start or (recipe.export.distil is not None and recipe.export.distil.teacher == "champion")
+    return recipe.train.warm_start or (
+        recipe.export.distil is not None and recipe.export.distil.teacher == "champion"
+    )
 
 
 def noted(recipe: Recipe) -> Any:
@@ -40,13 +51,21 @@ def start(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> dict
     why = NONE
     if champion:
         folder = verified("train.warm_start", recipe, champion, START)
-        about, weights = files.read_json(folder / "model.json"), load_file(folder / "model.safetensors")
+        about, weights = (
+            files.read_json(folder / "model.json"),
+            load_file(folder / "model.safetensors"),
+        )
         wanted = {name: tensor.shape for name, tensor in adapter.network.state_dict().items()}
         apart = {
             "what goes into it is encoded in another way": about.get("inputs") != adapter.inputs(),
-            "its weights have other names or shapes": {name: tensor.shape for name, tensor in weights.items()} != wanted,
+            "its weights have other names or shapes": {
+                name: tensor.shape for name, tensor in weights.items()
+            }
+            != wanted,
         }
-        why = unlike(recipe, about, adapter) or next((reason for reason, found in apart.items() if found), "")
+        why = unlike(recipe, about, adapter) or next(
+            (reason for reason, found in apart.items() if found), ""
+        )
         if not why:
             adapter.prepare = lambda examples, targets: adapter.network.load_state_dict(weights)
             return {"champion": champion["version"]}
@@ -54,7 +73,9 @@ def start(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> dict
     return {"base": recipe.train.base, "why": why}
 
 
-def teacher(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> tuple[Path | None, dict[str, Any]]:
+def teacher(
+    recipe: Recipe, champion: dict[str, Any] | None, adapter: Any
+) -> tuple[Path | None, dict[str, Any]]:
     """The folder of the champion to learn from, None where there is none that fits, and what model.json is to say of it."""
     if not champion:
         return None, {"why": NONE}
@@ -75,6 +96,10 @@ def verified(key: str, recipe: Recipe, champion: dict[str, Any], names: Sequence
     """The champion's folder, in which these files have the bytes that were promoted."""
     folder = FOLDER / recipe.name / str(champion["version"])
     for name in names:
-        if not (folder / name).is_file() or files.sha256(folder / name) != champion["files"].get(name):
-            raise Failure(f"{key}: {folder / name} is not there with the bytes that were promoted: `millrace run {recipe.name}` fetches it again.")
+        if not (folder / name).is_file() or files.sha256(folder / name) != champion["files"].get(
+            name
+        ):
+            raise Failure(
+                f"{key}: {folder / name} is not there with the bytes that were promoted: `millrace run {recipe.name}` fetches it again."
+            )
     return folder

@@ -16,7 +16,15 @@ def check_ready(name: str) -> None:
     recipe = resolve.read(name)
     results, notes = sides.proof(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
-    check.run(recipe, "ready", rows, check.fingerprint(list(sources.values())), folder / "checks" / "ready", results, notes)
+    check.run(
+        recipe,
+        "ready",
+        rows,
+        check.fingerprint(list(sources.values())),
+        folder / "checks" / "ready",
+        results,
+        notes,
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ class Clock:
         self.saves, self.spent = 0, 0.0
 
     def due(self) -> bool:
-        return self.seconds == 0 or time.monotonic() - self.last >= max(self.seconds, self.cost / SHARE)
+        return self.seconds == 0 or time.monotonic() - self.last >= max(
+            self.seconds, self.cost / SHARE
+        )
 
     def measure(self, save: Callable[[], None]) -> None:
         started = time.monotonic()
@@ -65,14 +67,21 @@ def own(folder: Path, of: Any) -> Iterator[Path]:
     owner = mine / "worktree"
     with (folder.parent / f".{folder.name}.lock").open("a") as lock:
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(mine.name[:15], 16))  # a byte for each run: others of the recipe may go on beside it
+            fcntl.lockf(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(mine.name[:15], 16)
+            )  # a byte for each run: others of the recipe may go on beside it
         except OSError:
-            raise Retryable(f"the same data and recipe are being trained already, by another worktree's run in {mine}: wait until it has ended.") from None
+            raise Retryable(
+                f"the same data and recipe are being trained already, by another worktree's run in {mine}: wait until it has ended."
+            ) from None
         files.write_text(owner, here)
         for other in sorted(path for path in folder.glob("*") if path.is_dir() and path != mine):
             of_whom = (other / "worktree").read_text() if (other / "worktree").is_file() else here
             if of_whom == here or not Path(of_whom).is_dir():
-                print(f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine", flush=True)
+                print(
+                    f"{other} is deleted: its checkpoints are of another recipe, other data, or another version or machine",
+                    flush=True,
+                )
                 shutil.rmtree(other)
         yield mine
 
@@ -86,10 +95,16 @@ def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tenso
     hashes = {}
     for name, tensors in groups.items():
         path = temporary / f"{name}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        save_file(
+            {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path
+        )
         hashes[name] = files.sha256(path)
         sync(path)
-    (temporary / "state.json").write_text(json.dumps({"of": folder.name, "step": step, "state": state, "sha256": hashes}, sort_keys=True))
+    (temporary / "state.json").write_text(
+        json.dumps(
+            {"of": folder.name, "step": step, "state": state, "sha256": hashes}, sort_keys=True
+        )
+    )
     sync(temporary / "state.json")
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
@@ -105,18 +120,24 @@ def latest(folder: Path) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
         try:
             about = json.loads((path / "state.json").read_text())
             if about["of"] != folder.name:
-                raise ValueError(f"it belongs to {about['of']}, which is another recipe, data or version")
+                raise ValueError(
+                    f"it belongs to {about['of']}, which is another recipe, data or version"
+                )
             for name, digest in about["sha256"].items():
                 if files.sha256(path / f"{name}.safetensors") != digest:
                     raise ValueError(f"{name}.safetensors does not match its hash")
-            return about["state"], {name: load_file(path / f"{name}.safetensors") for name in about["sha256"]}
+            return about["state"], {
+                name: load_file(path / f"{name}.safetensors") for name in about["sha256"]
+            }
         except (OSError, ValueError, KeyError) as error:
             print(f"checkpoint {path} is not used ({error}); trying the one before it", flush=True)
     return None
 
 
 def found(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+    )
 
 
 def sync(path: Path) -> None:

@@ -44,16 +44,30 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     engine.use(recipe)
     rules = [named(rule, recipe.modality) for rule in recipe.clean.rules if isinstance(rule, dict)]
     names = [name for name, _ in rules]
-    cut = next((at for at, name in enumerate(names) if RULES[name].whole or (name == "exact_duplicates" and name in names[:at])), len(rules))
+    cut = next(
+        (
+            at
+            for at, name in enumerate(names)
+            if RULES[name].whole or (name == "exact_duplicates" and name in names[:at])
+        ),
+        len(rules),
+    )
     raws = files.read_json(source / "snapshot.json")["partitions"]
     like = pa.unify_schemas([pq.read_schema(source / raw["file"]) for raw in raws]).empty_table()
-    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest([rules, sealed.key_id(recipe.clean.rules), like.column_names])
-    kinds = frozenset(kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"])  # a report must not show what the data may not
+    made_by = code.fingerprint(__file__, code.NO_RECIPE) + files.digest(
+        [rules, sealed.key_id(recipe.clean.rules), like.column_names]
+    )
+    kinds = frozenset(
+        kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"]
+    )  # a report must not show what the data may not
     stream = Stream(source, target, like, rules[:cut], kinds, made_by)
     parts = [stream.written(part, tables) for part, tables in ahead(stream.cleaned, raws)]
     told = [summed([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
-    outputs, rejects = [f"parts/{part['file']}" for part in parts], [part["file"] for part in parts if REJECTS in part["sha256"]]
+    outputs, rejects = (
+        [f"parts/{part['file']}" for part in parts],
+        [part["file"] for part in parts if REJECTS in part["sha256"]],
+    )
     if cut < len(rules) and rows:
         table = files.read_table([target / output for output in outputs]).sort_by("id")
         table, dropped, more = applied(table, rules[cut:], kinds)
@@ -64,16 +78,28 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
             rejects.append("rows.parquet")
     if rows == 0:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
-        raise Failure(f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe.")
+        raise Failure(
+            f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe."
+        )
     files.complete_parts(target / REJECTS, rejects, like)
     by_rule = sum((Counter({rule["rule"]: rule["rejected"]}) for rule in told), Counter[str]())
     print(drops.line("clean", rows_in, rows, by_rule), flush=True)
-    about = {"rows_in": rows_in, "rows": rows, "rejects": sum(rule["rejected"] for rule in told), "rules": told, "files": outputs}
+    about = {
+        "rows_in": rows_in,
+        "rows": rows,
+        "rejects": sum(rule["rejected"] for rule in told),
+        "rules": told,
+        "files": outputs,
+    }
     files.write_json(target / "report.json", about)
-    files.write_text(target / "index.html", page.render("cleaning", f"{recipe.name}: clean", **about))
+    files.write_text(
+        target / "index.html", page.render("cleaning", f"{recipe.name}: clean", **about)
+    )
     files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
     for folder in ("parts", "keys"):
-        files.remove_others(target / folder, [part["file"] for part in parts if folder in part["sha256"]])
+        files.remove_others(
+            target / folder, [part["file"] for part in parts if folder in part["sha256"]]
+        )
     files.remove_others(target, outputs)
     drops.check("clean", rows_in, by_rule, recipe.max_dropped, target / REJECTS)
 
@@ -90,19 +116,51 @@ class Stream:
     Each part has the columns of `like`, those of all parts: what a part lacks is null in it.
     """
 
-    def __init__(self, source: Path, target: Path, like: pa.Table, rules: list[Named], kinds: frozenset[str], made_by: str) -> None:
-        self.source, self.target, self.like, self.kinds, self.firsts = source, target, like, kinds, Firsts()
-        self.rules = [(name, {**arguments, "firsts": self.firsts} if name == "exact_duplicates" else arguments) for name, arguments in rules]
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        like: pa.Table,
+        rules: list[Named],
+        kinds: frozenset[str],
+        made_by: str,
+    ) -> None:
+        self.source, self.target, self.like, self.kinds, self.firsts = (
+            source,
+            target,
+            like,
+            kinds,
+            Firsts(),
+        )
+        self.rules = [
+            (
+                name,
+                {**arguments, "firsts": self.firsts} if name == "exact_duplicates" else arguments,
+            )
+            for name, arguments in rules
+        ]
         before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
-        self.before = {part["raw"]: part for part in before.get("parts", [])} if before.get("made_by") == made_by else {}
-        self.expected, self.unmoved = iter(self.before), True  # unmoved: all parts so far are those of the earlier run, in its order
+        self.before = (
+            {part["raw"]: part for part in before.get("parts", [])}
+            if before.get("made_by") == made_by
+            else {}
+        )
+        self.expected, self.unmoved = (
+            iter(self.before),
+            True,
+        )  # unmoved: all parts so far are those of the earlier run, in its order
 
     def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
         self.unmoved = next(self.expected, None) == raw["sha256"] and self.unmoved
         part: dict[str, Any] = self.before.get(raw["sha256"], {})
-        paths = {self.target / folder / raw["file"]: digest for folder, digest in part.get("sha256", {}).items()}
-        if part.get("file") != raw["file"] or not all(path.is_file() and files.sha256(path) == digest for path, digest in paths.items()):
+        paths = {
+            self.target / folder / raw["file"]: digest
+            for folder, digest in part.get("sha256", {}).items()
+        }
+        if part.get("file") != raw["file"] or not all(
+            path.is_file() and files.sha256(path) == digest for path, digest in paths.items()
+        ):
             return None
         if "keys" in part["sha256"]:
             known = files.read_table(self.target / "keys" / raw["file"])
@@ -117,16 +175,34 @@ class Stream:
             return part, {}
         before = files.read_table(self.source / raw["file"])
         if before.column_names != self.like.column_names:
-            before = pa.concat_tables([self.like, before], promote_options="default").combine_chunks()
+            before = pa.concat_tables(
+                [self.like, before], promote_options="default"
+            ).combine_chunks()
         table, dropped, told = applied(before, self.rules, self.kinds)
-        tables = {"parts": table, "keys": self.firsts.latest, REJECTS: files.united(dropped, before) if dropped else None}
-        part = {"raw": raw["sha256"], "file": raw["file"], "rows_in": before.num_rows, "rows": table.num_rows, "crossed": self.firsts.crossed, "rules": told}
+        tables = {
+            "parts": table,
+            "keys": self.firsts.latest,
+            REJECTS: files.united(dropped, before) if dropped else None,
+        }
+        part = {
+            "raw": raw["sha256"],
+            "file": raw["file"],
+            "rows_in": before.num_rows,
+            "rows": table.num_rows,
+            "crossed": self.firsts.crossed,
+            "rules": told,
+        }
         return part, {folder: content for folder, content in tables.items() if content is not None}
 
     def written(self, part: dict[str, Any], tables: dict[str, pa.Table]) -> dict[str, Any]:
         for folder, table in tables.items():
             files.write_table(self.target / folder / part["file"], table)
-        return {"sha256": {folder: files.sha256(self.target / folder / part["file"]) for folder in tables}, **part}
+        return {
+            "sha256": {
+                folder: files.sha256(self.target / folder / part["file"]) for folder in tables
+            },
+            **part,
+        }
 
 
 def ahead(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
@@ -140,7 +216,9 @@ def ahead(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
         yield from (last.result() for last in made)
 
 
-def applied(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple[pa.Table, list[pa.Table], list[Told]]:
+def applied(
+    table: pa.Table, rules: list[Named], kinds: frozenset[str]
+) -> tuple[pa.Table, list[pa.Table], list[Told]]:
     """The table after the rules, the rows that they dropped, and what each did."""
     dropped: list[pa.Table] = []
     told: list[Told] = []
@@ -151,20 +229,43 @@ def applied(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple
             continue
         for rule, arguments in group:
             made = RULES[rule].apply(table, **arguments)
-            after, reasons = made if isinstance(made, tuple) else (made, None) if isinstance(made, pa.Table) else (table, made)
-            why = pa.nulls(table.num_rows, pa.string()) if reasons is None else pa.array(reasons, pa.string())
+            after, reasons = (
+                made
+                if isinstance(made, tuple)
+                else (made, None)
+                if isinstance(made, pa.Table)
+                else (table, made)
+            )
+            why = (
+                pa.nulls(table.num_rows, pa.string())
+                if reasons is None
+                else pa.array(reasons, pa.string())
+            )
             # a row that goes is kept as it was before the rule, but for what must be kept nowhere
-            out = files.rejects((after if rule == "pii" else table).filter(why.is_valid()), "clean", rule, why.drop_null())
+            out = files.rejects(
+                (after if rule == "pii" else table).filter(why.is_valid()),
+                "clean",
+                rule,
+                why.drop_null(),
+            )
             dropped += [out] if out.num_rows else []
             before, left = table.filter(why.is_null()), after.filter(why.is_null())
-            changed, examples = (0, []) if after is table else differences(before, left, left, kinds)
-            examples += personal.safe(out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist(), kinds, EXAMPLES)
-            told.append({"rule": rule, "changed": changed, "rejected": out.num_rows, "examples": examples})
+            changed, examples = (
+                (0, []) if after is table else differences(before, left, left, kinds)
+            )
+            examples += personal.safe(
+                out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist(), kinds, EXAMPLES
+            )
+            told.append(
+                {"rule": rule, "changed": changed, "rejected": out.num_rows, "examples": examples}
+            )
             table = left
     return table, dropped, told
 
 
-def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> tuple[pa.Table, list[Told]]:
+def transformed(
+    table: pa.Table, rules: list[Named], kinds: frozenset[str]
+) -> tuple[pa.Table, list[Told]]:
     """The table after rules for texts, as one Daft plan, and for each rule how many texts it changed, with examples."""
     steps = ["text", *(f"text {number}" for number in range(len(rules)))]
     plan = daft.from_arrow(table.select(["id", "text"]))
@@ -175,20 +276,37 @@ def transformed(table: pa.Table, rules: list[Named], kinds: frozenset[str]) -> t
         done, table = done.sort_by("id"), table.sort_by("id")
     texts = [pa.table({"id": done["id"], "text": done[step]}) for step in steps]
     found = [differences(before, after, texts[-1], kinds) for before, after in pairwise(texts)]
-    told = [{"rule": rule, "changed": changed, "rejected": 0, "examples": examples} for (rule, _), (changed, examples) in zip(rules, found, strict=True)]
+    told = [
+        {"rule": rule, "changed": changed, "rejected": 0, "examples": examples}
+        for (rule, _), (changed, examples) in zip(rules, found, strict=True)
+    ]
     return table.set_column(table.column_names.index("text"), "text", texts[-1]["text"]), told
 
 
-def differences(before: pa.Table, after: pa.Table, last: pa.Table, kinds: frozenset[str]) -> tuple[int, list[dict[str, Any]]]:
+def differences(
+    before: pa.Table, after: pa.Table, last: pa.Table, kinds: frozenset[str]
+) -> tuple[int, list[dict[str, Any]]]:
     """How many rows differ, and for each column the first cells that do; `last` is what the rules that follow leave."""
     touched, examples = np.zeros(before.num_rows, bool), []
-    for name in before.column_names if before.num_rows else []:  # Arrow crashes where it looks for what differs in columns without chunks
-        old, new = (before[name], after[name]) if before[name].type == after[name].type else (before[name].cast(pa.string()), after[name].cast(pa.string()))
-        differs = pc.or_(pc.fill_null(pc.not_equal(old, new), False), pc.xor(pc.is_null(old), pc.is_null(new)))
+    for name in (
+        before.column_names if before.num_rows else []
+    ):  # Arrow crashes where it looks for what differs in columns without chunks
+        old, new = (
+            (before[name], after[name])
+            if before[name].type == after[name].type
+            else (before[name].cast(pa.string()), after[name].cast(pa.string()))
+        )
+        differs = pc.or_(
+            pc.fill_null(pc.not_equal(old, new), False), pc.xor(pc.is_null(old), pc.is_null(new))
+        )
         touched |= differs.to_numpy()
         few = pa.array(differs.to_numpy() & (np.cumsum(differs) <= CANDIDATES))
-        cells = pa.table({"id": before["id"], "before": old, "after": new, "last": last[name]}).filter(few)
-        found = cells.cast(pa.schema([(key, pa.string()) for key in cells.column_names])).to_pylist()
+        cells = pa.table(
+            {"id": before["id"], "before": old, "after": new, "last": last[name]}
+        ).filter(few)
+        found = cells.cast(
+            pa.schema([(key, pa.string()) for key in cells.column_names])
+        ).to_pylist()
         examples += personal.safe([{**cell, "column": name} for cell in found], kinds, EXAMPLES)
     return int(touched.sum()), examples
 
@@ -196,7 +314,11 @@ def differences(before: pa.Table, after: pa.Table, last: pa.Table, kinds: frozen
 def summed(told: list[Told]) -> Told:
     """What a rule did to all parts."""
     counts = {key: sum(one[key] for one in told) for key in ("changed", "rejected")}
-    return {"rule": told[0]["rule"], **counts, "examples": [example for one in told for example in one["examples"]][:EXAMPLES]}
+    return {
+        "rule": told[0]["rule"],
+        **counts,
+        "examples": [example for one in told for example in one["examples"]][:EXAMPLES],
+    }
 
 
 if __name__ == "__main__":

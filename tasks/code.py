@@ -31,7 +31,9 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statement
 def fingerprint(path: str, without: frozenset[str] = NO_RESULT) -> str:
     """Hash the module in the file `path`, all of ours that it needs, and the versions of the libraries that decide what is written."""
     root = root_of(Path(path))
-    found = [[name_of(module, root), files.sha256(module)] for module in closure(Path(path), without)]
+    found = [
+        [name_of(module, root), files.sha256(module)] for module in closure(Path(path), without)
+    ]
     return files.digest([found, files.versions()])
 
 
@@ -94,7 +96,10 @@ def loaded(tree: ast.Module, path: Path, root: Path) -> set[Path]:
     """
     found: set[Path] = set()
     for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or getattr(call.func, "attr", getattr(call.func, "id", "")) != "import_module":
+        if (
+            not isinstance(call, ast.Call)
+            or getattr(call.func, "attr", getattr(call.func, "id", "")) != "import_module"
+        ):
             continue
         folder = package_of(call, root)
         if folder is None and path.name == "__init__.py":

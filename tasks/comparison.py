@@ -25,8 +25,14 @@ def noninferior(better: int, worse: int, rows: int, margin: float) -> float:
     Its spread is that of the hypothesis, so it is sound also where hardly any row tells the two models apart, of which the bootstrap is too sure.
     """
     linear = (2 * rows + better - worse) * margin - better - worse
-    rare = (math.sqrt(max(0.0, linear**2 + 8 * rows * better * margin * (1 - margin))) - linear) / (4 * rows)  # P(only the model is right) under the hypothesis
-    return float(norm.sf((better - worse + rows * margin) / math.sqrt(rows * (2 * rare + margin - margin**2))))
+    rare = (math.sqrt(max(0.0, linear**2 + 8 * rows * better * margin * (1 - margin))) - linear) / (
+        4 * rows
+    )  # P(only the model is right) under the hypothesis
+    return float(
+        norm.sf(
+            (better - worse + rows * margin) / math.sqrt(rows * (2 * rare + margin - margin**2))
+        )
+    )
 
 
 def bootstrapped(value: float, differences: Floats, bound: float) -> float:
@@ -37,7 +43,13 @@ def bootstrapped(value: float, differences: Floats, bound: float) -> float:
     """
     beyond, spread = int((~(differences > bound)).sum()), float(differences.std())
     if not beyond:
-        spread = max(spread, *((value - np.quantile(differences, level)) / norm.isf(level) for level in (0.025, 0.005)))
+        spread = max(
+            spread,
+            *(
+                (value - np.quantile(differences, level)) / norm.isf(level)
+                for level in (0.025, 0.005)
+            ),
+        )
     normal = float(norm.sf((value - bound) / spread)) if spread > 0 else 0.0
     return max((1 + beyond) / (1 + len(differences)), normal) if beyond else normal
 
@@ -51,7 +63,9 @@ def spent(alpha: float, look: int) -> float:
 def holm(values: Sequence[float]) -> list[float]:
     """p-values that may each be held against alpha, however many there are (Holm 1979)."""
     order, adjusted = np.argsort(values), np.empty(len(values))
-    adjusted[order] = np.maximum.accumulate(np.sort(values) * np.arange(len(values), 0, -1)).clip(max=1)
+    adjusted[order] = np.maximum.accumulate(np.sort(values) * np.arange(len(values), 0, -1)).clip(
+        max=1
+    )
     return list(adjusted.tolist())
 
 
@@ -62,4 +76,6 @@ def detectable(error: float, alpha: float) -> float:
 
 def rows_needed(rows: int, difference: float, error: float, alpha: float) -> int | None:
     """How many rows would show a difference to the bound of this size with a power of 80 %; None where none would, since it is not there."""
-    return math.ceil(rows * (detectable(error, alpha) / difference) ** 2) if difference > 0 else None
+    return (
+        math.ceil(rows * (detectable(error, alpha) / difference) ** 2) if difference > 0 else None
+    )

@@ -16,27 +16,47 @@ from tasks.modalities import Trainer
 from tasks.problems import Targets
 from tasks.recipe import Recipe, Train
 
-PRUNED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)  # where almost all weights are; embeddings are looked up, and gain nothing
+PRUNED = (
+    torch.nn.Linear,
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+)  # where almost all weights are; embeddings are looked up, and gain nothing
 Fit = Callable[[Train], Any]
 Rows = tuple[Sequence[Any], Targets]
 SLOWER = 0.1  # the learning rate after pruning, as a share of the recipe's
 
 
-def compress(recipe: Recipe, adapter: Trainer, teacher: Path | None, folder: Path, val: Rows, fit: Fit, write: Callable[[], None]) -> None:
+def compress(
+    recipe: Recipe,
+    adapter: Trainer,
+    teacher: Path | None,
+    folder: Path,
+    val: Rows,
+    fit: Fit,
+    write: Callable[[], None],
+) -> None:
     """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on the validation rows before and after, beside its
     teacher where it has one.
 
     `fit` trains the adapter's network on, `write` writes the model from it.
     """
-    section, first = recipe.export, distributed.rank() == 0  # every process prunes and trains, the first one writes and measures
+    section, first = (
+        recipe.export,
+        distributed.rank() == 0,
+    )  # every process prunes and trains, the first one writes and measures
     steps = [measured(folder, "as trained", *val)] if first else []
     if teacher and first:
         steps.insert(0, measured(teacher, "the teacher", *val))
     if section.prune:
-        print(f"the smallest {section.prune:.0%} of the weights are set to zero; the others are trained for another epoch", flush=True)
+        print(
+            f"the smallest {section.prune:.0%} of the weights are set to zero; the others are trained for another epoch",
+            flush=True,
+        )
         prune(adapter, section.prune, recipe.train, fit)
         write()
-        steps += [measured(folder, f"{section.prune:.0%} of the weights zero", *val)] if first else []
+        steps += (
+            [measured(folder, f"{section.prune:.0%} of the weights zero", *val)] if first else []
+        )
     if section.int8 and first:
         quantise(folder / "model.onnx")
         steps.append(measured(folder, "weights in 8 bits", *val))
@@ -48,7 +68,12 @@ def compress(recipe: Recipe, adapter: Trainer, teacher: Path | None, folder: Pat
 def measured(folder: Path, name: str, rows: Sequence[Any], targets: Targets) -> dict[str, Any]:
     """What the exported model achieves on rows, and its size. With one thread, since sums in another order round otherwise."""
     predictor = modalities.predictor(folder, 1)
-    metrics = {metric: round(value, 6) for metric, value in predictor.problem.measure(targets, modalities.predict(predictor, rows)).items()}
+    metrics = {
+        metric: round(value, 6)
+        for metric, value in predictor.problem.measure(
+            targets, modalities.predict(predictor, rows)
+        ).items()
+    }
     return {"model": name, "bytes": (folder / "model.onnx").stat().st_size, **metrics}
 
 
@@ -71,9 +96,13 @@ def quantise(path: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(logging.WARNING)  # it asks for a preparation that only static quantisation needs
+    logging.disable(
+        logging.WARNING
+    )  # it asks for a preparation that only static quantisation needs
     try:
         with files.whole(path) as temporary:
-            quantize_dynamic(path, temporary, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+            quantize_dynamic(
+                path, temporary, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+            )
     finally:
         logging.disable(logging.NOTSET)

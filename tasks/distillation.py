@@ -15,7 +15,13 @@ from tasks.recipe import Distil
 from tasks.step import Mistake
 
 
-def taught(adapter: modalities.Trainer, section: Distil, teacher: Path, rows: Sequence[Any], targets: NDArray[np.int64]) -> NDArray[np.int64]:
+def taught(
+    adapter: modalities.Trainer,
+    section: Distil,
+    teacher: Path,
+    rows: Sequence[Any],
+    targets: NDArray[np.int64],
+) -> NDArray[np.int64]:
     """Have the adapter's loss take in the `teacher`, the folder of an exported model; returns the targets to train it with, which are the numbers of the rows.
 
     The teacher is asked once for each row. Its part of the loss is the divergence (Kullback and Leibler) of the two predictions, softened by the temperature.
@@ -23,7 +29,9 @@ def taught(adapter: modalities.Trainer, section: Distil, teacher: Path, rows: Se
     soft = torch.from_numpy(softened(section, teacher, rows, adapter.problem))
     hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.problem.loss, adapter.prepare
 
-    def loss(outputs: torch.Tensor, inputs: tuple[torch.Tensor, ...], numbers: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def loss(
+        outputs: torch.Tensor, inputs: tuple[torch.Tensor, ...], numbers: torch.Tensor
+    ) -> tuple[torch.Tensor, float]:
         at = numbers.cpu()
         summed, weight = own_loss(outputs, inputs, hard[at].to(outputs.device))
         said = log_softmax(outputs.float() / section.temperature, 1)
@@ -35,7 +43,9 @@ def taught(adapter: modalities.Trainer, section: Distil, teacher: Path, rows: Se
     return np.arange(len(targets))
 
 
-def softened(section: Distil, folder: Path, rows: Sequence[Any], problem: Problem) -> NDArray[np.float32]:
+def softened(
+    section: Distil, folder: Path, rows: Sequence[Any], problem: Problem
+) -> NDArray[np.float32]:
     """What the teacher says of each row, shape (rows, labels)."""
     teacher = modalities.predictor(folder, 1)
     labels = problem.labels

@@ -26,7 +26,14 @@ from tasks.recipe import Recipe
 from tasks.step import EXIT_MISTAKE, EXIT_RETRYABLE, Failure, Mistake, Retryable
 
 DEVICES = Path("/dev")
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error", "gloo", "TCPStore")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL error",
+    "gloo",
+    "TCPStore",
+)
 
 
 def launched() -> bool:
@@ -44,10 +51,20 @@ def size() -> int:
 
 def device() -> torch.device:
     """The GPU where there is one. Raises Retryable where there is one that does not answer: on the CPU all would begin anew, and take days."""
-    there = torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(DEVICES.glob("nvidia[0-9]*"))
+    there = (
+        torch.version.cuda
+        and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+        and any(DEVICES.glob("nvidia[0-9]*"))
+    )
     if there and not torch.cuda.is_available():
-        raise Retryable("this machine's GPU does not answer: see what nvidia-smi says. To train on the CPU, set CUDA_VISIBLE_DEVICES to nothing.")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+        raise Retryable(
+            "this machine's GPU does not answer: see what nvidia-smi says. To train on the CPU, set CUDA_VISIBLE_DEVICES to nothing."
+        )
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def home(shard: bool) -> torch.device:
@@ -58,7 +75,11 @@ def home(shard: bool) -> torch.device:
 def place() -> list[Any]:
     """What the bits of the weights depend on besides data, recipe and code."""
     where = device()
-    named = torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu {torch.get_num_threads()} {has_bf16(where)}"
+    named = (
+        torch.cuda.get_device_name(where)
+        if where.type == "cuda"
+        else f"cpu {torch.get_num_threads()} {has_bf16(where)}"
+    )
     return [torch.__version__, named, size()]
 
 
@@ -82,9 +103,20 @@ def launch(recipe: Recipe, processes: int, step: str) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise Mistake(f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number.")
+        raise Mistake(
+            f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number."
+        )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
-    config = LaunchConfig(1, 1, processes, run_id=recipe.name, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", max_restarts=0)
+    config = LaunchConfig(
+        1,
+        1,
+        processes,
+        run_id=recipe.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+    )
     try:
         elastic_launch(config, sys.executable)("-m", step, recipe.name)
     except ChildFailedError as error:
@@ -110,13 +142,17 @@ def on_ray(recipe: Recipe, processes: int, step: str) -> None:
         train_loop_config={"folder": os.getcwd(), "step": step, "recipe": recipe.name},
         torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
         scaling_config=ScalingConfig(num_workers=processes, use_gpu=torch.cuda.is_available()),
-        run_config=RunConfig(storage_path=str(Path("checkpoints/.ray").resolve()), name=recipe.name),
+        run_config=RunConfig(
+            storage_path=str(Path("checkpoints/.ray").resolve()), name=recipe.name
+        ),
     )
     try:
         trainer.fit()
     except WorkerGroupError as error:
         reasons = [getattr(failure, "cause", failure) for failure in error.worker_failures.values()]
-        lost = Retryable(f"a worker of train on the Ray cluster was lost ({files.first_line(reasons[0])}); it is taken up where it was.")
+        lost = Retryable(
+            f"a worker of train on the Ray cluster was lost ({files.first_line(reasons[0])}); it is taken up where it was."
+        )
         raise next((reason for reason in reasons if isinstance(reason, Failure)), lost) from None
     finally:
         shutil.rmtree(Path("checkpoints/.ray") / recipe.name, ignore_errors=True)
@@ -137,19 +173,32 @@ def joined() -> Iterator[None]:
         yield
         return
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: without its launcher it would go on beside the next try
+        ctypes.CDLL(None).prctl(
+            1, signal.SIGKILL
+        )  # PR_SET_PDEATHSIG: without its launcher it would go on beside the next try
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
     try:
         store, number, processes = next(rendezvous("env://"))
-        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # torchrun's own still has the addresses of processes before a restart
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=number, world_size=processes)
+        store = PrefixStore(
+            os.environ["TORCHELASTIC_RESTART_COUNT"], store
+        )  # torchrun's own still has the addresses of processes before a restart
+        distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=number,
+            world_size=processes,
+        )
         yield
         distributed.destroy_process_group()
     except RuntimeError as error:
         if not any(word in str(error) for word in LOST):
             raise
-        print(f"process {rank()} lost another one: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+        print(
+            f"process {rank()} lost another one: {str(error).splitlines()[0]}",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(EXIT_RETRYABLE)
 
 
@@ -167,13 +216,20 @@ def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
     if size() == 1:
         return network
     if not shard:
-        return DistributedDataParallel(network, device_ids=[device().index] if torch.cuda.is_available() else None)
+        return DistributedDataParallel(
+            network, device_ids=[device().index] if torch.cuda.is_available() else None
+        )
     whole = copy.deepcopy(network)
     for tensor in whole.state_dict().values():
         there = tensor.to(device())
         distributed.broadcast(there, 0)
         tensor.copy_(there)
-    layers = [layer for stack in whole.modules() if isinstance(stack, torch.nn.ModuleList) for layer in stack]
+    layers = [
+        layer
+        for stack in whole.modules()
+        if isinstance(stack, torch.nn.ModuleList)
+        for layer in stack
+    ]
     for layer in [*layers, whole]:
         fully_shard(layer)
     return whole
@@ -182,8 +238,12 @@ def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
 def plain(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The weights by name. Where they are in parts, all processes have to call this, and the first one gets them."""
     if isinstance(network, FSDPModule):
-        return get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
-    return (network.module if isinstance(network, DistributedDataParallel) else network).state_dict()
+        return get_model_state_dict(
+            network, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )  # type: ignore[return-value]
+    return (
+        network.module if isinstance(network, DistributedDataParallel) else network
+    ).state_dict()
 
 
 def together(value: torch.Tensor) -> torch.Tensor:
@@ -203,7 +263,11 @@ def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextM
     """Around forward and backward of one part of a step: gradients are exchanged with the last alone."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(last)
-    return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else contextlib.nullcontext()
+    return (
+        network.no_sync()
+        if isinstance(network, DistributedDataParallel) and not last
+        else contextlib.nullcontext()
+    )
 
 
 def total(value: torch.Tensor) -> torch.Tensor:

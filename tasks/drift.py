@@ -22,11 +22,16 @@ from tasks.step import Failure
 FEW, OFTEN = 50, 10  # a category has at most so many values, each so many times on average
 TOP = 20  # values of a category that are counted each, the rest together
 CLASSES = 1000  # more different labels than this are no classes
-NUMERIC = 0.95  # the share of texts that are numbers, from which on a column of texts is one of numbers
+NUMERIC = (
+    0.95  # the share of texts that are numbers, from which on a column of texts is one of numbers
+)
 NUMBER = r"^\s*[+-]?(\d{1,18}\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
 RARE = 0.001  # the chance of a larger index between samples of one distribution
 EXAMPLES = 5
-OURS = set(files.ROLES) - {"id", "label"}  # what the pipeline says of a row: an answered queue is no drift of the data
+OURS = set(files.ROLES) - {
+    "id",
+    "label",
+}  # what the pipeline says of a row: an answered queue is no drift of the data
 
 
 class Bins(Section):
@@ -64,21 +69,37 @@ def read(path: Path) -> Accepted | None:
         return None
     except ValidationError as error:
         mend = f"get it back with `dvc checkout --force {path.parent}`, or delete it to accept the next snapshot without comparing it"
-        raise Failure(f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): {mend}.") from None
+        raise Failure(
+            f"{path}, the profile of the last accepted snapshot, is not as it was written ({files.first_line(error)}): {mend}."
+        ) from None
 
 
 def profile(table: pa.Table, modality: str, problem: str = "classification") -> Profile:
     """Counts of a snapshot. Of a text only its length is counted; values of other columns are hashed; classes are named."""
     columns = {name: as_text(table[name]) for name in table.column_names if name != "id"}
-    classes = counted(columns["label"]) if "label" in columns and problem == "classification" else {}
+    classes = (
+        counted(columns["label"]) if "label" in columns and problem == "classification" else {}
+    )
     classes = dict(sorted(classes.items())) if len(classes) <= CLASSES else {}
-    bins = {name: binned(column, empty_bins(column, role_of(name, modality, problem))) for name, column in columns.items()}
-    return Profile(rows=table.num_rows, types={field.name: str(field.type) for field in table.schema}, classes=classes, bins=bins)
+    bins = {
+        name: binned(column, empty_bins(column, role_of(name, modality, problem)))
+        for name, column in columns.items()
+    }
+    return Profile(
+        rows=table.num_rows,
+        types={field.name: str(field.type) for field in table.schema},
+        classes=classes,
+        bins=bins,
+    )
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column's values as text; bytes stay."""
-    return column if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else files.as_text(column)
+    return (
+        column
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+        else files.as_text(column)
+    )
 
 
 def counted(column: pa.ChunkedArray) -> dict[Any, int]:
@@ -96,9 +117,13 @@ def empty_bins(column: pa.ChunkedArray, role: str) -> Bins:
     """The bins that suit a column: a category's most frequent values, or deciles."""
     there = column.drop_null()
     if role != "text" and pa.types.is_string(there.type):
-        if pc.count_distinct(there).as_py() <= (CLASSES if role == "class" else min(FEW, len(there) / OFTEN)):
+        if pc.count_distinct(there).as_py() <= (
+            CLASSES if role == "class" else min(FEW, len(there) / OFTEN)
+        ):
             often = sorted(counted(there).items(), key=lambda item: (-item[1], item[0]))[:TOP]
-            return Bins(kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[])
+            return Bins(
+                kind="category", edges=[], names=[hashed(value) for value, _ in often], counts=[]
+            )
         found = measured("number", there)
         if len(found) >= NUMERIC * len(there):
             return Bins(kind="number", edges=deciles(found), names=[], counts=[])
@@ -114,11 +139,24 @@ def measured(kind: str, column: pa.ChunkedArray) -> Any:
     text = pa.types.is_string(column.type)
     if kind == "length":
         return (pc.utf8_length if text else pc.binary_length)(column).cast(pa.float64()).to_numpy()
-    return pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER))).cast(pa.float64()).to_numpy() if text else np.empty(0)
+    return (
+        pc.utf8_trim_whitespace(column.filter(pc.match_substring_regex(column, NUMBER)))
+        .cast(pa.float64())
+        .to_numpy()
+        if text
+        else np.empty(0)
+    )
 
 
 def deciles(values: Any) -> list[float]:
-    return [float(edge) for edge in np.unique(np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf"))] if len(values) else []
+    return (
+        [
+            float(edge)
+            for edge in np.unique(np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf"))
+        ]
+        if len(values)
+        else []
+    )
 
 
 def binned(column: pa.ChunkedArray, like: Bins) -> Bins:
@@ -128,8 +166,12 @@ def binned(column: pa.ChunkedArray, like: Bins) -> Bins:
         by_name = {hashed(value): count for value, count in counted(there).items()}
         counts = [by_name.get(name, 0) for name in like.names]
     else:
-        counts = np.bincount(np.searchsorted(like.edges, measured(like.kind, there)), minlength=len(like.edges) + 1).tolist()
-    return like.model_copy(update={"counts": [*counts, len(there) - sum(counts), len(column) - len(there)]})
+        counts = np.bincount(
+            np.searchsorted(like.edges, measured(like.kind, there)), minlength=len(like.edges) + 1
+        ).tolist()
+    return like.model_copy(
+        update={"counts": [*counts, len(there) - sum(counts), len(column) - len(there)]}
+    )
 
 
 def psi(old: Bins, new: Bins) -> tuple[float, float]:
@@ -149,31 +191,80 @@ def psi(old: Bins, new: Bins) -> tuple[float, float]:
 def compare(table: pa.Table, now: Profile, before: Profile, rules: Any) -> Iterator[dict[str, Any]]:
     """The results of the recipe's rules on drift, a `check.drift`, for the snapshot and the profile that it is compared with."""
 
-    def result(name: str, arguments: dict[str, Any], moved: list[str], success: bool, observed: float | None = None) -> dict[str, Any]:
-        about = {"expectation": name, "arguments": arguments, "severity": rules.severity, "success": success, "observed": observed}
-        return about | {"unexpected": len(moved) if observed is None else None, "examples": [] if success else moved[:EXAMPLES]}
+    def result(
+        name: str,
+        arguments: dict[str, Any],
+        moved: list[str],
+        success: bool,
+        observed: float | None = None,
+    ) -> dict[str, Any]:
+        about = {
+            "expectation": name,
+            "arguments": arguments,
+            "severity": rules.severity,
+            "success": success,
+            "observed": observed,
+        }
+        return about | {
+            "unexpected": len(moved) if observed is None else None,
+            "examples": [] if success else moved[:EXAMPLES],
+        }
 
     if rules.rows:
         ratio = round(now.rows / max(before.rows, 1), 4)
         bounds = {"min_value": rules.rows[0], "max_value": rules.rows[1]}
-        yield result("expect_row_count_ratio_to_be_between", bounds, [f"{before.rows} rows → {now.rows}"], rules.rows[0] <= ratio <= rules.rows[1], ratio)
+        yield result(
+            "expect_row_count_ratio_to_be_between",
+            bounds,
+            [f"{before.rows} rows → {now.rows}"],
+            rules.rows[0] <= ratio <= rules.rows[1],
+            ratio,
+        )
     if rules.columns:
-        types = {name: (before.types.get(name, "none"), now.types.get(name, "none")) for name in sorted((before.types.keys() | now.types.keys()) - OURS)}
+        types = {
+            name: (before.types.get(name, "none"), now.types.get(name, "none"))
+            for name in sorted((before.types.keys() | now.types.keys()) - OURS)
+        }
         moved = [f"{name}: {old} → {new}" for name, (old, new) in types.items() if old != new]
         yield result("expect_columns_and_types_to_stay", {}, moved, not moved)
     if rules.shares and before.classes and now.classes:
-        parts = [{name: count / sum(side.classes.values()) for name, count in side.classes.items()} for side in (before, now)]
-        shares = {name: (parts[0].get(name, 0.0), parts[1].get(name, 0.0)) for name in sorted(parts[0].keys() | parts[1].keys())}
+        parts = [
+            {name: count / sum(side.classes.values()) for name, count in side.classes.items()}
+            for side in (before, now)
+        ]
+        shares = {
+            name: (parts[0].get(name, 0.0), parts[1].get(name, 0.0))
+            for name in sorted(parts[0].keys() | parts[1].keys())
+        }
         changes = sorted(shares.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
-        moved = [f"{name}: {old:.1%} → {new:.1%}" for name, (old, new) in changes if abs(new - old) > rules.shares or not old or not new]
-        yield result("expect_class_shares_to_change_by_at_most", {"max_value": rules.shares}, moved, not moved)
-    for name in sorted((before.bins.keys() & now.bins.keys()) - OURS - set(rules.ignore)) if rules.psi else []:
+        moved = [
+            f"{name}: {old:.1%} → {new:.1%}"
+            for name, (old, new) in changes
+            if abs(new - old) > rules.shares or not old or not new
+        ]
+        yield result(
+            "expect_class_shares_to_change_by_at_most",
+            {"max_value": rules.shares},
+            moved,
+            not moved,
+        )
+    for name in (
+        sorted((before.bins.keys() & now.bins.keys()) - OURS - set(rules.ignore))
+        if rules.psi
+        else []
+    ):
         column, bins = as_text(table[name]), before.bins[name]
         new = binned(column, bins)
         value, chance = psi(bins, new)
         fine = value <= max(rules.psi, chance)
         arguments = {"column": name, "max_value": rules.psi}
-        about = result("expect_column_psi_to_be_at_most", arguments, [] if fine else most(bins, new, column), fine, value)
+        about = result(
+            "expect_column_psi_to_be_at_most",
+            arguments,
+            [] if fine else most(bins, new, column),
+            fine,
+            value,
+        )
         yield about | {"kind": bins.kind, "chance": chance}
 
 
@@ -184,9 +275,15 @@ def most(old: Bins, new: Bins, column: pa.ChunkedArray) -> list[str]:
         known = {hashed(value): repr(value[:40]) for value in counted(column)}
         words = [known.get(name, "a value that is gone") for name in old.names]
     else:
-        prefix, edges = "length " if old.kind == "length" else "", [f"{edge:g}" for edge in old.edges]
+        prefix, edges = (
+            "length " if old.kind == "length" else "",
+            [f"{edge:g}" for edge in old.edges],
+        )
         ranges = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
-        words = [prefix + word for word in ([f"up to {edges[0]}", *ranges, f"over {edges[-1]}"] if edges else ["any"])]
+        words = [
+            prefix + word
+            for word in ([f"up to {edges[0]}", *ranges, f"over {edges[-1]}"] if edges else ["any"])
+        ]
     words += ["other values", "no value"]
     order = sorted(range(len(words)), key=lambda at: (-abs(q[at] - p[at]), at))
     return [f"{words[at]}: {p[at]:.1%} → {q[at]:.1%}" for at in order[:2]]

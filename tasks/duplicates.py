@@ -17,11 +17,15 @@ from tasks import files
 from tasks.recipe import CONTENT
 
 ROWS = 5  # hashes in a band: texts of similarity s agree in a band with probability s**ROWS
-MISSED = 0.01  # the share of pairs right at the threshold that no band finds; of those above it fewer
+MISSED = (
+    0.01  # the share of pairs right at the threshold that no band finds; of those above it fewer
+)
 SHINGLE = 5  # characters
 MANY = 64  # texts in one bucket past which each is compared with the bucket's first only
 AT_ONCE = 500  # texts whose shingles fit the processor's cache
-WEIGHTS = np.array([pow(0x9E3779B97F4A7C15, 1 + position, 2**64) for position in range(SHINGLE)], np.uint64)
+WEIGHTS = np.array(
+    [pow(0x9E3779B97F4A7C15, 1 + position, 2**64) for position in range(SHINGLE)], np.uint64
+)
 MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -45,7 +49,9 @@ def plain(text: str) -> str:
 def shingles(text: str) -> frozenset[str]:
     """The set of the text's runs of five characters."""
     same = plain(text)
-    return frozenset(same[start : start + SHINGLE] for start in range(max(1, len(same) - SHINGLE + 1)))
+    return frozenset(
+        same[start : start + SHINGLE] for start in range(max(1, len(same) - SHINGLE + 1))
+    )
 
 
 def bands_for(threshold: float) -> int:
@@ -57,11 +63,20 @@ def bucket_keys(texts: Sequence[str], bands: int) -> NDArray[np.uint64]:
     """For each text and band a hash of the band's minima, shape (texts, bands). The shingles are hashed as numbers, all in one array."""
     same = [plain(text).ljust(SHINGLE, "\0") for text in texts]
     ends = np.cumsum([len(text) for text in same])
-    hashed = sliding_window_view(np.frombuffer("".join(same).encode("utf-32-le"), np.uint32), SHINGLE) @ WEIGHTS
+    hashed = (
+        sliding_window_view(np.frombuffer("".join(same).encode("utf-32-le"), np.uint32), SHINGLE)
+        @ WEIGHTS
+    )
     hashed = (hashed ^ hashed >> np.uint64(31)) * MIX
-    within = np.delete(hashed, (ends[:-1, None] - np.arange(1, SHINGLE)).ravel())  # without runs that begin in one text and end in the next
-    starts = np.concatenate([[0], ends - np.arange(1, len(ends) + 1) * (SHINGLE - 1)]).astype(np.uint64)
-    minima = RMinHash.digest_matrix_from_flat_token_hashes(within, starts, bands * ROWS, 1).to_rows()
+    within = np.delete(
+        hashed, (ends[:-1, None] - np.arange(1, SHINGLE)).ravel()
+    )  # without runs that begin in one text and end in the next
+    starts = np.concatenate([[0], ends - np.arange(1, len(ends) + 1) * (SHINGLE - 1)]).astype(
+        np.uint64
+    )
+    minima = RMinHash.digest_matrix_from_flat_token_hashes(
+        within, starts, bands * ROWS, 1
+    ).to_rows()
     return np.asarray(np.asarray(minima, np.uint64).reshape(len(texts), bands, ROWS) @ WEIGHTS)
 
 
@@ -77,7 +92,11 @@ def candidates(keys: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
     """Pairs (i, j) with i < j that share a bucket in some band."""
     for members in buckets(keys):
         heads = members if len(members) <= MANY else members[:1]
-        yield from ((i, j) for position, i in enumerate(heads.tolist()) for j in members[position + 1 :].tolist())
+        yield from (
+            (i, j)
+            for position, i in enumerate(heads.tolist())
+            for j in members[position + 1 :].tolist()
+        )
 
 
 def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:

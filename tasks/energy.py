@@ -21,7 +21,11 @@ def measured() -> Iterator[None]:
         if tracker:
             tracker.stop()
             found = tracker.final_emissions_data
-            step.MEASURED.update(energy_wh=round(found.energy_consumed * 1000, 6), co2_g=round(found.emissions * 1000, 6), country=found.country_iso_code)
+            step.MEASURED.update(
+                energy_wh=round(found.energy_consumed * 1000, 6),
+                co2_g=round(found.emissions * 1000, 6),
+                country=found.country_iso_code,
+            )
 
 
 def started() -> Any:
@@ -32,7 +36,11 @@ def started() -> Any:
         return None
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     tracker = codecarbon.OfflineEmissionsTracker(
-        country_iso_code=os.environ.get(COUNTRY, "USA"), output_methods=[], tracking_mode="process", allow_multiple_runs=True, log_level="critical"
+        country_iso_code=os.environ.get(COUNTRY, "USA"),
+        output_methods=[],
+        tracking_mode="process",
+        allow_multiple_runs=True,
+        log_level="critical",
     )
     tracker.start()
     return tracker

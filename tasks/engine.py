@@ -12,12 +12,16 @@ def use(recipe: Recipe) -> None:
     """Set Daft's runner as the recipe says. To be called before a step's first plan."""
     import daft
 
-    daft.set_execution_config(default_morsel_size=8192)  # the default gives a part of ordinary size to a single core
+    daft.set_execution_config(
+        default_morsel_size=8192
+    )  # the default gives a part of ordinary size to a single core
     if recipe.engine.kind == "local":  # Daft's own default
         return
     with reaching(recipe):
         daft.set_runner_ray(recipe.engine.address, noop_if_initialized=True)
-        daft.from_pydict({"row": [0]}).select(daft.col("row") + 1).collect()  # Daft's first plan starts its actor; of two at once, one would end the other's
+        daft.from_pydict({"row": [0]}).select(
+            daft.col("row") + 1
+        ).collect()  # Daft's first plan starts its actor; of two at once, one would end the other's
 
 
 @contextlib.contextmanager
@@ -27,6 +31,10 @@ def reaching(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise Mistake("engine.kind: ray needs Ray, which is not installed: pip install -c constraints.txt 'millrace[ray]'.") from None
+        raise Mistake(
+            "engine.kind: ray needs Ray, which is not installed: pip install -c constraints.txt 'millrace[ray]'."
+        ) from None
     except ConnectionError as error:
-        raise Mistake(f"engine.address: no Ray cluster answers at {recipe.engine.address}: {error}.") from None
+        raise Mistake(
+            f"engine.address: no Ray cluster answers at {recipe.engine.address}: {error}."
+        ) from None

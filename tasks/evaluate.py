@@ -25,18 +25,38 @@ def evaluate(name: str) -> None:
 
 
 def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
-    train, val, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test"))
+    train, val, test = (
+        files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
+    )
     predictor = modalities.predictor(model)
     problem, rows = predictor.problem, modalities.rows(recipe, test)
-    case = evaluation.Case(recipe, model, predictor, train, val, test, rows, problem.targets(test), modalities.predict(predictor, rows))
+    case = evaluation.Case(
+        recipe,
+        model,
+        predictor,
+        train,
+        val,
+        test,
+        rows,
+        problem.targets(test),
+        modalities.predict(predictor, rows),
+    )
     targets = case.targets
     fit = modalities.module(recipe.modality).baseline
-    answers = {"model": case.answers, "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem)}
+    answers = {
+        "model": case.answers,
+        "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem),
+    }
     said = {who: problem.said(targets, given) for who, given in answers.items()}
-    metrics = {who: problem.intervals(targets, given, recipe.evaluate) for who, given in said.items()}
+    metrics = {
+        who: problem.intervals(targets, given, recipe.evaluate) for who, given in said.items()
+    }
     classes = problem.by_class(targets, said["model"], recipe.evaluate)
     aspects = evaluation.measured(case)
-    files.write_table(target / "predictions.parquet", pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}))
+    files.write_table(
+        target / "predictions.parquet",
+        pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}),
+    )
     files.write_json(
         target / "metrics.json",
         {
@@ -49,7 +69,10 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "test_sha256": files.sha256(source / "test.parquet"),
         },
     )
-    files.write_json(target / "cost.json", {name: value for found in aspects.values() for name, value in found.timed.items()})
+    files.write_json(
+        target / "cost.json",
+        {name: value for found in aspects.values() for name, value in found.timed.items()},
+    )
     pairs = problem.pairs(targets, said["model"])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
@@ -59,9 +82,15 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
     plots = {
         "confusion": [("actual", "predicted"), *pairs],
-        "f1": [("class", "f1"), *((name, values["f1"]["value"]) for name, values in classes.items())],
+        "f1": [
+            ("class", "f1"),
+            *((name, values["f1"]["value"]) for name, values in classes.items()),
+        ],
         "reliability": [("probability", "right", "answers"), *bins],
-        "history": [[*history[0], "metric"], *([*map(record.get, history[0]), record[chosen]] for record in history)],
+        "history": [
+            [*history[0], "metric"],
+            *([*map(record.get, history[0]), record[chosen]] for record in history),
+        ],
     }
     for name, lines in plots.items():
         files.write_csv(target / "plots" / f"{name}.csv", lines)
@@ -69,12 +98,36 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
     matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
     worst = [
-        {"id": test["id"][row].as_py(), "actual": actual, "predicted": predicted, "number": number, "content": rows[row]}
+        {
+            "id": test["id"][row].as_py(),
+            "actual": actual,
+            "predicted": predicted,
+            "number": number,
+            "content": rows[row],
+        }
         for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
     ]
-    shown = {"problem": problem, "rows": test.num_rows, "metrics": metrics, "classes": classes, "matrix": matrix, "names": names}
-    training = {"history": history, "metric": metric, "kept": kept["epoch"], "about": about, "searched": recipe.tune is not None}
-    more = {"aspects": aspects, "samples": case.samples, "steps": about.get("export", []), "training": training}
+    shown = {
+        "problem": problem,
+        "rows": test.num_rows,
+        "metrics": metrics,
+        "classes": classes,
+        "matrix": matrix,
+        "names": names,
+    }
+    training = {
+        "history": history,
+        "metric": metric,
+        "kept": kept["epoch"],
+        "about": about,
+        "searched": recipe.tune is not None,
+    }
+    more = {
+        "aspects": aspects,
+        "samples": case.samples,
+        "steps": about.get("export", []),
+        "training": training,
+    }
     files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, **more))
 
 

@@ -22,9 +22,27 @@ from tasks.mistakes import nearest
 from tasks.step import Failure
 
 ROW_GROUP = 64_000
-LIBRARIES = ("charset-normalizer", "daft", "ftfy", "imagehash", "phonenumbers", "pillow", "presidio-analyzer", "py3langid", "pyarrow", "rensa", "tldextract")
+LIBRARIES = (
+    "charset-normalizer",
+    "daft",
+    "ftfy",
+    "imagehash",
+    "phonenumbers",
+    "pillow",
+    "presidio-analyzer",
+    "py3langid",
+    "pyarrow",
+    "rensa",
+    "tldextract",
+)
 ORDINARY_ID = "data.id"  # what a source's column id is called where it does not name the rows
-ROLES = ("id", "label", "label_source", "label_confidence", "fold")  # columns that are about a row, not its content
+ROLES = (
+    "id",
+    "label",
+    "label_source",
+    "label_confidence",
+    "fold",
+)  # columns that are about a row, not its content
 
 
 def folder_of(recipe: str) -> Path:
@@ -70,16 +88,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Sorted and indented; NaN is refused, since it is not JSON and hides a mistake."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        path,
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+    )
 
 
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Failure(f"{path} does not exist: run the stage that writes it, with `dvc repro`.") from None
+        raise Failure(
+            f"{path} does not exist: run the stage that writes it, with `dvc repro`."
+        ) from None
     except ValueError as error:
-        raise Failure(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`.") from None
+        raise Failure(
+            f"{path} is not valid JSON ({error}): delete it and run `dvc repro`."
+        ) from None
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]], end: str = "\n") -> None:
@@ -90,16 +115,22 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]], end: str = "\n") -> Non
 
 def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
     """The rows of a table that people write, in UTF-8. Raises Failure where one of these columns is not there, with what to do then."""
-    csv.field_size_limit(sys.maxsize)  # a text of the queue may be longer than the module's 131,072 characters
+    csv.field_size_limit(
+        sys.maxsize
+    )  # a text of the queue may be longer than the module's 131,072 characters
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             for name in columns:
                 if name not in (reader.fieldnames or []):
-                    raise Failure(f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}.")
+                    raise Failure(
+                        f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}."
+                    )
             return list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"{path} is not a CSV file in UTF-8 ({first_line(error)}): save it as one.") from None
+        raise Failure(
+            f"{path} is not a CSV file in UTF-8 ({first_line(error)}): save it as one."
+        ) from None
 
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
@@ -120,9 +151,13 @@ def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -
         try:
             tables.append(pq.read_table(path, columns=columns))
         except FileNotFoundError:
-            raise Failure(f"{path} does not exist: run the stage that writes it, with `dvc repro`.") from None
+            raise Failure(
+                f"{path} does not exist: run the stage that writes it, with `dvc repro`."
+            ) from None
         except (pa.ArrowInvalid, OSError) as error:
-            raise Failure(f"{path} is not a readable Parquet file ({first_line(error)}): it may be truncated; write or copy it again.") from None
+            raise Failure(
+                f"{path} is not a readable Parquet file ({first_line(error)}): it may be truncated; write or copy it again."
+            ) from None
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -135,9 +170,13 @@ def read_rows(folder: Path) -> pa.Table:
 def column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:
     """The column that this key of the recipe names. Raises Failure where there is none."""
     if name == "id" and ORDINARY_ID in table.column_names:
-        raise Failure(f"{key}: the source's column 'id' is kept as {ORDINARY_ID!r}, since it does not name the rows: write {ORDINARY_ID} here.")
+        raise Failure(
+            f"{key}: the source's column 'id' is kept as {ORDINARY_ID!r}, since it does not name the rows: write {ORDINARY_ID} here."
+        )
     if name not in table.column_names:
-        raise Failure(f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}.")
+        raise Failure(
+            f"{key}: the data has no column {name!r}{nearest(name, table.column_names)}; it has {', '.join(table.column_names)}."
+        )
     return table[name]
 
 
@@ -145,7 +184,11 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values of any Arrow type as text, as `cell` does; a number that is none (NaN) is missing, and bytes are UTF-8 where all are."""
     kind = column.type
     if isinstance(kind, pa.ExtensionType) or pa.types.is_dictionary(kind):
-        return as_text(column.cast(kind.storage_type if isinstance(kind, pa.ExtensionType) else kind.value_type))
+        return as_text(
+            column.cast(
+                kind.storage_type if isinstance(kind, pa.ExtensionType) else kind.value_type
+            )
+        )
     if pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     try:
@@ -160,17 +203,28 @@ def cell(value: Any) -> str | None:
         return value
     if isinstance(value, bytes):
         return value.hex()
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, bool)) else str(value)
+    return (
+        json.dumps(value, ensure_ascii=False, default=str)
+        if isinstance(value, (dict, list, bool))
+        else str(value)
+    )
 
 
-def rejects(rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = "") -> pa.Table:
+def rejects(
+    rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = ""
+) -> pa.Table:
     """The same rows with the columns that say who dropped them and why. No step drops a row in any other way.
 
     A column of the data that has one of these names is called `data.<name>`."""
     about = {"step": step, "rule": rule, "detail": detail}
-    rows = rows.rename_columns([f"data.{name}" if name in about else name for name in rows.column_names])
+    rows = rows.rename_columns(
+        [f"data.{name}" if name in about else name for name in rows.column_names]
+    )
     for name, value in about.items():
-        rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()) if isinstance(value, str) else value)
+        rows = rows.append_column(
+            name,
+            pa.array([value] * rows.num_rows, pa.string()) if isinstance(value, str) else value,
+        )
     return rows
 
 
@@ -185,7 +239,12 @@ def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str
 def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
     """All rows, with the types of `like`: a cell that was parsed on the way is text again, as in the rows that were dropped before."""
     known = {field.name: field.type for field in rejects(like.slice(0, 0), "", "").schema}
-    same = [part.cast(pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])) for part in parts]
+    same = [
+        part.cast(
+            pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])
+        )
+        for part in parts
+    ]
     return pa.concat_tables(same, promote_options="permissive")
 
 
@@ -210,14 +269,21 @@ def versions() -> dict[str, str]:
 def of_repository(path: str) -> Path:
     """The path in this repository, which is the same for all its worktrees (`git worktree`): that in the one with the repository itself."""
     link = Path(".git")
-    if link.is_file() and (common := Path(link.read_text().removeprefix("gitdir:").strip()) / "commondir").is_file():
+    if (
+        link.is_file()
+        and (
+            common := Path(link.read_text().removeprefix("gitdir:").strip()) / "commondir"
+        ).is_file()
+    ):
         return (common.parent / common.read_text().strip()).resolve().parent / path
     return Path(path)
 
 
 def digest(value: Any) -> str:
     """The sha256 of a value's canonical JSON; a section of the recipe counts as what it holds."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()
+    ).hexdigest()
 
 
 def name_hash(name: str) -> bytes:
@@ -232,7 +298,11 @@ def sha256(path: Path) -> str:
 
 def hashes(folder: Path) -> dict[str, str]:
     """The sha256 of every file below a folder, by its path there."""
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def first_line(error: BaseException) -> str:

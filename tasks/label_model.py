@@ -22,7 +22,9 @@ class Fitted(NamedTuple):
 
     def decided(self, confidence: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """For each row the best class, and whether its confidence is enough."""
-        return self.posterior.argmax(axis=1), single(self.posterior) & (self.posterior.max(axis=1) > confidence - 1e-9)
+        return self.posterior.argmax(axis=1), single(self.posterior) & (
+            self.posterior.max(axis=1) > confidence - 1e-9
+        )
 
 
 def single(posterior: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -33,8 +35,12 @@ def single(posterior: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def majority(votes: Votes, classes: int, known: Votes) -> Fitted:
     """Each vote counts one, and the posterior is a class's share of them."""
-    counts = np.stack([(votes == number).sum(axis=1) for number in range(classes)], axis=1).astype(float)
-    return Fitted(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), None, np.ones(votes.shape[1]))
+    counts = np.stack([(votes == number).sum(axis=1) for number in range(classes)], axis=1).astype(
+        float
+    )
+    return Fitted(
+        counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), None, np.ones(votes.shape[1])
+    )
 
 
 def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:
@@ -58,7 +64,9 @@ def dawid_skene(votes: Votes, classes: int, known: Votes) -> Fitted:
 
 def accuracies(votes: Votes, posterior: NDArray[np.float64], known: Votes) -> NDArray[np.float64]:
     """How often each function is right, where another one votes too or the label is known: alone it only agrees with itself."""
-    held = np.where((known >= 0)[:, None], np.arange(posterior.shape[1]) == known[:, None], posterior)
+    held = np.where(
+        (known >= 0)[:, None], np.arange(posterior.shape[1]) == known[:, None], posterior
+    )
     told = ((votes >= 0).sum(axis=1) > 1) | (known >= 0)
     found = np.zeros(votes.shape[1])
     for number, vote in enumerate(votes.T):
@@ -74,12 +82,25 @@ def counts(votes: Votes, known: Votes) -> list[dict[str, int]]:
     """Of each function: votes, those beside another function's, those in a row where functions disagree, and how many of those on a known label are right."""
     voted, gold = votes >= 0, (votes >= 0) & (known >= 0)[:, None]
     several = voted.sum(axis=1, keepdims=True) > 1
-    disagree = votes.max(axis=1, keepdims=True, initial=-1) != np.where(voted, votes, votes.max(initial=-1)).min(axis=1, keepdims=True, initial=1 << 30)
-    parts = {"votes": voted, "overlaps": voted & several, "conflicts": voted & several & disagree, "gold": gold, "right": gold & (votes == known[:, None])}
-    return [{name: int(part[:, number].sum()) for name, part in parts.items()} for number in range(votes.shape[1])]
+    disagree = votes.max(axis=1, keepdims=True, initial=-1) != np.where(
+        voted, votes, votes.max(initial=-1)
+    ).min(axis=1, keepdims=True, initial=1 << 30)
+    parts = {
+        "votes": voted,
+        "overlaps": voted & several,
+        "conflicts": voted & several & disagree,
+        "gold": gold,
+        "right": gold & (votes == known[:, None]),
+    }
+    return [
+        {name: int(part[:, number].sum()) for name, part in parts.items()}
+        for number in range(votes.shape[1])
+    ]
 
 
-def functions(declared: list[Any], votes: Votes, stated: Votes, known: Votes, fitted: Fitted) -> list[Any]:
+def functions(
+    declared: list[Any], votes: Votes, stated: Votes, known: Votes, fitted: Fitted
+) -> list[Any]:
     """What the report says of each function. A trusted one is measured on what people and the source said alone, since the rest is its own word."""
     by_all, by_stated = counts(votes, known), counts(votes, stated)
     voters = [number for number, function in enumerate(declared) if not function.trusted]
@@ -87,16 +108,37 @@ def functions(declared: list[Any], votes: Votes, stated: Votes, known: Votes, fi
     for number, function in enumerate(declared):
         counted = (by_stated if function.trusted else by_all)[number]
         voter = voters.index(number) if number in voters else None
-        estimated = None if voter is None or fitted.accuracy is None else rounded(fitted.accuracy[voter])
-        about = {"kind": function.kind, "trusted": function.trusted, "reads": reads(function), "label": getattr(function, "label", None)}
-        learned = {"estimated": estimated, "weight": None if voter is None else rounded(fitted.weight[voter])}
-        made.append({**about, **counted, "coverage": rounded(counted["votes"] / max(len(votes), 1)), **learned})
+        estimated = (
+            None if voter is None or fitted.accuracy is None else rounded(fitted.accuracy[voter])
+        )
+        about = {
+            "kind": function.kind,
+            "trusted": function.trusted,
+            "reads": reads(function),
+            "label": getattr(function, "label", None),
+        }
+        learned = {
+            "estimated": estimated,
+            "weight": None if voter is None else rounded(fitted.weight[voter]),
+        }
+        made.append(
+            {
+                **about,
+                **counted,
+                "coverage": rounded(counted["votes"] / max(len(votes), 1)),
+                **learned,
+            }
+        )
     return made
 
 
 def reads(function: Any) -> str:
     """What tells a function from others of its kind: its pattern, words, examples, file or folder."""
-    value = next(getattr(function, name) for name in ("pattern", "words", "examples", "file", "path") if hasattr(function, name))
+    value = next(
+        getattr(function, name)
+        for name in ("pattern", "words", "examples", "file", "path")
+        if hasattr(function, name)
+    )
     return value if isinstance(value, str) else ", ".join(value)
 
 

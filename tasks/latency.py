@@ -19,7 +19,9 @@ def measured(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: in
     """The 95th percentile in seconds of each model's calls in each round, shape (rounds, 2). Who goes first alternates."""
     found: list[list[float]] = []
     begun = time.monotonic()
-    while len(found) <= LEAST_ROUNDS or (len(found) <= ROUNDS and time.monotonic() - begun < SECONDS):
+    while len(found) <= LEAST_ROUNDS or (
+        len(found) <= ROUNDS and time.monotonic() - begun < SECONDS
+    ):
         seconds: tuple[list[float], list[float]] = ([], [])
         for call in range(CALLS):
             part = [rows[(call * batch + at) % len(rows)] for at in range(batch)]
@@ -34,12 +36,26 @@ def measured(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: in
 def judged(rule: Latency, timed: Floats | None, confidence: float) -> dict[str, Any]:
     """The ratio with its interval over the rounds (Student's t on its logarithm) against what the rule allows."""
     if timed is None:
-        return {"outcome": "none", "value": None, "low": None, "high": None, "reason": "There is no champion here to be timed beside; promotion does it."}
+        return {
+            "outcome": "none",
+            "value": None,
+            "low": None,
+            "high": None,
+            "reason": "There is no champion here to be timed beside; promotion does it.",
+        }
     logs = np.log(timed[:, 0] / timed[:, 1])
     half = t.ppf((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
-    value, low, high = (round(float(np.exp(logs.mean() + shift)), 4) for shift in (0.0, -half, half))
+    value, low, high = (
+        round(float(np.exp(logs.mean() + shift)), 4) for shift in (0.0, -half, half)
+    )
     outcome = "pass" if high <= rule.ratio else "fail" if low > rule.ratio else "open"
     mine, other = (f"{1000 * time:.2f} ms" for time in np.median(timed, axis=0))
     told = f"p95 for {rule.batch} row(s) {mine} against {other} of the champion, {value:g} times it (interval {low:g} to {high:g}),"
     wanted = f"{'is' if outcome == 'pass' else 'must be'} at most {rule.ratio:g} times{': another measurement on a quieter machine may decide' if outcome == 'open' else ''}"
-    return {"outcome": outcome, "value": value, "low": low, "high": high, "reason": f"{told} {wanted}."}
+    return {
+        "outcome": outcome,
+        "value": value,
+        "low": low,
+        "high": high,
+        "reason": f"{told} {wanted}.",
+    }

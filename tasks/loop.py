@@ -68,10 +68,34 @@ def lines(history: History) -> str:
 class Run:
     """One training run; `STATE`, the history and the weights are what a checkpoint holds."""
 
-    STATE = ("step", "position", "epoch", "loss_sum", "weight_sum", "stale", "factor", "pieces", "gpu_mib")
+    STATE = (
+        "step",
+        "position",
+        "epoch",
+        "loss_sum",
+        "weight_sum",
+        "stale",
+        "factor",
+        "pieces",
+        "gpu_mib",
+    )
 
-    def __init__(self, adapter: Trainer, section: Train, rows: list[Any], targets: Targets, ids: Sequence[str], folder: Path) -> None:
-        self.adapter, self.section, self.rows, self.ids, self.folder = adapter, section, rows, ids, folder
+    def __init__(
+        self,
+        adapter: Trainer,
+        section: Train,
+        rows: list[Any],
+        targets: Targets,
+        ids: Sequence[str],
+        folder: Path,
+    ) -> None:
+        self.adapter, self.section, self.rows, self.ids, self.folder = (
+            adapter,
+            section,
+            rows,
+            ids,
+            folder,
+        )
         self.targets = torch.from_numpy(targets)
         self.device = distributed.device()
         optimisation.freeze(adapter.network.to(distributed.home(section.shard)), section)
@@ -79,8 +103,16 @@ class Run:
         self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimisation.optimizer(self.network, section)
         self.autocast = optimisation.autocast(section, adapter.mixed, self.device)
-        self.average = AveragedModel(self.network, multi_avg_fn=partial(moved, section.average), use_buffers=True) if section.average else None
-        self.computed: Any = torch.compile(self.parallel, dynamic=True) if section.compile else self.parallel
+        self.average = (
+            AveragedModel(
+                self.network, multi_avg_fn=partial(moved, section.average), use_buffers=True
+            )
+            if section.average
+            else None
+        )
+        self.computed: Any = (
+            torch.compile(self.parallel, dynamic=True) if section.compile else self.parallel
+        )
         self.step = 0
         self.position = 0  # steps done in this epoch
         self.epoch = 0
@@ -89,7 +121,9 @@ class Run:
         self.stale = 0  # epochs since the best
         self.factor = 1.0  # what is left of the learning rate, with the schedule plateau
         self.pieces = 1  # parts in which a batch is computed
-        self.gpu_mib = 0  # the most memory of the GPU that tensors have held, also before the run was cut off
+        self.gpu_mib = (
+            0  # the most memory of the GPU that tensors have held, also before the run was cut off
+        )
         self.best_weights: checkpoint.Tensors = {}
         self.history: History = []
 
@@ -107,11 +141,21 @@ class Run:
         weights = distributed.plain(self.parallel)
         if distributed.rank() == 0:
             groups = {"weights": weights, "moments": moments, "best": self.best_weights}
-            checkpoint.save(self.folder, self.step, state, {**groups, "average": self.average.state_dict()} if self.average else groups)
+            checkpoint.save(
+                self.folder,
+                self.step,
+                state,
+                {**groups, "average": self.average.state_dict()} if self.average else groups,
+            )
 
     def resume(self, state: dict[str, Any], groups: dict[str, checkpoint.Tensors]) -> None:
         own = self.network.state_dict()
-        self.network.load_state_dict({name: distributed.parted(value, own[name]) for name, value in groups["weights"].items()})
+        self.network.load_state_dict(
+            {
+                name: distributed.parted(value, own[name])
+                for name, value in groups["weights"].items()
+            }
+        )
         if self.average:
             self.average.load_state_dict(groups["average"])
         parameters = self.parameters()
@@ -139,7 +183,10 @@ class Run:
 
     def steps(self, epoch: int) -> list[Batches]:
         batches = self.adapter.batches(self.rows, epoch)
-        return [batches[start : start + self.section.accumulate] for start in range(0, len(batches), self.section.accumulate)]
+        return [
+            batches[start : start + self.section.accumulate]
+            for start in range(0, len(batches), self.section.accumulate)
+        ]
 
     def update(self, batches: Batches, learning_rate: float) -> float:
         """One step; returns its mean loss. Raises Failure, and leaves the weights, where that or a gradient is not a number."""
@@ -148,7 +195,11 @@ class Run:
         while (summed := self.gradients(batches)) is None:
             self.narrow(batches)
         loss = summed[0] / summed[1] if summed[1] else 0.0
-        norm = float(distributed.together(torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)))
+        norm = float(
+            distributed.together(
+                torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
+            )
+        )
         for name, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):
                 raise Failure(
@@ -175,11 +226,21 @@ class Run:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         try:
             for number, part in enumerate(parts):
-                counted = float(bool(part))  # a process without a row of its own still takes part, with one that does not count
+                counted = float(
+                    bool(part)
+                )  # a process without a row of its own still takes part, with one that does not count
                 with distributed.syncing(self.parallel, number == len(parts) - 1):
                     loss, weight = self.loss(self.computed, part or batches[0][:1], generator)
                     (loss * counted * distributed.size() / rows).backward()  # type: ignore[no-untyped-call]
-                sums += torch.stack([loss.detach().double(), torch.as_tensor(weight, dtype=torch.float64, device=self.device)]) * counted
+                sums += (
+                    torch.stack(
+                        [
+                            loss.detach().double(),
+                            torch.as_tensor(weight, dtype=torch.float64, device=self.device),
+                        ]
+                    )
+                    * counted
+                )
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 return None
@@ -192,8 +253,13 @@ class Run:
                 parameter.grad.add_(parameter.detach().sign(), alpha=self.section.l1)
         return summed, weighed
 
-    def loss(self, network: torch.nn.Module, part: list[int], generator: torch.Generator | None) -> tuple[torch.Tensor, float]:
-        inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([self.rows[index] for index in part], generator))
+    def loss(
+        self, network: torch.nn.Module, part: list[int], generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, float]:
+        inputs = tuple(
+            tensor.to(self.device)
+            for tensor in self.adapter.collate([self.rows[index] for index in part], generator)
+        )
         with self.autocast:
             outputs = network(*inputs)
         return self.adapter.problem.loss(outputs, inputs, self.targets[part].to(self.device))
@@ -216,7 +282,9 @@ class Run:
             )
         self.pieces *= 2
         said = f"{largest} rows at once do not fit into memory: from step {self.step} on a batch is computed in {self.pieces} parts, which add up to the same batch"
-        if distributed.size() > 1:  # the others are waiting for this one's gradients, so all begin again
+        if (
+            distributed.size() > 1
+        ):  # the others are waiting for this one's gradients, so all begin again
             files.write_text(self.folder / "pieces", str(self.pieces))
             raise Retryable(f"{said}; all processes begin again at the last checkpoint.")
         print(said, flush=True)
@@ -226,7 +294,11 @@ class Run:
         """The rows of a step whose own loss is no number, or all where none is alone to blame."""
         self.network.eval()
         rows = [index for batch in batches for index in batch]
-        blamed = [index for index in rows if not math.isfinite(self.loss(self.network, [index], None)[0].item())] or rows
+        blamed = [
+            index
+            for index in rows
+            if not math.isfinite(self.loss(self.network, [index], None)[0].item())
+        ] or rows
         more = f" and {len(blamed) - 5} more" if len(blamed) > 5 else ""
         return f"{'the row' if len(blamed) == 1 else 'the rows'} {', '.join(self.ids[index] for index in blamed[:5])}{more}"
 
@@ -237,18 +309,31 @@ class Run:
         result = torch.zeros(0)
         batches = self.adapter.batches(examples, None)
         mine = distributed.share(batches)
-        for number in range(math.ceil(len(batches) / distributed.size())):  # as many in every process
+        for number in range(
+            math.ceil(len(batches) / distributed.size())
+        ):  # as many in every process
             batch, counted = (mine[number], 1.0) if number < len(mine) else (batches[0], 0.0)
-            inputs = tuple(tensor.to(self.device) for tensor in self.adapter.collate([examples[index] for index in batch], None))
+            inputs = tuple(
+                tensor.to(self.device)
+                for tensor in self.adapter.collate([examples[index] for index in batch], None)
+            )
             with self.autocast:
                 part = self.adapter.problem.scores(network(*inputs), inputs).double()
-            result = result if len(result) else torch.zeros(len(examples), part.shape[1], dtype=torch.float64, device=self.device)
+            result = (
+                result
+                if len(result)
+                else torch.zeros(
+                    len(examples), part.shape[1], dtype=torch.float64, device=self.device
+                )
+            )
             result[batch] += part * counted
         return distributed.total(result).cpu().numpy()
 
     def finish_epoch(self, measured: dict[str, float]) -> None:
         """Record the epoch and keep its weights where they are the best so far on the validation split."""
-        metric = measured[self.section.metric] * (-1 if self.section.metric in LOWER_IS_BETTER else 1)
+        metric = measured[self.section.metric] * (
+            -1 if self.section.metric in LOWER_IS_BETTER else 1
+        )
         self.see_memory()
         loss = round(self.loss_sum / self.weight_sum, 6)
         val = {name: round(value, 6) for name, value in measured.items()}
@@ -256,9 +341,14 @@ class Run:
         self.stale = 0 if metric > self.best else self.stale + 1
         if self.stale and self.section.schedule == "plateau":
             self.factor /= 2
-        if metric >= self.best:  # of equal ones the last, which has seen more and was moved less: on few rows many are equal
+        if (
+            metric >= self.best
+        ):  # of equal ones the last, which has seen more and was moved less: on few rows many are equal
             self.best = metric
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in distributed.plain(self.judged).items()}
+            self.best_weights = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in distributed.plain(self.judged).items()
+            }
         self.epoch += 1
         self.position, self.loss_sum, self.weight_sum = 0, 0.0, 0.0
 
@@ -288,7 +378,14 @@ def fit(
             adapter.network.to(where)
             with optimisation.autocast(section, adapter.mixed, where):
                 adapter.prepare(rows, targets)
-        run = Run(adapter, section, rows, targets, ids or [f"number {number}" for number in range(1, len(rows) + 1)], checkpoints)
+        run = Run(
+            adapter,
+            section,
+            rows,
+            targets,
+            ids or [f"number {number}" for number in range(1, len(rows) + 1)],
+            checkpoints,
+        )
         if found:
             run.resume(*found)
         if (checkpoints / "pieces").is_file():
@@ -300,7 +397,9 @@ def fit(
                 f"no memory is left on the {distributed.device().type} ({files.first_line(error)}): lower train.batch_size or train.batch_tokens."
             ) from None
         if "CUDA error" in str(error):
-            raise Retryable(f"the GPU failed or is gone ({files.first_line(error)}): training goes on from the last checkpoint once there is one.") from None
+            raise Retryable(
+                f"the GPU failed or is gone ({files.first_line(error)}): training goes on from the last checkpoint once there is one."
+            ) from None
         raise
     if run.best_weights:
         adapter.network.load_state_dict(run.best_weights)
@@ -313,7 +412,10 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
     size = getattr(run.adapter, "tokens", None)
     unit = "tokens" if size else "rows"
     progress = Progress(steps, section.epochs, run.step, first, unit, section.metric, run.history)
-    clock = checkpoint.Clock(section.checkpoint_seconds, sum(parameter.nbytes for parameter in run.network.parameters()) * 4)
+    clock = checkpoint.Clock(
+        section.checkpoint_seconds,
+        sum(parameter.nbytes for parameter in run.network.parameters()) * 4,
+    )
     if run.step:
         progress.say(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")
     watch(run.history)
@@ -321,19 +423,28 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
         run.network.train()
         for batches in run.steps(run.epoch)[run.position :]:
             loss = run.update(batches, optimisation.rate(section, run.step, steps, run.factor))
-            progress.step(run.epoch, run.step, loss, sum(size(run.rows[index]) if size else 1 for batch in batches for index in batch))
+            progress.step(
+                run.epoch,
+                run.step,
+                loss,
+                sum(size(run.rows[index]) if size else 1 for batch in batches for index in batch),
+            )
             if distributed.agreed(clock.due()) if section.shard else first and clock.due():
                 clock.measure(run.save)
         run.finish_epoch(run.adapter.problem.measure(val_targets, run.scores(val)))
         progress.epoch()
         watch(run.history)
     if run.epoch < section.epochs:
-        progress.say(f"ended after epoch {run.epoch}: {section.metric} was no better for {run.stale} in a row (train.patience)")
+        progress.say(
+            f"ended after epoch {run.epoch}: {section.metric} was no better for {run.stale} in a row (train.patience)"
+        )
     progress.say(clock.told())
 
 
 @torch.no_grad()
-def moved(share: float, averages: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor) -> None:
+def moved(
+    share: float, averages: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor
+) -> None:
     """Move averages towards the weights: they keep `share` of themselves, in the first steps less, or a short training would keep its start (Kingma and Ba 2015)."""
     kept = min(share, float((1 + steps) / (10 + steps)))
     for average, weights in zip(averages, current, strict=True):
@@ -345,4 +456,6 @@ def moved(share: float, averages: list[torch.Tensor], current: list[torch.Tensor
 
 def out_of_memory(error: BaseException) -> bool:
     """Of a GPU, of torch's allocator on the CPU, or of Python."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, (torch.OutOfMemoryError, MemoryError)
+    ) or "can't allocate memory" in str(error)

@@ -16,7 +16,17 @@ from packageurl import PackageURL
 from tasks import card, files, registry
 from tasks.recipe import Recipe
 
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "safetensors", "scikit-learn", "tokenizers", "torch", "transformers", *files.LIBRARIES)
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "scikit-learn",
+    "tokenizers",
+    "torch",
+    "transformers",
+    *files.LIBRARIES,
+)
 
 
 def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
@@ -26,44 +36,97 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
     model = {
         **component("machine-learning-model", "model", recipe.name, version),
         "description": card.purpose(recipe),
-        **({"licenses": [{"license": {"id" if is_supported_id(recipe.license) else "name": recipe.license}}]} if recipe.license else {}),
-        "components": [component("file", f"model/{name}", name, "", one["sha256"]) for name, one in sorted(about["files"].items())],
+        **(
+            {
+                "licenses": [
+                    {
+                        "license": {
+                            "id" if is_supported_id(recipe.license) else "name": recipe.license
+                        }
+                    }
+                ]
+            }
+            if recipe.license
+            else {}
+        ),
+        "components": [
+            component("file", f"model/{name}", name, "", one["sha256"])
+            for name, one in sorted(about["files"].items())
+        ],
         "modelCard": {
             "modelParameters": {
-                "approach": {"type": "self-supervised" if recipe.problem == "language" else "supervised"},
+                "approach": {
+                    "type": "self-supervised" if recipe.problem == "language" else "supervised"
+                },
                 "task": card.header(recipe, metrics)["pipeline_tag"],
                 "modelArchitecture": recipe.modality,
                 "datasets": [{"ref": part["bom-ref"]} for part in parts if part["type"] == "data"],
             },
             "quantitativeAnalysis": {"performanceMetrics": performance(metrics)},
-            "considerations": {"useCases": [card.purpose(recipe)], "technicalLimitations": card.limits(folder, metrics)},
+            "considerations": {
+                "useCases": [card.purpose(recipe)],
+                "technicalLimitations": card.limits(folder, metrics),
+            },
         },
-        "properties": [{"name": "millrace:parameters", "value": str(metrics["cost"]["parameters"])}],
+        "properties": [
+            {"name": "millrace:parameters", "value": str(metrics["cost"]["parameters"])}
+        ],
     }
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'millrace:{recipe.name}:{version}')}",
         "version": 1,
-        "metadata": {"tools": {"components": [{"type": "application", "name": "millrace"}]}, "component": model},
+        "metadata": {
+            "tools": {"components": [{"type": "application", "name": "millrace"}]},
+            "component": model,
+        },
         "components": parts,
         "dependencies": [{"ref": "model", "dependsOn": [part["bom-ref"] for part in parts]}],
     }
 
 
-def component(kind: str, ref: str, name: str, version: str = "", sha256: str | None = None) -> dict[str, Any]:
+def component(
+    kind: str, ref: str, name: str, version: str = "", sha256: str | None = None
+) -> dict[str, Any]:
     more = {"version": version, "hashes": [{"alg": "SHA-256", "content": sha256}] if sha256 else []}
-    return {"type": kind, "bom-ref": ref, "name": name, **{key: value for key, value in more.items() if value}}
+    return {
+        "type": kind,
+        "bom-ref": ref,
+        "name": name,
+        **{key: value for key, value in more.items() if value},
+    }
 
 
 def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     """The snapshot of the source, by the hash of its parts' hashes, and the sides of the split."""
     snapshot = files.read_json(folder / "raw" / "snapshot.json")
     rows = files.read_json(folder / "split" / "report.json")["rows"]
-    source = [{"name": f"millrace:source:{key}", "value": str(value)} for key, value in sorted(snapshot["source"].items()) if value is not None]
-    raw = component("data", "data/raw", f"{recipe.name}, {snapshot['rows']} rows as they came", files.digest([one["sha256"] for one in snapshot["partitions"]]))
+    source = [
+        {"name": f"millrace:source:{key}", "value": str(value)}
+        for key, value in sorted(snapshot["source"].items())
+        if value is not None
+    ]
+    raw = component(
+        "data",
+        "data/raw",
+        f"{recipe.name}, {snapshot['rows']} rows as they came",
+        files.digest([one["sha256"] for one in snapshot["partitions"]]),
+    )
     side = {name: files.sha256(folder / "split" / f"{name}.parquet") for name in rows}
-    return [{**raw, "properties": source}, *(component("data", f"data/{name}", f"{recipe.name}, {rows[name]} rows of {name}", "", side[name]) for name in rows)]
+    return [
+        {**raw, "properties": source},
+        *(
+            component(
+                "data",
+                f"data/{name}",
+                f"{recipe.name}, {rows[name]} rows of {name}",
+                "",
+                side[name],
+            )
+            for name in rows
+        ),
+    ]
 
 
 def bases(recipe: Recipe) -> list[dict[str, Any]]:
@@ -73,13 +136,18 @@ def bases(recipe: Recipe) -> list[dict[str, Any]]:
         if section and section.base:
             weights = Path(section.base) / "model.safetensors"
             sha256 = section.sha256 or (files.sha256(weights) if weights.is_file() else None)
-            found.append(component("machine-learning-model", f"base/{key}", section.base, "", sha256))
+            found.append(
+                component("machine-learning-model", f"base/{key}", section.base, "", sha256)
+            )
     return found
 
 
 def libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
     """What made the model and its data, as it is installed here."""
-    found = [component("platform", f"runtime/{name}", name, version) for name, version in sorted(runtime.items())]
+    found = [
+        component("platform", f"runtime/{name}", name, version)
+        for name, version in sorted(runtime.items())
+    ]
     for name in sorted(LIBRARIES):
         version = importlib.metadata.version(name)
         purl = PackageURL("pypi", name=name, version=version).to_string()
@@ -95,4 +163,6 @@ def performance(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         return {"type": kind, **where, "value": str(found["value"]), "confidenceInterval": bounds}
 
     whole = [one(name, found) for name, found in card.intervals_of(metrics).items()]
-    return whole + [one("f1", found["f1"], slice=name) for name, found in metrics["classes"].items()]
+    return whole + [
+        one("f1", found["f1"], slice=name) for name, found in metrics["classes"].items()
+    ]

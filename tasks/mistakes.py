@@ -18,9 +18,16 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     """One mistake as `key: value: what is wrong, what is allowed`."""
     location = [part for part in error["loc"] if part not in ("function-after", "function-before")]
     model, keys = locate(recipe, location)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".") or "recipe"
+    key = (
+        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
+        or "recipe"
+    )
     given = error["input"]
-    shown = re.sub(r"://[^/'\"]*@", "://…@", repr(given)) if not isinstance(given, (dict, list)) else type(given).__name__
+    shown = (
+        re.sub(r"://[^/'\"]*@", "://…@", repr(given))
+        if not isinstance(given, (dict, list))
+        else type(given).__name__
+    )
     kind, context = error["type"], error.get("ctx", {})
     example = f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
     if kind == "extra_forbidden":
@@ -40,14 +47,25 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     return f"{key}: {shown}: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 
-def locate(recipe: type[BaseModel], location: list[Any]) -> tuple[type[BaseModel] | None, list[Any]]:
+def locate(
+    recipe: type[BaseModel], location: list[Any]
+) -> tuple[type[BaseModel] | None, list[Any]]:
     """The model that a pydantic location ends in, and the location without the names of union members, which no one wrote."""
     model: Any = recipe
     parent: type[BaseModel] | None = recipe
     keys: list[Any] = []
     for part in location:
-        models = [member for member in get_args(model) if isinstance(member, type) and issubclass(member, BaseModel)]
-        members = {get_args(one.model_fields[tag].annotation)[0]: one for one in models for tag in ("kind", "rule") if tag in one.model_fields}
+        models = [
+            member
+            for member in get_args(model)
+            if isinstance(member, type) and issubclass(member, BaseModel)
+        ]
+        members = {
+            get_args(one.model_fields[tag].annotation)[0]: one
+            for one in models
+            for tag in ("kind", "rule")
+            if tag in one.model_fields
+        }
         if part in members:
             model = parent = members[part]
             continue
@@ -68,7 +86,11 @@ def strip(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return strip(get_args(annotation)[0])
     members = [member for member in get_args(annotation) if member is not type(None)]
-    return strip(members[0]) if len(members) == 1 and type(None) in get_args(annotation) else annotation
+    return (
+        strip(members[0])
+        if len(members) == 1 and type(None) in get_args(annotation)
+        else annotation
+    )
 
 
 def nearest(name: str, known: Any) -> str:

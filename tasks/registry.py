@@ -55,17 +55,36 @@ class Move:
 
 
 def canonical(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
 
 
 def version_of(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:16]
 
 
-def manifest(model: str, folder: Path, lineage: dict[str, Any], metrics: dict[str, Any], runtime: dict[str, str]) -> bytes:
+def manifest(
+    model: str,
+    folder: Path,
+    lineage: dict[str, Any],
+    metrics: dict[str, Any],
+    runtime: dict[str, str],
+) -> bytes:
     """The manifest of the model whose files lie in `folder`: content only, so that the same model always has the same version."""
-    listed = {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in files.hashes(folder).items()}
-    return canonical({"model": model, "files": listed, "lineage": lineage, "metrics": metrics, "runtime": runtime})
+    listed = {
+        name: {"sha256": digest, "size": (folder / name).stat().st_size}
+        for name, digest in files.hashes(folder).items()
+    }
+    return canonical(
+        {
+            "model": model,
+            "files": listed,
+            "lineage": lineage,
+            "metrics": metrics,
+            "runtime": runtime,
+        }
+    )
 
 
 def publish(store: Store, model: str, folder: Path, data: bytes) -> str:
@@ -77,7 +96,9 @@ def publish(store: Store, model: str, folder: Path, data: bytes) -> str:
         if store.sha256(key) != about["sha256"]:
             store.upload(key, folder / name)
             if store.sha256(key) != about["sha256"]:
-                raise Failure(f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted.")
+                raise Failure(
+                    f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted."
+                )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upload, json.loads(data)["files"].items()))
@@ -92,14 +113,18 @@ def settled(store: Store, name: str, data: bytes) -> bytes:
             return data
     found = store.get(name)
     if found is None:
-        raise Retryable(f"{store.settings.place}: writing {name} got no answer, and it is not there.")
+        raise Retryable(
+            f"{store.settings.place}: writing {name} got no answer, and it is not there."
+        )
     return found[0]
 
 
 def once(store: Store, name: str, data: bytes) -> None:
     """Write an object that never changes. That it is there already with the same bytes is as good."""
     if settled(store, name, data) != data:
-        raise Failure(f"{store.settings.place}: {name} exists with other content; it is never written over. Compare the two by hand.")
+        raise Failure(
+            f"{store.settings.place}: {name} exists with other content; it is never written over. Compare the two by hand."
+        )
 
 
 def read(store: Store, model: str, channel: str) -> Pointer | None:
@@ -109,9 +134,13 @@ def read(store: Store, model: str, channel: str) -> Pointer | None:
         return None
     try:
         record = json.loads(found[0])
-        return Pointer(record["generation"], record["version"], record["promotion_id"], record, found[1])
+        return Pointer(
+            record["generation"], record["version"], record["promotion_id"], record, found[1]
+        )
     except (ValueError, KeyError, TypeError):
-        raise Failure(f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal.") from None
+        raise Failure(
+            f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal."
+        ) from None
 
 
 def judged(store: Store, model: str, version: str, champion: str | None) -> dict[str, Any] | None:
@@ -127,7 +156,11 @@ def evidence_of(model: str, version: str, champion: str | None, about: str = "")
 def look(store: Store, model: str, version: str, champion: str) -> int:
     """The number of the version's comparison with this champion: the first that no other version has taken, and the same however often it is asked."""
     data = canonical({"version": version})
-    return next(number for number in itertools.count(1) if settled(store, f"{model}/looks/{champion}/{number:06d}.json", data) == data)
+    return next(
+        number
+        for number in itertools.count(1)
+        if settled(store, f"{model}/looks/{champion}/{number:06d}.json", data) == data
+    )
 
 
 def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
@@ -135,7 +168,9 @@ def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
     found = store.get(f"{model}/versions/{version}/manifest.json")
     if found is None or version_of(found[0]) != version:
         wrong = "missing" if found is None else "not the one that its name says"
-        raise Failure(f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted.")
+        raise Failure(
+            f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted."
+        )
     return dict(json.loads(found[0]))
 
 
@@ -143,11 +178,17 @@ def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | 
     """For each version how many of these rows it was trained on; None where it does not say."""
     wanted = pa.array(sorted(files.name_hash(name) for name in ids), pa.binary(8))
     found: dict[str, int | None] = {}
-    for version in sorted(name.split("/")[-2] for name in store.names(f"{model}/versions/") if name.endswith("/manifest.json")):
+    for version in sorted(
+        name.split("/")[-2]
+        for name in store.names(f"{model}/versions/")
+        if name.endswith("/manifest.json")
+    ):
         about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
         data = store.get(blob(model, about["sha256"])) if about else None
         if data and hashlib.sha256(data[0]).hexdigest() == about["sha256"]:
-            found[version] = int(pc.sum(pc.is_in(pq.read_table(io.BytesIO(data[0]))["id"], wanted)).as_py() or 0)
+            found[version] = int(
+                pc.sum(pc.is_in(pq.read_table(io.BytesIO(data[0]))["id"], wanted)).as_py() or 0
+            )
         else:
             found[version] = None
     return found
@@ -159,18 +200,31 @@ def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
     for name, about in read_manifest(store, model, version)["files"].items():
         path = target / name
         if not path.resolve().is_relative_to(target):
-            raise Failure(f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted.")
+            raise Failure(
+                f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted."
+            )
         if path.is_file() and files.sha256(path) == about["sha256"]:
             continue
         with files.whole(path) as temporary:
             store.download(blob(model, about["sha256"]), temporary)
             if files.sha256(temporary) != about["sha256"]:
-                told = f"{name} of {model} {version} does not have the bytes that its manifest names"
+                told = (
+                    f"{name} of {model} {version} does not have the bytes that its manifest names"
+                )
                 raise Failure(f"{store.settings.place}: {told}: it was damaged or tampered with.")
     return target
 
 
-def move(store: Store, model: str, channel: str, version: str, evidence: dict[str, Any], expected: Pointer | None, actor: str, reason: str) -> Move:
+def move(
+    store: Store,
+    model: str,
+    channel: str,
+    version: str,
+    evidence: dict[str, Any],
+    expected: Pointer | None,
+    actor: str,
+    reason: str,
+) -> Move:
     """Make `version` what the channel names, if it still names `expected`, against which the evidence was made.
 
     Exactly one of several concurrent calls with the same `expected` wins. A lost answer is settled by reading back the promotion id.
@@ -188,7 +242,12 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
         "channel": channel,
         "version": version,
         "previous": champion,
-        "evidence": evidence_of(model, version, champion, f"-{hashlib.sha256(canonical(evidence)).hexdigest()[:16]}" if override else ""),
+        "evidence": evidence_of(
+            model,
+            version,
+            champion,
+            f"-{hashlib.sha256(canonical(evidence)).hexdigest()[:16]}" if override else "",
+        ),
         "actor": actor,
         "reason": reason,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -212,7 +271,9 @@ def move(store: Store, model: str, channel: str, version: str, evidence: dict[st
     if shown:
         once(store, journal(model, channel, record["generation"]), data)
     elif now == expected:
-        raise Retryable(f"{store.settings.place}: the move of {model} {channel} got no answer and did not happen.")
+        raise Retryable(
+            f"{store.settings.place}: the move of {model} {channel} got no answer and did not happen."
+        )
     return Move(shown, now)
 
 
@@ -228,8 +289,14 @@ def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:
 def history(store: Store, model: str, channel: str) -> list[dict[str, Any]]:
     """Every move of the channel, newest first; the pointer itself stands in for a journal record that is not written yet."""
     pointer = read(store, model, channel)
-    found = [json.loads(data[0]) for name in store.names(f"{model}/journal/{channel}/") if (data := store.get(name))]
-    records = {record["generation"]: record for record in ([pointer.record] if pointer else []) + found}
+    found = [
+        json.loads(data[0])
+        for name in store.names(f"{model}/journal/{channel}/")
+        if (data := store.get(name))
+    ]
+    records = {
+        record["generation"]: record for record in ([pointer.record] if pointer else []) + found
+    }
     return [records[generation] for generation in sorted(records, reverse=True)]
 
 

@@ -26,8 +26,14 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     if distil and distil.teacher != "champion":
         teacher = files.hashes(Path(distil.teacher))
         if "model.json" not in teacher:
-            raise Mistake(f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion.")
-    read = {"ingest": sources.fingerprint(recipe.ingest), "clean": sealed.key_id(recipe.clean.rules), "label": tables}
+            raise Mistake(
+                f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion."
+            )
+    read = {
+        "ingest": sources.fingerprint(recipe.ingest),
+        "clean": sealed.key_id(recipe.clean.rules),
+        "label": tables,
+    }
     read |= {"train": champion.noted(recipe), "export": teacher, "libraries": files.versions()}
     return {**recipe.model_dump(), "sources": read}
 
@@ -39,7 +45,9 @@ def named(label: Label) -> Iterator[tuple[str, str]]:
     for number, function in enumerate(label.functions):
         for key in ("file", "path", "base"):
             path = getattr(function, key, None)
-            if path and (key != "base" or Path(path).is_dir()):  # a package or a model of the hub is no file here
+            if path and (
+                key != "base" or Path(path).is_dir()
+            ):  # a package or a model of the hub is no file here
                 yield f"label.functions[{number}].{key}", path
 
 
@@ -49,7 +57,9 @@ def path_of(name: str) -> Path:
 
 def read(name: str) -> Recipe:
     """The resolved recipe, as the steps use it."""
-    return Recipe.model_validate({key: value for key, value in files.read_json(path_of(name)).items() if key != "sources"})
+    return Recipe.model_validate(
+        {key: value for key, value in files.read_json(path_of(name)).items() if key != "sources"}
+    )
 
 
 def outdated(name: str) -> bool:
@@ -63,7 +73,12 @@ def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
         return None
     old: dict[str, Any] = files.read_json(path_of(name))
     same = json.loads(json.dumps(new))
-    return old if {**same, "sources": {**same["sources"], "train": old.get("sources", {}).get("train")}} == old else None
+    return (
+        old
+        if {**same, "sources": {**same["sources"], "train": old.get("sources", {}).get("train")}}
+        == old
+        else None
+    )
 
 
 def resolve(name: str) -> None:

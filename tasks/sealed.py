@@ -26,14 +26,23 @@ def key_for(use: str) -> bytes:
     except ValueError:
         secret = b""
     if len(secret) < 32:
-        problem = f"is not 32 bytes or more in base64 ({len(given)} characters)" if given else "is not set"
-        raise Mistake(f"pii: the environment variable {KEY} {problem}: make a key with `openssl rand -base64 32`, keep it safe, and export it before the run.")
+        problem = (
+            f"is not 32 bytes or more in base64 ({len(given)} characters)"
+            if given
+            else "is not set"
+        )
+        raise Mistake(
+            f"pii: the environment variable {KEY} {problem}: make a key with `openssl rand -base64 32`, keep it safe, and export it before the run."
+        )
     return HKDF(SHA256(), 64, None, f"millrace pii {use}".encode()).derive(secret)
 
 
 def key_id(rules: Iterable[Any]) -> str | None:
     """A name for the key that does not give it away, where one of these cleaning rules hashes or encrypts: with another key the values change."""
-    keyed = any(isinstance(rule, dict) and rule.get("pii", {}).get("action") in ("hash", "encrypt") for rule in rules)
+    keyed = any(
+        isinstance(rule, dict) and rule.get("pii", {}).get("action") in ("hash", "encrypt")
+        for rule in rules
+    )
     return key_for("name").hex()[:16] if keyed else None
 
 
@@ -53,7 +62,9 @@ def hashing() -> Callable[[str, str], str]:
 def encrypting() -> Callable[[str, str], str]:
     """From a kind and a value to [email:enc:…], by AES-SIV (Rogaway and Shrimpton 2006; RFC 5297), which is deterministic and notices changes."""
     cipher = AESSIV(key_for("encrypt"))
-    return lambda kind, value: f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
+    return lambda kind, value: (
+        f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
+    )
 
 
 def revealed(text: str) -> str:
@@ -62,7 +73,9 @@ def revealed(text: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         try:
-            return cipher.decrypt(base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4)), [match[1].encode()]).decode()
+            return cipher.decrypt(
+                base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4)), [match[1].encode()]
+            ).decode()
         except (InvalidTag, ValueError):
             line = text.count("\n", 0, match.start()) + 1
             told = f"line {line}: the {match[1]} there was encrypted with another key than {KEY} holds, or was changed since: set the key of that run."

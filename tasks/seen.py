@@ -17,7 +17,10 @@ def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
     for name in columns:
         cells = Series.from_arrow(table[name].combine_chunks(), name)
         missing = table[name].is_null().to_numpy()  # Daft hashes null as it hashes ""
-        hashes = (cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy() for seeds in (first, second))
+        hashes = (
+            cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy()
+            for seeds in (first, second)
+        )
         first, second = (np.where(missing, ~found, found) for found in hashes)
     return first, second
 
@@ -28,7 +31,11 @@ class Seen:
     def __init__(self) -> None:
         self.size = 0
         self.noted: list[Numbered] = []  # not yet among the known
-        self.known: Numbered = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
+        self.known: Numbered = (
+            np.empty(0, np.uint64),
+            np.empty(0, np.uint64),
+            np.empty(0, np.int64),
+        )
 
     def note(self, found: Keys) -> None:
         """Add keys that are asked about later, if at all: many parts that were kept are then sorted at once."""
@@ -40,7 +47,11 @@ class Seen:
         self.take_in()
         high, low, _ = self.known
         at = np.minimum(np.searchsorted(high, found[0]), len(high) - 1)
-        return (high[at] == found[0]) & (low[at] == found[1]) if len(high) else np.zeros(len(found[0]), bool)
+        return (
+            (high[at] == found[0]) & (low[at] == found[1])
+            if len(high)
+            else np.zeros(len(found[0]), bool)
+        )
 
     def first(self, found: Keys) -> NDArray[np.int64]:
         """For each row the number of the first row with an equal key, which is its own where the key is new."""
@@ -55,7 +66,9 @@ class Seen:
         before = len(self.known[0])
         both = [np.concatenate(values) for values in zip(self.known, *self.noted, strict=True)]
         self.noted = []
-        order = np.argsort(both[0], kind="stable")  # which takes what is sorted already as it is, and leaves what came before in front
+        order = np.argsort(
+            both[0], kind="stable"
+        )  # which takes what is sorted already as it is, and leaves what came before in front
         high, low, row = (values[order] for values in both)
         head = np.ones(len(row), bool)
         head[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])

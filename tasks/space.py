@@ -7,10 +7,19 @@ from pydantic import BaseModel, ValidationError
 
 from tasks.mistakes import nearest, sentence
 
-NOT_TUNED = {"checkpoint_seconds", "metric", "processes", "seed", "sha256", "shard"}  # they make no better model, or only a luckier one
+NOT_TUNED = {
+    "checkpoint_seconds",
+    "metric",
+    "processes",
+    "seed",
+    "sha256",
+    "shard",
+}  # they make no better model, or only a luckier one
 
 
-def checked(given: dict[str, Any], section: type[BaseModel], interval: type[BaseModel]) -> dict[str, Any]:
+def checked(
+    given: dict[str, Any], section: type[BaseModel], interval: type[BaseModel]
+) -> dict[str, Any]:
     """The space with each interval complete and its bounds in the type of their key. Raises ValueError with what is wrong."""
     made, told = {}, []
     for name, option in given.items():
@@ -26,18 +35,28 @@ def checked(given: dict[str, Any], section: type[BaseModel], interval: type[Base
 def option_of(name: str, option: Any, section: type[BaseModel], interval: type[BaseModel]) -> Any:
     known = names(section)
     if name not in known:
-        raise ValueError(f" is not a key of train that can be tuned{nearest(name, known)}; those are {', '.join(known)}")
+        raise ValueError(
+            f" is not a key of train that can be tuned{nearest(name, known)}; those are {', '.join(known)}"
+        )
     if isinstance(option, list):
         if not option:
             raise ValueError(" is an empty list: write the values to try")
-        return [value_of(f"[{number}]", name, value, section) for number, value in enumerate(option)]
+        return [
+            value_of(f"[{number}]", name, value, section) for number, value in enumerate(option)
+        ]
     if not isinstance(option, dict):
-        raise ValueError(f": {option!r} is neither a list of values nor an interval such as {{low: 1e-4, high: 1e-3, log: true}}")
+        raise ValueError(
+            f": {option!r} is neither a list of values nor an interval such as {{low: 1e-4, high: 1e-3, log: true}}"
+        )
     try:
         made = interval.model_validate(option).model_dump()
     except ValidationError as error:
-        raise ValueError(f".{sentence(interval, error.errors()[0]).rstrip('.')}".replace(".recipe: ", ": ")) from None
-    return made | {bound: value_of(f".{bound}", name, option[bound], section) for bound in ("low", "high")}
+        raise ValueError(
+            f".{sentence(interval, error.errors()[0]).rstrip('.')}".replace(".recipe: ", ": ")
+        ) from None
+    return made | {
+        bound: value_of(f".{bound}", name, option[bound], section) for bound in ("low", "high")
+    }
 
 
 def value_of(place: str, name: str, value: Any, section: type[BaseModel]) -> Any:
@@ -62,5 +81,11 @@ def names(section: type[BaseModel]) -> list[str]:
     for name, field in section.model_fields.items():
         inner = field.annotation
         nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-        found += [f"{name}.{one}" for one in names(inner)] if nested else [name] if name not in NOT_TUNED else []  # type: ignore[arg-type]
+        found += (
+            [f"{name}.{one}" for one in names(inner)]
+            if nested
+            else [name]
+            if name not in NOT_TUNED
+            else []
+        )  # type: ignore[arg-type]
     return sorted(found)

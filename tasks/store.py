@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 
 from tasks.step import Failure, Retryable
 
-REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404", "409", "412"}
+REFUSED = {
+    "PreconditionFailed",
+    "ConditionalRequestConflict",
+    "NoSuchKey",
+    "NoSuchVersion",
+    "404",
+    "409",
+    "412",
+}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
 
 
@@ -27,20 +35,36 @@ class Settings(NamedTuple):
     endpoint: str | None = None
     key: str | None = None
     secret: str | None = None
-    keys: tuple[str, str] = ("MILLRACE_S3_BUCKET", "MILLRACE_S3_ENDPOINT")  # where a person says so, for messages
-    lock: Path | None = None  # conditional writes take turns on this file: for a server of this machine whose own locking cannot be relied on
+    keys: tuple[str, str] = (
+        "MILLRACE_S3_BUCKET",
+        "MILLRACE_S3_ENDPOINT",
+    )  # where a person says so, for messages
+    lock: Path | None = (
+        None  # conditional writes take turns on this file: for a server of this machine whose own locking cannot be relied on
+    )
 
     @classmethod
     def configured(cls) -> "Settings | None":
         """From MILLRACE_S3_BUCKET, MILLRACE_S3_ENDPOINT and MILLRACE_S3_PREFIX; None where no store is configured."""
-        bucket, endpoint = os.environ.get("MILLRACE_S3_BUCKET"), os.environ.get("MILLRACE_S3_ENDPOINT")
+        bucket, endpoint = (
+            os.environ.get("MILLRACE_S3_BUCKET"),
+            os.environ.get("MILLRACE_S3_ENDPOINT"),
+        )
         if endpoint and not bucket:
-            raise Failure("MILLRACE_S3_ENDPOINT is set but MILLRACE_S3_BUCKET is not: name the bucket too.")
-        return cls(bucket, os.environ.get("MILLRACE_S3_PREFIX", "millrace").strip("/"), endpoint) if bucket else None
+            raise Failure(
+                "MILLRACE_S3_ENDPOINT is set but MILLRACE_S3_BUCKET is not: name the bucket too."
+            )
+        return (
+            cls(bucket, os.environ.get("MILLRACE_S3_PREFIX", "millrace").strip("/"), endpoint)
+            if bucket
+            else None
+        )
 
     @property
     def place(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}" + (f" at {self.endpoint}" if self.endpoint else "")
+        return f"s3://{self.bucket}/{self.prefix}" + (
+            f" at {self.endpoint}" if self.endpoint else ""
+        )
 
 
 class Object(NamedTuple):
@@ -63,7 +87,13 @@ class Store:
 
         self.settings = settings
         style = {"addressing_style": "path"} if settings.endpoint else {}
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, s3=style, max_pool_connections=48)
+        config = Config(
+            retries={"total_max_attempts": 1},
+            connect_timeout=10,
+            read_timeout=60,
+            s3=style,
+            max_pool_connections=48,
+        )
         try:
             self.client: Any = session(settings).client(
                 "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
@@ -93,7 +123,10 @@ class Store:
     def save(self, item: Object, path: Path) -> bool:
         """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
         with self.explained():
-            found = self.answer(item.name, **({"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}))
+            found = self.answer(
+                item.name,
+                **({"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}),
+            )
             if found:
                 with path.open("wb") as file:
                     shutil.copyfileobj(found["Body"], file, 1 << 20)
@@ -113,13 +146,26 @@ class Store:
         from botocore.exceptions import BotoCoreError, ClientError
 
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        with self.explained(), locked(self.settings.lock) if self.settings.lock else contextlib.nullcontext():
+        with (
+            self.explained(),
+            locked(self.settings.lock) if self.settings.lock else contextlib.nullcontext(),
+        ):
             try:
-                self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data, ContentType="application/json", **condition)
+                self.client.put_object(
+                    Bucket=self.settings.bucket,
+                    Key=self.key(name),
+                    Body=data,
+                    ContentType="application/json",
+                    **condition,
+                )
             except (BotoCoreError, ClientError) as error:
                 if code(error) in REFUSED:
                     return False
-                if isinstance(error, BotoCoreError) or code(error).startswith("5") or code(error) in ("InternalError", "SlowDown", "RequestTimeout"):
+                if (
+                    isinstance(error, BotoCoreError)
+                    or code(error).startswith("5")
+                    or code(error) in ("InternalError", "SlowDown", "RequestTimeout")
+                ):
                     raise Unknown(str(error)) from error
                 raise
         return True
@@ -139,9 +185,13 @@ class Store:
 
     def listed(self, prefix: str, *, versions: bool = False) -> Iterator[Object]:
         """All objects of the bucket, whoever wrote them, whose whole names start with `prefix`, in order."""
-        pages, entries = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
+        pages, entries = (
+            ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
+        )
         with self.explained():
-            for page in self.client.get_paginator(pages).paginate(Bucket=self.settings.bucket, Prefix=prefix):
+            for page in self.client.get_paginator(pages).paginate(
+                Bucket=self.settings.bucket, Prefix=prefix
+            ):
                 for item in page.get(entries, []):
                     if item.get("IsLatest", True):
                         yield Object(item["Key"], item["ETag"].strip('"'), item.get("VersionId"))
@@ -161,9 +211,13 @@ class Store:
         try:
             yield
         except NoCredentialsError:
-            raise Failure(f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.") from None
+            raise Failure(
+                f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            ) from None
         except BotoCoreError as error:
-            raise Retryable(f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right.") from None
+            raise Retryable(
+                f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right."
+            ) from None
         except (ClientError, Boto3Error) as error:
             said = code(error)
             if said in DENIED:
@@ -172,10 +226,16 @@ class Store:
                     f"check the access key, its secret, what it may do and {bucket_key}."
                 ) from None
             if name and said in ("NoSuchKey", "404"):
-                raise Failure(f"{place} has no object {name}: it was deleted, or the upload never ended.") from None
+                raise Failure(
+                    f"{place} has no object {name}: it was deleted, or the upload never ended."
+                ) from None
             if said in ("NoSuchBucket", "404"):
-                raise Failure(f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}.") from None
-            raise Retryable(f"{place} answered with an error ({said or type(error).__name__}).") from None
+                raise Failure(
+                    f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}."
+                ) from None
+            raise Retryable(
+                f"{place} answered with an error ({said or type(error).__name__})."
+            ) from None
 
 
 def session(settings: Settings) -> Any:
@@ -207,5 +267,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def code(error: Exception) -> str:
     """The S3 error code of a boto3 exception, or an empty string."""
-    response = getattr(error, "response", None) or {}  # botocore's own errors, of connections, have one that is None
+    response = (
+        getattr(error, "response", None) or {}
+    )  # botocore's own errors, of connections, have one that is None
     return str(response.get("Error", {}).get("Code", ""))

@@ -9,7 +9,9 @@ import numpy as np
 
 from tasks.step import Failure
 
-NONE = "[]"  # a row that has none of the labels, where an empty cell is a row that nobody has labelled
+NONE = (
+    "[]"  # a row that has none of the labels, where an empty cell is a row that nobody has labelled
+)
 BAD = {
     "multilabel": "labels that cannot be read: write them as a|b, as a list of names, or [] for none of them",
     "regression": "targets that are no finite numbers: correct them in the source, or leave the cells empty to have their rows set aside",
@@ -23,7 +25,13 @@ def value(problem: str, label: Any) -> Any:
             raise ValueError
         return number
     if problem == "multilabel":
-        names = json.loads(label) if isinstance(label, str) and label.startswith("[") else label.split("|") if isinstance(label, str) else label
+        names = (
+            json.loads(label)
+            if isinstance(label, str) and label.startswith("[")
+            else label.split("|")
+            if isinstance(label, str)
+            else label
+        )
         if not all(isinstance(name, str) and name.strip() and "|" not in name for name in names):
             raise ValueError
         return sorted({name.strip() for name in names})
@@ -39,13 +47,21 @@ def values(problem: str, labels: Sequence[Any], ids: Sequence[Any]) -> list[Any]
         except (TypeError, ValueError):
             bad.append(f"{name} ({str(label)[:40]!r})")
     if bad:
-        raise Failure(f"{len(bad)} row{'s' if len(bad) > 1 else ''}, {', '.join(bad[:5])}{', …' if len(bad) > 5 else ''}, have {BAD[problem]}.")
+        raise Failure(
+            f"{len(bad)} row{'s' if len(bad) > 1 else ''}, {', '.join(bad[:5])}{', …' if len(bad) > 5 else ''}, have {BAD[problem]}."
+        )
     return found
 
 
 def text(problem: str, label: Any) -> str | None:
     """A label as it is written, in one way for equal ones."""
-    return ("|".join(label) or NONE) if problem == "multilabel" and label is not None else label if label is None else str(label)
+    return (
+        ("|".join(label) or NONE)
+        if problem == "multilabel" and label is not None
+        else label
+        if label is None
+        else str(label)
+    )
 
 
 def named(problem: str, labels: Sequence[Any]) -> list[list[str]]:
@@ -65,5 +81,8 @@ def fifths(of: Any, numbers: Any) -> tuple[list[str], Any]:
 def ranges(edges: Any, numbers: Any) -> tuple[list[str], Any]:
     """The names of the ranges between edges, each with the edge above it, and the range of each number."""
     told = [f"{edge:.4g}" for edge in edges]
-    names = [f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}" for low, high in zip(["", *told], [*told, ""], strict=True)]
+    names = [
+        f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}"
+        for low, high in zip(["", *told], [*told, ""], strict=True)
+    ]
     return names, np.searchsorted(edges, numbers)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import optuna
 
 RANDOM = 6  # trials that are drawn before the others are judged by them
-Record = dict[str, Any]  # number, state, values, value, course (the value after each epoch or fold), seconds, note
+Record = dict[
+    str, Any
+]  # number, state, values, value, course (the value after each epoch or fold), seconds, note
 
 
 def records(folder: Path) -> list[Record]:
@@ -30,22 +32,50 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
     try:
         import optuna
     except ModuleNotFoundError:
-        raise Mistake("tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe.") from None
+        raise Mistake(
+            "tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe."
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options = {name: distribution(section.space[name]) for name in sorted(section.space)}
-    sampler = optuna.samplers.TPESampler(seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM)
-    pruner = optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1) if section.pruning else optuna.pruners.NopPruner()
+    sampler = optuna.samplers.TPESampler(
+        seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM
+    )
+    pruner = (
+        optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1)
+        if section.pruning
+        else optuna.pruners.NopPruner()
+    )
     lower = metric(recipe, section) in LOWER_IS_BETTER
-    study = optuna.create_study(direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner)
+    study = optuna.create_study(
+        direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner
+    )
     for record in done:
         complete = record["state"] == "done"
-        state = optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED  # one that failed is as bad as can be
+        state = (
+            optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED
+        )  # one that failed is as bad as can be
         value = record["value"] if complete else None
-        tried = {name: encoded(section.space[name], value) for name, value in record["values"].items()}
+        tried = {
+            name: encoded(section.space[name], value) for name, value in record["values"].items()
+        }
         seen = dict(enumerate(record["course"]))
-        study.add_trial(optuna.trial.create_trial(state=state, value=value, params=tried, distributions=options, intermediate_values=seen))
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params=tried,
+                distributions=options,
+                intermediate_values=seen,
+            )
+        )
     if not done:
-        study.enqueue_trial({name: encoded(section.space[name], value) for name, value in own(recipe, section).items() if within(section.space[name], value)})
+        study.enqueue_trial(
+            {
+                name: encoded(section.space[name], value)
+                for name, value in own(recipe, section).items()
+                if within(section.space[name], value)
+            }
+        )
     return study.ask(options)
 
 
@@ -56,7 +86,10 @@ def own(recipe: Recipe, section: Tune) -> dict[str, Any]:
 
 def values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:
     """What a trial is to try, by the keys of train."""
-    return {name: json.loads(value) if isinstance(section.space[name], list) else value for name, value in sorted(trial.params.items())}
+    return {
+        name: json.loads(value) if isinstance(section.space[name], list) else value
+        for name, value in sorted(trial.params.items())
+    }
 
 
 def distribution(option: Any) -> Any:
@@ -64,7 +97,9 @@ def distribution(option: Any) -> Any:
 
     if isinstance(option, list):
         return CategoricalDistribution([encoded(option, value) for value in option])
-    return (IntDistribution if isinstance(option["low"], int) else FloatDistribution)(option["low"], option["high"], log=option["log"])
+    return (IntDistribution if isinstance(option["low"], int) else FloatDistribution)(
+        option["low"], option["high"], log=option["log"]
+    )
 
 
 def encoded(option: Any, value: Any) -> Any:
@@ -73,7 +108,11 @@ def encoded(option: Any, value: Any) -> Any:
 
 
 def within(option: Any, value: Any) -> bool:
-    return value in option if isinstance(option, list) else bool(option["low"] <= value <= option["high"])
+    return (
+        value in option
+        if isinstance(option, list)
+        else bool(option["low"] <= value <= option["high"])
+    )
 
 
 def metric(recipe: Recipe, section: Tune) -> str:
@@ -83,4 +122,8 @@ def metric(recipe: Recipe, section: Tune) -> str:
 def best(recipe: Recipe, section: Tune, done: list[Record]) -> Record | None:
     """The first of those trials that went to their end with the best value."""
     sign = 1 if metric(recipe, section) in LOWER_IS_BETTER else -1
-    return min((record for record in done if record["state"] == "done"), key=lambda record: sign * record["value"], default=None)
+    return min(
+        (record for record in done if record["state"] == "done"),
+        key=lambda record: sign * record["value"],
+        default=None,
+    )

@@ -16,22 +16,50 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
         return page.render("study", title, trials=[])
     metric = study.metric(recipe, section)
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    complete = [record for record in done if record["state"] == "done"]  # one that was ended early may lie beyond these
-    reached = [max((record["value"] for record in complete[:count]), key=lambda value: sign * value) for count in range(1, len(complete) + 1)]
+    complete = [
+        record for record in done if record["state"] == "done"
+    ]  # one that was ended early may lie beyond these
+    reached = [
+        max((record["value"] for record in complete[:count]), key=lambda value: sign * value)
+        for count in range(1, len(complete) + 1)
+    ]
 
     def points(places: list[float]) -> list[Point]:
         kinds = ["best" if record is best else record["state"] for record in done]
         titles = [f"trial {record['number'] + 1}: {page.shown(record['value'])}" for record in done]
-        return [point for point in zip(places, [record["value"] for record in done], kinds, titles, strict=True) if point[1] is not None]
+        return [
+            point
+            for point in zip(
+                places, [record["value"] for record in done], kinds, titles, strict=True
+            )
+            if point[1] is not None
+        ]
 
     order = [(record["number"] + 0.5) / len(done) for record in done]
-    way = [(order[record["number"]], value) for record, value in zip(complete, reached, strict=True)]
+    way = [
+        (order[record["number"]], value) for record, value in zip(complete, reached, strict=True)
+    ]
     slices = [
-        (name, points([place(option, record["values"][name]) for record in done]), [(place(option, value), page.shown(value)) for value in ends(option)])
+        (
+            name,
+            points([place(option, record["values"][name]) for record in done]),
+            [(place(option, value), page.shown(value)) for value in ends(option)],
+        )
         for name, option in sorted(section.space.items())
     ]
     own = study.own(recipe, section) == done[0]["values"]
-    return page.render("study", title, own=own, trials=done, folds=section.folds, metric=metric, best=best, points=points(order), way=way, slices=slices)
+    return page.render(
+        "study",
+        title,
+        own=own,
+        trials=done,
+        folds=section.folds,
+        metric=metric,
+        best=best,
+        points=points(order),
+        way=way,
+        slices=slices,
+    )
 
 
 def place(option: Any, value: Any) -> float:

@@ -28,13 +28,27 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
     folds = min(FOLDS, int(np.bincount(labels).min()))
     if folds < 2 or len(classes) < 2:
         rare = [name for name, count in zip(classes, np.bincount(labels), strict=True) if count < 2]
-        raise Failure(f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows.")
+        raise Failure(
+            f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows."
+        )
     rows = modalities.rows(recipe, table)
     fit = modalities.module(recipe.modality).baseline
     probabilities = np.zeros((len(rows), len(classes)))
     for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):
-        probabilities[held] = fit([rows[index] for index in known], labels[known], [rows[index] for index in held], problem)
+        probabilities[held] = fit(
+            [rows[index] for index in known],
+            labels[known],
+            [rows[index] for index in held],
+            problem,
+        )
     wrong = find_label_issues(labels, probabilities, n_jobs=1)
     sources = table["label_source"].to_pylist()
-    ranked = [int(index) for index in suspicion(labels, probabilities) if wrong[index] and sources[index] != "people"]
-    return {index: (classes[probabilities[index].argmax()], float(probabilities[index].max())) for index in ranked}
+    ranked = [
+        int(index)
+        for index in suspicion(labels, probabilities)
+        if wrong[index] and sources[index] != "people"
+    ]
+    return {
+        index: (classes[probabilities[index].argmax()], float(probabilities[index].max()))
+        for index in ranked
+    }

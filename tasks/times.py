@@ -11,7 +11,11 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 def number(value: Any) -> float | None:
     """The value as a finite number, or None."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        if not isinstance(value, (bool, datetime.date)) and "_" not in str(value) and math.isfinite(found := float(value)):
+        if (
+            not isinstance(value, (bool, datetime.date))
+            and "_" not in str(value)
+            and math.isfinite(found := float(value))
+        ):
             return found
     return None
 
@@ -20,7 +24,9 @@ def instant(value: Any) -> float | None:
     """The date or time as seconds since 1970, or None where it is none, as in the years 0 and 10000."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.datetime.fromisoformat(str(value).strip())
-        return ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - EPOCH).total_seconds()
+        return (
+            (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - EPOCH
+        ).total_seconds()
     return None
 
 

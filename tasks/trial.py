@@ -31,7 +31,12 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     parts = sections(recipe, source)
     metric = recipe.tune.metric or recipe.train.metric
     if len(parts) == 1:
-        history = fitted(recipe, *parts[0], folder / "0", lambda history: report(course(history, recipe.train, metric)))
+        history = fitted(
+            recipe,
+            *parts[0],
+            folder / "0",
+            lambda history: report(course(history, recipe.train, metric)),
+        )
         return course(history, recipe.train, metric)[-1]
     found: list[float] = []
     for number, (train, val) in enumerate(parts):
@@ -47,22 +52,34 @@ def run(recipe: Recipe, source: Path, folder: Path, report: Report) -> float:
     return round(sum(found) / len(found), 6)
 
 
-def fitted(recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch) -> loop.History:
+def fitted(
+    recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: loop.Watch
+) -> loop.History:
     """The history of a training."""
     problem = problems.module(recipe.problem).fitted(recipe.train, train)
     val = problem.known(val)
     rows = modalities.rows(recipe, train)
     adapter = modalities.trainer(recipe, rows, problem)
-    data = (adapter.encode(rows), problem.targets(train), adapter.encode(modalities.rows(recipe, val)), problem.targets(val))
+    data = (
+        adapter.encode(rows),
+        problem.targets(train),
+        adapter.encode(modalities.rows(recipe, val)),
+        problem.targets(val),
+    )
     return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
 
 
 def course(history: loop.History, train: Train, metric: str) -> list[float]:
     """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
     if history and metric not in history[0].val:
-        raise Failure(f"tune.metric: the validation rows have no {metric}, since they are all of one class: choose another metric, or raise split.val.")
+        raise Failure(
+            f"tune.metric: the validation rows have no {metric}, since they are all of one class: choose another metric, or raise split.val."
+        )
     sign = -1 if train.metric in LOWER_IS_BETTER else 1
-    best = [max(reversed(history[:last]), key=lambda record: sign * record.val[train.metric]) for last in range(1, len(history) + 1)]
+    best = [
+        max(reversed(history[:last]), key=lambda record: sign * record.val[train.metric])
+        for last in range(1, len(history) + 1)
+    ]
     return [float(record.val[metric]) for record in best]
 
 
@@ -73,12 +90,19 @@ def sections(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
     if not recipe.tune.folds:
         val = files.read_table(source / "val.parquet")
         if not val.num_rows:
-            raise Failure("tune: the validation split has no rows to measure on: raise split.val, or set tune.folds, for example 5.")
+            raise Failure(
+                "tune: the validation split has no rows to measure on: raise split.val, or set tune.folds, for example 5."
+            )
         return [(train, val)]
     fold = folds(recipe, train)
-    parts = [(train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number))) for number in range(recipe.tune.folds)]
+    parts = [
+        (train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number)))
+        for number in range(recipe.tune.folds)
+    ]
     if empty := [number for number, (_, val) in enumerate(parts) if not val.num_rows]:
-        raise Failure(f"tune.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds.")
+        raise Failure(
+            f"tune.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds."
+        )
     return parts
 
 
@@ -86,7 +110,12 @@ def folds(recipe: Recipe, train: pa.Table) -> pa.Array:
     assert recipe.tune and recipe.tune.folds
     if recipe.split.folds:
         return train["fold"]
-    keys = [name if group is None else group for name, group in zip(train["id"].to_pylist(), train[recipe.split.group or "id"].to_pylist(), strict=True)]
+    keys = [
+        name if group is None else group
+        for name, group in zip(
+            train["id"].to_pylist(), train[recipe.split.group or "id"].to_pylist(), strict=True
+        )
+    ]
     shares = [int.from_bytes(files.name_hash(f"{recipe.tune.seed}:{key}")) / 2**64 for key in keys]
     return pa.array([int(share * recipe.tune.folds) for share in shares], pa.int32())
 
@@ -95,6 +124,15 @@ def fingerprint(recipe: Recipe, source: Path) -> list[Any]:
     """What the trials of a study have in common but for the code: data, recipe, and the device and threads. Their number and time may grow."""
     assert recipe.tune
     data = [files.sha256(source / f"{side}.parquet") for side in ("train", "val")]
-    said = [recipe.tune.model_copy(update={"trials": 1, "seconds": None}), recipe.train, recipe.split, recipe.columns]
-    base = files.hashes(Path(recipe.train.base)) if recipe.train.base and Path(recipe.train.base).is_dir() else None
+    said = [
+        recipe.tune.model_copy(update={"trials": 1, "seconds": None}),
+        recipe.train,
+        recipe.split,
+        recipe.columns,
+    ]
+    base = (
+        files.hashes(Path(recipe.train.base))
+        if recipe.train.base and Path(recipe.train.base).is_dir()
+        else None
+    )
     return [said, recipe.modality, recipe.problem, base, data, distributed.place()]

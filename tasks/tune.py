@@ -20,7 +20,12 @@ from tasks.study import Record
 
 def tune(name: str) -> None:
     folder = files.folder_of(name)
-    run(resolve.read(name), folder / "split", folder / "tuned", files.of_repository(f"checkpoints/.tune/{name}"))
+    run(
+        resolve.read(name),
+        folder / "split",
+        folder / "tuned",
+        files.of_repository(f"checkpoints/.tune/{name}"),
+    )
 
 
 def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
@@ -30,19 +35,26 @@ def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
             done = search(recipe, recipe.tune, source, studies)
     best = study.best(recipe, recipe.tune, done) if recipe.tune else None
     if done and best is None:
-        raise Failure(f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}")
+        raise Failure(
+            f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}"
+        )
     files.write_json(target / "best.json", best["values"] if best else {})
     files.write_csv(target / "trials.csv", table(recipe, done))
     files.write_text(target / "index.html", study_report.rendered(recipe, done, best))
 
 
 def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[Record]:
-    from tasks import checkpoint, trial  # bring torch, which a recipe without tune need not wait for
+    from tasks import (
+        checkpoint,
+        trial,
+    )  # bring torch, which a recipe without tune need not wait for
 
     of = [*trial.fingerprint(recipe, source), code.fingerprint(__file__)]
     with checkpoint.own(studies, of) as folder:
         done = study.records(folder)[: section.trials]
-        while len(done) < section.trials and (section.seconds is None or sum(record["seconds"] for record in done) < section.seconds):
+        while len(done) < section.trials and (
+            section.seconds is None or sum(record["seconds"] for record in done) < section.seconds
+        ):
             record = attempt(recipe, section, source, folder, done)
             files.write_json(folder / f"{record['number']:05d}.json", record)
             shutil.rmtree(folder / "trial", ignore_errors=True)
@@ -51,17 +63,31 @@ def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[R
     return done
 
 
-def attempt(recipe: Recipe, section: Tune, source: Path, folder: Path, done: list[Record]) -> Record:
+def attempt(
+    recipe: Recipe, section: Tune, source: Path, folder: Path, done: list[Record]
+) -> Record:
     """The next trial, carried out; where an earlier one had the same values, what came of that."""
     from tasks import trial
 
     asked = study.ask(recipe, section, done)
     values = study.values(section, asked)
-    about: Record = {"number": len(done), "values": values, "state": "done", "value": None, "course": [], "seconds": 0.0, "note": ""}
+    about: Record = {
+        "number": len(done),
+        "values": values,
+        "state": "done",
+        "value": None,
+        "course": [],
+        "seconds": 0.0,
+        "note": "",
+    }
     print(f"trial {len(done) + 1}/{section.trials}: {listed(values)}", file=sys.stderr, flush=True)
     for earlier in done:
         if earlier["values"] == values:
-            return about | {key: earlier[key] for key in ("state", "value", "course")} | {"note": f"as trial {earlier['number'] + 1}"}
+            return (
+                about
+                | {key: earlier[key] for key in ("state", "value", "course")}
+                | {"note": f"as trial {earlier['number'] + 1}"}
+            )
     begun = time.monotonic()
 
     def report(course: list[float]) -> None:
@@ -85,17 +111,32 @@ def attempt(recipe: Recipe, section: Tune, source: Path, folder: Path, done: lis
 def say(section: Tune, record: Record, best: Record | None) -> None:
     told = record["note"] if record["state"] == "failed" else f"{record['value']:.4f}"
     known = f"; best {best['value']:.4f} of trial {best['number'] + 1}" if best else ""
-    print(f"trial {record['number'] + 1}/{section.trials} {record['state']}: {told}{known}", file=sys.stderr, flush=True)
+    print(
+        f"trial {record['number'] + 1}/{section.trials} {record['state']}: {told}{known}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )
 
 
 def table(recipe: Recipe, done: list[Record]) -> list[list[Any]]:
     """The heading, and a row for each trial, numbered from 1."""
     names = sorted(recipe.tune.space) if recipe.tune else []
-    rows = ([record["number"] + 1, record["state"], record["value"], *(record["values"][name] for name in names)] for record in done)
+    rows = (
+        [
+            record["number"] + 1,
+            record["state"],
+            record["value"],
+            *(record["values"][name] for name in names),
+        ]
+        for record in done
+    )
     return [["trial", "state", "value", *names], *rows]
 
 

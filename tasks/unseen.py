@@ -16,23 +16,36 @@ def rows(test: pa.Table, folder: Path, model: Path, modality: str) -> NDArray[np
     Such a row is among the test rows themselves, or was set aside since, by clean or split: no row of train and val is like one of test.
     """
     if not (model / "trained_on.parquet").is_file():
-        raise Failure(f"gate: {model} does not say on which rows it was trained (trained_on.parquet), so that nothing can be compared with it fairly.")
+        raise Failure(
+            f"gate: {model} does not say on which rows it was trained (trained_on.parquet), so that nothing can be compared with it fairly."
+        )
     learnt = files.read_table(model / "trained_on.parquet")["id"].to_pylist()
     columns = ["id", *duplicates.content_columns(test, modality)]
     tables = [test]
-    for path in (folder / "split" / "rejects.parquet", *sorted((folder / "clean" / "rejects.parquet").glob("*.parquet"))):
+    for path in (
+        folder / "split" / "rejects.parquet",
+        *sorted((folder / "clean" / "rejects.parquet").glob("*.parquet")),
+    ):
         gone = files.read_table(path) if path.is_file() else test.slice(0, 0)
         if set(columns) <= set(gone.column_names):
             tables.append(gone.filter(known(gone, learnt)))
     was = np.concatenate([known(table, learnt).to_numpy(zero_copy_only=False) for table in tables])
     if was.any():
         ids = [name for table in tables for name in table["id"].to_pylist()]
-        content = [value for table in tables for value in duplicates.contents(table.select(columns), modality)]
-        like, _, _ = sides.set_aside(ids, content, ["test" if one else "train" for one in was])  # of rows that are alike, those that were learnt stay
+        content = [
+            value
+            for table in tables
+            for value in duplicates.contents(table.select(columns), modality)
+        ]
+        like, _, _ = sides.set_aside(
+            ids, content, ["test" if one else "train" for one in was]
+        )  # of rows that are alike, those that were learnt stay
         was[list(like)] = True
     return ~was[: test.num_rows]
 
 
 def known(table: pa.Table, learnt: list[bytes]) -> pa.Array:
     listed = set(learnt)
-    return pa.array([files.name_hash(str(name)) in listed for name in table["id"].to_pylist()], pa.bool_())
+    return pa.array(
+        [files.name_hash(str(name)) in listed for name in table["id"].to_pylist()], pa.bool_()
+    )

@@ -1,7 +1,7 @@
 """Measure how the code reads: density of lines, size of functions and modules, and words to avoid.
 
-    python tests/measure_style.py            a table with totals
-    python tests/measure_style.py PATH...    each offence in these files, as file:line kind detail
+python tests/measure_style.py            a table with totals
+python tests/measure_style.py PATH...    each offence in these files, as file:line kind detail
 """
 
 import ast

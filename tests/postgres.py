@@ -30,7 +30,14 @@ class Server:
     def execute(self, *statements: str) -> None:
         import psycopg
 
-        with psycopg.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname="postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=PASSWORD,
+            dbname="postgres",
+            autocommit=True,
+        ) as connection:
             for statement in statements:
                 connection.execute(statement)
 
@@ -48,7 +55,11 @@ def as_owner() -> list[str] | None:
     """What stands before a command for a user that PostgreSQL accepts, which root is not; None where there is none."""
     if os.getuid():
         return []
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if shutil.which("setpriv") and known("postgres") else None
+    return (
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if shutil.which("setpriv") and known("postgres")
+        else None
+    )
 
 
 def known(user: str) -> bool:
@@ -62,7 +73,9 @@ def running() -> Iterator[Server | None]:
     if not initdb or not postgres or owner is None:
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="millrace-pg-"))  # not below pytest's folders, which other users may not enter
+    folder = Path(
+        tempfile.mkdtemp(prefix="millrace-pg-")
+    )  # not below pytest's folders, which other users may not enter
     server: Server | None = None
     try:
         (folder / "password").write_text(PASSWORD)
@@ -76,7 +89,22 @@ def running() -> Iterator[Server | None]:
         [port] = free_ports(1)
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*owner, postgres, "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"], stdout=log, stderr=log, cwd=folder
+                [
+                    *owner,
+                    postgres,
+                    "-D",
+                    folder / "data",
+                    "-p",
+                    str(port),
+                    "-h",
+                    "127.0.0.1",
+                    "-k",
+                    folder,
+                    "-F",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
             )
         server = Server(folder, port, process)
         wait(server)
@@ -96,5 +124,7 @@ def wait(server: Server) -> None:
             server.execute("select 1")
             return
         except psycopg.OperationalError:
-            assert server.process.poll() is None and time.monotonic() < deadline, (server.folder / "log").read_text(errors="replace")
+            assert server.process.poll() is None and time.monotonic() < deadline, (
+                server.folder / "log"
+            ).read_text(errors="replace")
             time.sleep(0.1)

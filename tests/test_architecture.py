@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
+
 def imported(path: Path) -> set[str]:
     """The dotted names that a module imports, wherever in it."""
     names = set()
@@ -29,8 +30,12 @@ def imported(path: Path) -> set[str]:
 
 def used(name: str) -> set[str]:
     """The files of ours that a stage's step needs, but for those that dvc.yaml says are no dependencies."""
-    without = code.NO_RESULT - {"tasks.mistakes"} if name == "resolve" else code.NO_RECIPE  # resolve alone depends on what reads recipes
-    paths = {str(path.relative_to(ROOT)) for path in code.closure(ROOT / "tasks" / f"{name}.py", without)}
+    without = (
+        code.NO_RESULT - {"tasks.mistakes"} if name == "resolve" else code.NO_RECIPE
+    )  # resolve alone depends on what reads recipes
+    paths = {
+        str(path.relative_to(ROOT)) for path in code.closure(ROOT / "tasks" / f"{name}.py", without)
+    }
     pages = {str(page.relative_to(ROOT)) for page in (ROOT / "tasks/pages").glob("*.html")}
     return paths - {"tasks/__init__.py"} | (pages if "tasks/page.py" in paths else set())
 
@@ -38,12 +43,20 @@ def used(name: str) -> set[str]:
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_depends_on_the_modules_that_its_step_uses(name: str) -> None:
     deps = set(STAGES[name]["deps"])
-    missing = {path for path in used(name) if path not in deps and str(Path(path).parent) not in deps}
+    missing = {
+        path for path in used(name) if path not in deps and str(Path(path).parent) not in deps
+    }
     assert not missing
 
 
 @pytest.mark.parametrize(
-    ("package", "where"), [("boto3", {"tasks/store.py"}), ("great_expectations", {"tasks/expectations.py"}), ("prefect", {"flows/"}), ("dvc", {"flows/"})]
+    ("package", "where"),
+    [
+        ("boto3", {"tasks/store.py"}),
+        ("great_expectations", {"tasks/expectations.py"}),
+        ("prefect", {"flows/"}),
+        ("dvc", {"flows/"}),
+    ],
 )
 def test_a_tool_appears_only_where_it_belongs(package: str, where: set[str]) -> None:
     users = {
@@ -57,7 +70,11 @@ def test_a_tool_appears_only_where_it_belongs(package: str, where: set[str]) -> 
 
 
 def test_tasks_never_import_flows() -> None:
-    assert not [path for path in (ROOT / "tasks").rglob("*.py") if any(name.split(".")[0] == "flows" for name in imported(path))]
+    assert not [
+        path
+        for path in (ROOT / "tasks").rglob("*.py")
+        if any(name.split(".")[0] == "flows" for name in imported(path))
+    ]
 
 
 def test_importing_the_flow_does_not_import_torch() -> None:
@@ -66,7 +83,9 @@ def test_importing_the_flow_does_not_import_torch() -> None:
 
 
 def test_steps_never_import_steps() -> None:
-    steps = {f"tasks.{name}" for name in STAGES} - {"tasks.resolve"}  # every step reads the resolved recipe through it
+    steps = {f"tasks.{name}" for name in STAGES} - {
+        "tasks.resolve"
+    }  # every step reads the resolved recipe through it
     for name in STAGES:
         assert not imported(ROOT / "tasks" / f"{name}.py") & steps
 
@@ -133,6 +152,8 @@ def test_what_is_declared_is_used() -> None:
 def test_every_declared_distribution_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {distribution(line) for line in lines if "==" in line and not line.startswith("#")}
-    developers = [item for name in FOR_DEVELOPERS for item in PROJECT["optional-dependencies"][name]]
+    developers = [
+        item for name in FOR_DEVELOPERS for item in PROJECT["optional-dependencies"][name]
+    ]
     needed = declared() | {distribution(item) for item in developers} - {"millrace"}
     assert not needed - pinned

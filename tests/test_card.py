@@ -33,8 +33,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         here = tmp_path_factory.mktemp("letters")
         patch.chdir(here)
         draw = random.Random(0)
-        rows = [f"{n},{draw.random():.6f},{draw.random():.6f},{draw.choice(['bills', 'orders|returns', 'rest'])}" for n in range(300)]
-        (here / "source.csv").write_text("\n".join(["id,a,b,label", *rows, "300," + rows[0].partition(",")[2]]) + "\n")
+        rows = [
+            f"{n},{draw.random():.6f},{draw.random():.6f},{draw.choice(['bills', 'orders|returns', 'rest'])}"
+            for n in range(300)
+        ]
+        (here / "source.csv").write_text(
+            "\n".join(["id,a,b,label", *rows, "300," + rows[0].partition(",")[2]]) + "\n"
+        )
         (here / "recipes").mkdir()
         (here / "recipes" / "letters.yaml").write_text(RECIPE)
         recipe, folder = read(here / "recipes" / "letters.yaml"), here / "data" / "letters"
@@ -47,7 +52,9 @@ def text(made: tuple[Recipe, Path], **options: Any) -> str:
     recipe, folder = made
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent.parent)
-        return card.card(recipe, folder, "0123456789abcdef", files.read_json(folder / "gate.json"), **options)
+        return card.card(
+            recipe, folder, "0123456789abcdef", files.read_json(folder / "gate.json"), **options
+        )
 
 
 def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], bytes]:
@@ -59,10 +66,18 @@ def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], byt
 def test_the_hub_reads_the_card_and_finds_every_metric(made: tuple[Recipe, Path]) -> None:
     data: Any = ModelCard(text(made)).data
     metrics = files.read_json(made[1] / "evaluation" / "metrics.json")
-    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "onnx", "tabular-classification")
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "apache-2.0",
+        "onnx",
+        "tabular-classification",
+    )
     assert {"accuracy", "f1", "log_loss"} <= set(data.metrics)
-    assert {one.metric_name: one.metric_value for one in data.eval_results} == {name: one["value"] for name, one in card.intervals_of(metrics).items()}
-    assert {(one.dataset_type, one.dataset_split, one.task_type) for one in data.eval_results} == {("letters", "test", "tabular-classification")}
+    assert {one.metric_name: one.metric_value for one in data.eval_results} == {
+        name: one["value"] for name, one in card.intervals_of(metrics).items()
+    }
+    assert {(one.dataset_type, one.dataset_split, one.task_type) for one in data.eval_results} == {
+        ("letters", "test", "tabular-classification")
+    }
 
 
 def test_the_card_says_what_the_files_say(made: tuple[Recipe, Path]) -> None:
@@ -70,7 +85,10 @@ def test_the_card_says_what_the_files_say(made: tuple[Recipe, Path]) -> None:
     assert "Sorts letters into three trays, by two numbers. Licence: Apache-2.0." in said
     assert "| clean | 301 | 300 | 1 | exact_duplicates 1 |" in said
     accuracy = files.read_json(made[1] / "evaluation" / "metrics.json")["accuracy"]
-    assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in said
+    assert (
+        f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |"
+        in said
+    )
     assert f"**reject**: {verdict['reason']}" in said
     assert "orders\\|returns" in said
     assert "membership_auc" in said
@@ -89,38 +107,74 @@ def test_every_table_of_the_card_has_as_many_cells_as_its_head(made: tuple[Recip
 
 
 def test_an_override_and_what_training_took_are_told(made: tuple[Recipe, Path]) -> None:
-    stage = {"stage": "train@letters", "state": "ran", "seconds": 12.3, "energy_wh": 0.5, "co2_g": 0.2, "country": "FRA"}
-    said = text(made, stages=[stage], override={"actor": "ann", "reason": "the test rows of May are mislabelled"})
-    assert "It took 12 s, 0.500 Wh and 0.200 g of CO₂ (estimated by codecarbon with the mix of FRA)." in said
-    assert "**ann** promoted it although the verdict was reject: the test rows of May are mislabelled" in said
+    stage = {
+        "stage": "train@letters",
+        "state": "ran",
+        "seconds": 12.3,
+        "energy_wh": 0.5,
+        "co2_g": 0.2,
+        "country": "FRA",
+    }
+    said = text(
+        made,
+        stages=[stage],
+        override={"actor": "ann", "reason": "the test rows of May are mislabelled"},
+    )
+    assert (
+        "It took 12 s, 0.500 Wh and 0.200 g of CO₂ (estimated by codecarbon with the mix of FRA)."
+        in said
+    )
+    assert (
+        "**ann** promoted it although the verdict was reject: the test rows of May are mislabelled"
+        in said
+    )
 
 
-def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(made: tuple[Recipe, Path]) -> None:
+def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(
+    made: tuple[Recipe, Path],
+) -> None:
     recipe, folder = made
     found, manifest = bill(made)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found)) is None
-    assert {one["name"]: one["hashes"][0]["content"] for one in found["metadata"]["component"]["components"]} == files.hashes(folder / "model")
+    assert {
+        one["name"]: one["hashes"][0]["content"]
+        for one in found["metadata"]["component"]["components"]
+    } == files.hashes(folder / "model")
     assert found["metadata"]["component"]["version"] == registry.version_of(manifest)
     parts = {one["bom-ref"]: one for one in found["components"]}
-    assert parts["data/test"]["hashes"][0]["content"] == files.read_json(folder / "evaluation" / "metrics.json")["test_sha256"]
-    assert {"torch", "onnxruntime", "transformers", "pyarrow", "python"} <= {one["name"] for one in found["components"]}
+    assert (
+        parts["data/test"]["hashes"][0]["content"]
+        == files.read_json(folder / "evaluation" / "metrics.json")["test_sha256"]
+    )
+    assert {"torch", "onnxruntime", "transformers", "pyarrow", "python"} <= {
+        one["name"] for one in found["components"]
+    }
     assert found["dependencies"] == [{"ref": "model", "dependsOn": list(parts)}]
     assert "data/raw" in parts
 
 
-def test_equal_versions_have_equal_bills_and_others_another_number(made: tuple[Recipe, Path]) -> None:
+def test_equal_versions_have_equal_bills_and_others_another_number(
+    made: tuple[Recipe, Path],
+) -> None:
     recipe, folder = made
     found, manifest = bill(made)
     assert bill(made)[0] == found
-    other = materials.bill(recipe, folder, registry.manifest("letters", folder / "model", {}, {}, {"python": "3.12"}))
+    other = materials.bill(
+        recipe, folder, registry.manifest("letters", folder / "model", {}, {}, {"python": "3.12"})
+    )
     assert other["serialNumber"] != found["serialNumber"]
 
 
 @pytest.mark.parametrize(
     ("licence", "hub", "spdx"),
-    [("MIT", {"license": "mit"}, {"id": "MIT"}), ("ours alone", {"license": "other", "license_name": "ours alone"}, {"name": "ours alone"})],
+    [
+        ("MIT", {"license": "mit"}, {"id": "MIT"}),
+        ("ours alone", {"license": "other", "license_name": "ours alone"}, {"name": "ours alone"}),
+    ],
 )
-def test_a_licence_that_has_no_spdx_id_goes_by_its_name(made: tuple[Recipe, Path], licence: str, hub: dict[str, str], spdx: dict[str, str]) -> None:
+def test_a_licence_that_has_no_spdx_id_goes_by_its_name(
+    made: tuple[Recipe, Path], licence: str, hub: dict[str, str], spdx: dict[str, str]
+) -> None:
     recipe, folder = made
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     header = card.header(recipe.model_copy(update={"license": licence}), metrics)
@@ -144,8 +198,12 @@ def test_a_base_comes_with_its_hash_and_to_the_hub_by_its_name(tmp_path: Path) -
     tiny.base(tmp_path / "base")
     local = tiny.recipe("text", tmp_path)
     [found] = materials.bases(local)
-    assert found["hashes"] == [{"alg": "SHA-256", "content": files.sha256(tmp_path / "base" / "model.safetensors")}]
-    named = tiny.recipe("text", tmp_path, base="sentence-transformers/all-MiniLM-L6-v2", sha256="0" * 64)
+    assert found["hashes"] == [
+        {"alg": "SHA-256", "content": files.sha256(tmp_path / "base" / "model.safetensors")}
+    ]
+    named = tiny.recipe(
+        "text", tmp_path, base="sentence-transformers/all-MiniLM-L6-v2", sha256="0" * 64
+    )
     assert card.header(named, {})["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "base_model" not in card.header(local, {})
     assert materials.bases(named)[0]["hashes"][0]["content"] == "0" * 64

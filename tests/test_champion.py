@@ -24,9 +24,15 @@ gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
 
 
-def adapter(modality: str, seed: int, labels: list[str] = LABELS, **train: Any) -> tuple[Recipe, modalities.Trainer]:
+def adapter(
+    modality: str, seed: int, labels: list[str] = LABELS, **train: Any
+) -> tuple[Recipe, modalities.Trainer]:
     recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
-    return recipe, modalities.trainer(recipe, modalities.rows(recipe, tiny.table(modality, 0, 64)), problems.module(recipe.problem)(labels))
+    return recipe, modalities.trainer(
+        recipe,
+        modalities.rows(recipe, tiny.table(modality, 0, 64)),
+        problems.module(recipe.problem)(labels),
+    )
 
 
 def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,7 +44,16 @@ def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     folder.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
-    files.write_json(folder / "model.json", {"modality": kind, "problem": recipe.problem, "labels": LABELS, "inputs": made.inputs(), **about})
+    files.write_json(
+        folder / "model.json",
+        {
+            "modality": kind,
+            "problem": recipe.problem,
+            "labels": LABELS,
+            "inputs": made.inputs(),
+            **about,
+        },
+    )
     (folder / "trained_on.parquet").write_bytes(b"")
     champion.note("tiny", "v1", files.hashes(folder))
     return files.read_json(champion.FOLDER / "tiny" / "production.json"), weights
@@ -48,10 +63,14 @@ def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_training_starts_from_the_champions_weights(here: Path, modality: str) -> None:
     known, weights = promoted(modality)
     recipe, made = adapter(modality, seed=2)
-    assert any((made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items())
+    assert any(
+        (made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items()
+    )
     assert champion.start(recipe, known, made) == {"champion": "v1"}
     made.prepare([], None)  # type: ignore[arg-type]
-    assert all((made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items())
+    assert all(
+        (made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,30 +78,52 @@ def test_training_starts_from_the_champions_weights(here: Path, modality: str) -
     [
         ({}, ["no", "so", "yes"], {}, "its classes are others"),
         ({"modality": "image"}, LABELS, {}, "it is another kind of model"),
-        ({"inputs": [["a", "number", None]]}, LABELS, {}, "what goes into it is encoded in another way"),
+        (
+            {"inputs": [["a", "number", None]]},
+            LABELS,
+            {},
+            "what goes into it is encoded in another way",
+        ),
         ({}, LABELS, {"hidden": [8]}, "its weights have other names or shapes"),
     ],
 )
-def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(here: Path, about: Any, labels: Any, train: Any, why: str) -> None:
+def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(
+    here: Path, about: Any, labels: Any, train: Any, why: str
+) -> None:
     known, _ = promoted("tabular", **about)
     recipe, made = adapter("tabular", seed=2, labels=labels, **train)
-    assert champion.start(recipe, known, made) == {"base": None, "why": f"the champion v1 does not fit: {why}"}
+    assert champion.start(recipe, known, made) == {
+        "base": None,
+        "why": f"the champion v1 does not fit: {why}",
+    }
 
 
 def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path) -> None:
     """Learnt from rows whose labels are wrong, it can only come from the teacher."""
     tiny.split("tabular", Path("split"), 200)
-    train.run(tiny.recipe("tabular", Path(), epochs=12), Path("split"), champion.FOLDER / "tiny" / "v1", Path("checkpoints"))
+    train.run(
+        tiny.recipe("tabular", Path(), epochs=12),
+        Path("split"),
+        champion.FOLDER / "tiny" / "v1",
+        Path("checkpoints"),
+    )
     hashes = files.hashes(champion.FOLDER / "tiny" / "v1")
     taught = tiny.recipe("tabular", Path(), epochs=12)
-    taught = taught.model_copy(update={"export": Export(distil=Distil(teacher="champion", weight=1.0))})
+    taught = taught.model_copy(
+        update={"export": Export(distil=Distil(teacher="champion", weight=1.0))}
+    )
     assert champion.wanted(taught)
     known = files.read_table(Path("split/train.parquet"))
     wrong = ["no" if label == "yes" else "yes" for label in known["label"].to_pylist()]
-    files.write_table(Path("split/train.parquet"), known.set_column(known.column_names.index("label"), "label", pa.array(wrong)))
+    files.write_table(
+        Path("split/train.parquet"),
+        known.set_column(known.column_names.index("label"), "label", pa.array(wrong)),
+    )
 
     def trained(champion: Any) -> tuple[Any, float]:
-        train.run(taught, Path("split"), Path("model"), Path("checkpoints"), known_champion=champion)
+        train.run(
+            taught, Path("split"), Path("model"), Path("checkpoints"), known_champion=champion
+        )
         right = json.loads(Path("model/history.jsonl").read_text().splitlines()[-1])["val_accuracy"]
         return files.read_json(Path("model/model.json")).get("teacher"), right
 
@@ -93,25 +134,39 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
     assert about == {"why": "nothing is in production yet"}
     assert right < 0.45
     other = files.read_json(champion.FOLDER / "tiny" / "v1" / "model.json")
-    files.write_json(champion.FOLDER / "tiny" / "v1" / "model.json", {**other, "labels": ["no", "so"]})
-    about, right = trained({"version": "v1", "files": files.hashes(champion.FOLDER / "tiny" / "v1")})
+    files.write_json(
+        champion.FOLDER / "tiny" / "v1" / "model.json", {**other, "labels": ["no", "so"]}
+    )
+    about, right = trained(
+        {"version": "v1", "files": files.hashes(champion.FOLDER / "tiny" / "v1")}
+    )
     assert about == {"why": "the champion v1 does not fit: its classes are others"}
-    with pytest.raises(Failure, match="export.distil: .*v1/model.json is not there with the bytes that were promoted"):
+    with pytest.raises(
+        Failure,
+        match="export.distil: .*v1/model.json is not there with the bytes that were promoted",
+    ):
         trained({"version": "v1", "files": hashes})
 
 
 def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
     tiny.base(Path("base"))
     recipe, made = adapter("text", seed=2)
-    assert champion.start(recipe, None, made) == {"base": "base", "why": "nothing is in production yet"}
+    assert champion.start(recipe, None, made) == {
+        "base": "base",
+        "why": "nothing is in production yet",
+    }
 
 
 def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here: Path) -> None:
     known, weights = promoted("tabular")
-    save_file({name: tensor + 1 for name, tensor in weights.items()}, champion.FOLDER / "tiny" / "v1" / "model.safetensors")
+    save_file(
+        {name: tensor + 1 for name, tensor in weights.items()},
+        champion.FOLDER / "tiny" / "v1" / "model.safetensors",
+    )
     recipe, made = adapter("tabular", seed=2)
     with pytest.raises(
-        Failure, match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it"
+        Failure,
+        match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it",
     ):
         champion.start(recipe, known, made)
 
@@ -140,14 +195,27 @@ def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(h
     assert recorded()["version"] == "v2"
 
 
-def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(here: Path, store: Store) -> None:
+def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
+    here: Path, store: Store
+) -> None:
     from flows import retrain
 
     retrain.note_champion.fn(store, "tiny", "production")
     assert files.read_json(champion.FOLDER / "tiny" / "production.json") is None
     files.write_json(Path("model/model.json"), {"labels": LABELS})
-    version = registry.publish(store, "tiny", Path("model"), registry.manifest("tiny", Path("model"), {}, {}, {}))
-    registry.move(store, "tiny", "production", version, {"champion": None, "verdict": "promote"}, None, "test", "test")
+    version = registry.publish(
+        store, "tiny", Path("model"), registry.manifest("tiny", Path("model"), {}, {}, {})
+    )
+    registry.move(
+        store,
+        "tiny",
+        "production",
+        version,
+        {"champion": None, "verdict": "promote"},
+        None,
+        "test",
+        "test",
+    )
     retrain.note_champion.fn(store, "tiny", "production")
     known = files.read_json(champion.FOLDER / "tiny" / "production.json")
     assert known == {"version": version, "files": files.hashes(Path("model"))}

@@ -44,7 +44,14 @@ def names(root: Path, start: str, *without: str) -> set[str]:
 
 def test_modules_are_found_wherever_and_however_they_are_imported(tmp_path: Path) -> None:
     direct = {"ours", "ours.step", "ours.plain", "ours.tools"}
-    lazy = {"ours.inner", "ours.inner.deep", "ours.inner.near", "ours.above", "ours.shown", "ours.unused"}
+    lazy = {
+        "ours.inner",
+        "ours.inner.deep",
+        "ours.inner.near",
+        "ours.above",
+        "ours.shown",
+        "ours.unused",
+    }
     by_name = {"ours.kinds", "ours.kinds.one", "ours.kinds.two", "ours.late"}
     assert names(written(tmp_path), "ours/step.py") == direct | lazy | by_name
 
@@ -56,7 +63,11 @@ def test_a_module_that_is_left_out_takes_what_it_alone_imports_along(tmp_path: P
 
 
 def test_a_package_that_imports_unknown_names_counts_whole(tmp_path: Path) -> None:
-    assert names(written(tmp_path), "ours/own/__init__.py") == {"ours", "ours.own", "ours.own.first"}
+    assert names(written(tmp_path), "ours/own/__init__.py") == {
+        "ours",
+        "ours.own",
+        "ours.own.first",
+    }
 
 
 def test_a_fingerprint_follows_the_modules_that_count_and_no_others(tmp_path: Path) -> None:
@@ -89,7 +100,9 @@ def test_a_fingerprint_follows_the_modules_that_count_and_no_others(tmp_path: Pa
         ("tune", "step", False),
     ],
 )
-def test_the_name_of_kept_work_changes_with_what_decides_it(tmp_path: Path, step: str, module: str, counts: bool) -> None:
+def test_the_name_of_kept_work_changes_with_what_decides_it(
+    tmp_path: Path, step: str, module: str, counts: bool
+) -> None:
     before, after = (tmp_path / name / "tasks" for name in ("before", "after"))
     for folder in (before, after):
         shutil.copytree(ROOT / "tasks", folder, ignore=shutil.ignore_patterns("__pycache__"))

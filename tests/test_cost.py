@@ -36,11 +36,15 @@ def test_the_files_that_are_counted_suffice_to_serve(folder: Path, tmp_path: Pat
     assert counted["bytes"] == sum(path.stat().st_size for path in tmp_path.iterdir())
     recipe = tiny.recipe(files.read_json(folder / "model" / "model.json")["modality"], folder)
     rows = modalities.rows(recipe, files.read_table(folder / "split" / "test.parquet"))
-    assert np.array_equal(modalities.predictor(tmp_path)(rows), modalities.predictor(folder / "model")(rows))
+    assert np.array_equal(
+        modalities.predictor(tmp_path)(rows), modalities.predictor(folder / "model")(rows)
+    )
     assert counted["parameters"] > 0
 
 
-def test_what_a_clock_says_lies_beside_the_metrics_which_are_the_same_again(folder: Path, tmp_path: Path) -> None:
+def test_what_a_clock_says_lies_beside_the_metrics_which_are_the_same_again(
+    folder: Path, tmp_path: Path
+) -> None:
     timed = files.read_json(folder / "evaluation" / "cost.json")
     for size in (1, 32):
         one = timed[f"latency_ms_batch_{size}"]
@@ -50,7 +54,9 @@ def test_what_a_clock_says_lies_beside_the_metrics_which_are_the_same_again(fold
     assert 0 < timed["load_s"] < 60
     recipe = tiny.recipe(files.read_json(folder / "model" / "model.json")["modality"], folder)
     evaluate.run(recipe, folder / "split", folder / "model", tmp_path)
-    assert (tmp_path / "metrics.json").read_bytes() == (folder / "evaluation" / "metrics.json").read_bytes()
+    assert (tmp_path / "metrics.json").read_bytes() == (
+        folder / "evaluation" / "metrics.json"
+    ).read_bytes()
     assert not set(files.read_json(tmp_path / "metrics.json")["cost"]) & set(timed)
 
 
@@ -58,7 +64,9 @@ def test_the_report_refers_to_nothing_outside_and_lists_its_parts(folder: Path) 
     report = (folder / "evaluation" / "report.html").read_text()
     assert not re.search(r"""(src|href|url|action)\s*[=(]\s*["']?(?!["'#]|data:)\S""", report)
     assert not re.search(r"https?://|@import|<script|<link", report)
-    anchors, listed = (re.findall(pattern, report) for pattern in (r'<h2 id="([^"]+)"', r'<a href="#([^"]+)"'))
+    anchors, listed = (
+        re.findall(pattern, report) for pattern in (r'<h2 id="([^"]+)"', r'<a href="#([^"]+)"')
+    )
     assert anchors == listed
     assert {"metrics", "privacy", "cost"} <= set(anchors)
     assert len(anchors) == len(set(anchors)) == report.count("<h2")
@@ -68,8 +76,13 @@ def test_the_report_refers_to_nothing_outside_and_lists_its_parts(folder: Path) 
 
 def test_a_heading_gets_an_anchor_of_its_words_and_is_listed() -> None:
     contents: list[tuple[str, str]] = []
-    source = '{% from "heading.html" import heading with context %}{{ heading("Worst & best of all") }}'
-    assert page.PAGES.from_string(source).render(contents=contents) == '<h2 id="worst-&amp;-best-of-all">Worst &amp; best of all</h2>'
+    source = (
+        '{% from "heading.html" import heading with context %}{{ heading("Worst & best of all") }}'
+    )
+    assert (
+        page.PAGES.from_string(source).render(contents=contents)
+        == '<h2 id="worst-&amp;-best-of-all">Worst &amp; best of all</h2>'
+    )
     assert contents == [("worst-&-best-of-all", "Worst & best of all")]
 
 

@@ -38,16 +38,30 @@ print(daft.runners.get_or_infer_runner_type())
 
 @pytest.mark.slow
 def test_a_ray_cluster_gives_the_same_bytes_as_this_process(here: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'millrace[ray]'")
-    texts = [f"<p>caf\u00e9 n\u00famero {row % 900} has &amp; words</p>" if row % 3 else f"na\u00c3\u00afve   row {row % 700}" for row in range(3000)]
+    pytest.importorskip(
+        "ray", reason="Ray is not installed: pip install -c constraints.txt 'millrace[ray]'"
+    )
+    texts = [
+        f"<p>caf\u00e9 n\u00famero {row % 900} has &amp; words</p>"
+        if row % 3
+        else f"na\u00c3\u00afve   row {row % 700}"
+        for row in range(3000)
+    ]
     rows = [f"r{row:05d},{text},{row % 2}" for row, text in enumerate(texts)]
     (here / "in").mkdir()
-    for number, part in enumerate((rows[:1200], rows[1200:2200], [], rows[2200:])):  # two are worked on at once
+    for number, part in enumerate(
+        (rows[:1200], rows[1200:2200], [], rows[2200:])
+    ):  # two are worked on at once
         (here / "in" / f"{number}.csv").write_text("\n".join(["id,text,label", *part]) + "\n")
     (here / "recipe.yaml").write_text(RECIPE)
     for engine in ("local", "ray"):
         done = subprocess.run(
-            [sys.executable, "-c", CLEAN, engine, str(ROOT)], cwd=here, capture_output=True, text=True, timeout=300, env={**env(), "PYTHONPATH": str(ROOT)}
+            [sys.executable, "-c", CLEAN, engine, str(ROOT)],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**env(), "PYTHONPATH": str(ROOT)},
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split()[-1] == {"local": "native", "ray": "ray"}[engine]
@@ -58,4 +72,6 @@ def test_a_ray_cluster_gives_the_same_bytes_as_this_process(here: Path) -> None:
 def env() -> dict[str, str]:
     import os
 
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "DAFT_"))} | {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "DAFT_"))
+    } | {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}

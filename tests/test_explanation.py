@@ -30,7 +30,9 @@ def case(folder: Path) -> evaluation.Case:
     return tiny.judged(made, folder / "split", folder / "model")
 
 
-def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(case: evaluation.Case) -> None:
+def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
+    case: evaluation.Case,
+) -> None:
     inside = Inside(case.trained)
     for batch in inside.batches(case.rows[:10]):
         asked = torch.ones(len(batch.rows), dtype=torch.int64)
@@ -38,8 +40,12 @@ def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(case:
         start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
         if inside.embeddings:
             start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
-        above = (inside.outputs(batch.inputs, *batch.rest) - inside.outputs(start, *batch.rest))[:, 1]
-        assert found.flatten(1).sum(1).numpy() == pytest.approx(above.numpy(), abs=0.05 * float(above.abs().max()))
+        above = (inside.outputs(batch.inputs, *batch.rest) - inside.outputs(start, *batch.rest))[
+            :, 1
+        ]
+        assert found.flatten(1).sum(1).numpy() == pytest.approx(
+            above.numpy(), abs=0.05 * float(above.abs().max())
+        )
         assert above.abs().max() > 0.1
 
 
@@ -47,12 +53,18 @@ def test_rows_of_each_kind_are_what_their_heading_says(case: evaluation.Case) ->
     found = explanation.measure(case)
     assert found is not None
     rows = found.shown["rows"]
-    assert all((item["true"] == item["said"]) == (item["kind"] == "Right") for item in rows if item["kind"] != "Least certain")
+    assert all(
+        (item["true"] == item["said"]) == (item["kind"] == "Right")
+        for item in rows
+        if item["kind"] != "Least certain"
+    )
     assert len({item["id"] for item in rows}) == len(rows)
     unsure = {item["id"] for item in rows if item["kind"] == "Least certain"}
     certain = dict(zip(case.test["id"].to_pylist(), case.answers.max(1), strict=True))
     assert len(unsure) == explanation.EACH
-    assert max(certain[name] for name in unsure) <= min(certain[item["id"]] for item in rows if item["kind"] == "Right")
+    assert max(certain[name] for name in unsure) <= min(
+        certain[item["id"]] for item in rows if item["kind"] == "Right"
+    )
 
 
 def test_a_training_row_is_most_like_itself(case: evaluation.Case) -> None:
@@ -60,16 +72,24 @@ def test_a_training_row_is_most_like_itself(case: evaluation.Case) -> None:
     inside = explanation.measure(seen)
     assert inside is not None
     assert all(item["similar"][0][1] == pytest.approx(1, abs=1e-5) for item in inside.shown["rows"])
-    assert [item["similar"][0][0] for item in inside.shown["rows"]] == [item["true"] for item in inside.shown["rows"]]
+    assert [item["similar"][0][0] for item in inside.shown["rows"]] == [
+        item["true"] for item in inside.shown["rows"]
+    ]
 
 
-def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(case: evaluation.Case, folder: Path) -> None:
+def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(
+    case: evaluation.Case, folder: Path
+) -> None:
     pages = []
     for name in ("one", "other"):
         evaluate.run(case.recipe, folder / "split", folder / "model", folder / name)
-        pages.append((folder / name / "report.html").read_text().partition(">Cost</h2>")[0])  # where a clock speaks
+        pages.append(
+            (folder / name / "report.html").read_text().partition(">Cost</h2>")[0]
+        )  # where a clock speaks
     assert pages[0] == pages[1]
-    assert files.read_json(folder / "one" / "metrics.json") == files.read_json(folder / "other" / "metrics.json")
+    assert files.read_json(folder / "one" / "metrics.json") == files.read_json(
+        folder / "other" / "metrics.json"
+    )
     assert len(pages[0]) < 200_000
     for heading in ("Robustness", "Attack", "Explanation"):
         assert pages[0].count(f">{heading}</h2>") == 1

@@ -26,7 +26,11 @@ evaluate: {resamples: 100}
 gate: [{rule: floor, metric: accuracy, bound: 0.5}]
 """
 TABLE = IMAGE.replace("image", "tabular").replace("epochs: 4", "epochs: 12, hidden: [64, 32]")
-TEXT = IMAGE.replace("image", "text").replace("epochs: 4", "epochs: 1, max_length: 16").replace("0.005", "0.0003")
+TEXT = (
+    IMAGE.replace("image", "text")
+    .replace("epochs: 4", "epochs: 1, max_length: 16")
+    .replace("0.005", "0.0003")
+)
 
 
 def recipe(here: Path, text: str, export: str) -> Recipe:
@@ -39,17 +43,25 @@ def split(here: Path, modality: str) -> Path:
     digits = load_digits(n_class=4)
     rng = np.random.default_rng(0)
     order, start = rng.permutation(len(digits.target)), 0
-    for side, count in (("train", 240), ("val", 120), ("test", 120)) if modality != "text" else (("train", 96), ("val", 40), ("test", 40)):
+    for side, count in (
+        (("train", 240), ("val", 120), ("test", 120))
+        if modality != "text"
+        else (("train", 96), ("val", 40), ("test", 40))
+    ):
         rows = order[start : start + count]
         start += count
-        columns: dict[str, Any] = {"id": [f"d{row:04d}" for row in rows], "label": [str(label) for label in digits.target[rows]]}
+        columns: dict[str, Any] = {
+            "id": [f"d{row:04d}" for row in rows],
+            "label": [str(label) for label in digits.target[rows]],
+        }
         if modality == "image":
             columns["image"] = [png(digits.images[row]) for row in rows]
         elif modality == "tabular":
             columns |= {f"p{pixel:02d}": digits.data[rows, pixel] for pixel in range(64)}
         else:
             columns["text"] = [
-                f"{['zero apples', 'one pear', 'two plums', 'three figs'][label]} in box {row}" for row, label in zip(rows, digits.target[rows], strict=True)
+                f"{['zero apples', 'one pear', 'two plums', 'three figs'][label]} in box {row}"
+                for row, label in zip(rows, digits.target[rows], strict=True)
             ]
         files.write_table(here / "split" / f"{side}.parquet", pa.table(columns))
     return here / "split"
@@ -67,11 +79,19 @@ def trained(here: Path, text: str, export: str, to: str = "model") -> Path:
     return here / to
 
 
-@pytest.mark.parametrize(("text", "prune"), [(IMAGE, 0.0), (TABLE, 0.0), (TEXT, 0.3)], ids=["image", "tabular", "text"])
-def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(here: Path, text: str, prune: float) -> None:
+@pytest.mark.parametrize(
+    ("text", "prune"), [(IMAGE, 0.0), (TABLE, 0.0), (TEXT, 0.3)], ids=["image", "tabular", "text"]
+)
+def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
+    here: Path, text: str, prune: float
+) -> None:
     model = trained(here, text, f"{{int8: true, prune: {prune}}}")
     steps = files.read_json(model / "model.json")["export"]
-    assert [step["model"] for step in steps] == ["as trained", *(["30% of the weights zero"] if prune else []), "weights in 8 bits"]
+    assert [step["model"] for step in steps] == [
+        "as trained",
+        *(["30% of the weights zero"] if prune else []),
+        "weights in 8 bits",
+    ]
     steps = [steps[0], steps[-1]]
     assert steps[1]["bytes"] == (model / "model.onnx").stat().st_size < steps[0]["bytes"] / 2
     assert steps[0]["accuracy"] > 0.9
@@ -94,15 +114,23 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(here:
 
 
 def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) -> None:
-    one, other = (files.hashes(trained(here, TABLE, "{int8: true, prune: 0.5}", to)) for to in ("one", "other"))
+    one, other = (
+        files.hashes(trained(here, TABLE, "{int8: true, prune: 0.5}", to))
+        for to in ("one", "other")
+    )
     assert one == other
     plain = files.hashes(trained(here, TABLE, "{int8: false}", "plain"))
-    assert files.hashes(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"] == plain["model.safetensors"]
+    assert (
+        files.hashes(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
+        == plain["model.safetensors"]
+    )
     assert "export" not in files.read_json(here / "plain" / "model.json")
 
 
 @pytest.mark.parametrize("text", [IMAGE, TABLE], ids=["image", "tabular"])
-def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(here: Path, text: str) -> None:
+def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(
+    here: Path, text: str
+) -> None:
     model = trained(here, text, "{prune: 0.6}")
     steps = files.read_json(model / "model.json")["export"]
     assert [step["model"] for step in steps] == ["as trained", "60% of the weights zero"]
@@ -115,7 +143,9 @@ def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(h
     assert len(modalities.predictor(model).labels) == 4
 
 
-def test_pruning_goes_on_where_a_kill_cut_it_off(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_goes_on_where_a_kill_cut_it_off(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = TABLE.replace("epochs: 12", "epochs: 12, checkpoint_seconds: 0.0")
     whole = files.hashes(trained(here, text, "{prune: 0.5}", "whole"))
     original = loop.Run.update
@@ -146,15 +176,30 @@ def test_a_student_learns_from_its_teacher_what_its_own_labels_do_not_tell(here:
     source = split(here, "tabular")
     table = files.read_table(source / "train.parquet")
     wrong = pa.array(np.random.default_rng(1).permutation(table["label"].to_pylist()))
-    files.write_table(source / "train.parquet", table.set_column(table.column_names.index("label"), "label", wrong))
+    files.write_table(
+        source / "train.parquet",
+        table.set_column(table.column_names.index("label"), "label", wrong),
+    )
 
     def accuracy(export: str, to: str) -> float:
-        train.run(recipe(here, TABLE.replace("[64, 32]", "[16]"), export), source, here / to, here / "checkpoints")
-        return float(max(json.loads(line)["val_accuracy"] for line in (here / to / "history.jsonl").read_text().splitlines()))
+        train.run(
+            recipe(here, TABLE.replace("[64, 32]", "[16]"), export),
+            source,
+            here / to,
+            here / "checkpoints",
+        )
+        return float(
+            max(
+                json.loads(line)["val_accuracy"]
+                for line in (here / to / "history.jsonl").read_text().splitlines()
+            )
+        )
 
     assert accuracy("{int8: false}", "alone") < 0.7
     assert accuracy(f"{{distil: {{teacher: {teacher}, weight: 0.9}}}}", "taught") > 0.9
-    parameters = [files.read_json(here / name / "model.json")["parameters"] for name in ("teacher", "taught")]
+    parameters = [
+        files.read_json(here / name / "model.json")["parameters"] for name in ("teacher", "taught")
+    ]
     assert parameters[1] < parameters[0] / 3
 
 
@@ -162,7 +207,13 @@ def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:
     teacher = trained(here, TABLE.replace("epochs: 12", "epochs: 1"), "{int8: false}", "teacher")
     about = files.read_json(teacher / "model.json")
     files.write_json(teacher / "model.json", {**about, "labels": ["0", "1", "2", "nine"]})
-    with pytest.raises(Mistake, match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes"):
+    with pytest.raises(
+        Mistake,
+        match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes",
+    ):
         trained(here, TABLE, f"{{distil: {{teacher: {teacher}}}}}")
-    with pytest.raises(Failure, match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model"):
+    with pytest.raises(
+        Failure,
+        match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model",
+    ):
         resolve.resolved(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))

@@ -16,7 +16,12 @@ from tasks.recipe import Evaluate, Latency, Recipe, read
 from tasks.step import Failure, Mistake
 from tests import tiny
 
-BASE = {"name": "tiny", "modality": "text", "ingest": {"kind": "files", "path": "x.csv"}, "clean": {"rules": []}}
+BASE = {
+    "name": "tiny",
+    "modality": "text",
+    "ingest": {"kind": "files", "path": "x.csv"},
+    "clean": {"rules": []},
+}
 THREE = Problem(["one", "three", "two"])
 FLOOR = {"rule": "floor", "metric": "accuracy", "bound": 0.8}
 ASPECTS = ("calibration", "slices", "fairness", "robustness", "cost", "privacy")
@@ -24,12 +29,23 @@ FOUND: dict[str, Any] = {
     "rows": 300,
     "accuracy": {"value": 0.85, "low": 0.81, "high": 0.89},
     "macro_f1": {"value": float("nan"), "low": 0.8, "high": 0.9},
-    "classes": {"billing": {"f1": {"value": 0.7, "low": 0.6, "high": 0.8}, "recall": 0.6, "support": 40}, "log.in": {"recall": 0.9, "support": 30}},
+    "classes": {
+        "billing": {"f1": {"value": 0.7, "low": 0.6, "high": 0.8}, "recall": 0.6, "support": 40},
+        "log.in": {"recall": 0.9, "support": 30},
+    },
     "calibration": {"expected_calibration_error": {"value": 0.03, "low": 0.02, "high": 0.06}},
     "slices": {
         "minimum": 20,
-        "channel": {"email": {"rows": 100, "accuracy": 0.9}, "phone": {"rows": 100, "accuracy": 0.7}, "web": {"rows": 100, "accuracy": 0.75}},
-        "country": {"at": {"rows": 2, "range": "1 to 2"}, "ch": {"rows": 0}, "de": {"rows": 298, "accuracy": 0.85}},
+        "channel": {
+            "email": {"rows": 100, "accuracy": 0.9},
+            "phone": {"rows": 100, "accuracy": 0.7},
+            "web": {"rows": 100, "accuracy": 0.75},
+        },
+        "country": {
+            "at": {"rows": 2, "range": "1 to 2"},
+            "ch": {"rows": 0},
+            "de": {"rows": 298, "accuracy": 0.85},
+        },
     },
     "fairness": {"sex": {"tpr_gap": {"value": 0.08, "low": 0.02, "high": 0.12}}},
     "robustness": {"typos": {"kept": 0.93}, "case": {"kept": 0.99}},
@@ -49,19 +65,34 @@ def recipe(*rules: Any) -> Recipe:
 
 
 def match(labels: Ints, said: dict[str, Any], who: str, left_out: int = 0) -> gate.Match:
-    return gate.Match([f"r{row}" for row in range(len(labels))], labels, said["model"], said[who], left_out)
+    return gate.Match(
+        [f"r{row}" for row in range(len(labels))], labels, said["model"], said[who], left_out
+    )
 
 
 def judge(made: Recipe, labels: Ints, said: dict[str, Any], look: int = 1) -> dict[str, Any]:
     """The verdict on a model with these answers, beside those of its opponents."""
     metrics = {"rows": len(labels), **THREE.points(labels, said["model"], ["accuracy", "log_loss"])}
-    return gate.judge(made, metrics, THREE, {who: {"": match(labels, said, who)} for who in said if who != "model"}, look)
+    return gate.judge(
+        made,
+        metrics,
+        THREE,
+        {who: {"": match(labels, said, who)} for who in said if who != "model"},
+        look,
+    )
 
 
-def bounded(rule: str, metric: str, bound: float, found: Any = FOUND, **more: Any) -> dict[str, Any]:
+def bounded(
+    rule: str, metric: str, bound: float, found: Any = FOUND, **more: Any
+) -> dict[str, Any]:
     """What a rule alone says of an evaluation."""
-    rules = [{"rule": "floor", "metric": "classes.one.recall", "bound": 0.0}, {"rule": rule, "metric": metric, "bound": bound, **more}]
-    return dict(gate.judge(Recipe.model_validate({**BASE, "gate": rules}), found, THREE, {})["checks"][1])
+    rules = [
+        {"rule": "floor", "metric": "classes.one.recall", "bound": 0.0},
+        {"rule": rule, "metric": metric, "bound": bound, **more},
+    ]
+    return dict(
+        gate.judge(Recipe.model_validate({**BASE, "gate": rules}), found, THREE, {})["checks"][1]
+    )
 
 
 def answers(labels: Ints, accuracy: float, seed: int) -> Scored:
@@ -75,8 +106,17 @@ def answers(labels: Ints, accuracy: float, seed: int) -> Scored:
 
 def judged(rows: int, model: float, **others: float) -> dict[str, Any]:
     labels = np.arange(rows, dtype=np.int64) % 3
-    said = {"model": answers(labels, model, 0), **{name: answers(labels, share, seed) for seed, (name, share) in enumerate(others.items(), 1)}}
-    rules = [{"rule": name, "metric": "accuracy", "margin": 0.01 if name == "champion" else 0.0} for name in ("baseline", "champion")]
+    said = {
+        "model": answers(labels, model, 0),
+        **{
+            name: answers(labels, share, seed)
+            for seed, (name, share) in enumerate(others.items(), 1)
+        },
+    }
+    rules = [
+        {"rule": name, "metric": "accuracy", "margin": 0.01 if name == "champion" else 0.0}
+        for name in ("baseline", "champion")
+    ]
     return judge(recipe(*rules), labels, said)
 
 
@@ -84,7 +124,9 @@ def test_a_better_model_is_promoted_and_a_worse_one_rejected_with_the_numbers() 
     assert judged(3000, 0.95, baseline=0.85, champion=0.9)["verdict"] == "promote"
     worse = judged(3000, 0.85, baseline=0.8, champion=0.95)
     assert worse["verdict"] == "reject"
-    assert "accuracy 0.8500 against 0.9500 of the champion (difference -0.1000" in str(worse["reason"])
+    assert "accuracy 0.8500 against 0.9500 of the champion (difference -0.1000" in str(
+        worse["reason"]
+    )
 
 
 def test_too_few_rows_are_inconclusive_and_promote_nothing() -> None:
@@ -105,7 +147,10 @@ def test_no_champion_is_said_and_a_missing_baseline_does_not_pass_silently() -> 
 def test_a_loss_that_is_not_a_number_fails_closed() -> None:
     labels = np.arange(300, dtype=np.int64) % 3
     broken = Scored(labels, np.full(300, np.nan))
-    for rule in ({"rule": "ceiling", "metric": "log_loss", "bound": 1.0}, {"rule": "baseline", "metric": "log_loss"}):
+    for rule in (
+        {"rule": "ceiling", "metric": "log_loss", "bound": 1.0},
+        {"rule": "baseline", "metric": "log_loss"},
+    ):
         verdict = judge(recipe(rule), labels, {"model": broken, "baseline": broken})
         assert (verdict["verdict"], verdict["checks"][1]["value"]) == ("reject", None)
         assert "not a number" in verdict["reason"]
@@ -147,19 +192,69 @@ def test_the_champion_itself_is_not_worse_with_no_margin_and_not_better() -> Non
     ("rule", "metric", "bound", "outcome", "told"),
     [
         ("floor", "accuracy", 0.85, "pass", "accuracy 0.8500 is at least 0.85."),
-        ("floor", "accuracy", 0.9, "fail", "accuracy 0.8500 must be at least 0.9. It is 0.0500 too low, about 15 more of 300 rows right would reach it."),
-        ("floor", "classes.billing.f1", 0.8, "fail", "classes.billing.f1 0.7000 must be at least 0.8. It is 0.1000 too low."),
-        ("floor", "classes.log.in.recall", 0.8, "pass", "classes.log.in.recall 0.9000 is at least 0.8."),
-        ("floor", "slices.channel.email.accuracy", 0.8, "pass", "slices.channel.email.accuracy 0.9000 is at least 0.8."),
-        ("ceiling", "fairness.sex.tpr_gap", 0.05, "fail", "fairness.sex.tpr_gap 0.0800 must be at most 0.05. It is 0.0300 too high."),
+        (
+            "floor",
+            "accuracy",
+            0.9,
+            "fail",
+            "accuracy 0.8500 must be at least 0.9. It is 0.0500 too low, about 15 more of 300 rows right would reach it.",
+        ),
+        (
+            "floor",
+            "classes.billing.f1",
+            0.8,
+            "fail",
+            "classes.billing.f1 0.7000 must be at least 0.8. It is 0.1000 too low.",
+        ),
+        (
+            "floor",
+            "classes.log.in.recall",
+            0.8,
+            "pass",
+            "classes.log.in.recall 0.9000 is at least 0.8.",
+        ),
+        (
+            "floor",
+            "slices.channel.email.accuracy",
+            0.8,
+            "pass",
+            "slices.channel.email.accuracy 0.9000 is at least 0.8.",
+        ),
+        (
+            "ceiling",
+            "fairness.sex.tpr_gap",
+            0.05,
+            "fail",
+            "fairness.sex.tpr_gap 0.0800 must be at most 0.05. It is 0.0300 too high.",
+        ),
         ("ceiling", "calibration.expected_calibration_error", 0.05, "pass", "is at most 0.05."),
-        ("floor", "robustness.typos.kept", 0.95, "fail", "robustness.typos.kept 0.9300 must be at least 0.95. It is 0.0200 too low."),
-        ("ceiling", "privacy.membership_auc", 0.55, "pass", "privacy.membership_auc 0.5300 is at most 0.55."),
-        ("ceiling", "cost.bytes", 50_000_000, "fail", "cost.bytes 90,336,883 must be at most 50,000,000. It is 40,336,883 too high."),
+        (
+            "floor",
+            "robustness.typos.kept",
+            0.95,
+            "fail",
+            "robustness.typos.kept 0.9300 must be at least 0.95. It is 0.0200 too low.",
+        ),
+        (
+            "ceiling",
+            "privacy.membership_auc",
+            0.55,
+            "pass",
+            "privacy.membership_auc 0.5300 is at most 0.55.",
+        ),
+        (
+            "ceiling",
+            "cost.bytes",
+            50_000_000,
+            "fail",
+            "cost.bytes 90,336,883 must be at most 50,000,000. It is 40,336,883 too high.",
+        ),
         ("floor", "rows", 200, "pass", "rows 300 is at least 200."),
     ],
 )
-def test_a_bound_is_on_any_number_of_the_evaluation_and_says_by_how_much_it_is_missed(rule: str, metric: str, bound: float, outcome: str, told: str) -> None:
+def test_a_bound_is_on_any_number_of_the_evaluation_and_says_by_how_much_it_is_missed(
+    rule: str, metric: str, bound: float, outcome: str, told: str
+) -> None:
     check = bounded(rule, metric, bound)
     assert (check["outcome"], check["rule"], check["bound"]) == (outcome, rule, bound)
     assert check["reason"].endswith(told)
@@ -168,21 +263,40 @@ def test_a_bound_is_on_any_number_of_the_evaluation_and_says_by_how_much_it_is_m
 @pytest.mark.usefixtures("aspects")
 def test_of_all_slices_the_worst_is_named_and_which_others_fail() -> None:
     check = bounded("floor", "slices.channel.*.accuracy", 0.8)
-    assert (check["outcome"], check["path"], check["value"]) == ("fail", "slices.channel.phone.accuracy", 0.7)
-    assert check["reason"].startswith("slices.channel.phone.accuracy 0.7000 must be at least 0.8. It is 0.1000 too low, about 10 more of 100 rows right")
-    assert check["reason"].endswith("It is the worst of 3; the rule is not met by slices.channel.web.accuracy (0.7500) either.")
+    assert (check["outcome"], check["path"], check["value"]) == (
+        "fail",
+        "slices.channel.phone.accuracy",
+        0.7,
+    )
+    assert check["reason"].startswith(
+        "slices.channel.phone.accuracy 0.7000 must be at least 0.8. It is 0.1000 too low, about 10 more of 100 rows right"
+    )
+    assert check["reason"].endswith(
+        "It is the worst of 3; the rule is not met by slices.channel.web.accuracy (0.7500) either."
+    )
     assert bounded("floor", "slices.channel.*.accuracy", 0.7)["outcome"] == "pass"
     assert bounded("floor", "robustness.*.kept", 0.9)["path"] == "robustness.typos.kept"
 
 
 @pytest.mark.usefixtures("aspects")
-def test_on_the_interval_the_bound_that_is_worse_decides_and_the_question_is_open_where_only_the_other_meets_it() -> None:
-    told = {bound: bounded("floor", "accuracy", bound, on="interval")["outcome"] for bound in (0.81, 0.82, 0.89, 0.9)}
+def test_on_the_interval_the_bound_that_is_worse_decides_and_the_question_is_open_where_only_the_other_meets_it() -> (
+    None
+):
+    told = {
+        bound: bounded("floor", "accuracy", bound, on="interval")["outcome"]
+        for bound in (0.81, 0.82, 0.89, 0.9)
+    }
     assert told == {0.81: "pass", 0.82: "open", 0.89: "open", 0.9: "fail"}
     path = "calibration.expected_calibration_error"
-    assert [bounded("ceiling", path, bound, on="interval")["outcome"] for bound in (0.06, 0.05, 0.02, 0.01)] == ["pass", "open", "open", "fail"]
+    assert [
+        bounded("ceiling", path, bound, on="interval")["outcome"]
+        for bound in (0.06, 0.05, 0.02, 0.01)
+    ] == ["pass", "open", "open", "fail"]
     check = bounded("floor", "robustness.typos.kept", 0.5, on="interval")
-    assert (check["outcome"], check["reason"]) == ("fail", "robustness.typos.kept 0.9300 has no interval to be held against the bound: write `on: point`.")
+    assert (check["outcome"], check["reason"]) == (
+        "fail",
+        "robustness.typos.kept 0.9300 has no interval to be held against the bound: write `on: point`.",
+    )
 
 
 @pytest.mark.usefixtures("aspects")
@@ -199,7 +313,9 @@ def test_on_the_interval_the_bound_that_is_worse_decides_and_the_question_is_ope
         ("classes.billing", "fail", "classes.billing is not a number, so nothing is known of it: it has f1, recall, support."),
     ],
 )  # fmt: skip
-def test_what_is_missing_empty_or_no_number_does_not_pass_and_says_what_is_there(metric: str, outcome: str, told: str) -> None:
+def test_what_is_missing_empty_or_no_number_does_not_pass_and_says_what_is_there(
+    metric: str, outcome: str, told: str
+) -> None:
     check = bounded("floor", metric, 0.0)
     assert check["outcome"] == outcome
     assert check["reason"].startswith(told)
@@ -207,16 +323,30 @@ def test_what_is_missing_empty_or_no_number_does_not_pass_and_says_what_is_there
 
 @pytest.mark.usefixtures("aspects")
 def test_an_aspect_that_the_evaluation_lost_fails_its_rules() -> None:
-    for aspect, metric in {"fairness": "sex.tpr_gap", "calibration": "expected_calibration_error", "cost": "bytes", "privacy": "membership_auc"}.items():
-        check = bounded("ceiling", f"{aspect}.{metric}", 1e9, {name: value for name, value in FOUND.items() if name != aspect})
+    for aspect, metric in {
+        "fairness": "sex.tpr_gap",
+        "calibration": "expected_calibration_error",
+        "cost": "bytes",
+        "privacy": "membership_auc",
+    }.items():
+        check = bounded(
+            "ceiling",
+            f"{aspect}.{metric}",
+            1e9,
+            {name: value for name, value in FOUND.items() if name != aspect},
+        )
         assert check["outcome"] == "fail"
         assert check["reason"].startswith(f"The evaluation has no {aspect!r}")
-        assert f"so nothing is known of {aspect}.{metric}: it has rows, accuracy, " in check["reason"]
+        assert (
+            f"so nothing is known of {aspect}.{metric}: it has rows, accuracy, " in check["reason"]
+        )
         assert bounded("ceiling", f"{aspect}.{metric}", 1e9)["outcome"] == "pass"
 
 
 def test_a_rule_that_fails_says_its_name_and_why_it_is_there() -> None:
-    check = bounded("floor", "classes.billing.f1", 0.8, name="billing", reason="a wrong invoice costs 40 euros")
+    check = bounded(
+        "floor", "classes.billing.f1", 0.8, name="billing", reason="a wrong invoice costs 40 euros"
+    )
     assert (check["name"], check["why"]) == ("billing", "a wrong invoice costs 40 euros")
     assert check["reason"].startswith("billing: classes.billing.f1 0.7000 must")
     assert check["reason"].endswith("The rule is there because: a wrong invoice costs 40 euros.")
@@ -245,8 +375,12 @@ gate:
         ("{rule: latency, ratio: 0}", "gate[1].ratio: 0: input should be greater than 0"),
     ],
 )  # fmt: skip
-def test_rules_that_make_no_sense_are_refused_when_the_recipe_is_read(tmp_path: Path, rules: str, told: str) -> None:
-    (tmp_path / "recipe.yaml").write_text(f"{RULES}  - {{rule: floor, metric: macro_f1, bound: 0.5}}\n  - {rules}\n")
+def test_rules_that_make_no_sense_are_refused_when_the_recipe_is_read(
+    tmp_path: Path, rules: str, told: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        f"{RULES}  - {{rule: floor, metric: macro_f1, bound: 0.5}}\n  - {rules}\n"
+    )
     with pytest.raises(Mistake) as caught:
         read(tmp_path / "recipe.yaml")
     assert told in str(caught.value)
@@ -254,12 +388,17 @@ def test_rules_that_make_no_sense_are_refused_when_the_recipe_is_read(tmp_path: 
 
 @pytest.mark.usefixtures("aspects")
 def test_only_a_bound_on_quality_can_judge_a_first_model(tmp_path: Path) -> None:
-    for rule in ("{rule: ceiling, metric: cost.bytes, bound: 9}", "{rule: floor, metric: rows, bound: 9}", "{rule: ceiling, metric: accuracy, bound: 1}"):
+    for rule in (
+        "{rule: ceiling, metric: cost.bytes, bound: 9}",
+        "{rule: floor, metric: rows, bound: 9}",
+        "{rule: ceiling, metric: accuracy, bound: 1}",
+    ):
         (tmp_path / "recipe.yaml").write_text(f"{RULES}  - {rule}\n")
         with pytest.raises(Mistake, match="has no floor, so nothing could judge the first model"):
             read(tmp_path / "recipe.yaml")
     (tmp_path / "recipe.yaml").write_text(
-        RULES + "  - {rule: ceiling, metric: log_loss, bound: 1}\n  - {rule: floor, metric: slices.channel.*.accuracy, bound: 0.5}\n"
+        RULES
+        + "  - {rule: ceiling, metric: log_loss, bound: 1}\n  - {rule: floor, metric: slices.channel.*.accuracy, bound: 0.5}\n"
     )
     assert [rule.rule for rule in read(tmp_path / "recipe.yaml").gate] == ["ceiling", "floor"]
 
@@ -267,9 +406,16 @@ def test_only_a_bound_on_quality_can_judge_a_first_model(tmp_path: Path) -> None
 def test_ten_test_rows_decide_nothing_however_good_the_model_is() -> None:
     verdict = judged(10, 1.0, baseline=0.0, champion=0.0)
     assert verdict["verdict"] == "inconclusive"
-    assert "10 test rows are too few to compare with the champion: at least 16 are needed." in verdict["reason"]
+    assert (
+        "10 test rows are too few to compare with the champion: at least 16 are needed."
+        in verdict["reason"]
+    )
     few = gate.judge(recipe(), {"rows": 10, "accuracy": 1.0}, THREE, {})
-    assert few == {**few, "verdict": "inconclusive", "reason": "Every rule is met, but on 10 test rows, which decide nothing: at least 16 are needed."}
+    assert few == {
+        **few,
+        "verdict": "inconclusive",
+        "reason": "Every rule is met, but on 10 test rows, which decide nothing: at least 16 are needed.",
+    }
     assert gate.judge(recipe(), {"rows": 16, "accuracy": 1.0}, THREE, {})["verdict"] == "promote"
 
 
@@ -282,17 +428,36 @@ def test_a_model_that_agrees_with_the_champion_on_few_rows_is_not_shown_to_be_no
 
 
 def test_slices_share_one_error_rate_and_the_worst_decides() -> None:
-    rules = [{"rule": "champion", "metric": "accuracy", "margin": 0.05, "by": "channel"}, {"rule": "champion", "metric": "accuracy", "margin": 0.05}]
+    rules = [
+        {"rule": "champion", "metric": "accuracy", "margin": 0.05, "by": "channel"},
+        {"rule": "champion", "metric": "accuracy", "margin": 0.05},
+    ]
     labels = np.arange(600, dtype=np.int64) % 3
-    good, bad = ({"model": answers(labels, share, 0), "champion": answers(labels, 0.9, 1)} for share in (0.95, 0.7))
+    good, bad = (
+        {"model": answers(labels, share, 0), "champion": answers(labels, 0.9, 1)}
+        for share in (0.95, 0.7)
+    )
     matches = {
-        "champion": {"": match(labels, good, "champion"), "channel=email": match(labels, good, "champion"), "channel=fax": match(labels, bad, "champion")}
+        "champion": {
+            "": match(labels, good, "champion"),
+            "channel=email": match(labels, good, "champion"),
+            "channel=fax": match(labels, bad, "champion"),
+        }
     }
     verdict = gate.judge(recipe(*rules), {"rows": 600, "accuracy": 0.95}, THREE, matches)
-    assert (verdict["verdict"], [check["outcome"] for check in verdict["checks"]]) == ("reject", ["pass", "fail", "pass"])
-    assert verdict["reason"].startswith("On channel=fax: accuracy 0.7000 against 0.9000 of the champion")
-    alone = gate.judge(recipe(rules[1]), {"rows": 600, "accuracy": 0.95}, THREE, matches)["checks"][1]
-    assert verdict["checks"][2]["p_adjusted"] == pytest.approx(alone["p_adjusted"] * 2)  # as two of three comparisons are this one
+    assert (verdict["verdict"], [check["outcome"] for check in verdict["checks"]]) == (
+        "reject",
+        ["pass", "fail", "pass"],
+    )
+    assert verdict["reason"].startswith(
+        "On channel=fax: accuracy 0.7000 against 0.9000 of the champion"
+    )
+    alone = gate.judge(recipe(rules[1]), {"rows": 600, "accuracy": 0.95}, THREE, matches)["checks"][
+        1
+    ]
+    assert verdict["checks"][2]["p_adjusted"] == pytest.approx(
+        alone["p_adjusted"] * 2
+    )  # as two of three comparisons are this one
 
 
 def test_each_look_at_a_champion_has_less_to_spend_and_says_so() -> None:
@@ -301,7 +466,10 @@ def test_each_look_at_a_champion_has_less_to_spend_and_says_so() -> None:
     rule = {"rule": "champion", "metric": "accuracy", "require": "better"}
     first, fifth = (judge(recipe(rule), labels, said, look) for look in (1, 5))
     assert (first["verdict"], fifth["verdict"]) == ("promote", "inconclusive")
-    assert (first["checks"][1]["alpha"], fifth["checks"][1]["alpha"]) == (0.0125, round(0.025 / 30, 6))
+    assert (first["checks"][1]["alpha"], fifth["checks"][1]["alpha"]) == (
+        0.0125,
+        round(0.025 / 30, 6),
+    )
     assert "at error rate 0.00083 of look 5 at it)" in fifth["reason"]
 
 
@@ -328,8 +496,13 @@ def test_latency_is_a_ratio_of_two_models_that_take_turns() -> None:
         assert check["outcome"] == outcome
         assert check["low"] <= check["value"] <= check["high"]
         assert f"at most {ratio:g} times" in check["reason"]
-    close = latency.judged(Latency(rule="latency", ratio=1.5), np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 1.0]]), 0.95)
-    assert (close["outcome"], "another measurement on a quieter machine may decide" in close["reason"]) == ("open", True)
+    close = latency.judged(
+        Latency(rule="latency", ratio=1.5), np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 1.0]]), 0.95
+    )
+    assert (
+        close["outcome"],
+        "another measurement on a quieter machine may decide" in close["reason"],
+    ) == ("open", True)
     assert latency.judged(Latency(rule="latency"), None, 0.95)["outcome"] == "none"
 
 
@@ -340,13 +513,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     made = tiny.recipe("tabular", folder, epochs=20)
     split = tiny.split("tabular", folder / "split", 200)
     files.write_table(split / "test.parquet", tiny.table("tabular", 700, 120))
-    files.write_table(split / "rejects.parquet", files.rejects(tiny.table("tabular", 900, 0), "split", ""))
+    files.write_table(
+        split / "rejects.parquet", files.rejects(tiny.table("tabular", 900, 0), "split", "")
+    )
     train.run(made, split, folder / "model", folder / "checkpoints")
     evaluate.run(made, split, folder / "model", folder / "evaluation")
     for suite in ("raw", "ready"):
-        snapshot = files.digest([files.sha256(split / f"{side}.parquet") for side in ("train", "val", "test")])
+        snapshot = files.digest(
+            [files.sha256(split / f"{side}.parquet") for side in ("train", "val", "test")]
+        )
         files.write_json(folder / "checks" / suite / "passed.json", {"snapshot": snapshot})
-    return Recipe.model_validate({**made.model_dump(), "gate": [{**FLOOR, "bound": 0.5}, {"rule": "champion", "metric": "accuracy", "margin": 0.3}]}), folder
+    return Recipe.model_validate(
+        {
+            **made.model_dump(),
+            "gate": [
+                {**FLOOR, "bound": 0.5},
+                {"rule": "champion", "metric": "accuracy", "margin": 0.3},
+            ],
+        }
+    ), folder
 
 
 def copied(trained: tuple[Recipe, Path], to: Path) -> tuple[Recipe, Path, Path]:
@@ -355,51 +540,96 @@ def copied(trained: tuple[Recipe, Path], to: Path) -> tuple[Recipe, Path, Path]:
     return trained[0], folder, Path(shutil.copytree(folder / "model", to / "champion"))
 
 
-def test_the_champion_itself_is_promoted_and_the_verdict_has_the_same_bytes_when_repeated(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_the_champion_itself_is_promoted_and_the_verdict_has_the_same_bytes_when_repeated(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
     gate.checked(folder)
     verdicts = [gate.decide(made, folder, champion, "v1", 2) for _ in range(2)]
     assert verdicts[0] == verdicts[1]
-    assert (verdicts[0]["verdict"], verdicts[0]["champion"], verdicts[0]["look"], verdicts[0]["left_out"]) == ("promote", "v1", 2, 0)
-    assert verdicts[0]["changed"] == {"only_model_right": {"rows": 0, "such_as": []}, "only_champion_right": {"rows": 0, "such_as": []}}
+    assert (
+        verdicts[0]["verdict"],
+        verdicts[0]["champion"],
+        verdicts[0]["look"],
+        verdicts[0]["left_out"],
+    ) == ("promote", "v1", 2, 0)
+    assert verdicts[0]["changed"] == {
+        "only_model_right": {"rows": 0, "such_as": []},
+        "only_champion_right": {"rows": 0, "such_as": []},
+    }
 
 
-def test_latency_is_measured_beside_the_champion(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_latency_is_measured_beside_the_champion(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
-    timed = Recipe.model_validate({**made.model_dump(), "gate": [{**FLOOR, "bound": 0.5}, {"rule": "latency", "ratio": 20.0, "batch": 4}]})
+    timed = Recipe.model_validate(
+        {
+            **made.model_dump(),
+            "gate": [{**FLOOR, "bound": 0.5}, {"rule": "latency", "ratio": 20.0, "batch": 4}],
+        }
+    )
     check = gate.decide(timed, folder, champion, "v1")["checks"][1]
     assert (check["outcome"], "p95 for 4 row(s)" in check["reason"]) == ("pass", True)
     assert gate.decide(timed, folder, None, None)["checks"][1]["outcome"] == "none"
 
 
-def test_rows_that_the_champion_learnt_and_rows_like_them_are_left_out(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_rows_that_the_champion_learnt_and_rows_like_them_are_left_out(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
     test = files.read_table(folder / "split" / "test.parquet")
     names = test["id"].to_pylist()
-    twin = test.slice(5, 1).set_column(0, "id", pa.array(["gone"]))  # set aside by the split, as it is like a test row
-    files.write_table(folder / "split" / "rejects.parquet", files.rejects(twin, "split", "near-duplicate on another side"))
+    twin = test.slice(5, 1).set_column(
+        0, "id", pa.array(["gone"])
+    )  # set aside by the split, as it is like a test row
+    files.write_table(
+        folder / "split" / "rejects.parquet",
+        files.rejects(twin, "split", "near-duplicate on another side"),
+    )
     train.write_trained_on(champion / "trained_on.parquet", [*names[:3], "gone"])
     new = unseen.rows(test, folder, champion, made.modality)
     assert [name for name, one in zip(names, new, strict=True) if not one] == [*names[:3], names[5]]
     verdict = gate.decide(made, folder, champion, "v1")
     assert (verdict["left_out"], verdict["checks"][1]["rows"]) == (4, 116)
-    assert "4 test rows were left out, as the champion was trained on them or on rows like them." in verdict["checks"][1]["reason"]
+    assert (
+        "4 test rows were left out, as the champion was trained on them or on rows like them."
+        in verdict["checks"][1]["reason"]
+    )
 
 
-def test_near_duplicates_of_what_the_champion_learnt_are_left_out_also_where_cleaning_dropped_them(tmp_path: Path) -> None:
-    texts = ["please send me the invoice of last month again", "my password does not work any more since today", "where is my parcel"]
+def test_near_duplicates_of_what_the_champion_learnt_are_left_out_also_where_cleaning_dropped_them(
+    tmp_path: Path,
+) -> None:
+    texts = [
+        "please send me the invoice of last month again",
+        "my password does not work any more since today",
+        "where is my parcel",
+    ]
     test = pa.table({"id": ["a", "b", "c"], "text": texts})
     gone = pa.table({"id": ["old"], "text": ["Please send me the invoice of last  month again!"]})
-    files.write_table(tmp_path / "clean" / "rejects.parquet" / "part.parquet", files.rejects(gone, "clean", "near_duplicates"))
-    for learnt, new in ((["old"], [False, True, True]), (["b"], [True, False, True]), (["other"], [True] * 3)):
+    files.write_table(
+        tmp_path / "clean" / "rejects.parquet" / "part.parquet",
+        files.rejects(gone, "clean", "near_duplicates"),
+    )
+    for learnt, new in (
+        (["old"], [False, True, True]),
+        (["b"], [True, False, True]),
+        (["other"], [True] * 3),
+    ):
         train.write_trained_on(tmp_path / "champion" / "trained_on.parquet", learnt)
         assert unseen.rows(test, tmp_path, tmp_path / "champion", "text").tolist() == new
 
 
 @pytest.mark.parametrize("kept", [0, 5])
-def test_where_the_champion_learnt_almost_all_test_rows_the_comparison_is_open(trained: tuple[Recipe, Path], tmp_path: Path, kept: int) -> None:
+def test_where_the_champion_learnt_almost_all_test_rows_the_comparison_is_open(
+    trained: tuple[Recipe, Path], tmp_path: Path, kept: int
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
-    train.write_trained_on(champion / "trained_on.parquet", files.read_table(folder / "split" / "test.parquet")["id"].to_pylist()[kept:])
+    train.write_trained_on(
+        champion / "trained_on.parquet",
+        files.read_table(folder / "split" / "test.parquet")["id"].to_pylist()[kept:],
+    )
     verdict = gate.decide(made, folder, champion, "v1")
     assert verdict["verdict"] == "inconclusive"
     assert verdict["reason"].startswith(
@@ -421,18 +651,32 @@ def break_(path: str, folder: Path, champion: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("checks/raw/passed.json", "checks/raw/passed.json does not exist, so the check raw did not pass: run `dvc repro`"),
-        ("checks/ready/passed.json", "checks/ready/passed.json does not exist, so the check ready did not pass"),
+        (
+            "checks/raw/passed.json",
+            "checks/raw/passed.json does not exist, so the check raw did not pass: run `dvc repro`",
+        ),
+        (
+            "checks/ready/passed.json",
+            "checks/ready/passed.json does not exist, so the check ready did not pass",
+        ),
         ("split/test.parquet", "the split is not the one that .*ready/passed.json is about"),
         ("evaluation/metrics.json", "metrics.json does not exist: run the stage that writes it"),
-        ("evaluation/predictions.parquet", "predictions.parquet does not exist: run the stage that writes it"),
-        ("model/model.onnx", "the model's files are not those that were evaluated: run `dvc repro`"),
+        (
+            "evaluation/predictions.parquet",
+            "predictions.parquet does not exist: run the stage that writes it",
+        ),
+        (
+            "model/model.onnx",
+            "the model's files are not those that were evaluated: run `dvc repro`",
+        ),
         ("champion/model.onnx", "champion/model.onnx cannot be loaded as an ONNX model"),
         ("champion/model.json", "champion/model.json is not valid JSON"),
         ("champion/trained_on.parquet", "trained_on.parquet is not a readable Parquet file"),
     ],
 )
-def test_without_one_of_these_there_is_no_verdict(trained: tuple[Recipe, Path], tmp_path: Path, path: str, told: str) -> None:
+def test_without_one_of_these_there_is_no_verdict(
+    trained: tuple[Recipe, Path], tmp_path: Path, path: str, told: str
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
     break_(path, folder, champion)
     with pytest.raises(Failure, match=told):
@@ -440,21 +684,27 @@ def test_without_one_of_these_there_is_no_verdict(trained: tuple[Recipe, Path], 
         gate.decide(made, folder, champion, "v1")
 
 
-def test_a_test_split_that_changed_after_the_evaluation_is_refused(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_a_test_split_that_changed_after_the_evaluation_is_refused(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, _ = copied(trained, tmp_path)
     break_("split/test.parquet", folder, folder)
     with pytest.raises(Failure, match="the test split changed since the evaluation"):
         gate.decide(made, folder, None, None)
 
 
-def test_a_champion_that_does_not_say_what_it_learnt_is_not_compared_with(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_a_champion_that_does_not_say_what_it_learnt_is_not_compared_with(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
     (champion / "trained_on.parquet").unlink()
     with pytest.raises(Failure, match="does not say on which rows it was trained"):
         gate.decide(made, folder, champion, "v1")
 
 
-def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, _ = copied(trained, tmp_path)
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     assert gate.decide(made, folder, None, None)["verdict"] == "promote"
@@ -466,18 +716,38 @@ def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing
         files.write_json(folder / "evaluation" / "metrics.json", broken)
         assert gate.decide(made, folder, None, None)["verdict"] != "promote"
     for missing in ("rows", "model_sha256", "test_sha256"):
-        files.write_json(folder / "evaluation" / "metrics.json", {key: value for key, value in metrics.items() if key != missing})
+        files.write_json(
+            folder / "evaluation" / "metrics.json",
+            {key: value for key, value in metrics.items() if key != missing},
+        )
         try:
             assert gate.decide(made, folder, None, None)["verdict"] == "inconclusive"
         except Failure as failure:
             assert "run `dvc repro`, which evaluates again" in str(failure)
 
 
-def test_a_column_to_compare_by_that_is_not_there_is_a_sentence(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_a_column_to_compare_by_that_is_not_there_is_a_sentence(
+    trained: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     made, folder, champion = copied(trained, tmp_path)
-    by = Recipe.model_validate({**made.model_dump(), "gate": [FLOOR, {"rule": "champion", "metric": "accuracy", "by": "lable"}]})
-    with pytest.raises(Failure, match=r"gate: by: the data has no column 'lable' \(did you mean label\?\)"):
+    by = Recipe.model_validate(
+        {
+            **made.model_dump(),
+            "gate": [FLOOR, {"rule": "champion", "metric": "accuracy", "by": "lable"}],
+        }
+    )
+    with pytest.raises(
+        Failure, match=r"gate: by: the data has no column 'lable' \(did you mean label\?\)"
+    ):
         gate.decide(by, folder, champion, "v1")
-    by = Recipe.model_validate({**made.model_dump(), "gate": [FLOOR, {"rule": "champion", "metric": "accuracy", "margin": 0.3, "by": "label"}]})
+    by = Recipe.model_validate(
+        {
+            **made.model_dump(),
+            "gate": [
+                FLOOR,
+                {"rule": "champion", "metric": "accuracy", "margin": 0.3, "by": "label"},
+            ],
+        }
+    )
     check = gate.decide(by, folder, champion, "v1")["checks"][1]
     assert (check["outcome"], check["reason"].endswith("It is the worst of 2.")) == ("pass", True)

@@ -56,22 +56,34 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
             assert visible == ["env", "CUDA_VISIBLE_DEVICES=0"]
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
         lock = Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-5"
-        with locked(lock), retrain.gpus(STAGE) as other:  # as a workspace with a Prefect server of its own holds it
+        with (
+            locked(lock),
+            retrain.gpus(STAGE) as other,
+        ):  # as a workspace with a Prefect server of its own holds it
             assert other[-1] == "CUDA_VISIBLE_DEVICES=3"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
         taken, begun = locked(lock), time.monotonic()
         taken.__enter__()
         threading.Timer(1.0, taken.__exit__, (None, None, None)).start()
         with retrain.gpus(STAGE) as one:
-            assert one[-1] == "CUDA_VISIBLE_DEVICES=5" and time.monotonic() - begun >= 1.0  # it has waited, and never goes on without
+            assert (
+                one[-1] == "CUDA_VISIBLE_DEVICES=5" and time.monotonic() - begun >= 1.0
+            )  # it has waited, and never goes on without
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
         with retrain.gpus(STAGE) as one, retrain.gpus(STAGE) as other:
             assert (one[-1], other[-1]) == ("CUDA_VISIBLE_DEVICES=5", "CUDA_VISIBLE_DEVICES=3")
-            with retrain.gpus(replace(STAGE, name="pretrain")) as nothing:  # xor has no such section: it need not wait
+            with retrain.gpus(
+                replace(STAGE, name="pretrain")
+            ) as nothing:  # xor has no such section: it need not wait
                 assert nothing == []
 
 
 def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_GPUS", "all")
-    with pytest.raises(Mistake, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"), retrain.gpus(STAGE):
+    with (
+        pytest.raises(
+            Mistake, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"
+        ),
+        retrain.gpus(STAGE),
+    ):
         pass

@@ -52,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         site.asked.append((self.command, ranges))
         site.paths.append(self.path)
         site.credentials.append(self.headers.get("Authorization"))
-        changed = self.headers.get("If-Range", site.served or site.etag) != (site.served or site.etag)
+        changed = self.headers.get("If-Range", site.served or site.etag) != (
+            site.served or site.etag
+        )
         start = int(ranges.removeprefix("bytes=").rstrip("-")) if ranges and not changed else 0
         data = site.data[start:]
         self.send_response(302 if site.to else 206 if start and site.status == 200 else site.status)
@@ -124,7 +126,9 @@ def test_without_a_version_the_content_is_the_fingerprint(site: Site) -> None:
     assert fingerprint(source(site)) != first
 
 
-def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined_with_the_old_part(site: Site) -> None:
+def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined_with_the_old_part(
+    site: Site,
+) -> None:
     site.cut_after = 100_000
     with pytest.raises(Retryable):
         rows(source(site))
@@ -139,15 +143,39 @@ def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined
         ({"status": 404}, {}, Failure, "answers with status 404: check the address"),
         ({"status": 503}, {}, Retryable, "answers with status 503"),
         ({"to": "file:///etc/passwd"}, {}, Failure, "leads to an address that is not read"),
-        ({"to": "/rows.csv"}, {}, Failure, r"leads to an address that is not read \(TooManyRedirects\)"),
+        (
+            {"to": "/rows.csv"},
+            {},
+            Failure,
+            r"leads to an address that is not read \(TooManyRedirects\)",
+        ),
         ({}, {"max_bytes": 1000}, Failure, "is larger than 1,000 bytes: raise ingest.max_bytes"),
-        ({}, {"sha256": "0" * 64}, Failure, r"rows.csv has sha256 [0-9a-f]{64}, but the recipe expects 0000"),
-        ({}, {"url": "http://127.0.0.1:9/rows.csv"}, Retryable, r"http://127.0.0.1:9/rows.csv cannot be read to its end \(ConnectError\)"),
-        ({}, {"url": "https://${NOT_SET}@127.0.0.1/rows.csv"}, Mistake, "names the variable NOT_SET, which is not set"),
+        (
+            {},
+            {"sha256": "0" * 64},
+            Failure,
+            r"rows.csv has sha256 [0-9a-f]{64}, but the recipe expects 0000",
+        ),
+        (
+            {},
+            {"url": "http://127.0.0.1:9/rows.csv"},
+            Retryable,
+            r"http://127.0.0.1:9/rows.csv cannot be read to its end \(ConnectError\)",
+        ),
+        (
+            {},
+            {"url": "https://${NOT_SET}@127.0.0.1/rows.csv"},
+            Mistake,
+            "names the variable NOT_SET, which is not set",
+        ),
     ],
 )
 def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
-    site: Site, change: dict[str, object], settings: dict[str, object], kind: type[Failure], sentence: str
+    site: Site,
+    change: dict[str, object],
+    settings: dict[str, object],
+    kind: type[Failure],
+    sentence: str,
 ) -> None:
     for name, value in change.items():
         setattr(site, name, value)
@@ -164,11 +192,16 @@ def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
     site.data = buffer.getvalue()
     made = source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
     place = f"http://127.0.0.1:{site.server_port}/rows.zip"
-    assert {part.name: part.table.num_rows for part in partitions(made)} == {f"{place}/a.csv": 20_000, f"{place}/b/c.csv": 1}
+    assert {part.name: part.table.num_rows for part in partitions(made)} == {
+        f"{place}/a.csv": 20_000,
+        f"{place}/b/c.csv": 1,
+    }
     assert list(partitions(made, skip=fingerprint(made))) == []
 
 
-@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"])
+@pytest.mark.parametrize(
+    "password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"]
+)
 def test_any_password_reaches_the_server_whole(
     site: Site, monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:

@@ -34,8 +34,14 @@ def made() -> Any:
             "tags": datasets.List(datasets.Value("string")), "score": datasets.Value("float64"),
         }
     )  # fmt: skip
-    rows = {"text": ["a", "b", None], "label": [1, 0, None], "image": [{"bytes": png(n), "path": None} for n in range(3)]}
-    return datasets.Dataset.from_dict({**rows, "tags": [["x"], [], None], "score": [0.5, float("nan"), 2.0]}, features=features)
+    rows = {
+        "text": ["a", "b", None],
+        "label": [1, 0, None],
+        "image": [{"bytes": png(n), "path": None} for n in range(3)],
+    }
+    return datasets.Dataset.from_dict(
+        {**rows, "tags": [["x"], [], None], "score": [0.5, float("nan"), 2.0]}, features=features
+    )
 
 
 def rows(**settings: str) -> list[dict[str, object]]:
@@ -59,7 +65,9 @@ def test_a_saved_data_set_gives_classes_by_name_images_as_bytes_and_nested_value
 def test_the_split_is_chosen_and_one_that_is_not_there_names_those_that_are() -> None:
     datasets.DatasetDict({"train": made(), "test": made().select([2, 0])}).save_to_disk("saved")
     assert rows(name="saved", split="test") == [EXPECTED[2], EXPECTED[0]]
-    with pytest.raises(Failure, match="saved has no split 'dev'. It has train, test: correct ingest.split."):
+    with pytest.raises(
+        Failure, match="saved has no split 'dev'. It has train, test: correct ingest.split."
+    ):
         rows(name="saved", split="dev")
 
 
@@ -73,14 +81,18 @@ def test_a_saved_data_set_that_lacks_a_key_ends_with_a_sentence(here: Path) -> N
 
 def test_a_folder_whose_loading_raises_a_key_error_ends_with_a_sentence(here: Path) -> None:
     (here / "files").mkdir()
-    about = "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"  # of a column without a name
+    about = (
+        "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"  # of a column without a name
+    )
     (here / "files" / "README.md").write_text(about)
     (here / "files" / "x.csv").write_text("text\na\n")
     with pytest.raises(Failure, match=r"files cannot be read as a data set \(KeyError: 'name'\)"):
         rows(name="files")
 
 
-def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files(here: Path) -> None:
+def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files(
+    here: Path,
+) -> None:
     (here / "files").mkdir()
     (here / "files" / "train.csv").write_text("text,label\na,1\n")
     (here / "files" / "test.csv").write_text("text,label\nb,2\n")
@@ -95,7 +107,9 @@ def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files
 
 def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
     (here / "folder").mkdir()
-    (here / "folder" / "folder.py").write_text("from pathlib import Path\nPath('was_run').touch()\nraise SystemExit\n")
+    (here / "folder" / "folder.py").write_text(
+        "from pathlib import Path\nPath('was_run').touch()\nraise SystemExit\n"
+    )
     with pytest.raises(Failure, match="folder cannot be read as a data set"):
         rows(name="folder")
     assert not (here / "was_run").exists()
@@ -104,17 +118,26 @@ def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
 def test_the_hub_out_of_reach_may_pass_and_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Retryable, match=r"nobody/nothing is no folder here, and the Hub cannot be reached \(ConnectError\)"):
+    with pytest.raises(
+        Retryable,
+        match=r"nobody/nothing is no folder here, and the Hub cannot be reached \(ConnectError\)",
+    ):
         fingerprint(HuggingFace(kind="huggingface", name="nobody/nothing"))
 
 
 def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_told() -> None:
-    with pytest.raises(Failure, match="no such/folder/here is neither a folder here nor a name on the Hub"):
+    with pytest.raises(
+        Failure, match="no such/folder/here is neither a folder here nor a name on the Hub"
+    ):
         fingerprint(HuggingFace(kind="huggingface", name="no such/folder/here"))
 
 
-def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_command_that_installs_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made().save_to_disk("saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(Mistake, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"):
+    with pytest.raises(
+        Mistake, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
+    ):
         rows(name="saved")

@@ -32,11 +32,19 @@ def encoded(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], form: str 
 
 
 def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def folders(here: Path) -> Images:
-    for name, form, label in (("1.png", "PNG", "cat"), ("2.JPG", "JPEG", "cat"), ("1.png", "PNG", "dog")):
+    for name, form, label in (
+        ("1.png", "PNG", "cat"),
+        ("2.JPG", "JPEG", "cat"),
+        ("1.png", "PNG", "dog"),
+    ):
         (here / "pets" / label).mkdir(parents=True, exist_ok=True)
         (here / "pets" / label / name).write_bytes(encoded(PICTURES[0], form))
     return Images(kind="images", path="pets")
@@ -44,7 +52,11 @@ def folders(here: Path) -> Images:
 
 def test_a_folder_per_class_gives_each_image_its_label(here: Path) -> None:
     rows = [row for part in partitions(folders(here)) for row in part.table.to_pylist()]
-    assert [(row["id"], row["label"]) for row in rows] == [("cat/1.png", "cat"), ("cat/2.JPG", "cat"), ("dog/1.png", "dog")]
+    assert [(row["id"], row["label"]) for row in rows] == [
+        ("cat/1.png", "cat"),
+        ("cat/2.JPG", "cat"),
+        ("dog/1.png", "dog"),
+    ]
     assert (pixels([rows[0]["image"]])[0, 0] == PICTURES[0]).all()
 
 
@@ -81,21 +93,42 @@ def test_a_pair_of_idx_files_gives_the_same_pixels(here: Path, packed: type[byte
 @pytest.mark.parametrize(
     ("images", "labels", "sentence"),
     [
-        (idx(PICTURES), idx(np.zeros(2, np.uint8)), "images has 3 images, but labels has 2 labels: they do not belong together"),
-        (idx(PICTURES)[:-1], idx(np.zeros(3, np.uint8)), r"images has 75 bytes where its header, shape \(3, 4, 5\), promises 76: copy it again"),
-        (gzip.compress(idx(PICTURES), mtime=0)[:-9], b"", "images is cut off or not gzip"),  # a time would be in the name of the test
-        (b"GIF89a", b"", r"images is not an IDX file of unsigned bytes with 3 dimension\(s\): it begins with 47494638"),
+        (
+            idx(PICTURES),
+            idx(np.zeros(2, np.uint8)),
+            "images has 3 images, but labels has 2 labels: they do not belong together",
+        ),
+        (
+            idx(PICTURES)[:-1],
+            idx(np.zeros(3, np.uint8)),
+            r"images has 75 bytes where its header, shape \(3, 4, 5\), promises 76: copy it again",
+        ),
+        (
+            gzip.compress(idx(PICTURES), mtime=0)[:-9],
+            b"",
+            "images is cut off or not gzip",
+        ),  # a time would be in the name of the test
+        (
+            b"GIF89a",
+            b"",
+            r"images is not an IDX file of unsigned bytes with 3 dimension\(s\): it begins with 47494638",
+        ),
         (bytes([0, 0, 8, 3]) + b"\xff" * 12, b"", "images has 16 bytes where its header"),
     ],
 )
-def test_idx_files_that_do_not_add_up_are_refused(here: Path, images: bytes, labels: bytes, sentence: str) -> None:
+def test_idx_files_that_do_not_add_up_are_refused(
+    here: Path, images: bytes, labels: bytes, sentence: str
+) -> None:
     (here / "images").write_bytes(images)
     (here / "labels").write_bytes(labels)
     with pytest.raises(Failure, match=sentence):
         list(partitions(Images(kind="images", path="images", labels="labels")))
 
 
-@pytest.mark.parametrize(("path", "sentence"), [("nowhere", "nowhere holds no folders"), ("bare", "bare/cat holds no PNG or JPEG file")])
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [("nowhere", "nowhere holds no folders"), ("bare", "bare/cat holds no PNG or JPEG file")],
+)
 def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) -> None:
     (here / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(Failure, match=sentence):
@@ -108,12 +141,19 @@ def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
         (here / f"{name}.labels").write_bytes(idx(np.array([1, 2, 3], np.uint8)))
     source = Images(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
     assert list(fingerprint(source)) == ["a", "b"]
-    assert [part.table["id"].to_pylist() for part in partitions(source)] == [["000000", "000001", "000002"], ["1000000", "1000001", "1000002"]]
+    assert [part.table["id"].to_pylist() for part in partitions(source)] == [
+        ["000000", "000001", "000002"],
+        ["1000000", "1000001", "1000002"],
+    ]
 
 
-@pytest.mark.parametrize(("path", "labels"), [(["a", "b"], ["a"]), (["a"], None), (["a"], "b"), ([], [])])
+@pytest.mark.parametrize(
+    ("path", "labels"), [(["a", "b"], ["a"]), (["a"], None), (["a"], "b"), ([], [])]
+)
 def test_files_of_images_need_as_many_of_labels(path: list[str], labels: list[str] | None) -> None:
-    with pytest.raises(ValueError, match="path and labels must be two lists of equal length, or a file each"):
+    with pytest.raises(
+        ValueError, match="path and labels must be two lists of equal length, or a file each"
+    ):
         Images(kind="images", path=path, labels=labels)
 
 
@@ -140,7 +180,9 @@ def middles(images: torch.Tensor) -> torch.Tensor:
         (Augment(elastic=0.5), (-2, 2), (3, 7)),
     ],
 )
-def test_images_move_as_far_as_the_recipe_says_and_each_on_its_own(augment: Augment, down: tuple[float, float], right: tuple[float, float]) -> None:
+def test_images_move_as_far_as_the_recipe_says_and_each_on_its_own(
+    augment: Augment, down: tuple[float, float], right: tuple[float, float]
+) -> None:
     places = middles(moved(spots(), augment, torch.Generator().manual_seed(0)))
     for at, (low, high) in zip(places.T, (down, right), strict=True):
         assert low - 0.1 <= at.min()
@@ -153,15 +195,25 @@ def test_images_move_as_far_as_the_recipe_says_and_each_on_its_own(augment: Augm
 def test_a_distortion_moves_pixels_by_that_much_on_average_and_neighbours_alike() -> None:
     """Seen on ramps, whose pixels say where they were."""
     ramp = torch.arange(28.0).expand(2000, 1, 28, 28)
-    change = (moved(ramp, Augment(elastic=0.8), torch.Generator().manual_seed(0)) - ramp)[:, 0, 4:-4, 4:-4]
+    change = (moved(ramp, Augment(elastic=0.8), torch.Generator().manual_seed(0)) - ramp)[
+        :, 0, 4:-4, 4:-4
+    ]
     assert float(change.square().mean().sqrt()) == pytest.approx(0.8, rel=0.03)
     assert float((change[:, :, 1:] - change[:, :, :-1]).abs().max()) < 0.8
 
 
 @pytest.mark.parametrize(
-    ("shape", "layers", "inputs"), [((1, 8, 8), 4, 64 * 16), ((1, 28, 28), 6, 128 * 49), ((3, 64, 50), 8, 256 * 8 * 7), ((1, 5, 5), 2, 32 * 25)]
+    ("shape", "layers", "inputs"),
+    [
+        ((1, 8, 8), 4, 64 * 16),
+        ((1, 28, 28), 6, 128 * 49),
+        ((3, 64, 50), 8, 256 * 8 * 7),
+        ((1, 5, 5), 2, 32 * 25),
+    ],
 )
-def test_the_network_is_as_deep_as_the_images_are_large(shape: tuple[int, ...], layers: int, inputs: int) -> None:
+def test_the_network_is_as_deep_as_the_images_are_large(
+    shape: tuple[int, ...], layers: int, inputs: int
+) -> None:
     made = network(shape, 3, 0.0, 1.0)
     assert sum(isinstance(module, torch.nn.Conv2d) for module in made.modules()) == layers
     assert made.head.in_features == inputs
@@ -169,7 +221,10 @@ def test_the_network_is_as_deep_as_the_images_are_large(shape: tuple[int, ...], 
 
 
 def test_the_exported_model_says_what_the_network_says(tmp_path: Path) -> None:
-    rows = [encoded(np.random.default_rng(seed).integers(0, 256, (12, 9), dtype=np.uint8)) for seed in range(5)]
+    rows = [
+        encoded(np.random.default_rng(seed).integers(0, 256, (12, 9), dtype=np.uint8))
+        for seed in range(5)
+    ]
     trainer = Trainer(Train(), rows, Problem(["a", "b", "c"]))
     about = {"labels": ["a", "b", "c"], "modality": "image", **trainer.export(tmp_path)}
     with torch.no_grad():
@@ -309,7 +364,9 @@ def test_the_rules_for_images_see_them_upright_too() -> None:
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0XX"])
 def test_a_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
     plain = saved(Image.fromarray(PICTURES[0]), "JPEG")
-    assert (pixels([saved(Image.fromarray(PICTURES[0]), "JPEG", exif=exif)]) == pixels([plain])).all()
+    assert (
+        pixels([saved(Image.fromarray(PICTURES[0]), "JPEG", exif=exif)]) == pixels([plain])
+    ).all()
 
 
 def test_images_that_are_all_of_one_colour_are_no_training_data() -> None:
@@ -323,7 +380,13 @@ def test_images_that_are_all_of_one_colour_are_no_training_data() -> None:
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")
 def test_the_real_mnist_test_set_is_read() -> None:
-    [part] = partitions(Images(kind="images", path=str(MNIST / "t10k-images-idx3-ubyte.gz"), labels=str(MNIST / "t10k-labels-idx1-ubyte.gz")))
+    [part] = partitions(
+        Images(
+            kind="images",
+            path=str(MNIST / "t10k-images-idx3-ubyte.gz"),
+            labels=str(MNIST / "t10k-labels-idx1-ubyte.gz"),
+        )
+    )
     assert part.table.num_rows == 10_000
     assert part.table["label"].to_pylist()[:5] == ["7", "2", "1", "0", "4"]
     assert pixels(part.table["image"].to_pylist()[:5]).shape == (5, 1, 28, 28)

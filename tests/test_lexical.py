@@ -31,7 +31,11 @@ def test_terms_are_tokens_and_pairs_in_their_order_and_count_by_their_logarithm(
 
 
 def test_rows_have_the_length_one_over_known_terms_and_none_where_nothing_is_known() -> None:
-    made = lexical.matrix([lexical.terms([1, 9]), lexical.terms([]), lexical.terms([7])], np.array([1, 2, 9]), np.array([1.0, 1.0, 2.0])).toarray()
+    made = lexical.matrix(
+        [lexical.terms([1, 9]), lexical.terms([]), lexical.terms([7])],
+        np.array([1, 2, 9]),
+        np.array([1.0, 1.0, 2.0]),
+    ).toarray()
     assert made == pytest.approx(np.array([[1, 0, 2], [0, 0, 0], [0, 0, 0]]) / np.sqrt(5))
 
 
@@ -44,10 +48,14 @@ def test_a_trained_model_adds_it_with_the_weight_that_val_gives(tmp_path: Path) 
     targets, losses = served.problem.targets(val), {}
     for weight in temperature.WEIGHTS:
         served.weight, served.problem.temperature = weight, 1.0  # type: ignore[attr-defined]
-        losses[weight] = temperature.fitted(served.problem, targets, modalities.predict(served, rows))[1]
+        losses[weight] = temperature.fitted(
+            served.problem, targets, modalities.predict(served, rows)
+        )[1]
     assert losses[about["lexical"]] == pytest.approx(min(losses.values()))
     again = modalities.predictor(tmp_path / "model")
-    assert modalities.predict(again, rows[:1]) == pytest.approx(modalities.predict(again, rows)[:1], abs=1e-5)
+    assert modalities.predict(again, rows[:1]) == pytest.approx(
+        modalities.predict(again, rows)[:1], abs=1e-5
+    )
 
 
 def test_it_reads_what_the_network_does_not(tmp_path: Path) -> None:
@@ -55,7 +63,9 @@ def test_it_reads_what_the_network_does_not(tmp_path: Path) -> None:
     parts = lexical.Lexical(tmp_path / "model")
     words = " ".join(["word"] * 600)
     assert len(lexical.read(tmp_path / "model", [words])[0][0]) > 0
-    limit = json.loads((tmp_path / "model" / "tokenizer.json").read_text())["truncation"]["max_length"]
+    limit = json.loads((tmp_path / "model" / "tokenizer.json").read_text())["truncation"][
+        "max_length"
+    ]
     counts = np.exp(lexical.read(tmp_path / "model", [words])[0][1] - 1)
     assert counts.max() > limit
     assert parts([words]).shape == (1, len(modalities.predictor(tmp_path / "model").labels))
@@ -65,16 +75,24 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         trained(tmp_path / name)
-    one, other = (files.hashes(tmp_path / name / "model")[lexical.FILE] for name in ("one", "other"))
+    one, other = (
+        files.hashes(tmp_path / name / "model")[lexical.FILE] for name in ("one", "other")
+    )
     assert one == other
 
 
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        ("modality: image\ntrain: {lexical: true}", "train.lexical: only a text has words, and this is image: leave it out"),
+        (
+            "modality: image\ntrain: {lexical: true}",
+            "train.lexical: only a text has words, and this is image: leave it out",
+        ),
         ("modality: text\nproblem: multilabel\ntrain: {lexical: true}", "made for one class a row"),
-        ("modality: text\npretrain: {network: {layers: 1, width: 16, heads: 1}, lexical: true}", "lexical is for training with labels"),
+        (
+            "modality: text\npretrain: {network: {layers: 1, width: 16, heads: 1}, lexical: true}",
+            "lexical is for training with labels",
+        ),
     ],
 )
 def test_where_it_cannot_be_the_recipe_says_so(recipe: str, told: str, tmp_path: Path) -> None:

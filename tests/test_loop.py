@@ -22,7 +22,13 @@ from tasks.recipe import Augment, Train
 from tasks.step import Failure
 from tests import tiny
 
-SECTION = Train(epochs=3, batch_size=8, checkpoint_seconds=0.0, learning_rate=1e-2, augment=Augment(shift=1, rotate=5.0))
+SECTION = Train(
+    epochs=3,
+    batch_size=8,
+    checkpoint_seconds=0.0,
+    learning_rate=1e-2,
+    augment=Augment(shift=1, rotate=5.0),
+)
 
 
 def pictures(count: int) -> tuple[list[bytes], np.ndarray]:
@@ -31,14 +37,18 @@ def pictures(count: int) -> tuple[list[bytes], np.ndarray]:
     rows = []
     for label in labels:
         buffer = io.BytesIO()
-        Image.fromarray((rng.random((8, 8)) * 100 + 100 * label).astype("uint8")).save(buffer, "PNG")
+        Image.fromarray((rng.random((8, 8)) * 100 + 100 * label).astype("uint8")).save(
+            buffer, "PNG"
+        )
         rows.append(buffer.getvalue())
     return rows, labels
 
 
 def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save(tmp_path, step, {"step": step}, {"weights": {"w": torch.full((4,), float(step))}})
+        checkpoint.save(
+            tmp_path, step, {"step": step}, {"weights": {"w": torch.full((4,), float(step))}}
+        )
     assert [path.name for path in checkpoint.found(tmp_path)] == ["000000002", "000000003"]
     newest = tmp_path / "000000003" / "weights.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -88,7 +98,9 @@ def test_the_lines_of_a_history_do_not_depend_on_the_order_of_metrics() -> None:
     line = '{"epoch": 1, "loss": 0.5, "step": 4, "val_accuracy": 0.75, "val_macro_f1": 0.25}\n'
     assert loop.lines([one]) == loop.lines([other]) == line
     assert loop.EpochRecord.read(json.loads(line)) == one
-    assert loop.lines([dataclasses.replace(one, gpu_mib=7)]).startswith('{"epoch": 1, "gpu_mib": 7, "loss"')
+    assert loop.lines([dataclasses.replace(one, gpu_mib=7)]).startswith(
+        '{"epoch": 1, "gpu_mib": 7, "loss"'
+    )
 
 
 def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
@@ -99,13 +111,18 @@ def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
 
 
-def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_one(tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_one(
+    tmp_path: Path,
+) -> None:
     rows, labels = pictures(16)
     adapter = image.Trainer(SECTION, rows, tiny.TWO)
     examples, weights = adapter.encode(rows), adapter.network.head.weight
     weights.register_hook(lambda gradient: gradient * float("inf"))
     before = weights.detach().clone()
-    with pytest.raises(Failure, match=r"the norm of the gradients of step 0 \(epoch 1\) is (inf|nan), in the rows number .* and 3 more"):
+    with pytest.raises(
+        Failure,
+        match=r"the norm of the gradients of step 0 \(epoch 1\) is (inf|nan), in the rows number .* and 3 more",
+    ):
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
     assert torch.equal(weights, before)
 
@@ -116,9 +133,21 @@ def added(rows: int, queue: Any) -> None:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, rows)
     section = Train(epochs=1, hidden=[64], batch_size=512)
-    adapter = tabular.Trainer(section, [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)], tiny.TWO)
+    adapter = tabular.Trainer(
+        section,
+        [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)],
+        tiny.TWO,
+    )
     examples = list(torch.from_numpy(rng.normal(size=(rows, adapter.width)).astype(np.float32)))
-    loop.fit(adapter, section, examples[:1024], targets[:1024], examples[:64], targets[:64], Path("unused"))  # what is loaded at the first step
+    loop.fit(
+        adapter,
+        section,
+        examples[:1024],
+        targets[:1024],
+        examples[:64],
+        targets[:64],
+        Path("unused"),
+    )  # what is loaded at the first step
     before = psutil.Process().memory_info().rss
     loop.fit(adapter, section, examples, targets, examples[:64], targets[:64], Path("unused"))
     queue.put(max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
@@ -134,20 +163,35 @@ def test_the_memory_that_training_adds_does_not_grow_with_the_rows() -> None:
         process.start()
         peaks.append(queue.get(timeout=120))
         process.join()
-    assert peaks[1] - peaks[0] < 100_000 * 60  # of a row its place in the order alone; its features are 200 bytes
+    assert (
+        peaks[1] - peaks[0] < 100_000 * 60
+    )  # of a row its place in the order alone; its features are 200 bytes
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++: apt-get install g++")
-def test_a_compiled_network_learns_and_is_exported_as_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_network_learns_and_is_exported_as_the_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     losses, answers = [], []
     for name, compiled in (("plain", False), ("compiled", True)):
         folder = tmp_path / name
         made = tiny.recipe("tabular", folder, epochs=2, dropout=0.0, compile=compiled)
-        train.run(made, tiny.split("tabular", folder / "split"), folder / "model", folder / "checkpoints")
-        losses.append([json.loads(line)["loss"] for line in (folder / "model" / "history.jsonl").read_text().splitlines()])
-        answers.append(modalities.predictor(folder / "model")(modalities.rows(made, files.read_table(folder / "split" / "val.parquet"))))
+        train.run(
+            made, tiny.split("tabular", folder / "split"), folder / "model", folder / "checkpoints"
+        )
+        losses.append(
+            [
+                json.loads(line)["loss"]
+                for line in (folder / "model" / "history.jsonl").read_text().splitlines()
+            ]
+        )
+        answers.append(
+            modalities.predictor(folder / "model")(
+                modalities.rows(made, files.read_table(folder / "split" / "val.parquet"))
+            )
+        )
     assert any((tmp_path / "compiled").rglob("*.cpp"))
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert answers[1] == pytest.approx(answers[0], abs=1e-3)

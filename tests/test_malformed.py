@@ -59,25 +59,55 @@ class Case:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def refused(name: str, file: str, data: bytes | Callable[[Path], object], sentence: str, **settings: Any) -> Case:
+def refused(
+    name: str, file: str, data: bytes | Callable[[Path], object], sentence: str, **settings: Any
+) -> Case:
     return Case(name, {file: data}, {"path": file, **settings}, sentence)
 
 
 def kept(
-    name: str, file: str, data: bytes, rows: int, rules: dict[str, int] | None = None, check: Callable[..., object] = lambda rows: True, **settings: Any
+    name: str,
+    file: str,
+    data: bytes,
+    rows: int,
+    rules: dict[str, int] | None = None,
+    check: Callable[..., object] = lambda rows: True,
+    **settings: Any,
 ) -> Case:
-    return Case(name, {file: data}, {"path": file, **settings}, rows=rows, rules=rules or {}, check=check)
+    return Case(
+        name, {file: data}, {"path": file, **settings}, rows=rows, rules=rules or {}, check=check
+    )
 
 
-def from_url(name: str, sentence: str, status: int = FINAL, change: dict[str, object] | None = None, **settings: Any) -> Case:
-    return Case(name, source={"kind": "http", "url": "SITE", **settings}, sentence=sentence, status=status, site=change or {})
+def from_url(
+    name: str,
+    sentence: str,
+    status: int = FINAL,
+    change: dict[str, object] | None = None,
+    **settings: Any,
+) -> Case:
+    return Case(
+        name,
+        source={"kind": "http", "url": "SITE", **settings},
+        sentence=sentence,
+        status=status,
+        site=change or {},
+    )
 
 
 def from_sql(name: str, sentence: str, status: int = FINAL, **settings: str) -> Case:
-    return Case(name, {"desk.db": database}, {"kind": "sql", "url": "sqlite:///desk.db", **settings}, sentence, status)
+    return Case(
+        name,
+        {"desk.db": database},
+        {"kind": "sql", "url": "sqlite:///desk.db", **settings},
+        sentence,
+        status,
+    )
 
 
-def zipped(*members: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(
+    *members: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in members:
@@ -102,7 +132,11 @@ def tarred(*members: tuple[str, bytes, bytes], mode: str = "w") -> bytes:
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for name, kind, data in members:
             info = tarfile.TarInfo(name)
-            info.type, info.size, info.linkname = kind, len(data), "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+            info.type, info.size, info.linkname = (
+                kind,
+                len(data),
+                "/etc/passwd" if kind == tarfile.SYMTYPE else "",
+            )
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
@@ -140,11 +174,21 @@ def png(level: int = 0) -> bytes:
 
 def huge_png() -> bytes:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + b"\0\0\0\0IEND\xaeB`\x82"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + b"IHDR"
+        + header
+        + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+        + b"\0\0\0\0IEND\xaeB`\x82"
+    )
 
 
 def jsonl(*lines: object) -> bytes:
-    return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode() + b"\n"
+    return (
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
+        + b"\n"
+    )
 
 
 def texts(*expected: str | None) -> Callable[[list[dict[str, Any]]], bool]:
@@ -158,7 +202,14 @@ def labels(*expected: str | None) -> Callable[[list[dict[str, Any]]], bool]:
 ROW = {"id": "1", "text": "first", "label": "no"}
 PICTURES, NUMBERS = idx(np.zeros((2, 4, 4), np.uint8)), idx(np.zeros(2, np.uint8))
 NOISE = np.random.default_rng(0).bytes(4000)
-REQUEST = {"id": "1", "time": "2026-11-23T10:00:00Z", "version": "v", "input": "first", "label": "no", "probability": 0.5}
+REQUEST = {
+    "id": "1",
+    "time": "2026-11-23T10:00:00Z",
+    "version": "v",
+    "input": "first",
+    "label": "no",
+    "probability": 0.5,
+}
 FEEDBACK = {"id": "1", "time": "2026-11-23T11:00:00Z", "label": "yes", "actor": "ann"}
 IMAGES = {"modality": "image"}
 
@@ -358,15 +409,31 @@ def world(here: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr(http, "TIMEOUT", httpx.Timeout(0.5))
     site.data = GOOD
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("SILENT", f"http://user:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/rows.csv")
+        monkeypatch.setenv(
+            "SILENT", f"http://user:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/rows.csv"
+        )
         yield
 
 
 def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     """The exit status of the ingest step for a recipe with this source."""
-    columns = {} if source["kind"] in ("images", "requests") or source.get("header") == "auto" else {"columns": {"id": "id"}}
-    roles = {"columns": {"text": "f1", "label": "f2"}} if source.get("header") == "auto" else columns
-    made = {"name": "malformed", "modality": "text", "max_dropped": 1, "ingest": source, "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}], **roles, **extra}
+    columns = (
+        {}
+        if source["kind"] in ("images", "requests") or source.get("header") == "auto"
+        else {"columns": {"id": "id"}}
+    )
+    roles = (
+        {"columns": {"text": "f1", "label": "f2"}} if source.get("header") == "auto" else columns
+    )
+    made = {
+        "name": "malformed",
+        "modality": "text",
+        "max_dropped": 1,
+        "ingest": source,
+        "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
+        **roles,
+        **extra,
+    }
     Path("recipe.yaml").write_text(yaml.safe_dump(made).replace("\\0CONTROL", "\0"))
 
     def ingest_step(name: str) -> None:
@@ -394,7 +461,11 @@ def test_a_malformed_input_is_told_or_counted(
             (here / name).write_bytes(data)
     source = {"kind": "files", **case.source}
     if source.get("url") in ("SITE", "SILENT"):
-        source["url"] = site.url() if source["url"] == "SITE" else "http://user:${PASSWORD}@" + os.environ["SILENT"].rpartition("@")[2]
+        source["url"] = (
+            site.url()
+            if source["url"] == "SITE"
+            else "http://user:${PASSWORD}@" + os.environ["SILENT"].rpartition("@")[2]
+        )
     for attribute, value in case.site.items():
         setattr(site, attribute, value)
     secrets = [SECRET]
@@ -421,18 +492,28 @@ def test_a_malformed_input_is_told_or_counted(
     else:
         assert status == 0, told
         snapshot = files.read_json(here / "out/raw/snapshot.json")
-        rows = [row for part in snapshot["partitions"] for row in pq.read_table(here / "out/raw" / part["file"]).to_pylist()]
+        rows = [
+            row
+            for part in snapshot["partitions"]
+            for row in pq.read_table(here / "out/raw" / part["file"]).to_pylist()
+        ]
         assert snapshot["rows"] == len(rows) == case.rows
         assert snapshot["rules"] == case.rules
         assert snapshot["rows_in"] == snapshot["rows"] + snapshot["rejects"]
-        assert pq.read_table(here / "out/raw/rejects.parquet").num_rows == snapshot["rejects"] == sum(case.rules.values())
+        assert (
+            pq.read_table(here / "out/raw/rejects.parquet").num_rows
+            == snapshot["rejects"]
+            == sum(case.rules.values())
+        )
         assert case.check(rows)
 
 
 def with_objects(store: Store, needs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.settings.key and store.settings.secret
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.settings.key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.settings.secret if needs != "wrong" else SECRET)
+    monkeypatch.setenv(
+        "AWS_SECRET_ACCESS_KEY", store.settings.secret if needs != "wrong" else SECRET
+    )
     for name in ("in/a.csv", "in/b.csv"):
         store.client.put_object(Bucket=BUCKET, Key=name, Body=GOOD)
     if needs == "between":

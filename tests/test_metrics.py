@@ -44,7 +44,9 @@ def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
         "macro_precision": sk.precision_score(targets, predicted, average="macro"),
         "weighted_f1": sk.f1_score(targets, predicted, average="weighted"),
         "mcc": sk.matthews_corrcoef(targets, predicted),
-        "roc_auc": np.mean([sk.roc_auc_score(targets == label, shares[:, label]) for label in range(3)]),
+        "roc_auc": np.mean(
+            [sk.roc_auc_score(targets == label, shares[:, label]) for label in range(3)]
+        ),
         "pr_auc": sk.average_precision_score(np.eye(3)[targets], shares, average="macro"),
     }
     assert set(expected) == set(METRICS["classification"])
@@ -74,16 +76,18 @@ def test_the_median_of_resampled_errors_is_that_of_the_rows_written_out() -> Non
     assert regression.median(numbers, weights) == pytest.approx(written)
     assert {int(total) % 2 for total in weights.sum(1)} == {0, 1}
     truth = rng.normal(size=31)
-    assert regression.Problem(["value"]).points(truth, truth + numbers)["median_absolute_error"] == pytest.approx(
-        sk.median_absolute_error(truth, truth + numbers)
-    )
+    assert regression.Problem(["value"]).points(truth, truth + numbers)[
+        "median_absolute_error"
+    ] == pytest.approx(sk.median_absolute_error(truth, truth + numbers))
 
 
 def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
     rng = np.random.default_rng(0)
     said, there = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.5  # with many equal probabilities
     weights = rng.integers(0, 4, (20, 40)).astype(float)
-    for times, roc, precision in zip(weights.astype(int), *measures.curves(there, said, weights), strict=True):
+    for times, roc, precision in zip(
+        weights.astype(int), *measures.curves(there, said, weights), strict=True
+    ):
         rows = np.repeat(np.arange(40), times)
         assert roc == pytest.approx(sk.roc_auc_score(there[rows], said[rows]))
         assert precision == pytest.approx(sk.average_precision_score(there[rows], said[rows]))
@@ -96,16 +100,21 @@ def test_intervals_are_stratified_repeat_and_cover() -> None:
     assert one == other and set(one) == set(METRICS["classification"])
     assert all(value["low"] < value["value"] < value["high"] for value in one.values())
     weights = np.concatenate(list(THREE.resampled(targets, FEW)))
-    assert all((weights[:, targets == label].sum(1) == (targets == label).sum()).all() for label in range(3))
-    assert (problems.bounds(THREE.samples("roc_auc", targets, [said], Evaluate())[:, 0], 0.95)) == pytest.approx(
-        (one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6
+    assert all(
+        (weights[:, targets == label].sum(1) == (targets == label).sum()).all()
+        for label in range(3)
     )
+    assert (
+        problems.bounds(THREE.samples("roc_auc", targets, [said], Evaluate())[:, 0], 0.95)
+    ) == pytest.approx((one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6)
 
 
 def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() -> None:
     targets, answers = scored(600, 3)
     better = 0.9 * answers + 0.1 * np.eye(3)[targets]
-    both = THREE.samples("roc_auc", targets, [THREE.said(targets, better), THREE.said(targets, answers)], FEW)
+    both = THREE.samples(
+        "roc_auc", targets, [THREE.said(targets, better), THREE.said(targets, answers)], FEW
+    )
     assert (both[:, 0] > both[:, 1]).all() and both[:, 0].min() < both[:, 1].max()
 
 
@@ -121,18 +130,28 @@ def test_each_class_has_its_own_intervals() -> None:
             assert table[name][part]["low"] < table[name][part]["value"] < table[name][part]["high"]
 
 
-def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_grow_with_resamples() -> None:
+def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_grow_with_resamples() -> (
+    None
+):
     targets, answers = scored(10_000, 14)
     problem = classification.Problem([f"{n:02d}" for n in range(14)])
     said = problem.said(targets, answers)
     quick = [name for name in METRICS["classification"] if name not in measures.RANKED]
     for names, most in ((quick, 1.0), (METRICS["classification"], 6.0)):
-        best = min(timed(lambda names=names: problem.drawn(names, targets, [said], Evaluate())) for _ in range(3))
+        best = min(
+            timed(lambda names=names: problem.drawn(names, targets, [said], Evaluate()))
+            for _ in range(3)
+        )
         assert best <= most
     peaks = []
     for resamples in (1000, 4000):
         tracemalloc.start()
-        problem.drawn(["roc_auc", "log_loss", "macro_f1"], targets[:2000], [problem.part(said, np.arange(2000))], Evaluate(resamples=resamples))
+        problem.drawn(
+            ["roc_auc", "log_loss", "macro_f1"],
+            targets[:2000],
+            [problem.part(said, np.arange(2000))],
+            Evaluate(resamples=resamples),
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.3
@@ -150,8 +169,12 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
     targets, answers = targets[kept], answers[kept]
     said = THREE.said(targets, answers)
     points = THREE.points(targets, said)
-    assert points["balanced_accuracy"] == pytest.approx(np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)]))
-    assert points["roc_auc"] == pytest.approx(np.mean([sk.roc_auc_score(targets == label, said.answers[:, label]) for label in (0, 1)]))  # type: ignore[index]
+    assert points["balanced_accuracy"] == pytest.approx(
+        np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
+    )
+    assert points["roc_auc"] == pytest.approx(
+        np.mean([sk.roc_auc_score(targets == label, said.answers[:, label]) for label in (0, 1)])
+    )  # type: ignore[index]
     assert all(np.isfinite(value) for value in points.values())
     assert THREE.by_class(targets, said, FEW)["c"]["support"] == 0
 
@@ -168,7 +191,10 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
             "modality": "text",
             "ingest": {"kind": "files", "path": "x.csv"},
             "clean": {"rules": []},
-            "gate": [{"rule": "floor", "metric": "roc_auc", "bound": 0.5}, {"rule": "baseline", "metric": "roc_auc"}],
+            "gate": [
+                {"rule": "floor", "metric": "roc_auc", "bound": 0.5},
+                {"rule": "baseline", "metric": "roc_auc"},
+            ],
         }
     )
     match = gate.Match([str(row) for row in range(30)], targets, said, said)
@@ -180,7 +206,9 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
 
 def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:
     problem = multilabel.Problem(["a", "b"])
-    targets = np.array([[1, 0]] + [[0, 0]] * 5, np.float32)  # in a third of the resamples no row has a label
+    targets = np.array(
+        [[1, 0]] + [[0, 0]] * 5, np.float32
+    )  # in a third of the resamples no row has a label
     found = problem.intervals(targets, np.full((6, 2), 0.2), FEW)
     json.dumps(found, allow_nan=False)
     assert "mean_average_precision" in found
@@ -189,17 +217,29 @@ def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:
 
 def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
     problem = classification.Problem(["a", "b"], Train(metric="roc_auc"))
-    with pytest.raises(Failure, match="train.metric: roc_auc is not a number on the 5 validation rows: choose another if they are all of one class"):
+    with pytest.raises(
+        Failure,
+        match="train.metric: roc_auc is not a number on the 5 validation rows: choose another if they are all of one class",
+    ):
         problem.measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
-    assert "roc_auc" not in classification.Problem(["a", "b"]).measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
+    assert "roc_auc" not in classification.Problem(["a", "b"]).measure(
+        np.zeros(5, np.int64), np.full((5, 2), 0.5)
+    )
 
 
 def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
-    with pytest.raises(Failure, match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric"):
-        trial.course([loop.EpochRecord(1, 1, 1.0, {"log_loss": 1.0})], Train(metric="log_loss"), "roc_auc")
+    with pytest.raises(
+        Failure,
+        match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric",
+    ):
+        trial.course(
+            [loop.EpochRecord(1, 1, 1.0, {"log_loss": 1.0})], Train(metric="log_loss"), "roc_auc"
+        )
 
 
-def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluated(tmp_path: Path) -> None:
+def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluated(
+    tmp_path: Path,
+) -> None:
     made = tiny.recipe("tabular", tmp_path, metric="roc_auc")
     source = tiny.split("tabular", tmp_path / "split")
     files.write_table(source / "test.parquet", tiny.table("tabular", 900, 40))
@@ -213,7 +253,9 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
         points = problem.points(targets, said[who])
         assert {name: told[name]["value"] for name in points} == pytest.approx(points, abs=2e-6)
     assert "roc_auc" in (tmp_path / "evaluation" / "report.html").read_text()
-    header = (tmp_path / "evaluation" / "plots" / "history.csv").read_text().splitlines()[0].split(",")
+    header = (
+        (tmp_path / "evaluation" / "plots" / "history.csv").read_text().splitlines()[0].split(",")
+    )
     assert "val_roc_auc" in header and header[-1] == "metric"
 
 
@@ -225,18 +267,31 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
         def __call__(self, rows: Sequence[Any]) -> Floats:
             return np.array([[0.2, 0.3, 0.5], [np.nan, 0.5, 0.5]])
 
-    with pytest.raises(Failure, match="the model gives no probabilities or numbers for 1 of 2 test rows, first row 1: it is broken; train again"):
+    with pytest.raises(
+        Failure,
+        match="the model gives no probabilities or numbers for 1 of 2 test rows, first row 1: it is broken; train again",
+    ):
         modalities.predict(Broken(), ["x", "y"])
 
 
 @pytest.mark.parametrize(
     ("problem", "given", "sentence"),
     [
-        ("classification", "roc_auk", "gate: metric: 'roc_auk' is not a metric of classification (did you mean roc_auc?)"),
-        ("regression", "mcc", "gate: metric: 'mcc' is not a metric of regression. Allowed: rmse, mae, median_absolute_error, r2"),
+        (
+            "classification",
+            "roc_auk",
+            "gate: metric: 'roc_auk' is not a metric of classification (did you mean roc_auc?)",
+        ),
+        (
+            "regression",
+            "mcc",
+            "gate: metric: 'mcc' is not a metric of regression. Allowed: rmse, mae, median_absolute_error, r2",
+        ),
     ],
 )
-def test_an_unknown_metric_names_the_nearest(problem: str, given: str, sentence: str, tmp_path: Path) -> None:
+def test_an_unknown_metric_names_the_nearest(
+    problem: str, given: str, sentence: str, tmp_path: Path
+) -> None:
     from tasks.recipe import read
     from tasks.step import Mistake
 

@@ -37,12 +37,17 @@ def source(folder: Path) -> Path:
     """A split and the rows of its own, 40 without a label, and two that are like the first of val."""
     tiny.split("text", folder / "split")
     files.write_table(folder / "split" / "test.parquet", tiny.table("text", 700, 20))
-    tables = {side: files.read_table(folder / "split" / f"{side}.parquet") for side in ("train", "val", "test")}
+    tables = {
+        side: files.read_table(folder / "split" / f"{side}.parquet")
+        for side in ("train", "val", "test")
+    }
     text = tables["val"]["text"][0].as_py()
     copies = pa.table({"id": ["x1", "x2"], "text": [text.upper(), f"  {text}"]})
     files.write_table(folder / "labelled" / "rows.parquet", pa.concat_tables(tables.values()))
     more = pa.concat_tables([tiny.table("text", 900, 40).select(["id", "text"]), copies])
-    files.write_table(folder / "labelled" / "rejects.parquet", files.rejects(more, "label", "no label"))
+    files.write_table(
+        folder / "labelled" / "rejects.parquet", files.rejects(more, "label", "no label")
+    )
     return folder
 
 
@@ -55,7 +60,9 @@ class Pretraining(Job):
         torch.set_num_threads(1)
         if place:
             die(*PLACES[place], call)
-        pretrain.run(recipe(**self.options), self.folder, self.work / "model", self.work / "checkpoints")
+        pretrain.run(
+            recipe(**self.options), self.folder, self.work / "model", self.work / "checkpoints"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +74,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return job
 
 
-@pytest.mark.parametrize(("place", "call"), [("before forward", 3), ("between backward and optimizer", 7), ("after a checkpoint", 9)])
-def test_a_killed_run_ends_with_the_same_bytes(job: Job, tmp_path: Path, place: str, call: int) -> None:
+@pytest.mark.parametrize(
+    ("place", "call"),
+    [("before forward", 3), ("between backward and optimizer", 7), ("after a checkpoint", 9)],
+)
+def test_a_killed_run_ends_with_the_same_bytes(
+    job: Job, tmp_path: Path, place: str, call: int
+) -> None:
     killed = Pretraining("text", job.folder, tmp_path, {})
     assert killed(place, call) == -signal.SIGKILL
     assert list(tmp_path.glob("checkpoints/*/0*"))
@@ -79,14 +91,24 @@ def test_a_killed_run_ends_with_the_same_bytes(job: Job, tmp_path: Path, place: 
 
 def test_it_learns_from_all_texts_but_those_that_are_held_out_or_like_one(job: Job) -> None:
     told = files.read_json(job.work / "model" / "report.json")
-    assert (told["rows_in"], told["rows"], told["held_out"], told["like_held_out"]) == (150, 104, 44, 2)
+    assert (told["rows_in"], told["rows"], told["held_out"], told["like_held_out"]) == (
+        150,
+        104,
+        44,
+        2,
+    )
     table, _, _ = pretrain.corpus(job.folder, "text")
-    assert set(table["id"].to_pylist()) == {*tiny.table("text", 0, 64)["id"].to_pylist(), *tiny.table("text", 900, 40)["id"].to_pylist()}
+    assert set(table["id"].to_pylist()) == {
+        *tiny.table("text", 0, 64)["id"].to_pylist(),
+        *tiny.table("text", 900, 40)["id"].to_pylist(),
+    }
 
 
 def test_the_report_has_the_loss_on_val_and_its_perplexity(job: Job) -> None:
     told = files.read_json(job.work / "model" / "report.json")["val"]
-    history = [line for line in (job.work / "model" / "history.jsonl").read_text().splitlines() if line]
+    history = [
+        line for line in (job.work / "model" / "history.jsonl").read_text().splitlines() if line
+    ]
     assert len(history) == 3
     assert told["perplexity"] == pytest.approx(math.exp(told["log_loss"]), rel=1e-3)
     assert told["log_loss"] < math.log(NETWORK["vocabulary"])
@@ -95,7 +117,9 @@ def test_the_report_has_the_loss_on_val_and_its_perplexity(job: Job) -> None:
 def test_train_starts_from_what_it_wrote(job: Job) -> None:
     import torch
 
-    encoder, tokenizer, pooling = encoders.loaded(recipe().train.model_copy(update={"base": str(job.work / "model")}))
+    encoder, tokenizer, pooling = encoders.loaded(
+        recipe().train.model_copy(update={"base": str(job.work / "model")})
+    )
     assert pooling == "mean"
     text = "Amber basil, 你好 größe!"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == "[CLS] amber basil, 你 好 große![SEP]"
@@ -114,15 +138,24 @@ def test_without_epochs_there_is_a_tokenizer_and_a_random_network(job: Job, tmp_
 
 def test_a_base_is_continued_with_its_own_tokenizer(job: Job, tmp_path: Path) -> None:
     base = tiny.base(tmp_path / "base")
-    pretrain.run(recipe(network=None, base=str(base), epochs=1), job.folder, tmp_path / "model", tmp_path / "checkpoints")
-    before, after = (encoders.loaded(Pretrain(base=str(folder))) for folder in (base, tmp_path / "model"))
+    pretrain.run(
+        recipe(network=None, base=str(base), epochs=1),
+        job.folder,
+        tmp_path / "model",
+        tmp_path / "checkpoints",
+    )
+    before, after = (
+        encoders.loaded(Pretrain(base=str(folder))) for folder in (base, tmp_path / "model")
+    )
     assert before[1].get_vocab() == after[1].get_vocab()
     assert before[2] == after[2] == "cls"
     assert (before[0].get_input_embeddings().weight != after[0].get_input_embeddings().weight).any()
 
 
 def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
-    files.write_json(resolve.path_of("tiny"), {**tiny.recipe("tabular", here).model_dump(), "sources": {}})
+    files.write_json(
+        resolve.path_of("tiny"), {**tiny.recipe("tabular", here).model_dump(), "sources": {}}
+    )
     pretrain.pretrain("tiny")
     assert files.read_json(Path("data/tiny/pretrained/report.json")) == {}
 
@@ -130,16 +163,25 @@ def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
 def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> None:
     import torch
 
-    adapter = masked.Pretrainer(Pretrain.model_validate(SECTION), tiny.table("text", 0, 64)["text"].to_pylist())
+    adapter = masked.Pretrainer(
+        Pretrain.model_validate(SECTION), tiny.table("text", 0, 64)["text"].to_pylist()
+    )
     examples = [np.array([2, *range(10, 38), 3], np.int32)] * 400
     ids, _, places, tokens = adapter.collate(examples, torch.Generator().manual_seed(7))
     original = torch.from_numpy(np.stack(examples))
     assert (original.flatten()[places] == tokens).all()
     assert len(places) / (28 * 400) == pytest.approx(0.15, abs=0.015)
-    assert (ids.flatten()[places] == adapter.original.mask_token_id).double().mean().item() == pytest.approx(0.8, abs=0.03)
+    assert (
+        ids.flatten()[places] == adapter.original.mask_token_id
+    ).double().mean().item() == pytest.approx(0.8, abs=0.03)
     assert (ids.flatten()[places] == tokens).double().mean().item() == pytest.approx(0.1, abs=0.03)
     assert (ids[:, [0, -1]] == original[:, [0, -1]]).all()
-    assert all((one == other).all() for one, other in zip(adapter.collate(examples, None), adapter.collate(examples, None), strict=True))
+    assert all(
+        (one == other).all()
+        for one, other in zip(
+            adapter.collate(examples, None), adapter.collate(examples, None), strict=True
+        )
+    )
     assert (adapter.collate(examples, torch.Generator().manual_seed(8))[0] != ids).any()
 
 
@@ -153,25 +195,55 @@ def test_each_chinese_character_is_a_token_and_none_is_unknown() -> None:
 
 def test_texts_that_are_all_held_out_are_refused(tmp_path: Path) -> None:
     folder = source(tmp_path)
-    files.write_table(folder / "labelled" / "rows.parquet", files.read_table(folder / "split" / "test.parquet"))
-    files.write_table(folder / "labelled" / "rejects.parquet", files.read_table(folder / "split" / "test.parquet").slice(0, 0))
-    with pytest.raises(Failure, match="none of the 20 rows is left that is not in val or test or like one there: lower split.val and split.test"):
+    files.write_table(
+        folder / "labelled" / "rows.parquet", files.read_table(folder / "split" / "test.parquet")
+    )
+    files.write_table(
+        folder / "labelled" / "rejects.parquet",
+        files.read_table(folder / "split" / "test.parquet").slice(0, 0),
+    )
+    with pytest.raises(
+        Failure,
+        match="none of the 20 rows is left that is not in val or test or like one there: lower split.val and split.test",
+    ):
         pretrain.corpus(folder, "text")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"pretrain": {"epochs": 1}}, "pretrain: needs either base, a model to go on from, or network, the size of a new one"),
+        (
+            {"pretrain": {"epochs": 1}},
+            "pretrain: needs either base, a model to go on from, or network, the size of a new one",
+        ),
         ({"pretrain": {"base": "x", "network": {}}}, "pretrain: needs either base"),
-        ({"pretrain": {"network": {"width": 10, "heads": 4}}}, "pretrain.network: a width of 10 cannot be shared evenly by 4 heads: write a multiple of 4"),
-        ({"pretrain": {"base": "x", "dropout": 0.5, "hidden": [3]}}, "pretrain: hidden and dropout are for training with labels: move to train, or leave out"),
-        ({"pretrain": {"base": "x"}, "train": {"base": "y"}}, "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain"),
-        ({"pretrain": {"base": "x"}, "modality": "tabular"}, "only models of modality text or causal_lm learn from rows without labels, and this is tabular"),
+        (
+            {"pretrain": {"network": {"width": 10, "heads": 4}}},
+            "pretrain.network: a width of 10 cannot be shared evenly by 4 heads: write a multiple of 4",
+        ),
+        (
+            {"pretrain": {"base": "x", "dropout": 0.5, "hidden": [3]}},
+            "pretrain: hidden and dropout are for training with labels: move to train, or leave out",
+        ),
+        (
+            {"pretrain": {"base": "x"}, "train": {"base": "y"}},
+            "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain",
+        ),
+        (
+            {"pretrain": {"base": "x"}, "modality": "tabular"},
+            "only models of modality text or causal_lm learn from rows without labels, and this is tabular",
+        ),
     ],
 )
-def test_mistakes_of_the_section_are_sentences(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    about = {"name": "tiny", "modality": "text", "ingest": {"kind": "files", "path": "x.csv"}, "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}]}
+def test_mistakes_of_the_section_are_sentences(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    about = {
+        "name": "tiny",
+        "modality": "text",
+        "ingest": {"kind": "files", "path": "x.csv"},
+        "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
+    }
     (tmp_path / "tiny.yaml").write_text(json.dumps({**about, **changes}))
     with pytest.raises(Mistake) as caught:
         read(tmp_path / "tiny.yaml")

@@ -26,7 +26,17 @@ def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> evaluat
     train.run(made, folder / "split", folder / "model", folder / "checkpoints")
     predictor = modalities.predictor(folder / "model")
     content, targets = modalities.rows(made, test), predictor.problem.targets(test)
-    return evaluation.Case(made, folder / "model", predictor, rows, rows, test, content, targets, modalities.predict(predictor, content))
+    return evaluation.Case(
+        made,
+        folder / "model",
+        predictor,
+        rows,
+        rows,
+        test,
+        content,
+        targets,
+        modalities.predict(predictor, content),
+    )
 
 
 def test_the_auc_is_scikit_learns_and_its_interval_holds_it() -> None:
@@ -41,9 +51,21 @@ def test_the_auc_is_scikit_learns_and_its_interval_holds_it() -> None:
 
 def test_rows_learnt_by_heart_are_told_from_new_ones(tmp_path: Path) -> None:
     rows = tiny.table("tabular", 0, 64)
-    labels = pa.array([["no", "yes"][value] for value in np.random.default_rng(0).integers(0, 2, 64)])
+    labels = pa.array(
+        [["no", "yes"][value] for value in np.random.default_rng(0).integers(0, 2, 64)]
+    )
     nonsense = rows.set_column(rows.column_names.index("label"), "label", labels)
-    case_ = case(tmp_path, "tabular", nonsense, epochs=100, patience=100, dropout=0.0, hidden=[256, 256], learning_rate=1e-2, checkpoint_seconds=30.0)
+    case_ = case(
+        tmp_path,
+        "tabular",
+        nonsense,
+        epochs=100,
+        patience=100,
+        dropout=0.0,
+        hidden=[256, 256],
+        learning_rate=1e-2,
+        checkpoint_seconds=30.0,
+    )
     told = privacy.measure(case_)
     assert told.metrics["membership_auc"]["low"] > 0.55
     assert set(told.metrics) == {"membership_auc"}
@@ -59,8 +81,12 @@ def test_a_model_that_saw_no_row_of_its_own_twice_gives_little_away(tmp_path: Pa
 def test_a_run_is_found_wherever_it_begins_and_a_shorter_one_is_not(start: int) -> None:
     letters = random.Random(0)
     text, said = ("".join(letters.choices("abcdefgh ", k=200)) for _ in range(2))
-    copied, almost = (said[:17] + text[start : start + length] + "!" + said[17:] for length in (50, 49))
-    assert privacy.copied([copied, almost, said, text[start : start + 50], "short", ""], ["other", text]).tolist() == [True, False, False, True, False, False]
+    copied, almost = (
+        said[:17] + text[start : start + length] + "!" + said[17:] for length in (50, 49)
+    )
+    assert privacy.copied(
+        [copied, almost, said, text[start : start + 50], "short", ""], ["other", text]
+    ).tolist() == [True, False, False, True, False, False]
 
 
 def test_a_decoder_is_asked_what_it_writes(tmp_path: Path) -> None:
@@ -68,7 +94,13 @@ def test_a_decoder_is_asked_what_it_writes(tmp_path: Path) -> None:
     told = privacy.measure(case(tmp_path, "causal_lm", tiny.table("causal_lm", 0, 64)))
     assert 0 < told.metrics["membership_auc"]["value"] < 1
     for name in ("copied", "copied_people"):
-        assert 0 <= told.metrics[name]["low"] <= told.metrics[name]["value"] <= told.metrics[name]["high"] <= 1
+        assert (
+            0
+            <= told.metrics[name]["low"]
+            <= told.metrics[name]["value"]
+            <= told.metrics[name]["high"]
+            <= 1
+        )
 
 
 def test_no_copy_in_ten_texts_is_no_proof_that_there_is_none() -> None:

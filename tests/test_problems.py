@@ -8,9 +8,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
 
-from tasks import clean, drift, files, gate, ingest, label, modalities, problems, sides, split, strata, train
+from tasks import (
+    clean,
+    drift,
+    files,
+    gate,
+    ingest,
+    label,
+    modalities,
+    problems,
+    sides,
+    split,
+    strata,
+    train,
+)
 from tasks.modalities import tabular
 from tasks.problems import classification, multilabel, regression
 from tasks.recipe import Evaluate, Recipe, Train, read
@@ -51,7 +72,13 @@ def diabetes(here: Path) -> None:
     from sklearn.datasets import load_diabetes
 
     data = load_diabetes()
-    lines = [",".join([*data.feature_names, "label"]), *(",".join(map(str, [*cells, target])) for cells, target in zip(data.data, data.target, strict=True))]
+    lines = [
+        ",".join([*data.feature_names, "label"]),
+        *(
+            ",".join(map(str, [*cells, target]))
+            for cells, target in zip(data.data, data.target, strict=True)
+        ),
+    ]
     (here / "source.csv").write_text("\n".join(lines) + "\n")
 
 
@@ -59,9 +86,15 @@ def operations(here: Path) -> None:
     """Documentation of operations of three of Amazon's services, tagged with the service and with what they do."""
     rows = []
     for row in botocore_operations():
-        does = [verb for verb in ("Create", "Delete", "Update", "List") if str(row["operation"]).startswith(verb)]
+        does = [
+            verb
+            for verb in ("Create", "Delete", "Update", "List")
+            if str(row["operation"]).startswith(verb)
+        ]
         if row["service"] in ("iam", "ecs"):
-            rows.append([row["id"], row["text"], "|".join([str(row["service"]), *map(str.lower, does)])])
+            rows.append(
+                [row["id"], row["text"], "|".join([str(row["service"]), *map(str.lower, does)])]
+            )
     with (here / "source.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "text", "label"], *rows])
 
@@ -76,13 +109,25 @@ def test_a_number_is_predicted_from_the_data_to_the_gate(here: Path) -> None:
     assert metrics["mae"]["value"] == pytest.approx(mean_absolute_error(truth, said), abs=1e-6)
     assert metrics["r2"]["value"] == pytest.approx(r2_score(truth, said), abs=1e-6)
     assert metrics["r2"]["value"] > 0.35 and metrics["baseline"]["r2"]["value"] > 0.35
-    assert all(metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"] for name in ("rmse", "mae", "r2"))
-    assert predictions.column_names == ["id", "label", "predicted", "loss", "baseline_predicted", "baseline_loss"]
+    assert all(
+        metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"]
+        for name in ("rmse", "mae", "r2")
+    )
+    assert predictions.column_names == [
+        "id",
+        "label",
+        "predicted",
+        "loss",
+        "baseline_predicted",
+        "baseline_loss",
+    ]
     session = modalities.session(folder / "model" / "model.onnx", 1)
     predictor = modalities.predictor(folder / "model")
     rows = modalities.rows(made, files.read_table(folder / "split" / "test.parquet"))
     bare = session.run(None, {"features": tabular.encoded(predictor.columns, rows)})[0]  # type: ignore[attr-defined]
-    assert bare[:, 0] == pytest.approx(said, rel=1e-5)  # the exported graph alone answers in the target's unit
+    assert bare[:, 0] == pytest.approx(
+        said, rel=1e-5
+    )  # the exported graph alone answers in the target's unit
     checks = files.read_json(folder / "gate.json")["checks"]
     assert [check["metric"] for check in checks] == ["r2", "rmse", "rmse"]
     assert [check["outcome"] for check in checks][::2] == ["pass", "pass"]
@@ -99,7 +144,15 @@ def test_several_labels_are_predicted_from_the_data_to_the_gate(here: Path) -> N
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     names = files.read_json(folder / "model" / "model.json")["labels"]
     assert names == ["create", "delete", "ecs", "iam", "list", "update"]
-    truth, said = (np.array([[name in cell.split("|") for name in names] for cell in predictions[column].to_pylist()]) for column in ("label", "predicted"))
+    truth, said = (
+        np.array(
+            [
+                [name in cell.split("|") for name in names]
+                for cell in predictions[column].to_pylist()
+            ]
+        )
+        for column in ("label", "predicted")
+    )
     shares = np.array(predictions["probabilities"].to_pylist())
     assert (said == (shares >= 0.5)).all()
     expected = {
@@ -107,23 +160,42 @@ def test_several_labels_are_predicted_from_the_data_to_the_gate(here: Path) -> N
         "macro_f1": f1_score(truth, said, average="macro"),
         "subset_accuracy": accuracy_score(truth, said),
         "mean_average_precision": average_precision_score(truth, shares, average="macro"),
-        "log_loss": np.mean([log_loss(truth[:, column], shares[:, column]) for column in range(len(names))]),
+        "log_loss": np.mean(
+            [log_loss(truth[:, column], shares[:, column]) for column in range(len(names))]
+        ),
     }
     assert {name: metrics[name]["value"] for name in expected} == pytest.approx(expected, abs=2e-6)
     assert metrics["micro_f1"]["value"] > 0.8
     assert metrics["classes"]["iam"]["support"] == truth[:, names.index("iam")].sum()
-    assert all(one["low"] <= one["value"] <= one["high"] for one in (metrics[name] for name in expected))
+    assert all(
+        one["low"] <= one["value"] <= one["high"] for one in (metrics[name] for name in expected)
+    )
     checks = files.read_json(folder / "gate.json")["checks"]
-    assert (checks[1]["metric"], checks[1]["outcome"], checks[1]["value"]) == ("subset_accuracy", "pass", 0.0)  # against itself
+    assert (checks[1]["metric"], checks[1]["outcome"], checks[1]["value"]) == (
+        "subset_accuracy",
+        "pass",
+        0.0,
+    )  # against itself
     assert checks[0]["value"] == metrics["micro_f1"]["value"]
     assert "Labels" in (folder / "evaluation" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("problem", "modality"), [("regression", "image"), ("multilabel", "image"), ("multilabel", "tabular")])
-def test_images_and_tables_learn_these_problems_too(problem: str, modality: str, tmp_path: Path) -> None:
-    metric, yes, no = ("rmse", "2.5", "-1") if problem == "regression" else ("micro_f1", "a|b", "[]")
-    made = tiny.recipe(modality, tmp_path, epochs=10, learning_rate=1e-2, precision="fp32", checkpoint_seconds=30.0)
-    made = made.model_copy(update={"problem": problem, "train": made.train.model_copy(update={"metric": metric})})
+@pytest.mark.parametrize(
+    ("problem", "modality"),
+    [("regression", "image"), ("multilabel", "image"), ("multilabel", "tabular")],
+)
+def test_images_and_tables_learn_these_problems_too(
+    problem: str, modality: str, tmp_path: Path
+) -> None:
+    metric, yes, no = (
+        ("rmse", "2.5", "-1") if problem == "regression" else ("micro_f1", "a|b", "[]")
+    )
+    made = tiny.recipe(
+        modality, tmp_path, epochs=10, learning_rate=1e-2, precision="fp32", checkpoint_seconds=30.0
+    )
+    made = made.model_copy(
+        update={"problem": problem, "train": made.train.model_copy(update={"metric": metric})}
+    )
     source = tiny.split(modality, tmp_path / "split")
     for side in ("train", "val"):
         table = files.read_table(source / f"{side}.parquet")
@@ -132,10 +204,18 @@ def test_images_and_tables_learn_these_problems_too(problem: str, modality: str,
         files.write_table(source / f"{side}.parquet", table)
     train.run(made, source, tmp_path / "model", tmp_path / "checkpoints")
     predictor = modalities.predictor(tmp_path / "model")
-    targets, answers = predictor.problem.targets(table), modalities.predict(predictor, modalities.rows(made, table))
+    targets, answers = (
+        predictor.problem.targets(table),
+        modalities.predict(predictor, modalities.rows(made, table)),
+    )
     measured = predictor.problem.measure(targets, answers)
-    kept = [json.loads(line)[f"val_{metric}"] for line in (tmp_path / "model" / "history.jsonl").read_text().splitlines()]
-    assert measured[metric] == pytest.approx(min(kept) if metric == "rmse" else max(kept), abs=1e-4)  # the exported model is the best epoch's
+    kept = [
+        json.loads(line)[f"val_{metric}"]
+        for line in (tmp_path / "model" / "history.jsonl").read_text().splitlines()
+    ]
+    assert measured[metric] == pytest.approx(
+        min(kept) if metric == "rmse" else max(kept), abs=1e-4
+    )  # the exported model is the best epoch's
     assert measured[metric] < 1.0 if metric == "rmse" else measured[metric] > 0.5
 
 
@@ -144,7 +224,9 @@ def test_intervals_of_any_problem_cover_and_repeat_and_pairs_share_their_resampl
     targets = rng.normal(size=800)
     said = targets + rng.normal(size=800)
     problem = regression.Problem(["value"])
-    one, other = (problem.samples("rmse", targets, [said, said + 0.01], Evaluate()) for _ in range(2))
+    one, other = (
+        problem.samples("rmse", targets, [said, said + 0.01], Evaluate()) for _ in range(2)
+    )
     assert (one == other).all()
     low, high = problems.bounds(one[:, 0], 0.95)
     assert low < 1 < high and high - low == pytest.approx(2 * 1.96 / 1600**0.5, rel=0.2)
@@ -155,7 +237,10 @@ def test_a_champion_of_other_labels_is_asked_for_those_that_it_knows() -> None:
     problem = multilabel.Problem(["a", "b", "c"])
     assert problem.aligned(np.array([[0.9, 0.2]]), ["c", "a"]).tolist() == [[0.2, 0.0, 0.9]]
     classes = classification.Problem(["a", "b"])
-    scored = classes.said(np.array([0, 1]), classes.aligned(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]]), ["a", "b", "z"]))
+    scored = classes.said(
+        np.array([0, 1]),
+        classes.aligned(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]]), ["a", "b", "z"]),
+    )
     assert scored.predicted.tolist() == [2, 1]
     assert np.exp(-scored.loss) == pytest.approx([0.1, 0.6])
 
@@ -178,7 +263,9 @@ def test_rows_that_are_answered_rightly_are_told_where_there_are_such() -> None:
         (OPERATIONS + "label: {errors: drop}\n", "label.errors: made for one class a row, and the problem is multilabel: leave out what needs it"),
     ],
 )  # fmt: skip
-def test_a_recipe_names_what_its_problem_does_not_know(here: Path, text: str, sentence: str) -> None:
+def test_a_recipe_names_what_its_problem_does_not_know(
+    here: Path, text: str, sentence: str
+) -> None:
     (here / "recipe.yaml").write_text(text)
     with pytest.raises(Mistake) as caught:
         read(here / "recipe.yaml")
@@ -194,7 +281,10 @@ def test_metrics_that_a_recipe_leaves_out_are_those_of_its_problem(here: Path) -
 def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
     (here / "recipe.yaml").write_text(text)
     words = " ".join(tiny.WORDS)
-    lines = [f"r{number:02d},{number},{words} {number * number},{one}" for number, one in enumerate(labels)]
+    lines = [
+        f"r{number:02d},{number},{words} {number * number},{one}"
+        for number, one in enumerate(labels)
+    ]
     (here / "source.csv").write_text("\n".join(["id,a,text,label", *lines]) + "\n")
     made = read(here / "recipe.yaml")
     ingest.run(made, here / "raw")
@@ -212,7 +302,9 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
         (OPERATIONS + "label: {classes: [a, bb]}\n", ["a|bb", "b|a"], "label 'b' of 1 row(s), first r01, is not among label.classes (did you mean bb?)"),
     ],
 )  # fmt: skip
-def test_labels_that_cannot_be_read_are_named_with_their_rows(here: Path, text: str, labels: list[str], sentence: str) -> None:
+def test_labels_that_cannot_be_read_are_named_with_their_rows(
+    here: Path, text: str, labels: list[str], sentence: str
+) -> None:
     with pytest.raises(Failure) as caught:
         written(here, text, labels)
     assert sentence in str(caught.value)
@@ -221,8 +313,17 @@ def test_labels_that_cannot_be_read_are_named_with_their_rows(here: Path, text: 
 def test_an_unlabelled_row_is_set_aside_and_labels_are_written_in_one_way(here: Path) -> None:
     _, folder = written(here, OPERATIONS, ["b|a", '"[""c"", ""a""]"', "", "[]", "a | b"])
     table = files.read_table(folder / "labelled" / "rows.parquet")
-    assert dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True)) == {"r00": "a|b", "r01": "a|c", "r03": "[]", "r04": "a|b"}
-    assert files.read_json(folder / "labelled" / "report.json")["classes"] == {"a": 3, "b": 2, "c": 1}
+    assert dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
+        "r00": "a|b",
+        "r01": "a|c",
+        "r03": "[]",
+        "r04": "a|b",
+    }
+    assert files.read_json(folder / "labelled" / "report.json")["classes"] == {
+        "a": 3,
+        "b": 2,
+        "c": 1,
+    }
     assert files.read_table(folder / "labelled" / "rejects.parquet")["id"].to_pylist() == ["r02"]
     assert 'choice="multiple"' in (folder / "labelled" / "review.labelstudio.xml").read_text()
 
@@ -235,7 +336,9 @@ def test_an_unlabelled_row_is_set_aside_and_labels_are_written_in_one_way(here: 
         (OPERATIONS, ["a|b"] * 39 + ["c"], "'c' has no row in t"),
     ],
 )  # fmt: skip
-def test_a_split_from_which_nothing_could_be_learnt_is_refused(here: Path, text: str, labels: list[str], sentence: str) -> None:
+def test_a_split_from_which_nothing_could_be_learnt_is_refused(
+    here: Path, text: str, labels: list[str], sentence: str
+) -> None:
     made, folder = written(here, text, labels)
     with pytest.raises(Failure) as caught:
         split.run(made, folder / "labelled", folder / "split")
@@ -245,13 +348,23 @@ def test_a_split_from_which_nothing_could_be_learnt_is_refused(here: Path, text:
 @pytest.mark.parametrize(
     ("problem", "labels", "sentence"),
     [
-        (classification, ["a", "a"], "train: all rows have the label 'a': a classifier needs at least two classes"),
-        (multilabel, ["a", "a"], "train: the rows have a alone: problem: multilabel needs at least two labels"),
+        (
+            classification,
+            ["a", "a"],
+            "train: all rows have the label 'a': a classifier needs at least two classes",
+        ),
+        (
+            multilabel,
+            ["a", "a"],
+            "train: the rows have a alone: problem: multilabel needs at least two labels",
+        ),
         (regression, ["2", "2.0"], "train: all rows have the target 2: there is nothing to learn"),
         (regression, ["2", "nan"], "1 row, r1 ('nan'), have targets"),
     ],
 )
-def test_rows_from_which_nothing_can_be_learnt_are_refused_in_training(problem: Any, labels: list[str], sentence: str) -> None:
+def test_rows_from_which_nothing_can_be_learnt_are_refused_in_training(
+    problem: Any, labels: list[str], sentence: str
+) -> None:
     with pytest.raises(Failure) as caught:
         problem.Problem.fitted(Train(), pa.table({"id": ["r0", "r1"], "label": labels}))
     assert sentence in str(caught.value)
@@ -262,19 +375,36 @@ def test_a_label_that_train_lacks_is_named_where_the_model_is_measured() -> None
     for module, cell in ((classification, "a"), (multilabel, "a|b")):
         problem = module.Problem.fitted(Train(), pa.table({"id": ["t", "u"], "label": [cell, "b"]}))
         assert problem.known(table)["id"].to_pylist() == ["r0"]
-        with pytest.raises(Failure, match="the rows have the class 'z', which the model does not know"):
+        with pytest.raises(
+            Failure, match="the rows have the class 'z', which the model does not know"
+        ):
             problem.targets(table)
 
 
 @pytest.mark.parametrize(("column", "modality"), [("text", "text"), ("image", "image")])
 def test_a_row_without_content_is_named(column: str, modality: str, tmp_path: Path) -> None:
-    table = pa.table({"id": ["r0", "r1"], "label": ["a", "b"], column: pa.array([b"x", None], pa.binary() if column == "image" else pa.string())})
-    with pytest.raises(Failure, match=f"1 row.s., such as r1, have no {column}: fill them in, or have a rule of clean reject them"):
+    table = pa.table(
+        {
+            "id": ["r0", "r1"],
+            "label": ["a", "b"],
+            column: pa.array([b"x", None], pa.binary() if column == "image" else pa.string()),
+        }
+    )
+    with pytest.raises(
+        Failure,
+        match=f"1 row.s., such as r1, have no {column}: fill them in, or have a rule of clean reject them",
+    ):
         modalities.rows(tiny.recipe(modality, tmp_path), table)
 
 
 def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
-    table = pa.table({"id": [f"r{n:03d}" for n in range(100)], "a": [f"{n}!" for n in range(100)], "label": [str(n / 7) for n in range(100)]})
+    table = pa.table(
+        {
+            "id": [f"r{n:03d}" for n in range(100)],
+            "a": [f"{n}!" for n in range(100)],
+            "label": [str(n / 7) for n in range(100)],
+        }
+    )
     found = drift.profile(table, "tabular", "regression")
     assert found.classes == {} and found.bins["label"].kind == "number"
     sides_ = {"train": table.slice(0, 80), "val": table.slice(80, 10), "test": table.slice(90)}

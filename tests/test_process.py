@@ -22,10 +22,17 @@ def python(code: str) -> list[str]:
 
 def test_lines_come_as_they_are_printed() -> None:
     seen: list[str] = []
-    assert process.run(python("print('one'); print('two')"), seen.append, 30, "stage") == ["one", "two"] == seen
+    assert (
+        process.run(python("print('one'); print('two')"), seen.append, 30, "stage")
+        == ["one", "two"]
+        == seen
+    )
 
 
-@pytest.mark.parametrize(("kind", "error"), [("retryable", Retryable), ("started", Retryable), ("final", Failure), ("mistake", Failure)])
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("retryable", Retryable), ("started", Retryable), ("final", Failure), ("mistake", Failure)],
+)
 def test_only_what_may_pass_is_retryable(kind: str, error: type[Failure]) -> None:
     with pytest.raises(error) as caught:
         process.run(python(NOTE % kind), lambda line: None, 30, "stage")
@@ -47,9 +54,16 @@ def test_orphans_of_this_workspace_are_swept_and_others_left(here: Path) -> None
     ended.wait()
 
     def sleeper(where: Path, owner: int) -> psutil.Popen:
-        return psutil.Popen(python("import time; time.sleep(60)"), env={**os.environ, process.MARK: str(where), process.OWNER: str(owner)})
+        return psutil.Popen(
+            python("import time; time.sleep(60)"),
+            env={**os.environ, process.MARK: str(where), process.OWNER: str(owner)},
+        )
 
-    orphan, elsewhere, of_a_living_run = sleeper(here, ended.pid), sleeper(here / "elsewhere", ended.pid), sleeper(here, os.getpid())
+    orphan, elsewhere, of_a_living_run = (
+        sleeper(here, ended.pid),
+        sleeper(here / "elsewhere", ended.pid),
+        sleeper(here, os.getpid()),
+    )
     try:
         process.sweep(lambda line: None)
         assert orphan.wait(5) != 0
@@ -72,14 +86,23 @@ def test_half_a_lock_file_is_deleted_and_a_whole_one_kept(here: Path) -> None:
     assert path.exists()
 
 
-def test_a_lock_of_a_dead_process_is_deleted_even_of_a_zombie_and_that_of_a_living_one_kept(here: Path) -> None:
+def test_a_lock_of_a_dead_process_is_deleted_even_of_a_zombie_and_that_of_a_living_one_kept(
+    here: Path,
+) -> None:
     path = here / ".dvc" / "tmp" / "rwlock"
     path.parent.mkdir(parents=True)
     zombie = psutil.Popen(python(""))
     while process.lives(psutil.Process(zombie.pid)):
         time.sleep(0.02)
     for number, stays in ((zombie.pid, False), (os.getpid(), True)):
-        with rwlock(str(path.parent), LocalFileSystem(), "dvc repro", [str(here / "raw")], [str(here / "clean")], False):  # as DVC writes it
+        with rwlock(
+            str(path.parent),
+            LocalFileSystem(),
+            "dvc repro",
+            [str(here / "raw")],
+            [str(here / "clean")],
+            False,
+        ):  # as DVC writes it
             text = path.read_text()
         assert text.count(str(os.getpid())) == 2
         path.write_text(text.replace(f'"pid": {os.getpid()}', f'"pid": {number}'))

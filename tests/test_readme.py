@@ -22,7 +22,9 @@ def test_every_millrace_command_in_the_readme_has_a_help_page_with_an_example() 
     found = {tuple(match.split()) for match in re.findall(r"`millrace ((?:recipe )?[a-z]+)", TEXT)}
     assert len(found) >= 5
     for words in found:
-        shown = subprocess.run([millrace, *words, "--help"], capture_output=True, text=True, cwd=ROOT)
+        shown = subprocess.run(
+            [millrace, *words, "--help"], capture_output=True, text=True, cwd=ROOT
+        )
         assert shown.returncode == 0
         assert "Example: millrace" in shown.stdout
 
@@ -36,6 +38,10 @@ def test_the_five_line_recipe_is_one(tmp_path: Path) -> None:
 
 
 def test_the_line_by_line_page_has_every_line_of_its_recipe() -> None:
-    lines = [line.strip() for line in (ROOT / "recipes" / "xor.yaml").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line.strip()
+        for line in (ROOT / "recipes" / "xor.yaml").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     explained = re.findall(r"^\| `(.*?)` \|", (ROOT / "docs" / "xor.md").read_text(), re.MULTILINE)
     assert explained == lines

@@ -20,7 +20,10 @@ SOURCES = Path("data/sources")
 PLACES = {
     "sms-spam": {"sms-spam.tsv": "sms_spam/SMSSpamCollection"},
     "waimai-10k": {"waimai-10k.csv": "waimai_10k/waimai_10k.csv"},
-    "banking77": {"banking77-train.csv": "banking77/train.csv", "banking77-test.csv": "banking77/test.csv"},
+    "banking77": {
+        "banking77-train.csv": "banking77/train.csv",
+        "banking77-test.csv": "banking77/test.csv",
+    },
     "mnist": {
         f"mnist-{side}-{kind}.gz": f"mnist/{prefix}-{kind}-idx{dimensions}-ubyte.gz"
         for side, prefix in (("train", "train"), ("test", "t10k"))
@@ -59,7 +62,14 @@ def until_split(name: str, text: str | None = None) -> dict[str, Any]:
         path = Path(path.name)
         path.write_text(text)
     files.write_json(resolve.path_of(name), resolve.resolved(read(path)))
-    for run in (ingest.ingest, check_raw.check_raw, clean.clean, label.label, split.split, check_ready.check_ready):
+    for run in (
+        ingest.ingest,
+        check_raw.check_raw,
+        clean.clean,
+        label.label,
+        split.split,
+        check_ready.check_ready,
+    ):
         run(name)
     told: dict[str, Any] = {"raw": files.read_json(folder / "raw" / "snapshot.json")}
     rows = told["raw"]["rows"]
@@ -101,17 +111,24 @@ def write_csv(name: str, rows: list[list[str]]) -> None:
 def test_sms_spam_on_the_real_file_has_all_its_403_exact_duplicates_found(here: Path) -> None:
     told = real("sms-spam")
     assert told["raw"]["rows"] == 5574
-    assert [(rule["rule"], rule["rejected"]) for rule in told["clean"]["rules"][:2]] == [("conflicting_duplicates", 0), ("exact_duplicates", 403)]
+    assert [(rule["rule"], rule["rejected"]) for rule in told["clean"]["rules"][:2]] == [
+        ("conflicting_duplicates", 0),
+        ("exact_duplicates", 403),
+    ]
 
 
-def test_waimai_on_the_real_file_keeps_chinese_and_rejects_what_is_labelled_both_ways(here: Path) -> None:
+def test_waimai_on_the_real_file_keeps_chinese_and_rejects_what_is_labelled_both_ways(
+    here: Path,
+) -> None:
     told = real("waimai-10k")
     assert told["raw"]["rows"] == 11_987
     assert rejected(told)["language"] == 0
     assert rejected(told)["conflicting_duplicates"] == 14
 
 
-def test_banking77_on_the_real_files_finds_rows_of_the_test_file_again_in_the_training_file(here: Path) -> None:
+def test_banking77_on_the_real_files_finds_rows_of_the_test_file_again_in_the_training_file(
+    here: Path,
+) -> None:
     told = real("banking77")
     assert told["raw"]["rows_in"] == 13_083
     assert len(told["labelled"]["classes"]) == 77
@@ -123,22 +140,33 @@ def test_mnist_on_the_real_files_tests_on_all_of_the_official_test_images(here: 
     told = real("mnist")
     assert told["raw"]["rows"] == 70_000
     assert told["split"]["rows"] == {"train": 54_000, "val": 6_000, "test": 10_000}
-    assert [image["id"] for image in pq.read_table("data/mnist/split/test.parquet", columns=["id"]).to_pylist()] == [str(1_000_000 + n) for n in range(10_000)]
+    assert [
+        image["id"]
+        for image in pq.read_table("data/mnist/split/test.parquet", columns=["id"]).to_pylist()
+    ] == [str(1_000_000 + n) for n in range(10_000)]
 
 
 def test_sms_spam_on_a_small_file_with_the_same_dirt(here: Path) -> None:
     SOURCES.mkdir(parents=True)
-    lines = [f"{'spam' if number % 4 == 0 else 'ham'}\t{text}" for number, text in enumerate(texts(200))]
+    lines = [
+        f"{'spam' if number % 4 == 0 else 'ham'}\t{text}" for number, text in enumerate(texts(200))
+    ]
     odd = [
         'ham\t"an opening quotation mark, and never a closing one',
         "spam\tcall 08718727868 or mail win@prize.example.com &lt;now&gt;",
         "ham\tdonâ€™t\u200b be late",
     ]
-    (SOURCES / "sms-spam.tsv").write_text("\n".join([*lines, *lines[:7], *odd, "spam\tone cell\ttoo many"]) + "\n", encoding="utf-8")
+    (SOURCES / "sms-spam.tsv").write_text(
+        "\n".join([*lines, *lines[:7], *odd, "spam\tone cell\ttoo many"]) + "\n", encoding="utf-8"
+    )
     told = until_split("sms-spam")
     assert told["raw"]["rules"] == {"broken row": 1}
     assert rejected(told)["exact_duplicates"] == 7
-    kept = [row["text"] for side in sides.SIDES for row in pq.read_table(f"data/sms-spam/split/{side}.parquet").to_pylist()]
+    kept = [
+        row["text"]
+        for side in sides.SIDES
+        for row in pq.read_table(f"data/sms-spam/split/{side}.parquet").to_pylist()
+    ]
     assert '"an opening quotation mark, and never a closing one' in kept
     assert "call [phone] or mail [email] &lt;now&gt;" in kept
     assert "don’t be late" in kept
@@ -149,10 +177,17 @@ def test_waimai_on_a_small_file_with_the_same_dirt(here: Path) -> None:
     letters = "好吃味道足量大送水没有很快餐厅服务态度差菜凉了米饭鸡肉汤面辣油少多推荐再来不会"
     reviews = ["".join(chance.choices(letters, k=25)) for _ in range(200)]
     rows = [[str(number % 2), text] for number, text in enumerate(reviews)]
-    odd = [["1", reviews[0]], ["1", reviews[0]], ["0", "This review was written in English by somebody else."], ["1", f" {reviews[3]}\u200b"]]
+    odd = [
+        ["1", reviews[0]],
+        ["1", reviews[0]],
+        ["0", "This review was written in English by somebody else."],
+        ["1", f" {reviews[3]}\u200b"],
+    ]
     write_csv("waimai-10k.csv", [["label", "review"], *rows, *odd])
     assert rejected(until_split("waimai-10k")) == {
-        **dict.fromkeys(("encoding", "unicode", "control", "white_space", "pii", "length", "near_duplicates"), 0),
+        **dict.fromkeys(
+            ("encoding", "unicode", "control", "white_space", "pii", "length", "near_duplicates"), 0
+        ),
         "language": 1,
         "conflicting_duplicates": 3,
         "exact_duplicates": 1,
@@ -161,10 +196,19 @@ def test_waimai_on_a_small_file_with_the_same_dirt(here: Path) -> None:
 
 def test_banking77_on_small_files_with_the_same_dirt(here: Path) -> None:
     rows = [[text, f"intent_{number % 5}"] for number, text in enumerate(texts(240))]
-    write_csv("banking77-train.csv", [["text", "category"], *rows[:200], [f"{rows[9][0]}!", rows[9][1]]])
-    write_csv("banking77-test.csv", [["text", "category"], *rows[200:], rows[3], [rows[4][0].upper(), "intent_0"]])
+    write_csv(
+        "banking77-train.csv", [["text", "category"], *rows[:200], [f"{rows[9][0]}!", rows[9][1]]]
+    )
+    write_csv(
+        "banking77-test.csv",
+        [["text", "category"], *rows[200:], rows[3], [rows[4][0].upper(), "intent_0"]],
+    )
     told = until_split("banking77")
-    assert {rule: count for rule, count in rejected(told).items() if count} == {"near_duplicates": 1, "conflicting_duplicates": 2, "exact_duplicates": 1}
+    assert {rule: count for rule, count in rejected(told).items() if count} == {
+        "near_duplicates": 1,
+        "conflicting_duplicates": 2,
+        "exact_duplicates": 1,
+    }
 
 
 def test_mnist_on_small_files_with_duplicates_of_all_kinds(here: Path) -> None:
@@ -172,11 +216,25 @@ def test_mnist_on_small_files_with_duplicates_of_all_kinds(here: Path) -> None:
     chance = np.random.default_rng(0)
     pictures = chance.integers(0, 256, (300, 7, 7), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
     labels, faint = np.arange(300, dtype=np.uint8) % 10, (pictures[:2] * 0.9).astype(np.uint8)
-    images, numbers = np.concatenate([pictures[:200], pictures[2:4], faint, pictures[5:6]]), np.array([*labels[:200], 2, 3, *labels[:2], 1], np.uint8)
+    images, numbers = (
+        np.concatenate([pictures[:200], pictures[2:4], faint, pictures[5:6]]),
+        np.array([*labels[:200], 2, 3, *labels[:2], 1], np.uint8),
+    )
     for side, given, said in (("train", images, numbers), ("test", pictures[200:], labels[200:])):
         (SOURCES / f"mnist-{side}-images.gz").write_bytes(gzip.compress(idx(given)))
         (SOURCES / f"mnist-{side}-labels.gz").write_bytes(gzip.compress(idx(said)))
     recipe = (ROOT / "tests" / "recipes" / "mnist.yaml").read_text().replace("54000", "150")
-    told = until_split("mnist", recipe.replace("- exact_duplicates", "- exact_duplicates\n    - near_duplicates: {distance: 6}"))
-    assert rejected(told) == {"unreadable": 0, "size": 0, "conflicting_duplicates": 2, "exact_duplicates": 2, "near_duplicates": 2}
+    told = until_split(
+        "mnist",
+        recipe.replace(
+            "- exact_duplicates", "- exact_duplicates\n    - near_duplicates: {distance: 6}"
+        ),
+    )
+    assert rejected(told) == {
+        "unreadable": 0,
+        "size": 0,
+        "conflicting_duplicates": 2,
+        "exact_duplicates": 2,
+        "near_duplicates": 2,
+    }
     assert told["split"]["rows"] == {"train": 149, "val": 50, "test": 100}

@@ -20,27 +20,45 @@ def version(store: Store, model: str, folder: Path, content: str) -> str:
     return registry.publish(store, model, folder, registry.manifest(model, folder, {}, {}, {}))
 
 
-def promote(store: Store, model: str, name: str, expected: registry.Pointer | None) -> registry.Move:
+def promote(
+    store: Store, model: str, name: str, expected: registry.Pointer | None
+) -> registry.Move:
     evidence = {"verdict": "promote", "champion": expected.version if expected else None}
-    return registry.move(store, model, "production", name, evidence, expected, "test", f"promotes {name}")
+    return registry.move(
+        store, model, "production", name, evidence, expected, "test", f"promotes {name}"
+    )
 
 
-def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_losers_say_who(store: Store, tmp_path: Path) -> None:
-    names = [version(store, "race", tmp_path / str(number), f"content {number}") for number in range(8)]
+def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_losers_say_who(
+    store: Store, tmp_path: Path
+) -> None:
+    names = [
+        version(store, "race", tmp_path / str(number), f"content {number}") for number in range(8)
+    ]
     expected = None
     for generation in (1, 2, 3):
         with ThreadPoolExecutor(8) as pool:
-            moves = list(pool.map(lambda name, champion=expected: promote(store, "race", name, champion), names))
+            moves = list(
+                pool.map(
+                    lambda name, champion=expected: promote(store, "race", name, champion), names
+                )
+            )
         winners = [name for name, move in zip(names, moves, strict=True) if move.won]
         now = registry.read(store, "race", "production")
         assert now and now.generation == generation
         assert winners == [now.version]
         assert all(move.now and move.now.version == now.version for move in moves)
         expected = now
-    assert [record["generation"] for record in registry.history(store, "race", "production")] == [3, 2, 1]
+    assert [record["generation"] for record in registry.history(store, "race", "production")] == [
+        3,
+        2,
+        1,
+    ]
 
 
-def test_it_is_known_which_versions_were_trained_on_a_row_also_where_the_source_wrote_blanks_around_its_id(store: Store, tmp_path: Path) -> None:
+def test_it_is_known_which_versions_were_trained_on_a_row_also_where_the_source_wrote_blanks_around_its_id(
+    store: Store, tmp_path: Path
+) -> None:
     silent = version(store, "known", tmp_path / "silent", "says nothing")
     train.write_trained_on(tmp_path / "told" / "trained_on.parquet", ["ann", " bob ", "carl"])
     told = version(store, "known", tmp_path / "told", "model")
@@ -55,7 +73,9 @@ def test_publishing_twice_is_publishing_once(store: Store, tmp_path: Path) -> No
     assert list(store.names("twice/")) == objects
 
 
-def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer_pass(store: Store, tmp_path: Path) -> None:
+def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer_pass(
+    store: Store, tmp_path: Path
+) -> None:
     one, two = (version(store, "aba", tmp_path / name, name) for name in "ab")
     stale = promote(store, "aba", one, None).now
     other = promote(store, "aba", two, stale).now
@@ -88,27 +108,44 @@ def test_a_move_whose_answer_is_lost_or_repeated_has_won_and_one_that_did_not_ha
     first = promote(store, "lost", one, None)
     assert first.won and first.now and first.now.generation == 1
     monkeypatch.setattr(store.client, "put_object", pointer_is_not_written)
-    with pytest.raises(Retryable, match="the move of lost production got no answer and did not happen"):
+    with pytest.raises(
+        Retryable, match="the move of lost production got no answer and did not happen"
+    ):
         promote(store, "lost", two, first.now)
     monkeypatch.setattr(store.client, "put_object", repeated)
     assert promote(store, "lost", two, first.now).won
-    assert [record["version"] for record in registry.history(store, "lost", "production")] == [two, one]
+    assert [record["version"] for record in registry.history(store, "lost", "production")] == [
+        two,
+        one,
+    ]
 
 
-def test_evidence_for_another_champion_or_another_verdict_promotes_nothing(store: Store, tmp_path: Path) -> None:
+def test_evidence_for_another_champion_or_another_verdict_promotes_nothing(
+    store: Store, tmp_path: Path
+) -> None:
     name = version(store, "closed", tmp_path, "x")
-    for evidence in ({"verdict": "reject", "champion": None}, {"verdict": "promote", "champion": "another"}):
+    for evidence in (
+        {"verdict": "reject", "champion": None},
+        {"verdict": "promote", "champion": "another"},
+    ):
         with pytest.raises(Failure, match="does not allow this promotion"):
             registry.move(store, "closed", "production", name, evidence, None, "test", "")
     assert registry.read(store, "closed", "production") is None
 
 
-def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_next(store: Store, tmp_path: Path) -> None:
+def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_next(
+    store: Store, tmp_path: Path
+) -> None:
     one, two = (version(store, "journal", tmp_path / name, name) for name in "ab")
     first = promote(store, "journal", one, None).now
-    store.client.delete_object(Bucket=store.settings.bucket, Key=store.key("journal/journal/production/000000001.json"))
+    store.client.delete_object(
+        Bucket=store.settings.bucket, Key=store.key("journal/journal/production/000000001.json")
+    )
     promote(store, "journal", two, first)
-    assert [record["version"] for record in registry.history(store, "journal", "production")] == [two, one]
+    assert [record["version"] for record in registry.history(store, "journal", "production")] == [
+        two,
+        one,
+    ]
     assert len(list(store.names("journal/journal/"))) == 2
 
 
@@ -123,12 +160,23 @@ def test_a_damaged_blob_is_never_handed_out(store: Store, tmp_path: Path) -> Non
     assert not (tmp_path / "cache" / name / "model.bin").exists()
 
 
-def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secret(store: Store) -> None:
+def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secret(
+    store: Store,
+) -> None:
     known = store.settings
     cases = [
-        (Settings("millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"), "cannot be reached"),
-        (Settings("millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"), "refuses the credentials"),
-        (Settings("of-others", endpoint=known.endpoint, key=known.key, secret=known.secret), "or the bucket 'of-others' is not theirs"),
+        (
+            Settings("millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"),
+            "cannot be reached",
+        ),
+        (
+            Settings("millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"),
+            "refuses the credentials",
+        ),
+        (
+            Settings("of-others", endpoint=known.endpoint, key=known.key, secret=known.secret),
+            "or the bucket 'of-others' is not theirs",
+        ),
     ]
     for settings, sentence in cases:
         with pytest.raises(Failure, match=sentence) as caught:
@@ -138,8 +186,19 @@ def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secre
 
 
 def test_a_missing_bucket_is_named(here: Path) -> None:
-    identity = {"name": "all", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin", "Read", "Write", "List"]}
+    identity = {
+        "name": "all",
+        "credentials": [{"accessKey": "key", "secretKey": "secret"}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
     storage.HOME.mkdir(parents=True)
     storage.write_private(storage.HOME / "s3.json", json.dumps({"identities": [identity]}))
-    with storage.opened() as store, pytest.raises(Failure, match="there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"):
-        Store(Settings("nowhere", endpoint=store.settings.endpoint, key="key", secret="secret")).check()
+    with (
+        storage.opened() as store,
+        pytest.raises(
+            Failure, match="there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"
+        ),
+    ):
+        Store(
+            Settings("nowhere", endpoint=store.settings.endpoint, key="key", secret="secret")
+        ).check()

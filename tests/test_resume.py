@@ -66,7 +66,12 @@ class Job:
             die(*PLACES[place], call)
         os.makedirs(self.work, exist_ok=True)
         os.chdir(self.work)
-        train.run(tiny.recipe(self.modality, self.folder, **self.options), self.folder / "split", Path("model"), files.of_repository("checkpoints"))
+        train.run(
+            tiny.recipe(self.modality, self.folder, **self.options),
+            self.folder / "split",
+            Path("model"),
+            files.of_repository("checkpoints"),
+        )
 
     def model(self) -> dict[str, str]:
         return files.hashes(self.work / "model")
@@ -114,14 +119,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Job, d
     return make
 
 
-KILLS = [(modality, place) for modality in tiny.TRAIN for place in random.Random(modality).sample(sorted(PLACES), 3)]
+KILLS = [
+    (modality, place)
+    for modality in tiny.TRAIN
+    for place in random.Random(modality).sample(sorted(PLACES), 3)
+]
 
 
 @pytest.mark.parametrize(("modality", "place"), KILLS)
-def test_a_killed_run_ends_with_the_same_bytes(made: Any, tmp_path: Path, modality: str, place: str) -> None:
+def test_a_killed_run_ends_with_the_same_bytes(
+    made: Any, tmp_path: Path, modality: str, place: str
+) -> None:
     job, whole = made(modality)
     killed = Job(modality, job.folder, tmp_path, job.options)
-    call = random.randint(*(1, 3) if "epoch" in place else (6, 9) if "written" in place else (2, 9))  # so that over many runs of the tests every step is tried
+    call = random.randint(
+        *(1, 3) if "epoch" in place else (6, 9) if "written" in place else (2, 9)
+    )  # so that over many runs of the tests every step is tried
     assert killed(place, call) == -signal.SIGKILL, f"call {call}"
     assert list(tmp_path.glob("checkpoints/*/0*")), f"call {call}"
     assert killed() == 0
@@ -132,14 +145,34 @@ def test_a_killed_run_ends_with_the_same_bytes(made: Any, tmp_path: Path, modali
 @pytest.mark.parametrize(
     ("modality", "options"),
     [
-        ("tabular", {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "accumulate": 2, "class_weights": "balanced", "average": 0.9}),
+        (
+            "tabular",
+            {
+                "optimizer": "sgd",
+                "learning_rate": 0.05,
+                "schedule": "plateau",
+                "accumulate": 2,
+                "class_weights": "balanced",
+                "average": 0.9,
+            },
+        ),
         (
             "text",
-            {"freeze": 1, "layer_decay": 0.7, "schedule": "cosine", "accumulate": 2, "activation_checkpointing": True, "precision": "bf16", "average": 0.9},
+            {
+                "freeze": 1,
+                "layer_decay": 0.7,
+                "schedule": "cosine",
+                "accumulate": 2,
+                "activation_checkpointing": True,
+                "precision": "bf16",
+                "average": 0.9,
+            },
         ),
     ],
 )
-def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(made: Any, tmp_path: Path, modality: str, options: dict[str, Any]) -> None:
+def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(
+    made: Any, tmp_path: Path, modality: str, options: dict[str, Any]
+) -> None:
     job, whole = made(modality, **options)
     killed = Job(modality, job.folder, tmp_path, options)
     assert killed("before forward", 4) == -signal.SIGKILL
@@ -149,7 +182,12 @@ def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(made: 
 
 
 def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path: Path) -> None:
@@ -167,7 +205,9 @@ def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path
     shutil.rmtree(first)
     other = Job("tabular", second / "elsewhere", second, {})
     assert other("before forward", 1) == -signal.SIGKILL
-    assert other("before forward", 12 - int(newest.name) + 1) == 0  # there were that many steps left, no more
+    assert (
+        other("before forward", 12 - int(newest.name) + 1) == 0
+    )  # there were that many steps left, no more
     assert other.model() == whole
 
 
@@ -177,15 +217,22 @@ def hold(folder: Path, of: Any, holds: Any, leave: Any) -> None:
         leave.wait(60)
 
 
-def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_worktree_needs_is_kept(here: Path) -> None:
+def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_worktree_needs_is_kept(
+    here: Path,
+) -> None:
     context = multiprocessing.get_context("forkserver")
     holds, leave = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(here / "checkpoints" / "tiny", ["a"], holds, leave))
+    process = context.Process(
+        target=hold, args=(here / "checkpoints" / "tiny", ["a"], holds, leave)
+    )
     process.start()
     assert holds.wait(60)
     own = partial(checkpoint.own, here / "checkpoints" / "tiny")
     with (
-        pytest.raises(Retryable, match="the same data and recipe are being trained already, by another worktree's run in .*: wait until it has ended"),
+        pytest.raises(
+            Retryable,
+            match="the same data and recipe are being trained already, by another worktree's run in .*: wait until it has ended",
+        ),
         own(["a"]),
     ):
         pass
@@ -204,7 +251,9 @@ def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_w
         assert not other.is_dir()
 
 
-def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(made: Any, tmp_path: Path) -> None:
+def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(
+    made: Any, tmp_path: Path
+) -> None:
     job, whole = made("tabular")
     killed = Job("tabular", job.folder, tmp_path, {})
     assert killed("before forward", 6) == -signal.SIGKILL
@@ -220,16 +269,23 @@ def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(made: 
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-2}, {"seed": 1}])
-def test_a_checkpoint_of_another_recipe_is_not_used(made: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_checkpoint_of_another_recipe_is_not_used(
+    made: Any, tmp_path: Path, change: dict[str, Any]
+) -> None:
     job, _ = made("tabular")
-    killed, other, clean = (Job("tabular", job.folder, tmp_path / name, options) for name, options in (("a", {}), ("a", change), ("b", change)))
+    killed, other, clean = (
+        Job("tabular", job.folder, tmp_path / name, options)
+        for name, options in (("a", {}), ("a", change), ("b", change))
+    )
     assert killed("before forward", 6) == -signal.SIGKILL
     assert other() == 0
     assert clean() == 0
     assert other.model() == clean.model()
 
 
-def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
     checkpoint.save(tmp_path / "mine", 3, {"step": 3}, {"weights": {"w": torch.zeros(2)}})
@@ -239,7 +295,9 @@ def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(tmp_pa
     assert "it belongs to mine, which is another recipe, data or version" in capsys.readouterr().out
 
 
-def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr("tasks.checkpoint.time.monotonic", lambda: now[0])
     clock = checkpoint.Clock(seconds=1.0, size=0)

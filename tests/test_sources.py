@@ -25,13 +25,19 @@ from tests.conftest import partitions
 
 gzipped = partial(gzip.compress, mtime=0)  # a time would be in the names of tests
 
-ROWS = [{"id": "1", "text": "façade, größer"}, {"id": "2", "text": "plain words"}, {"id": "3", "text": "naïve café"}]
+ROWS = [
+    {"id": "1", "text": "façade, größer"},
+    {"id": "2", "text": "plain words"},
+    {"id": "3", "text": "naïve café"},
+]
 TABLE = pa.Table.from_pylist(ROWS)
 
 
 def delimited(delimiter: str = ",", header: bool = True) -> str:
-    cell: Callable[[str], str] = lambda text: f'"{text}"' if delimiter in text else text  # noqa: E731
-    lines = [f"id{delimiter}text"] * header + [f"{row['id']}{delimiter}{cell(row['text'])}" for row in ROWS]
+    cell: Callable[[str], str] = lambda text: f'"{text}"' if delimiter in text else text
+    lines = [f"id{delimiter}text"] * header + [
+        f"{row['id']}{delimiter}{cell(row['text'])}" for row in ROWS
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -44,7 +50,9 @@ def zstd(data: bytes) -> bytes:
 
 def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
     found = list(partitions(Files.model_validate({"kind": "files", "path": path, **settings})))
-    return [row for part in found for row in part.table.to_pylist()], [line for part in found for line in part.broken]
+    return [row for part in found for row in part.table.to_pylist()], [
+        line for part in found for line in part.broken
+    ]
 
 
 JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
@@ -71,15 +79,22 @@ JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
         ("rows.jsonl", JSON.encode("utf-16"), {"encoding": "utf-16"}),
     ],
 )
-def test_every_text_format_gives_the_same_rows(here: Path, name: str, data: bytes, settings: dict[str, object]) -> None:
+def test_every_text_format_gives_the_same_rows(
+    here: Path, name: str, data: bytes, settings: dict[str, object]
+) -> None:
     (here / name).write_bytes(data)
     assert read(name, **settings) == (ROWS, [])
 
 
 @pytest.mark.parametrize("settings", [{"header": False}, {"header": "auto"}])
-def test_a_file_without_header_gets_names_of_its_own(here: Path, settings: dict[str, object]) -> None:
+def test_a_file_without_header_gets_names_of_its_own(
+    here: Path, settings: dict[str, object]
+) -> None:
     (here / "rows.csv").write_text(delimited(header=False))
-    assert read("rows.csv", **settings) == ([{"f0": row["id"], "f1": row["text"]} for row in ROWS], [])
+    assert read("rows.csv", **settings) == (
+        [{"f0": row["id"], "f1": row["text"]} for row in ROWS],
+        [],
+    )
 
 
 def packed(name: str) -> bytes:
@@ -110,22 +125,32 @@ def packed(name: str) -> bytes:
     return zstd(buffer.getvalue()) if name.endswith("zst") else buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.tgz", "rows.tar.zst"])
-def test_each_member_of_an_archive_is_read_apart_and_nothing_is_unpacked_to_the_disk(here: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.tgz", "rows.tar.zst"]
+)
+def test_each_member_of_an_archive_is_read_apart_and_nothing_is_unpacked_to_the_disk(
+    here: Path, name: str
+) -> None:
     (here / name).write_bytes(packed(name))
     source = Files(kind="files", path=name)
     found = list(partitions(source))
-    assert [part.name for part in found] == [f"{name}/{member}" for member in ("b/a.csv", "b/c.jsonl.gz", "a.parquet")]
+    assert [part.name for part in found] == [
+        f"{name}/{member}" for member in ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
+    ]
     assert [part.table.to_pylist() for part in found] == [ROWS] * 3
     assert fingerprint(source) == {name: files.sha256(here / name)}
     assert [path.name for path in here.rglob("*")] == [name]
 
 
-def test_a_part_that_is_skipped_is_not_read_and_the_fingerprint_names_the_parts_in_their_order(here: Path) -> None:
+def test_a_part_that_is_skipped_is_not_read_and_the_fingerprint_names_the_parts_in_their_order(
+    here: Path,
+) -> None:
     for name in ("b.csv", "a.csv"):
         (here / name).write_text(delimited())
     source = Files(kind="files", path="*.csv")
-    assert list(fingerprint(source).items()) == [(name, files.sha256(here / name)) for name in ("a.csv", "b.csv")]
+    assert list(fingerprint(source).items()) == [
+        (name, files.sha256(here / name)) for name in ("a.csv", "b.csv")
+    ]
     (here / "a.csv").write_text("no CSV,\n1\n")
     assert [part.name for part in partitions(source, skip={"a.csv"})] == ["b.csv"]
 
@@ -161,40 +186,75 @@ def test_plain_text_is_a_row_a_line(here: Path) -> None:
 
 
 def test_chinese_text_in_its_national_encoding_is_recognised(here: Path) -> None:
-    text = "id,text\n" + "".join(f"{n},外卖送得很快，味道也不错，下次还会再点第{n}次\n" for n in range(50))
+    text = "id,text\n" + "".join(
+        f"{n},外卖送得很快，味道也不错，下次还会再点第{n}次\n" for n in range(50)
+    )
     (here / "rows.csv").write_bytes(text.encode("gb18030"))
     rows, _ = read("rows.csv", encoding="auto")
-    assert [row["text"] for row in rows] == [f"外卖送得很快，味道也不错，下次还会再点第{n}次" for n in range(50)]
+    assert [row["text"] for row in rows] == [
+        f"外卖送得很快，味道也不错，下次还会再点第{n}次" for n in range(50)
+    ]
 
 
 def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path) -> None:
-    (here / "rows.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "2", "te\n[1, 2]\n{"id": 3, "text": {"nested": true}}\n')
+    (here / "rows.jsonl").write_text(
+        '{"id": "1", "text": "a"}\n{"id": "2", "te\n[1, 2]\n{"id": 3, "text": {"nested": true}}\n'
+    )
     rows, broken = read("rows.jsonl")
     assert rows == [{"id": "1", "text": "a"}, {"id": "3", "text": '{"nested": true}'}]
-    assert [(line, why.partition(":")[0]) for line, why in broken] == [('{"id": "2", "te', "line 2"), ("[1, 2]", "line 3")]
+    assert [(line, why.partition(":")[0]) for line, why in broken] == [
+        ('{"id": "2", "te', "line 2"),
+        ("[1, 2]", "line 3"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("rows.csv.gz", gzipped(delimited().encode() * 999)[:-20], r"rows.csv.gz is cut off or not gzip \(.*\): copy it again."),
+        (
+            "rows.csv.gz",
+            gzipped(delimited().encode() * 999)[:-20],
+            r"rows.csv.gz is cut off or not gzip \(.*\): copy it again.",
+        ),
         ("rows.csv.gz", b"id,text\n1,not compressed\n", r"rows.csv.gz is cut off or not gzip"),
-        ("rows.csv.zst", zstd(delimited().encode() * 999)[:-20], r"rows.csv.zst is cut off or not zstd"),
+        (
+            "rows.csv.zst",
+            zstd(delimited().encode() * 999)[:-20],
+            r"rows.csv.zst is cut off or not zstd",
+        ),
         ("rows.csv.gz", gzipped(b""), r"rows.csv.gz holds an empty file"),
         (
             "rows.csv.gz",
             gzipped(b"0" * 50_000_000),
             r"rows.csv.gz expands to more than 10,000,000 bytes, and more than 100 times its size: it is not read",
         ),
-        ("rows.csv.gz", gzipped("id,text\n1,ok\n2,caf\xe9\n".encode("latin-1")), r"rows.csv.gz, line 3: byte 0xe9 is not utf-8 text"),
-        ("rows.xlsx", b"PK", r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, .parquet, .arrow, .feather"),
+        (
+            "rows.csv.gz",
+            gzipped("id,text\n1,ok\n2,caf\xe9\n".encode("latin-1")),
+            r"rows.csv.gz, line 3: byte 0xe9 is not utf-8 text",
+        ),
+        (
+            "rows.xlsx",
+            b"PK",
+            r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, .parquet, .arrow, .feather",
+        ),
         ("rows.arrow", b"ARROW1 but not really", r"rows.arrow cannot be read as ARROW"),
-        ("rows.parquet", b"PAR1 but not really", r"rows.parquet cannot be read as PARQUET \(.*\): it may be cut off; copy it again."),
-        ("rows.csv", b"id,id\n1,2\n", r"rows.csv: the header names id more than once: rename the columns."),
+        (
+            "rows.parquet",
+            b"PAR1 but not really",
+            r"rows.parquet cannot be read as PARQUET \(.*\): it may be cut off; copy it again.",
+        ),
+        (
+            "rows.csv",
+            b"id,id\n1,2\n",
+            r"rows.csv: the header names id more than once: rename the columns.",
+        ),
         ("rows.csv", b"", r"rows.csv is empty \(0 bytes\): write the data there again."),
     ],
 )
-def test_what_cannot_be_read_ends_with_a_sentence(here: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, sentence: str) -> None:
+def test_what_cannot_be_read_ends_with_a_sentence(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, sentence: str
+) -> None:
     monkeypatch.setattr(content, "BOMB_BYTES", 10_000_000)
     (here / name).write_bytes(data)
     with pytest.raises(Failure, match=sentence):

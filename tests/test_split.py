@@ -31,7 +31,13 @@ def row(number: int) -> Row:
     r = random.Random(number)
     text = " ".join(r.choice(WORDS) for _ in range(15))
     when = f"20{r.randrange(10, 30)}-{r.randrange(1, 13):02d}-{r.randrange(1, 29):02d}T{r.randrange(24):02d}:00:00Z"
-    return {"id": f"r{number:04d}", "text": text, "label": "yes" if number % 2 else "no", "team": f"team {number % 41}", "when": when}
+    return {
+        "id": f"r{number:04d}",
+        "text": text,
+        "label": "yes" if number % 2 else "no",
+        "team": f"team {number % 41}",
+        "when": when,
+    }
 
 
 def twin(number: int, of: int) -> Row:
@@ -40,12 +46,17 @@ def twin(number: int, of: int) -> Row:
 
 
 def rows(count: int = 300, twins: int = 60) -> list[Row]:
-    return [*(row(number) for number in range(count)), *(twin(1000 + number, of=number) for number in range(twins))]
+    return [
+        *(row(number) for number in range(count)),
+        *(twin(1000 + number, of=number) for number in range(twins)),
+    ]
 
 
 def ran(folder: Path, section: str, given: list[Row]) -> dict[str, str]:
     """The side of each row that has one."""
-    table = pa.table({name: pa.array([one[name] for one in given], pa.string()) for name in given[0]})
+    table = pa.table(
+        {name: pa.array([one[name] for one in given], pa.string()) for name in given[0]}
+    )
     files.write_table(folder / "labelled" / "rows.parquet", table)
     split.run(recipe(folder, section), folder / "labelled", folder / "split")
     return {name: side for side in sides.SIDES for name in part(folder, side)["id"].to_pylist()}
@@ -59,31 +70,49 @@ def report(folder: Path) -> Any:
     return files.read_json(folder / "split" / "report.json")
 
 
-KINDS = ["{val: 0.2, test: 0.3}", "{val: 0.2, test: 0.3, group: team}", "{time: when, val_from: 2022-01-01, test_from: '2025-01-01T00:00:00+02:00'}"]
+KINDS = [
+    "{val: 0.2, test: 0.3}",
+    "{val: 0.2, test: 0.3, group: team}",
+    "{time: when, val_from: 2022-01-01, test_from: '2025-01-01T00:00:00+02:00'}",
+]
 KINDS += [kind.replace("}", ", folds: 4}") for kind in KINDS]
 
 
 @pytest.mark.parametrize("section", KINDS)
 @pytest.mark.parametrize("seed", range(4))
-def test_insert_delete_and_append_move_no_row_even_among_near_duplicates(tmp_path: Path, section: str, seed: int) -> None:
+def test_insert_delete_and_append_move_no_row_even_among_near_duplicates(
+    tmp_path: Path, section: str, seed: int
+) -> None:
     r = random.Random(seed)
     before = ran(tmp_path, section, rows())
     kept = [one for one in rows() if r.random() < 0.8]
-    new = [*(row(number) for number in range(5000, 5060)), *(twin(6000 + number, of=r.randrange(300)) for number in range(60))]
+    new = [
+        *(row(number) for number in range(5000, 5060)),
+        *(twin(6000 + number, of=r.randrange(300)) for number in range(60)),
+    ]
     after = ran(tmp_path, section, r.sample(kept + new, len(kept) + len(new)))
     both = before.keys() & after.keys()
     assert len(both) > 200
     assert {name: after[name] for name in both} == {name: before[name] for name in both}
     rejects = part(tmp_path, "rejects").to_pylist()
     assert {one["rule"] for one in rejects} == {"near-duplicate on another side"}
-    assert {one["id"] for one in rejects} == {one["id"] for one in kept + new} - after.keys()  # what has no side is set aside, and nothing else
+    assert {one["id"] for one in rejects} == {
+        one["id"] for one in kept + new
+    } - after.keys()  # what has no side is set aside, and nothing else
 
 
 @pytest.mark.parametrize("section", KINDS)
-def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(tmp_path: Path, section: str) -> None:
+def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
+    tmp_path: Path, section: str
+) -> None:
     placed = ran(tmp_path, section, rows())
     told = report(tmp_path)
-    assert told["rows_in"] == 360 == len(placed) + told["rejects"] == sum(told["rows"].values()) + told["rejects"]
+    assert (
+        told["rows_in"]
+        == 360
+        == len(placed) + told["rejects"]
+        == sum(told["rows"].values()) + told["rejects"]
+    )
     before = files.hashes(tmp_path / "split")
     ran(tmp_path, section, rows()[::-1])
     assert files.hashes(tmp_path / "split") == before
@@ -92,29 +121,61 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
 @pytest.mark.parametrize("section", KINDS)
 def test_the_proof_holds_for_every_split(tmp_path: Path, section: str) -> None:
     ran(tmp_path, section, rows())
-    results, notes = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")}, "text")
-    assert (notes, [result["expectation"] for result in results if not result["success"]]) == ([], [])
+    results, notes = sides.proof(
+        {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
+    )
+    assert (notes, [result["expectation"] for result in results if not result["success"]]) == (
+        [],
+        [],
+    )
 
 
-def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "MANY", 2)  # so that a crowd is small: past it each is compared with the first only
+def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        duplicates, "MANY", 2
+    )  # so that a crowd is small: past it each is compared with the first only
     given = rows(100, 0)
     for number in range(60):
         words = row(number)["text"].split()
         given += [
-            {**row(number), "id": f"c{number}-{at}", "text": " ".join(["other" if place == at else word for place, word in enumerate(words)])}
+            {
+                **row(number),
+                "id": f"c{number}-{at}",
+                "text": " ".join(
+                    ["other" if place == at else word for place, word in enumerate(words)]
+                ),
+            }
             for at in range(0, 15, 2)
         ]
     ran(tmp_path, "{val: 0.2, test: 0.3}", given)
-    results, _ = sides.proof({side: part(tmp_path, side) for side in ("train", "val", "test")}, "text")
+    results, _ = sides.proof(
+        {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
+    )
     assert [result["expectation"] for result in results if not result["success"]] == []
 
 
-def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(tmp_path: Path) -> None:
-    made = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}").model_copy(update={"modality": "image"})
-    table = pa.table({"id": [f"r{n}" for n in range(400)], "image": [b"%d" % (n // 2) for n in range(400)], "label": ["a", "b"] * 200})
-    table = table.append_column("team", pa.array([f"team {n % 3 + 10 * (n % 2)}" for n in range(400)]))
-    files.write_table(tmp_path / "labelled" / "rows.parquet", table.set_column(2, "label", pa.array(["a", "a", "b", "b"] * 100)))
+def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
+    tmp_path: Path,
+) -> None:
+    made = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}").model_copy(
+        update={"modality": "image"}
+    )
+    table = pa.table(
+        {
+            "id": [f"r{n}" for n in range(400)],
+            "image": [b"%d" % (n // 2) for n in range(400)],
+            "label": ["a", "b"] * 200,
+        }
+    )
+    table = table.append_column(
+        "team", pa.array([f"team {n % 3 + 10 * (n % 2)}" for n in range(400)])
+    )
+    files.write_table(
+        tmp_path / "labelled" / "rows.parquet",
+        table.set_column(2, "label", pa.array(["a", "a", "b", "b"] * 100)),
+    )
     split.run(made, tmp_path / "labelled", tmp_path / "split")
     where: dict[bytes, set[str]] = {}
     for side in sides.SIDES:
@@ -124,8 +185,13 @@ def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
     assert all(len(found) == 1 for found in where.values())
 
 
-def test_a_group_keeps_to_one_side_and_rows_without_one_are_spread_by_their_content(tmp_path: Path) -> None:
-    given = [{**one, "team": None if number % 3 == 0 else one["team"]} for number, one in enumerate(rows(300, 0))]
+def test_a_group_keeps_to_one_side_and_rows_without_one_are_spread_by_their_content(
+    tmp_path: Path,
+) -> None:
+    given = [
+        {**one, "team": None if number % 3 == 0 else one["team"]}
+        for number, one in enumerate(rows(300, 0))
+    ]
     placed = ran(tmp_path, "{val: 0.2, test: 0.3, group: team}", given)
     by_team: dict[str | None, set[str]] = {}
     for one in given:
@@ -136,40 +202,87 @@ def test_a_group_keeps_to_one_side_and_rows_without_one_are_spread_by_their_cont
 
 
 def test_the_newest_rows_are_tested_and_those_before_them_validate(tmp_path: Path) -> None:
-    placed = ran(tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01}", rows(300, 0))
+    placed = ran(
+        tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01}", rows(300, 0)
+    )
     for one in rows(300, 0):
-        assert placed[one["id"]] == ("test" if one["when"] >= "2025" else "val" if one["when"] >= "2022" else "train")
+        assert placed[one["id"]] == (
+            "test" if one["when"] >= "2025" else "val" if one["when"] >= "2022" else "train"
+        )
 
 
-def test_without_boundaries_they_are_quantiles_and_the_report_says_that_these_move(tmp_path: Path) -> None:
+def test_without_boundaries_they_are_quantiles_and_the_report_says_that_these_move(
+    tmp_path: Path,
+) -> None:
     ran(tmp_path, "{time: when, val: 0.2, test: 0.3}", rows(300, 0))
     told = report(tmp_path)
     assert told["rows"] == {"train": 150, "val": 60, "test": 90}
-    assert "are quantiles of these rows and move when rows come or go: write both into the recipe" in told["time"]["note"]
-    fixed = ran(tmp_path, f"{{time: when, val_from: '{told['time']['val_from']}', test_from: '{told['time']['test_from']}'}}", rows(300, 0))
+    assert (
+        "are quantiles of these rows and move when rows come or go: write both into the recipe"
+        in told["time"]["note"]
+    )
+    fixed = ran(
+        tmp_path,
+        f"{{time: when, val_from: '{told['time']['val_from']}', test_from: '{told['time']['test_from']}'}}",
+        rows(300, 0),
+    )
     assert report(tmp_path)["rows"] == told["rows"]
     assert report(tmp_path)["time"]["note"] is None
     assert len(fixed) == 300
 
 
-BAD_TIMES = ["0000-01-01", "10000-01-01", "2026-02-30", "yesterday", "", None, "NaN", "1e999", "2026-01-01T25:00", "9" * 500]
+BAD_TIMES = [
+    "0000-01-01",
+    "10000-01-01",
+    "2026-02-30",
+    "yesterday",
+    "",
+    None,
+    "NaN",
+    "1e999",
+    "2026-01-01T25:00",
+    "9" * 500,
+]
 
 
-def test_a_time_that_cannot_be_read_is_rejected_with_its_value_and_never_a_crash(tmp_path: Path) -> None:
+def test_a_time_that_cannot_be_read_is_rejected_with_its_value_and_never_a_crash(
+    tmp_path: Path,
+) -> None:
     bad = [{**row(2000 + number), "when": value} for number, value in enumerate(BAD_TIMES)]
-    good = [{**row(3000), "when": "0001-01-01T00:00+14:00"}, {**row(3001), "when": "9999-12-31T23:59-14:00"}, {**row(3002), "when": " 2026-01-01 "}]
-    placed = ran(tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01}", rows(300, 0) + bad + good)
+    good = [
+        {**row(3000), "when": "0001-01-01T00:00+14:00"},
+        {**row(3001), "when": "9999-12-31T23:59-14:00"},
+        {**row(3002), "when": " 2026-01-01 "},
+    ]
+    placed = ran(
+        tmp_path,
+        "{time: when, val_from: 2022-01-01, test_from: 2025-01-01}",
+        rows(300, 0) + bad + good,
+    )
     assert (placed["r3000"], placed["r3001"], placed["r3002"]) == ("train", "test", "test")
     rejects = {one["id"]: one for one in part(tmp_path, "rejects").to_pylist()}
-    assert {name for name, one in rejects.items() if one["rule"] == "no time"} == {f"r{2000 + number}" for number in range(len(BAD_TIMES))}
+    assert {name for name, one in rejects.items() if one["rule"] == "no time"} == {
+        f"r{2000 + number}" for number in range(len(BAD_TIMES))
+    }
     assert rejects["r2000"]["detail"] == "when is no date or time of ISO 8601: '0000-01-01'"
     assert rejects["r2005"]["detail"] == "when is empty"
 
 
 def test_numbers_are_times_too(tmp_path: Path) -> None:
     given = [{**one, "when": str(number)} for number, one in enumerate(rows(300, 0))]
-    placed = ran(tmp_path, "{time: when, val_from: 150, test_from: 200.5}", given + [{**row(4000), "when": "2026-01-01"}])
-    assert [placed[f"r{number:04d}"] for number in (0, 149, 150, 200, 201, 299)] == ["train", "train", "val", "val", "test", "test"]
+    placed = ran(
+        tmp_path,
+        "{time: when, val_from: 150, test_from: 200.5}",
+        given + [{**row(4000), "when": "2026-01-01"}],
+    )
+    assert [placed[f"r{number:04d}"] for number in (0, 149, 150, 200, 201, 299)] == [
+        "train",
+        "train",
+        "val",
+        "val",
+        "test",
+        "test",
+    ]
     assert part(tmp_path, "rejects")["detail"].to_pylist() == ["when is no number: '2026-01-01'"]
 
 
@@ -179,11 +292,16 @@ def test_numbers_are_times_too(tmp_path: Path) -> None:
         ("{time: wen}", "split.time: the data has no column 'wen' (did you mean when?)"),
         ("{group: tem}", "split.group: the data has no column 'tem' (did you mean team?)"),
         ("{time: text}", "split.time: no value of the column 'text' is a number; they are such as"),
-        ("{time: when, val_from: 1, test_from: 2}", "split.time: no value of the column 'when' is a number, as split.test_from, 2.0, is"),
+        (
+            "{time: when, val_from: 1, test_from: 2}",
+            "split.time: no value of the column 'when' is a number, as split.test_from, 2.0, is",
+        ),
         ("{time: when, val_from: 2040-01-01, test_from: 2041-01-01}", "has no row in test"),
     ],
 )
-def test_what_cannot_be_split_ends_with_a_sentence(tmp_path: Path, section: str, sentence: str) -> None:
+def test_what_cannot_be_split_ends_with_a_sentence(
+    tmp_path: Path, section: str, sentence: str
+) -> None:
     with pytest.raises(Failure) as caught:
         ran(tmp_path, section, rows(100, 0))
     assert sentence in str(caught.value)
@@ -195,9 +313,18 @@ def test_what_cannot_be_split_ends_with_a_sentence(tmp_path: Path, section: str,
         ("{group: team, time: when}", "has both group and time: choose one"),
         ("{val_from: 2020-01-01, test_from: 2021-01-01}", "val_from and test_from need `time`"),
         ("{time: when, test_from: 2021-01-01}", "needs both of val_from and test_from, or none"),
-        ("{time: when, val_from: 2022-01-01, test_from: 2021-01-01}", "val_from, 2022-01-01, must be of the same kind as test_from, 2021-01-01, and before it"),
-        ("{time: when, val_from: 5, test_from: 2021-01-01}", "must be of the same kind as test_from"),
-        ("{time: when, val_from: soon, test_from: 2021-01-01}", "split.val_from: 'soon' is neither a number nor a date or time"),
+        (
+            "{time: when, val_from: 2022-01-01, test_from: 2021-01-01}",
+            "val_from, 2022-01-01, must be of the same kind as test_from, 2021-01-01, and before it",
+        ),
+        (
+            "{time: when, val_from: 5, test_from: 2021-01-01}",
+            "must be of the same kind as test_from",
+        ),
+        (
+            "{time: when, val_from: soon, test_from: 2021-01-01}",
+            "split.val_from: 'soon' is neither a number nor a date or time",
+        ),
         ("{folds: 1}", "split.folds: 1: input should be greater than or equal to 2"),
     ],
 )
@@ -230,8 +357,17 @@ def test_like_rows_share_a_fold_and_all_folds_are_used(tmp_path: Path, section: 
     assert len(together) > 20
     assert all(found[one] == found[other] for one, other in together)
     if "group" in section:
-        teams = dict(zip(part(tmp_path, "train")["id"].to_pylist(), part(tmp_path, "train")["team"].to_pylist(), strict=True))
-        assert all(len({found[name] for name in found if teams[name] == team}) == 1 for team in set(teams.values()))
+        teams = dict(
+            zip(
+                part(tmp_path, "train")["id"].to_pylist(),
+                part(tmp_path, "train")["team"].to_pylist(),
+                strict=True,
+            )
+        )
+        assert all(
+            len({found[name] for name in found if teams[name] == team}) == 1
+            for team in set(teams.values())
+        )
     assert all("fold" not in part(tmp_path, side).column_names for side in ("val", "test"))
 
 
@@ -260,7 +396,9 @@ def test_stratification_says_how_far_each_side_is_from_the_whole(tmp_path: Path)
         share = told["classes"][side]["yes"] / told["rows"][side]
         assert found["shares"]["yes"] == pytest.approx(share, abs=1e-6)
         assert found["total_variation"] == pytest.approx(abs(share - whole), abs=1e-6)
-        assert abs(found["largest"]["difference"]) == found["total_variation"]  # as there are two classes
+        assert (
+            abs(found["largest"]["difference"]) == found["total_variation"]
+        )  # as there are two classes
 
 
 @pytest.mark.parametrize(

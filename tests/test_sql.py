@@ -22,7 +22,10 @@ def database(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PASSWORD", "tiger")
     with sqlite3.connect(here / "desk.db") as connection:
         connection.execute("create table messages (id integer, text text, changed integer)")
-        connection.executemany("insert into messages values (?, ?, ?)", [(2, "second", 20), (1, None, 10), (3, "third", 30)])
+        connection.executemany(
+            "insert into messages values (?, ?, ?)",
+            [(2, "second", 20), (1, None, 10), (3, "third", 30)],
+        )
     connection.close()
     return here / "desk.db"
 
@@ -37,29 +40,56 @@ def change(database: Path, statement: str) -> None:
     connection.close()
 
 
-def test_a_table_and_a_query_give_their_rows_as_text_in_an_order_of_their_own(database: Path) -> None:
+def test_a_table_and_a_query_give_their_rows_as_text_in_an_order_of_their_own(
+    database: Path,
+) -> None:
     [whole] = partitions(source(table="messages"))
     assert whole.table.to_pylist() == [
         {"id": "1", "text": None, "changed": "10"}, {"id": "2", "text": "second", "changed": "20"}, {"id": "3", "text": "third", "changed": "30"},
     ]  # fmt: skip
-    [some] = partitions(source(query="select id, text from messages where changed > 10 order by id desc;"))
+    [some] = partitions(
+        source(query="select id, text from messages where changed > 10 order by id desc;")
+    )
     assert some.table.to_pylist() == [{"id": "2", "text": "second"}, {"id": "3", "text": "third"}]
 
 
-@pytest.mark.parametrize("settings", [{"table": "messages"}, {"table": "messages", "watermark": "changed"}, {"query": "select * from messages"}])
-def test_the_fingerprint_changes_with_the_rows_and_only_with_them(database: Path, settings: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"table": "messages"},
+        {"table": "messages", "watermark": "changed"},
+        {"query": "select * from messages"},
+    ],
+)
+def test_the_fingerprint_changes_with_the_rows_and_only_with_them(
+    database: Path, settings: dict[str, str]
+) -> None:
     before = fingerprint(source(**settings))
     assert fingerprint(source(**settings)) == before
     change(database, "insert into messages values (4, 'fourth', 40)")
     assert fingerprint(source(**settings)) != before
 
 
-def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "PART", 2)
-    change(database, "insert into messages values (4, ':4 %', 30), (5, 'fifth', 50), (6, 'no mark', null)")
-    made = source(query="select *, ':x' as colon, '10%' as percent from messages", watermark="changed")
+    change(
+        database,
+        "insert into messages values (4, ':4 %', 30), (5, 'fifth', 50), (6, 'no mark', null)",
+    )
+    made = source(
+        query="select *, ':x' as colon, '10%' as percent from messages", watermark="changed"
+    )
     before = fingerprint(made)
-    assert before.items() >= {"sql query": "2 rows up to 20", "sql query part 2": "2 rows up to 30", "sql query part 3": "1 rows up to 50"}.items()
+    assert (
+        before.items()
+        >= {
+            "sql query": "2 rows up to 20",
+            "sql query part 2": "2 rows up to 30",
+            "sql query part 3": "1 rows up to 50",
+        }.items()
+    )
     assert {part.name: sorted(part.table["id"].to_pylist()) for part in partitions(made)} == {
         "sql query": ["1", "2"], "sql query part 2": ["3", "4"], "sql query part 3": ["5"], "sql query without changed": ["6"],
     }  # fmt: skip
@@ -67,18 +97,36 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(d
     after = fingerprint(made)
     same = [label for label, version in after.items() if before.get(label) == version]
     assert same == ["sql query", "sql query part 2", "sql query without changed"]
-    assert [sorted(part.table["id"].to_pylist()) for part in partitions(made, skip=same)] == [["5", "7"], ["8"]]
+    assert [sorted(part.table["id"].to_pylist()) for part in partitions(made, skip=same)] == [
+        ["5", "7"],
+        ["8"],
+    ]
 
 
-def test_a_watermark_that_is_no_column_is_named_even_where_the_database_would_take_it_for_a_text(database: Path) -> None:
-    with pytest.raises(Failure, match=r"ingest.watermark: sql messages has no column 'change' \(did you mean changed\?\); it has id, text, changed."):
+def test_a_watermark_that_is_no_column_is_named_even_where_the_database_would_take_it_for_a_text(
+    database: Path,
+) -> None:
+    with pytest.raises(
+        Failure,
+        match=r"ingest.watermark: sql messages has no column 'change' \(did you mean changed\?\); it has id, text, changed.",
+    ):
         fingerprint(source(table="messages", watermark="change"))
 
 
-@pytest.mark.parametrize("query", ["delete from messages", "update messages set text = 'x'", "insert into messages values (9, 'x', 9)", "drop table messages"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "delete from messages",
+        "update messages set text = 'x'",
+        "insert into messages values (9, 'x', 9)",
+        "drop table messages",
+    ],
+)
 def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, query: str) -> None:
     before = fingerprint(source(table="messages"))
-    with pytest.raises(Failure, match="sql query: the database answers: attempt to write a readonly database"):
+    with pytest.raises(
+        Failure, match="sql query: the database answers: attempt to write a readonly database"
+    ):
         list(partitions(source(query=query)))
     assert fingerprint(source(table="messages")) == before
 
@@ -89,24 +137,36 @@ def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, quer
         ({"table": "mesages"}, "sql mesages: the database answers: no such table: mesages"),
         ({"query": "selec 1"}, 'sql query: the database answers: near "selec": syntax error'),
         ({"table": "messages", "url": "no url at all"}, "ingest.url is not the URL of a database"),
-        ({"table": "messages", "url": "sqlite:///${DESK_PATH}"}, "ingest.url names the variable DESK_PATH, which is not set: export it before the run."),
-        ({"table": "messages", "url": "oracle://scott:${PASSWORD}@localhost/desk"}, "the driver of this database is not installed"),
+        (
+            {"table": "messages", "url": "sqlite:///${DESK_PATH}"},
+            "ingest.url names the variable DESK_PATH, which is not set: export it before the run.",
+        ),
+        (
+            {"table": "messages", "url": "oracle://scott:${PASSWORD}@localhost/desk"},
+            "the driver of this database is not installed",
+        ),
     ],
 )
-def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_password(database: Path, settings: dict[str, str], sentence: str) -> None:
+def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_password(
+    database: Path, settings: dict[str, str], sentence: str
+) -> None:
     with pytest.raises(Failure) as caught:
         list(partitions(source(**settings)))
     assert sentence in str(caught.value)
     assert "tiger" not in str(caught.value)
 
 
-def test_the_url_takes_variables_from_the_environment(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_takes_variables_from_the_environment(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DESK_PATH", str(database))
     [part] = partitions(source(url="sqlite:///${DESK_PATH}", table="messages"))
     assert part.table.num_rows == 3
 
 
-@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"])
+@pytest.mark.parametrize(
+    "password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"]
+)
 @pytest.mark.parametrize(
     "url",
     [
@@ -155,7 +215,9 @@ def started() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture
-def server(started: postgres.Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> postgres.Server:
+def server(
+    started: postgres.Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> postgres.Server:
     monkeypatch.setenv("PG_PASSWORD", postgres.PASSWORD)
     started.execute(
         'drop schema if exists "Help Desk" cascade', 'create schema "Help Desk"', "create sequence if not exists numbers",
@@ -172,7 +234,9 @@ def desk(server: postgres.Server, **settings: str) -> Sql:
     return source(**{"url": server.url(), **settings})
 
 
-def test_postgres_gives_every_type_the_same_text_in_any_time_zone(server: postgres.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgres_gives_every_type_the_same_text_in_any_time_zone(
+    server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = [
         {"id": "1", "text": None, "price": "NaN", "at": None, "image": None, "about": None, "tags": None, "open": "false"},
         {
@@ -187,11 +251,18 @@ def test_postgres_gives_every_type_the_same_text_in_any_time_zone(server: postgr
 
 
 def test_a_query_reaches_postgres_as_it_is_written(server: postgres.Server) -> None:
-    [part] = partitions(desk(server, query="""select id, 'at 10:30'::text as note from "Help Desk"."Messages 2026" where text like '100%';"""))
+    [part] = partitions(
+        desk(
+            server,
+            query="""select id, 'at 10:30'::text as note from "Help Desk"."Messages 2026" where text like '100%';""",
+        )
+    )
     assert part.table.to_pylist() == [{"id": "2", "note": "at 10:30"}]
 
 
-def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(server: postgres.Server) -> None:
+def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(
+    server: postgres.Server,
+) -> None:
     made = desk(server, table="Help Desk.Messages 2026", watermark="id")
     assert fingerprint(made) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
     server.execute("""insert into "Help Desk"."Messages 2026" (id) values (7)""")
@@ -209,7 +280,9 @@ def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(se
         "select nextval('numbers')",
     ],
 )
-def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(server: postgres.Server, query: str) -> None:
+def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(
+    server: postgres.Server, query: str
+) -> None:
     made = desk(server, table="Help Desk.Messages 2026")
     before = fingerprint(made)
     with pytest.raises(Failure, match="in a read-only transaction"):
@@ -220,38 +293,93 @@ def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(server: 
 @pytest.mark.parametrize(
     ("settings", "environment", "kind", "sentence"),
     [
-        ({"table": "nothing"}, {}, Failure, 'sql nothing: the database answers: relation "nothing" does not exist'),
+        (
+            {"table": "nothing"},
+            {},
+            Failure,
+            'sql nothing: the database answers: relation "nothing" does not exist',
+        ),
         ({"query": "selec 1"}, {}, Failure, 'syntax error at or near "selec"'),
         ({"query": "select 1/0"}, {}, Failure, "division by zero"),
         ({"query": "set work_mem = '4MB'"}, {}, Failure, "does not return rows"),
-        ({"query": "select 1 as a, 2 as a"}, {}, Failure, "sql query gives a more than once: name the columns in ingest.query with AS"),
+        (
+            {"query": "select 1 as a, 2 as a"},
+            {},
+            Failure,
+            "sql query gives a more than once: name the columns in ingest.query with AS",
+        ),
         ({"query": "select '-infinity'::timestamp as at"}, {}, Failure, "timestamp too small"),
-        ({"table": "x"}, {"PG_PASSWORD": "hidden"}, Failure, 'password authentication failed for user "reader"'),
+        (
+            {"table": "x"},
+            {"PG_PASSWORD": "hidden"},
+            Failure,
+            'password authentication failed for user "reader"',
+        ),
         ({"table": "x", "database": "nowhere"}, {}, Failure, 'database "nowhere" does not exist'),
-        ({"table": "x", "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:9/postgres"}, {}, Retryable, "onnection refused"),
-        ({"table": "x", "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:port/postgres"}, {}, Mistake, "ingest.url is not the URL of a database"),
-        ({"table": "x", "url": "foo://reader:${PG_PASSWORD}@127.0.0.1/postgres"}, {}, Mistake, "the driver of this database is not installed"),
+        (
+            {
+                "table": "x",
+                "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:9/postgres",
+            },
+            {},
+            Retryable,
+            "onnection refused",
+        ),
+        (
+            {
+                "table": "x",
+                "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:port/postgres",
+            },
+            {},
+            Mistake,
+            "ingest.url is not the URL of a database",
+        ),
+        (
+            {"table": "x", "url": "foo://reader:${PG_PASSWORD}@127.0.0.1/postgres"},
+            {},
+            Mistake,
+            "the driver of this database is not installed",
+        ),
     ],
 )
 def test_what_postgres_cannot_give_ends_with_a_sentence_without_the_password(
-    server: postgres.Server, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], environment: dict[str, str], kind: type[Failure], sentence: str
+    server: postgres.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    environment: dict[str, str],
+    kind: type[Failure],
+    sentence: str,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     database = settings.get("database", "postgres")
     with pytest.raises(Failure, match=sentence) as caught:
-        list(partitions(source(**{"url": server.url(database), **{name: value for name, value in settings.items() if name != "database"}})))
+        list(
+            partitions(
+                source(
+                    **{
+                        "url": server.url(database),
+                        **{name: value for name, value in settings.items() if name != "database"},
+                    }
+                )
+            )
+        )
     assert type(caught.value) is kind
     assert not [secret for secret in (postgres.PASSWORD, "hidden") if secret in str(caught.value)]
 
 
-def test_a_server_that_ends_in_the_middle_may_be_back_later(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ends_in_the_middle_may_be_back_later(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PG_PASSWORD", postgres.PASSWORD)
     with postgres.running() as server:
         if server is None:
             pytest.skip(postgres.MISSING)
         ending = threading.Timer(1, server.kill)
         ending.start()
-        with pytest.raises(Retryable, match="sql query: the database answers|the connection to the database was lost"):
+        with pytest.raises(
+            Retryable,
+            match="sql query: the database answers|the connection to the database was lost",
+        ):
             list(partitions(desk(server, query="select pg_sleep(30)::text as slept")))
         ending.join()

@@ -45,7 +45,10 @@ def rows(count: int = 120) -> list[str]:
     def word(number: int) -> str:
         return WORDS[number % len(WORDS)]
 
-    texts = [f"{word(n)} {word(n * 7 + 3)} {word(n * 11 + n // 20)} row {n} has its own words {n * 37}" for n in range(count)]
+    texts = [
+        f"{word(n)} {word(n * 7 + 3)} {word(n * 11 + n // 20)} row {n} has its own words {n * 37}"
+        for n in range(count)
+    ]
     return [f"r{n:03d},{text},{'yes' if n % 2 else 'no'}" for n, text in enumerate(texts)]
 
 
@@ -65,7 +68,11 @@ def until_split(made: Recipe, here: Path) -> Path:
 
 
 def placed(folder: Path) -> dict[str, str]:
-    return {name: side for side in sides.SIDES for name in pq.read_table(folder / "split" / f"{side}.parquet")["id"].to_pylist()}
+    return {
+        name: side
+        for side in sides.SIDES
+        for name in pq.read_table(folder / "split" / f"{side}.parquet")["id"].to_pylist()
+    }
 
 
 DIRT = [
@@ -81,20 +88,37 @@ DIRT = [
 def test_rows_in_are_rows_out_and_rejects_at_every_step(here: Path) -> None:
     folder = until_split(recipe(here, rows() + DIRT), here)
     previous = len(rows()) + len(DIRT)
-    for name, report in (("raw", "snapshot"), ("clean", "report"), ("labelled", "report"), ("split", "report")):
+    for name, report in (
+        ("raw", "snapshot"),
+        ("clean", "report"),
+        ("labelled", "report"),
+        ("split", "report"),
+    ):
         told: dict[str, Any] = files.read_json(folder / name / f"{report}.json")
         out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
         assert told["rows_in"] == previous == out + told["rejects"]
         assert pq.read_table(folder / name / "rejects.parquet").num_rows == told["rejects"]
         previous = out
-    assert files.read_json(folder / "raw" / "snapshot.json")["rules"] == {"broken row": 1, "id given twice": 1, "no id": 1}
+    assert files.read_json(folder / "raw" / "snapshot.json")["rules"] == {
+        "broken row": 1,
+        "id given twice": 1,
+        "no id": 1,
+    }
     assert pq.read_table(folder / "labelled" / "rejects.parquet")["id"].to_pylist() == ["r202"]
 
 
 def test_equal_input_gives_equal_bytes(here: Path) -> None:
     made = recipe(here, rows() + DIRT)
-    first = {path.relative_to(here): files.sha256(path) for path in until_split(made, here).rglob("*") if path.is_file()}
-    assert {path.relative_to(here): files.sha256(path) for path in until_split(made, here).rglob("*") if path.is_file()} == first
+    first = {
+        path.relative_to(here): files.sha256(path)
+        for path in until_split(made, here).rglob("*")
+        if path.is_file()
+    }
+    assert {
+        path.relative_to(here): files.sha256(path)
+        for path in until_split(made, here).rglob("*")
+        if path.is_file()
+    } == first
 
 
 def test_no_row_changes_sides_when_others_come_or_go(here: Path) -> None:
@@ -106,17 +130,39 @@ def test_no_row_changes_sides_when_others_come_or_go(here: Path) -> None:
 
 
 def test_near_duplicates_never_stand_on_two_sides(here: Path) -> None:
-    twins = [line.replace(f"r{n:03d}", f"t{n:03d}").replace(",yes", "!,yes").replace(",no", "!,no") for n, line in enumerate(rows())]
+    twins = [
+        line.replace(f"r{n:03d}", f"t{n:03d}").replace(",yes", "!,yes").replace(",no", "!,no")
+        for n, line in enumerate(rows())
+    ]
     made = recipe(here, rows() + twins, "clean: {rules: [white_space]}\n")
     found = placed(until_split(made, here))
     assert len(found) < 240
-    assert all(found[f"r{n:03d}"] == found[f"t{n:03d}"] for n in range(120) if f"r{n:03d}" in found and f"t{n:03d}" in found)
+    assert all(
+        found[f"r{n:03d}"] == found[f"t{n:03d}"]
+        for n in range(120)
+        if f"r{n:03d}" in found and f"t{n:03d}" in found
+    )
 
 
 def test_html_mojibake_and_personal_data_are_cleaned_and_code_is_not(here: Path) -> None:
-    made = recipe(here, [*rows(), "x1,<p>donâ€™t call 020 7946 0123</p><br>mail a@example.com,yes", "x2,List<String> items = get(<your key>);,no"])
+    made = recipe(
+        here,
+        [
+            *rows(),
+            "x1,<p>donâ€™t call 020 7946 0123</p><br>mail a@example.com,yes",
+            "x2,List<String> items = get(<your key>);,no",
+        ],
+    )
     folder = until_split(made, here)
-    texts = dict(zip(*(pq.read_table(folder / "clean" / "rows.parquet")[name].to_pylist() for name in ("id", "text")), strict=True))
+    texts = dict(
+        zip(
+            *(
+                pq.read_table(folder / "clean" / "rows.parquet")[name].to_pylist()
+                for name in ("id", "text")
+            ),
+            strict=True,
+        )
+    )
     assert texts["x1"] == "don’t call [phone]\n\nmail [email]"
     assert texts["x2"] == "List<String> items = get(<your key>);"
 
@@ -133,7 +179,9 @@ def test_html_mojibake_and_personal_data_are_cleaned_and_code_is_not(here: Path)
         ),
     ],
 )
-def test_bad_data_ends_with_a_sentence(here: Path, lines: list[str], extra: str, sentence: str) -> None:
+def test_bad_data_ends_with_a_sentence(
+    here: Path, lines: list[str], extra: str, sentence: str
+) -> None:
     made = recipe(here, lines, extra)
     with pytest.raises(Failure) as caught:
         until_split(made, here)
@@ -143,14 +191,20 @@ def test_bad_data_ends_with_a_sentence(here: Path, lines: list[str], extra: str,
 def test_a_missing_column_names_those_that_are_there(here: Path) -> None:
     made = recipe(here, rows())
     (here / "source.csv").write_text("id,txt,label\nr1,hello,no\n")
-    with pytest.raises(Failure, match=r"there is no column 'text' \(did you mean txt\?\). It has id, txt, label: correct columns.text in the recipe."):
+    with pytest.raises(
+        Failure,
+        match=r"there is no column 'text' \(did you mean txt\?\). It has id, txt, label: correct columns.text in the recipe.",
+    ):
         ingest.run(made, here / "raw")
 
 
 def test_text_that_is_not_utf8_names_the_line_and_the_cure(here: Path) -> None:
     made = recipe(here, rows())
     (here / "source.csv").write_bytes("id,text,label\nr1,hello,no\nr2,café,yes\n".encode("latin-1"))
-    with pytest.raises(Failure, match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: save the file as utf-8, or set ingest.encoding, for example latin-1"):
+    with pytest.raises(
+        Failure,
+        match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: save the file as utf-8, or set ingest.encoding, for example latin-1",
+    ):
         ingest.run(made, here / "raw")
 
 
@@ -181,19 +235,39 @@ def test_a_full_disk_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as ended:
         step.main(clean, ["out"])
     assert ended.value.code == 1
-    assert f"No space is left on the disk at {here / 'out'} while clean was writing: free some space and run it again" in capsys.readouterr().err
+    assert (
+        f"No space is left on the disk at {here / 'out'} while clean was writing: free some space and run it again"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("columns", ["{id: id}", "{}"])
-def test_every_step_says_what_becomes_of_the_rows(here: Path, capsys: pytest.CaptureFixture[str], columns: str) -> None:
+def test_every_step_says_what_becomes_of_the_rows(
+    here: Path, capsys: pytest.CaptureFixture[str], columns: str
+) -> None:
     made = recipe(here, [*rows(), *DIRT], "clean: {rules: [length: {min: 1}, exact_duplicates]}\n")
-    until_split(made.model_copy(update={"columns": made.columns.model_copy(update={"id": "id" if columns != "{}" else None})}), here)
+    until_split(
+        made.model_copy(
+            update={
+                "columns": made.columns.model_copy(update={"id": "id" if columns != "{}" else None})
+            }
+        ),
+        here,
+    )
     said = capsys.readouterr().out.splitlines()
     named = "ingest: the source held 126 rows, 123 stay; broken row drops 1 (they cannot be read as rows)"
     assert said[0].startswith(named if columns != "{}" else named.replace("123", "125"))
     assert ("id given twice drops 1 (a row before has the same id)" in said[0]) == (columns != "{}")
-    assert any(line.startswith("clean: ") and "exact_duplicates drops 1 (a row before has the same content)" in line for line in said)
-    assert any(line.startswith("label: ") and "no label drops 1 (they wait for a person in the review queue)" in line for line in said)
+    assert any(
+        line.startswith("clean: ")
+        and "exact_duplicates drops 1 (a row before has the same content)" in line
+        for line in said
+    )
+    assert any(
+        line.startswith("label: ")
+        and "no label drops 1 (they wait for a person in the review queue)" in line
+        for line in said
+    )
     assert said[-1].startswith("split: ")
 
 
@@ -202,7 +276,10 @@ def test_an_id_that_was_named_and_repeats_stops_the_run_and_says_what_to_do(here
     with pytest.raises(Failure) as caught:
         until_split(recipe(here, lines), here)
     told = str(caught.value)
-    assert "ingest: 108 of 120 rows are dropped, 90%, and max_dropped allows 50%: id given twice drops 108 (a row before has the same id)." in told
+    assert (
+        "ingest: 108 of 120 rows are dropped, 90%, and max_dropped allows 50%: id given twice drops 108 (a row before has the same id)."
+        in told
+    )
     assert "set max_dropped: 0.9 in the recipe" in told
     assert pq.read_table(here / "data" / "raw" / "rejects.parquet").num_rows == 108
 
@@ -211,22 +288,41 @@ def test_an_id_that_was_named_and_repeats_stops_the_run_and_says_what_to_do(here
     ("step_name", "lines", "extra", "rule"),
     [
         ("clean", rows(), "clean: {rules: [length: {min: 48}]}\n", "length"),
-        ("clean", [f"r{n:03d},text {n // 6},{'yes' if n // 6 % 2 else 'no'}" for n in range(120)], "clean: {rules: [exact_duplicates]}\n", "exact_duplicates"),
-        ("split", [f"{line},{'never' if n % 3 else n + 2000}" for n, line in enumerate(rows())], "split: {time: when}\n", "no time"),
+        (
+            "clean",
+            [f"r{n:03d},text {n // 6},{'yes' if n // 6 % 2 else 'no'}" for n in range(120)],
+            "clean: {rules: [exact_duplicates]}\n",
+            "exact_duplicates",
+        ),
+        (
+            "split",
+            [f"{line},{'never' if n % 3 else n + 2000}" for n, line in enumerate(rows())],
+            "split: {time: when}\n",
+            "no time",
+        ),
     ],
 )
-def test_a_step_that_drops_more_than_half_of_its_rows_stops_unless_allowed(here: Path, step_name: str, lines: list[str], extra: str, rule: str) -> None:
+def test_a_step_that_drops_more_than_half_of_its_rows_stops_unless_allowed(
+    here: Path, step_name: str, lines: list[str], extra: str, rule: str
+) -> None:
     made = recipe(here, lines, extra)
     if rule == "no time":
         (here / "source.csv").write_text("\n".join(["id,text,label,when", *lines]) + "\n")
-    with pytest.raises(Failure, match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, and max_dropped allows 50%: {rule} drops"):
+    with pytest.raises(
+        Failure,
+        match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, and max_dropped allows 50%: {rule} drops",
+    ):
         until_split(made, here)
     folder = until_split(made.model_copy(update={"max_dropped": 0.9}), here)
     assert 0 < sum(files.read_json(folder / "split" / "report.json")["rows"].values()) < 60
 
 
-def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = [line if n % 5 == 0 else line.rpartition(",")[0] + "," for n, line in enumerate(rows(240))]
+def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [
+        line if n % 5 == 0 else line.rpartition(",")[0] + "," for n, line in enumerate(rows(240))
+    ]
     made = recipe(here, few)
     ingest.run(made, here / "raw", [f"r{n:03d}" for n in range(140)])
     clean.run(made, here / "raw", here / "clean")
@@ -237,5 +333,9 @@ def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(h
 
 
 def test_why_rows_go_is_known_for_every_rule_that_drops_some() -> None:
-    change_only = {name for name, rule in RULES.items() if rule.texts} | {"trim", "missing", "spelling"}
+    change_only = {name for name, rule in RULES.items() if rule.texts} | {
+        "trim",
+        "missing",
+        "spelling",
+    }
     assert set(RULES) - change_only <= set(drops.WHY)

@@ -18,14 +18,24 @@ from tasks.store import Settings, Store
 
 def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(here: Path) -> None:
     def dvc(*words: str) -> str:
-        return subprocess.run([sys.executable, "-m", "dvc", *words], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", *words], check=True, capture_output=True, text=True
+        ).stdout
 
     dvc("init", "--no-scm")
-    for words in (("cache", "dir", "--local", str(here / "shared")), ("remote", "add", "--local", "--default", "mine", str(here / "mine"))):
+    for words in (
+        ("cache", "dir", "--local", str(here / "shared")),
+        ("remote", "add", "--local", "--default", "mine", str(here / "mine")),
+    ):
         dvc(*words)
     for port in (1, 2):
-        storage.name_remote(Settings("models", endpoint=f"http://127.0.0.1:{port}", key="k", secret="s"))
-    assert (dvc("config", "cache.dir"), dvc("config", "core.remote")) == (f"{here / 'shared'}\n", "mine\n")
+        storage.name_remote(
+            Settings("models", endpoint=f"http://127.0.0.1:{port}", key="k", secret="s")
+        )
+    assert (dvc("config", "cache.dir"), dvc("config", "core.remote")) == (
+        f"{here / 'shared'}\n",
+        "mine\n",
+    )
     assert dvc("config", "remote.store.endpointurl") == "http://127.0.0.1:2\n"
     assert dvc("config", "remote.mine.url") == f"{here / 'mine'}\n"
     assert (here / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
@@ -34,7 +44,11 @@ def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(
 def ports_of(store: Store) -> dict[str, str]:
     """The ports of the embedded server, by their names on its command line."""
     s3 = f"-s3.port={(store.settings.endpoint or '').rpartition(':')[2]}"
-    [words] = [one.info["cmdline"] for one in psutil.process_iter(["cmdline"]) if s3 in (one.info["cmdline"] or [])]
+    [words] = [
+        one.info["cmdline"]
+        for one in psutil.process_iter(["cmdline"])
+        if s3 in (one.info["cmdline"] or [])
+    ]
     options = dict(word.removeprefix("-").split("=", 1) for word in words if "=" in word)
     return {name: value for name, value in options.items() if name.endswith(".port")}
 
@@ -43,31 +57,53 @@ def test_no_other_port_of_the_server_lets_anyone_in(store: Store, tmp_path: Path
     """What is in production is neither read, replaced nor deleted without credentials."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.bin").write_bytes(b"good" * 5000)
-    name = registry.publish(store, "guarded", tmp_path / "model", registry.manifest("guarded", tmp_path / "model", {}, {}, {}))
+    name = registry.publish(
+        store,
+        "guarded",
+        tmp_path / "model",
+        registry.manifest("guarded", tmp_path / "model", {}, {}, {}),
+    )
     evidence = {"verdict": "promote", "champion": None}
-    assert registry.move(store, "guarded", "production", name, evidence, None, "test", "promotes").won
+    assert registry.move(
+        store, "guarded", "production", name, evidence, None, "test", "promotes"
+    ).won
     before = registry.read(store, "guarded", "production")
     assert before
 
     ports = ports_of(store)
     pointer = next(key for key in store.names("guarded/channels/"))
-    asked = [("filer", f"/buckets/{store.settings.bucket}/{store.key(pointer)}"), ("filer", f"/buckets/{store.settings.bucket}"), ("volume", "/1,0123456789")]
+    asked = [
+        ("filer", f"/buckets/{store.settings.bucket}/{store.key(pointer)}"),
+        ("filer", f"/buckets/{store.settings.bucket}"),
+        ("volume", "/1,0123456789"),
+    ]
     forged = json.dumps({"version": "evil", "generation": 9}).encode()
     for server, path in asked:
         for method in ("GET", "PUT", "POST", "DELETE"):
             url = f"http://127.0.0.1:{ports[f'{server}.port']}{path}?recursive=true"
-            said = httpx.request(method, url, files={"file": forged} if method in ("PUT", "POST") else None, trust_env=False)
+            said = httpx.request(
+                method,
+                url,
+                files={"file": forged} if method in ("PUT", "POST") else None,
+                trust_env=False,
+            )
             assert said.status_code in (401, 403, 404), (server, path, method)
             assert b"good" not in said.content
             if server == "volume":
                 assert said.status_code == 401
-    for path in ("/dir/assign", "/dir/lookup?fileId=1,0123456789", f"/col/delete?collection={store.settings.bucket}"):
+    for path in (
+        "/dir/assign",
+        "/dir/lookup?fileId=1,0123456789",
+        f"/col/delete?collection={store.settings.bucket}",
+    ):
         said = httpx.get(f"http://127.0.0.1:{ports['master.port']}{path}", trust_env=False)
         assert said.status_code == 404
         assert "authorization" not in said.headers
 
     assert registry.read(store, "guarded", "production") == before
-    assert (registry.fetch(store, "guarded", name, tmp_path / "cache") / "model.bin").read_bytes() == b"good" * 5000
+    assert (
+        registry.fetch(store, "guarded", name, tmp_path / "cache") / "model.bin"
+    ).read_bytes() == b"good" * 5000
 
 
 def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
@@ -78,7 +114,9 @@ def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
-def test_the_embedded_store_looks_at_no_profile(here: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_the_embedded_store_looks_at_no_profile(
+    here: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     monkeypatch.setenv(variable, "nowhere")
     (here / "broken").write_text("[nonsense")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(here / "broken"))
@@ -99,7 +137,9 @@ def pushed(store: Store, folder: Path, environment: dict[str, str]) -> None:
 
     def dvc(*words: str, before: tuple[str, ...] = ()) -> None:
         command = [*before, sys.executable, "-m", "dvc", *words]
-        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, done.stderr
 
     dvc("init", "--no-scm")
@@ -110,11 +150,19 @@ def pushed(store: Store, folder: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9"])
-def test_a_configured_store_with_a_missing_profile_is_one_sentence(here: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_a_configured_store_with_a_missing_profile_is_one_sentence(
+    here: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
     monkeypatch.setenv("MILLRACE_S3_BUCKET", "models")
     monkeypatch.setenv("MILLRACE_S3_ENDPOINT", endpoint)
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
-    with pytest.raises(Failure, match=r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* such as AWS_PROFILE"), storage.opened():
+    with (
+        pytest.raises(
+            Failure,
+            match=r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* such as AWS_PROFILE",
+        ),
+        storage.opened(),
+    ):
         pass
 
 
@@ -128,10 +176,16 @@ def test_a_start_that_fails_leaves_no_server(here: Path, monkeypatch: pytest.Mon
 def servers_here() -> list[str]:
     """The embedded servers that run in this folder."""
     found = psutil.process_iter(["name", "cwd"])
-    return [one.info["name"] for one in found if one.info["name"] == "weed" and one.info["cwd"] == os.getcwd()]
+    return [
+        one.info["name"]
+        for one in found
+        if one.info["name"] == "weed" and one.info["cwd"] == os.getcwd()
+    ]
 
 
-def test_dvc_pushes_to_the_embedded_store_past_a_proxy(store: Store, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_pushes_to_the_embedded_store_past_a_proxy(
+    store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "example.com")
     cli.bypass_proxy()
@@ -143,12 +197,22 @@ def test_dvc_pushes_to_the_embedded_store_past_a_proxy(store: Store, here: Path,
     ("lower", "upper", "expected"),
     [
         ("", "", ("127.0.0.1,localhost,::1", "127.0.0.1,localhost,::1")),
-        ("", "a.com, b.com", ("a.com,b.com,127.0.0.1,localhost,::1", "a.com,b.com,127.0.0.1,localhost,::1")),
-        ("a.com,localhost", "b.com", ("a.com,localhost,127.0.0.1,::1", "b.com,127.0.0.1,localhost,::1")),
+        (
+            "",
+            "a.com, b.com",
+            ("a.com,b.com,127.0.0.1,localhost,::1", "a.com,b.com,127.0.0.1,localhost,::1"),
+        ),
+        (
+            "a.com,localhost",
+            "b.com",
+            ("a.com,localhost,127.0.0.1,::1", "b.com,127.0.0.1,localhost,::1"),
+        ),
         ("*", "", ("*", "*")),
     ],
 )
-def test_hosts_that_need_no_proxy_stay_what_they_were(monkeypatch: pytest.MonkeyPatch, lower: str, upper: str, expected: tuple[str, str]) -> None:
+def test_hosts_that_need_no_proxy_stay_what_they_were(
+    monkeypatch: pytest.MonkeyPatch, lower: str, upper: str, expected: tuple[str, str]
+) -> None:
     monkeypatch.setenv("no_proxy", lower)
     monkeypatch.setenv("NO_PROXY", upper)
     cli.bypass_proxy()

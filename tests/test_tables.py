@@ -23,18 +23,28 @@ DATA = ROOT.parent / "shared" / "data"
 RECIPES = Path(__file__).parent / "recipes"
 
 
-def applied(rule: str, cells: dict[str, list[Any]], /, **arguments: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
+def applied(
+    rule: str, cells: dict[str, list[Any]], /, **arguments: Any
+) -> tuple[dict[str, list[Any]], list[str | None]]:
     """The columns after a rule, and why each row goes; the arguments are those that a recipe would give."""
     section = CLEANING_RULES[rule]
     assert section is not None
     table = pa.table(cells)
     made = RULES[rule].apply(table, **section.model_validate(arguments).model_dump())
-    after, reasons = made if isinstance(made, tuple) else (made, [None] * table.num_rows) if isinstance(made, pa.Table) else (table, made)
+    after, reasons = (
+        made
+        if isinstance(made, tuple)
+        else (made, [None] * table.num_rows)
+        if isinstance(made, pa.Table)
+        else (table, made)
+    )
     return after.to_pydict(), reasons
 
 
 def test_trim_takes_white_space_of_any_kind_off_all_text_but_ids() -> None:
-    after, _ = applied("trim", {"id": [" 1 "], "a": ["\u00a0 New \u2003 York\t"], "label": [" <=50K"], "n": [1]})
+    after, _ = applied(
+        "trim", {"id": [" 1 "], "a": ["\u00a0 New \u2003 York\t"], "label": [" <=50K"], "n": [1]}
+    )
     assert after == {"id": [" 1 "], "a": ["New York"], "label": ["<=50K"], "n": [1]}
 
 
@@ -77,8 +87,12 @@ def test_markers_become_null_and_a_class_called_none_does_not() -> None:
         ("0", "boolean", {}, False),
     ],
 )
-def test_a_cell_means_what_a_person_would_read(cell: str, type: str, arguments: dict[str, str], value: Any) -> None:
-    assert parsed(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments}) == value
+def test_a_cell_means_what_a_person_would_read(
+    cell: str, type: str, arguments: dict[str, str], value: Any
+) -> None:
+    assert (
+        parsed(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments}) == value
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,27 +112,49 @@ def test_a_cell_means_what_a_person_would_read(cell: str, type: str, arguments: 
         ("0000-00-00", "date", {}, "is no date"),
         ("10000-01-01", "date", {}, "is no date"),
         ("2026-02-30", "date", {}, "is no date"),
-        ("05/01/2026", "date", {}, "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format"),
+        (
+            "05/01/2026",
+            "date",
+            {},
+            "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format",
+        ),
         ("perhaps", "boolean", {}, "is neither yes nor no"),
     ],
 )
-def test_a_cell_that_cannot_be_read_says_why(cell: str, type: str, arguments: dict[str, str], sentence: str) -> None:
+def test_a_cell_that_cannot_be_read_says_why(
+    cell: str, type: str, arguments: dict[str, str], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         parsed(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
 
 
 def test_cells_that_do_not_parse_reject_their_row_by_column_and_value_or_become_null() -> None:
-    columns: dict[str, list[Any]] = {"age": ["39", "old", None], "height": ["1.80 m", "2 kg", "180"]}
+    columns: dict[str, list[Any]] = {
+        "age": ["39", "old", None],
+        "height": ["1.80 m", "2 kg", "180"],
+    }
     given = {"age": "integer", "height": {"type": "number", "unit": "cm"}}
     after, reasons = applied("types", columns, columns=given)
     assert after == {"age": [39, None, None], "height": [180.0, None, 180.0]}
-    assert reasons == [None, "age: 'old' is no number; height: '2 kg' has the unit kg where cm is expected", None]
+    assert reasons == [
+        None,
+        "age: 'old' is no number; height: '2 kg' has the unit kg where cm is expected",
+        None,
+    ]
     assert applied("types", columns, columns=given, unparsed="null") == (after, [None] * 3)
 
 
 def test_rare_spellings_become_frequent_ones_and_words_of_their_own_stay() -> None:
-    cells = ["Birmingham"] * 30 + ["birmingham", "Birminghxm", "Birmxngxam", "Boaz", "male"] + ["room 1"] * 20 + ["room 2", None] + ["female"] * 40
-    after, _ = applied("spelling", {"a": cells, "b": cells}, columns=["a"], map={"boaz": "Boaz, AL"})
+    cells = (
+        ["Birmingham"] * 30
+        + ["birmingham", "Birminghxm", "Birmxngxam", "Boaz", "male"]
+        + ["room 1"] * 20
+        + ["room 2", None]
+        + ["female"] * 40
+    )
+    after, _ = applied(
+        "spelling", {"a": cells, "b": cells}, columns=["a"], map={"boaz": "Boaz, AL"}
+    )
     assert after["a"] == ["Birmingham"] * 33 + ["Boaz, AL", "male"] + cells[35:]
     assert after["b"] == cells
 
@@ -131,17 +167,31 @@ def test_a_value_between_two_equally_near_ones_stays() -> None:
 def test_the_index_finds_every_pair_that_comparing_all_finds() -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices("abc", k=draw.randint(4, 9))) for _ in range(60)]
-    found = spellings.corrections({word: 50 if number % 3 == 0 else 1 for number, word in enumerate(words)}, 2, 10.0)  # type: ignore[arg-type]
+    found = spellings.corrections(
+        {word: 50 if number % 3 == 0 else 1 for number, word in enumerate(words)}, 2, 10.0
+    )  # type: ignore[arg-type]
     often = {word for number, word in enumerate(words) if number % 3 == 0}
-    expected = {word: near for word in set(words) - often if (near := spellings.nearest(word, often, 2))}
+    expected = {
+        word: near for word in set(words) - often if (near := spellings.nearest(word, often, 2))
+    }
     assert len(expected) > 5
     assert found == expected
 
 
 def test_rows_outside_a_range_go_with_the_bound_and_null_is_neither() -> None:
     day = datetime.date
-    columns: dict[str, list[Any]] = {"age": [-1, 0, 120, 130, None], "seen": [day(2020, 1, 1), day(1, 1, 1), day(9999, 12, 31), day(2020, 1, 1), None]}
-    _, reasons = applied("range", columns, columns={"age": {"min": 0, "max": 120}, "seen": {"min": day(1900, 1, 1), "max": "2100-01-01"}})
+    columns: dict[str, list[Any]] = {
+        "age": [-1, 0, 120, 130, None],
+        "seen": [day(2020, 1, 1), day(1, 1, 1), day(9999, 12, 31), day(2020, 1, 1), None],
+    }
+    _, reasons = applied(
+        "range",
+        columns,
+        columns={
+            "age": {"min": 0, "max": 120},
+            "seen": {"min": day(1900, 1, 1), "max": "2100-01-01"},
+        },
+    )
     assert reasons == [
         "age: -1 must be at least 0 and at most 120",
         "seen: 0001-01-01 must be at least 1900-01-01 and at most 2100-01-01",
@@ -163,23 +213,42 @@ def test_outliers_go_or_become_null_and_without_a_scale_nothing_is_one(method: s
 
 
 def test_what_most_of_a_group_say_is_taken_and_a_tie_changes_nothing() -> None:
-    columns = {"zip": ["1", "1", "1", "2", "2", None, None, "3"], "city": ["Ulm", "Ulm", "Uxm", "Bonn", "Boxn", "Ulm", "Uxm", None]}
+    columns = {
+        "zip": ["1", "1", "1", "2", "2", None, None, "3"],
+        "city": ["Ulm", "Ulm", "Uxm", "Bonn", "Boxn", "Ulm", "Uxm", None],
+    }
     after, _ = applied("repair", columns, by=["zip"], columns=["city"])
     assert after["city"] == ["Ulm", "Ulm", "Ulm", "Bonn", "Boxn", "Ulm", "Uxm", None]
-    assert applied("repair", {"zip": ["1"] * 3, "city": ["Ulm", "Ulm", None]}, by=["zip"], columns=["city"])[0]["city"] == ["Ulm"] * 3
+    assert (
+        applied(
+            "repair", {"zip": ["1"] * 3, "city": ["Ulm", "Ulm", None]}, by=["zip"], columns=["city"]
+        )[0]["city"]
+        == ["Ulm"] * 3
+    )
 
 
 def test_a_row_whose_key_is_wrong_keeps_its_cells() -> None:
-    columns = {"zip": ["1"] * 4 + ["2"] * 3 + ["1"], **{name: [f"{name}1"] * 4 + [f"{name}2"] * 4 for name in "abc"}}
+    columns = {
+        "zip": ["1"] * 4 + ["2"] * 3 + ["1"],
+        **{name: [f"{name}1"] * 4 + [f"{name}2"] * 4 for name in "abc"},
+    }
     assert applied("repair", columns, by=["zip"], columns=["a", "b", "c"])[0] == columns
 
 
 @pytest.mark.parametrize(
     ("rule", "arguments", "sentence"),
     [
-        ("trim", {"columns": ["agee"]}, r"clean: trim: the data has no column 'agee' \(did you mean age\?\); it has age, n."),
+        (
+            "trim",
+            {"columns": ["agee"]},
+            r"clean: trim: the data has no column 'agee' \(did you mean age\?\); it has age, n.",
+        ),
         ("repair", {"by": ["age"], "columns": ["m"]}, "repair: the data has no column 'm'"),
-        ("missing", {"columns": ["n"]}, "missing works on text, and the column 'n' holds int64: put it before the rule types"),
+        (
+            "missing",
+            {"columns": ["n"]},
+            "missing works on text, and the column 'n' holds int64: put it before the rule types",
+        ),
         (
             "range",
             {"columns": {"age": {"min": 0}}},
@@ -193,7 +262,9 @@ def test_a_row_whose_key_is_wrong_keeps_its_cells() -> None:
         ("outliers", {"columns": ["age"]}, "outliers needs numbers"),
     ],
 )
-def test_a_rule_that_does_not_fit_the_data_says_what_to_do(rule: str, arguments: dict[str, Any], sentence: str) -> None:
+def test_a_rule_that_does_not_fit_the_data_says_what_to_do(
+    rule: str, arguments: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(Failure, match=sentence):
         applied(rule, {"age": ["1"], "n": [1]}, **arguments)
 
@@ -220,7 +291,9 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
         "spelling.map",
     )
     for rule, sentence in zip(rules.strip().splitlines(), expected, strict=True):
-        (here / "r.yaml").write_text(f"name: r\nmodality: tabular\ningest: {{kind: files, path: x.csv}}\nclean:\n  rules:\n    {rule}\ngate: []\n")
+        (here / "r.yaml").write_text(
+            f"name: r\nmodality: tabular\ningest: {{kind: files, path: x.csv}}\nclean:\n  rules:\n    {rule}\ngate: []\n"
+        )
         with pytest.raises(Mistake) as caught:
             read(here / "r.yaml")
         assert f"clean.rules: {sentence}" in str(caught.value)
@@ -275,36 +348,75 @@ def dirt(here: Path) -> tuple[Path, Path]:
             state,
             f"{35000 + hospital}",
         ]
-        about += [f"county{hospital}", f"205{hospital * 7919:07d}", "acute care hospitals", "government", "yes" if hospital % 3 else "no"]
+        about += [
+            f"county{hospital}",
+            f"205{hospital * 7919:07d}",
+            "acute care hospitals",
+            "government",
+            "yes" if hospital % 3 else "no",
+        ]
         for measure in range(10):
-            rows.append([str(len(rows)), *about, f"condition{measure % 3}", f"ami-{measure}", f"patients given drug {measure} early", f"{state}_ami-{measure}"])
+            rows.append(
+                [
+                    str(len(rows)),
+                    *about,
+                    f"condition{measure % 3}",
+                    f"ami-{measure}",
+                    f"patients given drug {measure} early",
+                    f"{state}_ami-{measure}",
+                ]
+            )
     for row in rows:
         hit = [draw.random() < 1 / 40 and number > 0 for number in range(len(row))]
-        dirty.append([cell[:-1] + "x" if wrong else cell for cell, wrong in zip(row, hit, strict=True)])
+        dirty.append(
+            [cell[:-1] + "x" if wrong else cell for cell, wrong in zip(row, hit, strict=True)]
+        )
     for name, table in (("dirty", dirty), ("clean", rows)):
         with (here / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([names, *table])
     return here / "dirty.csv", here / "clean.csv"
 
 
-@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not beside the repository"))])
+@pytest.mark.parametrize(
+    "real",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                not DATA.is_dir(), reason="the real data is not beside the repository"
+            ),
+        ),
+    ],
+)
 def test_a_table_of_hospitals_is_repaired_with_precision_and_recall(here: Path, real: bool) -> None:
-    dirty, truth = (DATA / "hospital" / "dirty.csv", DATA / "hospital" / "clean.csv") if real else dirt(here)
+    dirty, truth = (
+        (DATA / "hospital" / "dirty.csv", DATA / "hospital" / "clean.csv") if real else dirt(here)
+    )
     made = pointed("hospital", str(dirty))
     rows = {row["id"]: row for row in cleaned(made, here / "data").to_pylist()}
-    (header, *before), (_, *right) = (list(csv.reader(path.open(newline=""))) for path in (dirty, truth))
+    (header, *before), (_, *right) = (
+        list(csv.reader(path.open(newline=""))) for path in (dirty, truth)
+    )
     names = [{"index": "id", "emergency_service": "label"}.get(name, name) for name in header]
     cells = [
-        (old, rows[line[0]][name] or "", told) for line, true in zip(before, right, strict=True) for name, old, told in zip(names, line, true, strict=True)
+        (old, rows[line[0]][name] or "", told)
+        for line, true in zip(before, right, strict=True)
+        for name, old, told in zip(names, line, true, strict=True)
     ]
-    changed, wrong = sum(new != old for old, new, _ in cells), sum(old != told for old, _, told in cells)
+    changed, wrong = (
+        sum(new != old for old, new, _ in cells),
+        sum(old != told for old, _, told in cells),
+    )
     repaired = sum(new != old and new == told for old, new, told in cells)
     precision, recall = repaired / changed, repaired / wrong
     assert wrong == 509 if real else wrong > 20
     assert precision >= 0.99
     assert 2 * precision * recall / (precision + recall) >= (0.94 if real else 0.9)
     assert len((RECIPES / "hospital.yaml").read_text().splitlines()) <= 40
-    assert sum(files.read_json(here / "data" / "split" / "report.json")["rows"].values()) == len(before)
+    assert sum(files.read_json(here / "data" / "split" / "report.json")["rows"].values()) == len(
+        before
+    )
 
 
 def census(here: Path) -> str:
@@ -316,9 +428,28 @@ def census(here: Path) -> str:
             age, hours = draw.randint(17, 90), draw.randint(1, 99)
             rich = age + hours + draw.randint(-20, 20) > 110
             work, sex = draw.choice(["Private", "Local-gov", "?"]), draw.choice(["Male", "Female"])
-            cells = [age, work, draw.randint(10_000, 900_000), "HS-grad", 9, "Divorced", "Sales", "Husband", "White", sex, 0, 0, hours, "Peru"]
+            cells = [
+                age,
+                work,
+                draw.randint(10_000, 900_000),
+                "HS-grad",
+                9,
+                "Divorced",
+                "Sales",
+                "Husband",
+                "White",
+                sex,
+                0,
+                0,
+                hours,
+                "Peru",
+            ]
             lines.append(", ".join(map(str, [*cells, (">50K" if rich else "<=50K") + stop])))
-        lines += [lines[0], lines[1].replace(lines[1].split(",")[0], "old", 1), lines[2].replace(lines[2].split(",")[0], "190", 1)]
+        lines += [
+            lines[0],
+            lines[1].replace(lines[1].split(",")[0], "old", 1),
+            lines[2].replace(lines[2].split(",")[0], "190", 1),
+        ]
         (here / f"adult-{half}.csv").write_text("\n".join(lines) + "\n\n")
     return str(here / "adult-*.csv")
 
@@ -326,7 +457,11 @@ def census(here: Path) -> str:
 def test_a_census_is_cleaned_typed_and_split_with_nothing_lost(here: Path) -> None:
     table = cleaned(pointed("uci-adult", census(here)), here / "data")
     report = files.read_json(here / "data" / "clean" / "report.json")
-    assert {rule["rule"]: (rule["changed"], rule["rejected"]) for rule in report["rules"] if rule["rule"] not in ("missing", "types")} == {
+    assert {
+        rule["rule"]: (rule["changed"], rule["rejected"])
+        for rule in report["rules"]
+        if rule["rule"] not in ("missing", "types")
+    } == {
         "trim": (606, 0),
         "spelling": (303, 0),
         "range": (0, 2),
@@ -335,7 +470,11 @@ def test_a_census_is_cleaned_typed_and_split_with_nothing_lost(here: Path) -> No
     assert report["rows_in"] == 606 == report["rows"] + report["rejects"]
     assert set(table["label"].to_pylist()) == {"<=50K", ">50K"}
     assert table["workclass"].null_count > 100
-    assert [str(table[name].type) for name in ("age", "workclass", "capital_gain")] == ["int64", "string", "double"]
+    assert [str(table[name].type) for name in ("age", "workclass", "capital_gain")] == [
+        "int64",
+        "string",
+        "double",
+    ]
     rejects = files.read_table(here / "data" / "clean" / "rejects.parquet")
     assert rejects["age"].type == pa.string()
     shown = {row["rule"]: (row["age"], row["detail"]) for row in rejects.to_pylist()}
@@ -353,19 +492,28 @@ def test_equal_input_gives_equal_bytes(here: Path) -> None:
     assert hashes() == hashes()
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real UCI Adult files are not beside the repository")
+@pytest.mark.skipif(
+    not DATA.is_dir(), reason="the real UCI Adult files are not beside the repository"
+)
 def test_the_real_census_goes_through(here: Path) -> None:
     table = cleaned(pointed("uci-adult", str(DATA / "uci_adult" / "adult-*.csv")), here / "data")
-    report = {rule["rule"]: rule for rule in files.read_json(here / "data" / "clean" / "report.json")["rules"]}
+    report = {
+        rule["rule"]: rule
+        for rule in files.read_json(here / "data" / "clean" / "report.json")["rules"]
+    }
     assert report["spelling"]["changed"] == 16_281
     assert report["missing"]["changed"] == 3_620
     assert report["types"]["rejected"] == report["range"]["rejected"] == 0
     assert table.num_rows == 48_842 - report["exact_duplicates"]["rejected"]
 
 
-def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_export(here: Path) -> None:
+def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_export(
+    here: Path,
+) -> None:
     (here / "data" / "sources").mkdir(parents=True)
-    (here / "data" / "sources" / "xor.csv").write_bytes((ROOT / "data" / "sources" / "xor.csv").read_bytes())
+    (here / "data" / "sources" / "xor.csv").write_bytes(
+        (ROOT / "data" / "sources" / "xor.csv").read_bytes()
+    )
     made = read(ROOT / "recipes" / "xor.yaml")
     folder = here / "data" / "xor"
     cleaned(made, folder)
@@ -375,10 +523,14 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     assert metrics["accuracy"]["value"] == 1.0
     assert metrics["baseline"]["accuracy"]["value"] < 0.8
     assert gate.decide(made, folder, None, None)["verdict"] == "promote"
-    predictor = tabular.Predictor(folder / "model", files.read_json(folder / "model" / "model.json"), 1)
+    predictor = tabular.Predictor(
+        folder / "model", files.read_json(folder / "model" / "model.json"), 1
+    )
     asked = predictor([{"a": a, "b": b} for a in (0, 1) for b in (0, 1)])
     assert asked.argmax(1).tolist() == [0, 1, 1, 0]
-    assert np.allclose(asked, predictor([{"a": str(a), "b": float(b)} for a in (0, 1) for b in (0, 1)]))
+    assert np.allclose(
+        asked, predictor([{"a": str(a), "b": float(b)} for a in (0, 1) for b in (0, 1)])
+    )
 
 
 def rows(count: int = 400) -> list[dict[str, Any]]:
@@ -413,11 +565,17 @@ def test_columns_are_numbers_or_categories_by_type_or_by_what_they_hold() -> Non
 def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks() -> None:
     columns = tabular.fitted(rows())
     known = tabular.encoded(columns, rows())
-    odd: list[dict[str, Any]] = [{"text": "1e999", "typed": float("inf"), "colour": "blue", "zip": 5, "day": "2026-01-31"}, {}, {"text": "3", "typed": 1e300}]
+    odd: list[dict[str, Any]] = [
+        {"text": "1e999", "typed": float("inf"), "colour": "blue", "zip": 5, "day": "2026-01-31"},
+        {},
+        {"text": "3", "typed": 1e300},
+    ]
     made = tabular.encoded(columns, odd)
     assert np.isfinite(made).all() and np.abs(made).max() <= tabular.FAR
     assert made.shape == (3, known.shape[1])
-    at = [column["name"] for column in columns for _ in range(tabular.encoded([column], odd).shape[1])]
+    at = [
+        column["name"] for column in columns for _ in range(tabular.encoded([column], odd).shape[1])
+    ]
     assert not made[0, [name in ("colour", "zip") for name in at]].any()
     number, gap = known[:, :2].T
     assert gap.sum() == 100
@@ -425,19 +583,30 @@ def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks()
 
 
 def test_a_table_of_free_texts_alone_is_refused() -> None:
-    with pytest.raises(Failure, match=r"no column tells the training rows apart: they have comment; name others in columns.features"):
+    with pytest.raises(
+        Failure,
+        match=r"no column tells the training rows apart: they have comment; name others in columns.features",
+    ):
         tabular.fitted([{"comment": f"text {number}"} for number in range(400)])
 
 
 def test_a_table_in_which_no_column_tells_rows_apart_is_refused() -> None:
-    with pytest.raises(Failure, match=r"no column tells the training rows apart: they have a, b; name others in columns.features"):
+    with pytest.raises(
+        Failure,
+        match=r"no column tells the training rows apart: they have a, b; name others in columns.features",
+    ):
         tabular.Trainer(Train(), [{"a": "x", "b": None}] * 5, tiny.TWO)
 
 
 def test_a_feature_that_the_data_lacks_is_named_with_the_nearest(here: Path) -> None:
     made = read(ROOT / "recipes" / "xor.yaml")
-    made = made.model_copy(update={"columns": made.columns.model_copy(update={"features": ["a", "bb"]})})
-    with pytest.raises(Failure, match=r"columns.features: the data has no column 'bb' \(did you mean b\?\); it has a, b"):
+    made = made.model_copy(
+        update={"columns": made.columns.model_copy(update={"features": ["a", "bb"]})}
+    )
+    with pytest.raises(
+        Failure,
+        match=r"columns.features: the data has no column 'bb' \(did you mean b\?\); it has a, b",
+    ):
         modalities.rows(made, pa.table({"a": [1], "b": [2]}))
 
 
@@ -445,7 +614,9 @@ def test_the_tumours_have_thirty_measures_and_two_classes(here: Path) -> None:
     made = read(ROOT / "recipes" / "tumors.yaml")
     table = cleaned(made, here / "data")
     assert (table.num_rows, len(table.column_names)) == (569, 32)
-    assert {column["kind"] for column in tabular.fitted(table.drop_columns(["id", "label"]).to_pylist())} == {"number"}
+    assert {
+        column["kind"] for column in tabular.fitted(table.drop_columns(["id", "label"]).to_pylist())
+    } == {"number"}
 
 
 def test_l1_takes_weights_away(tmp_path: Path) -> None:
@@ -457,7 +628,9 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
         adapter = tabular.Trainer(section, data, tiny.TWO)
         examples = adapter.encode(data)
         loop.fit(adapter, section, examples, labels, examples, labels, folder)
-        return float(sum(parameter.detach().abs().sum() for parameter in adapter.network.parameters()))
+        return float(
+            sum(parameter.detach().abs().sum() for parameter in adapter.network.parameters())
+        )
 
     assert weight(0.05, tmp_path / "a") < 0.5 * weight(0.0, tmp_path / "b")
 
@@ -484,14 +657,22 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
     assert min(part.num_rows for part in parts.values()) > 20
     results, _ = sides.proof(parts, "tabular")
     assert all(result["success"] for result in results)
-    parts["test"] = pa.concat_tables([parts["test"], parts["train"].slice(0, 1).set_column(0, "id", pa.array(["twin"]))])
-    failed = [result["expectation"] for result in sides.proof(parts, "tabular")[0] if not result["success"]]
+    parts["test"] = pa.concat_tables(
+        [parts["test"], parts["train"].slice(0, 1).set_column(0, "id", pa.array(["twin"]))]
+    )
+    failed = [
+        result["expectation"]
+        for result in sides.proof(parts, "tabular")[0]
+        if not result["success"]
+    ]
     assert failed == ["expect_equal_contents_on_one_side"]
 
 
 def test_personal_data_goes_from_all_columns_of_a_table_with_a_column_text() -> None:
     table = pa.table({"id": ["a"], "text": ["nothing"], "owner": ["c@d.org"]})
-    made = RULES["pii"].apply(table, modality="tabular", action="mask", kinds=["email"], columns=None)
+    made = RULES["pii"].apply(
+        table, modality="tabular", action="mask", kinds=["email"], columns=None
+    )
     assert made["owner"].to_pylist() == ["[email]"]
 
 
@@ -501,11 +682,23 @@ def test_a_column_text_may_have_a_type_in_a_table_and_in_no_text(here: Path) -> 
     (here / "table.yaml").write_text(f"name: table\nmodality: tabular\n{about}{gate}")
     (here / "words.yaml").write_text(f"name: words\nmodality: text\n{about}{gate}")
     assert read(here / "table.yaml").modality == "tabular"
-    with pytest.raises(Mistake, match="gives a type to 'text', which the pipeline needs as it is: leave it out"):
+    with pytest.raises(
+        Mistake, match="gives a type to 'text', which the pipeline needs as it is: leave it out"
+    ):
         read(here / "words.yaml")
 
 
 def test_a_table_of_one_column_is_compared_by_exactly_what_it_holds() -> None:
-    table = pa.table({"id": ["a", "b"], "code": ["a code of many letters 1", "a code of many letters 2"], "label": ["x", "x"]})
-    _, notes = sides.proof({"train": table.slice(0, 1), "val": table.slice(0, 0), "test": table.slice(1)}, "tabular")
-    assert notes == ["Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."]
+    table = pa.table(
+        {
+            "id": ["a", "b"],
+            "code": ["a code of many letters 1", "a code of many letters 2"],
+            "label": ["x", "x"],
+        }
+    )
+    _, notes = sides.proof(
+        {"train": table.slice(0, 1), "val": table.slice(0, 0), "test": table.slice(1)}, "tabular"
+    )
+    assert notes == [
+        "Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."
+    ]

@@ -43,7 +43,10 @@ def split(here: Path) -> Path:
         a, b = (bits + rng.normal(0, 0.15, bits.shape)).T
         names = [f"{side}{row:03d}" for row in range(rows)]
         labels = ["yes" if x != y else "no" for x, y in bits]
-        files.write_table(here / "split" / f"{side}.parquet", pa.table({"id": names, "a": a, "b": b, "label": labels}))
+        files.write_table(
+            here / "split" / f"{side}.parquet",
+            pa.table({"id": names, "a": a, "b": b, "label": labels}),
+        )
     return here / "split"
 
 
@@ -56,12 +59,20 @@ def rows(told: dict[str, bytes]) -> list[list[str]]:
     return [line.split(",") for line in told["trials.csv"].decode().splitlines()[1:]]
 
 
-def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_has_these(here: Path) -> None:
+def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_has_these(
+    here: Path,
+) -> None:
     told = run(recipe(here), here)
     done = study.records(next((here / "studies").iterdir()))
-    assert [done[0]["values"][name] for name in ("learning_rate", "hidden", "augment.shift")] == [0.0001, [8], 0]
+    assert [done[0]["values"][name] for name in ("learning_rate", "hidden", "augment.shift")] == [
+        0.0001,
+        [8],
+        0,
+    ]
     best = json.loads(told["best.json"])
-    found = min((record for record in done if record["state"] == "done"), key=lambda record: record["value"])
+    found = min(
+        (record for record in done if record["state"] == "done"), key=lambda record: record["value"]
+    )
     assert best == found["values"]
     assert found["value"] < done[0]["value"] - 0.1
     assert len(rows(told)) == 10
@@ -70,11 +81,18 @@ def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_ha
     assert all(2 <= len(record["course"]) < 6 for record in done if record["state"] == "pruned")
 
 
-def test_a_search_that_was_killed_ends_as_one_that_was_not(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_was_killed_ends_as_one_that_was_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 
-    made = recipe(here, ("epochs: 6", "epochs: 6, checkpoint_seconds: 0.0"), ("batch_size: 8", "batch_size: 48"), ("trials: 10", "trials: 8"))
+    made = recipe(
+        here,
+        ("epochs: 6", "epochs: 6, checkpoint_seconds: 0.0"),
+        ("batch_size: 8", "batch_size: 48"),
+        ("trials: 10", "trials: 8"),
+    )
     whole = run(made, here)
     whole_records = study.records(next((here / "studies").iterdir()))
     shutil.rmtree(here / "studies")
@@ -91,11 +109,15 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(here: Path, monkeypat
         with pytest.raises(Killed):
             run(made, here)
     assert run(made, here) == whole
-    for one, other in zip(whole_records, study.records(next((here / "studies").iterdir())), strict=True):
+    for one, other in zip(
+        whole_records, study.records(next((here / "studies").iterdir())), strict=True
+    ):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
-def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_anew(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_anew(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = run(recipe(here, ("trials: 10", "trials: 3")), here)
     capsys.readouterr()
     more = run(recipe(here, ("trials: 10", "trials: 5")), here)
@@ -117,22 +139,35 @@ def test_the_same_values_are_not_trained_twice(here: Path) -> None:
 
 def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) -> None:
     space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
-    told = run(recipe(here, (space, "{weight_decay: [0.0, 1e30]}"), ("trials: 10", "trials: 4")), here)
+    told = run(
+        recipe(here, (space, "{weight_decay: [0.0, 1e30]}"), ("trials: 10", "trials: 4")), here
+    )
     assert {(row[1], row[3]) for row in rows(told)} == {("done", "0.0"), ("failed", "1e+30")}
     assert json.loads(told["best.json"]) == {"weight_decay": 0.0}
     assert b"training diverged" in told["index.html"]
-    with pytest.raises(Failure, match="none of 2 trials could be trained; the first: training diverged"):
+    with pytest.raises(
+        Failure, match="none of 2 trials could be trained; the first: training diverged"
+    ):
         run(recipe(here, (space, "{weight_decay: [1e30]}"), ("trials: 10", "trials: 2")), here)
 
 
-def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_rows(here: Path) -> None:
+def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_rows(
+    here: Path,
+) -> None:
     made = recipe(here, ("tune: {trials: 10", "split: {folds: 3}\ntune: {folds: 3, trials: 2"))
     source = split(here)
     table = files.read_table(source / "train.parquet")
-    files.write_table(source / "train.parquet", table.append_column("fold", pa.array([row % 3 for row in range(table.num_rows)], pa.int32())))
+    files.write_table(
+        source / "train.parquet",
+        table.append_column(
+            "fold", pa.array([row % 3 for row in range(table.num_rows)], pa.int32())
+        ),
+    )
     parts = trial.sections(made, source)
     assert [set(val["fold"].to_pylist()) for _, val in parts] == [{0}, {1}, {2}]
-    assert all(not set(train["id"].to_pylist()) & set(val["id"].to_pylist()) for train, val in parts)
+    assert all(
+        not set(train["id"].to_pylist()) & set(val["id"].to_pylist()) for train, val in parts
+    )
     (source / "val.parquet").unlink()
     values: list[list[float]] = []
     found = trial.run(made, source, here / "trial", lambda course: values.append(course))
@@ -147,7 +182,12 @@ def test_without_folds_in_the_split_they_follow_the_row_and_its_group(here: Path
     assert len(set(placed.values())) == 4
     assert all(placed[f"r{row}"] == placed[f"r{row % 12}"] for row in range(60))
     half = table.slice(30)
-    assert all(placed[name] == fold for name, fold in zip(half["id"].to_pylist(), trial.folds(made, half).to_pylist(), strict=True))
+    assert all(
+        placed[name] == fold
+        for name, fold in zip(
+            half["id"].to_pylist(), trial.folds(made, half).to_pylist(), strict=True
+        )
+    )
 
 
 def test_no_trial_begins_after_the_time_is_over(here: Path) -> None:
@@ -160,7 +200,9 @@ def test_without_the_section_nothing_is_searched_and_nothing_heavy_imported(here
     assert (told["best.json"], told["trials.csv"]) == (b"{}\n", b"trial,state,value\n")
     assert b"no <code>tune</code> section" in told["index.html"]
     assert not (here / "studies").exists()
-    code = "import sys, tasks.tune; sys.exit(bool({'torch', 'optuna', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, tasks.tune; sys.exit(bool({'torch', 'optuna', 'sklearn'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -180,17 +222,47 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
             "hiden: [[8]",
             "tune.space: hiden is not a key of train that can be tuned (did you mean hidden?); those are a",
         ),
-        ("high: 1e-1", "high: 2", "tune.space: learning_rate.high: 2: input should be less than 1."),
-        ("high: 1e-1", "high: 1e-5", "learning_rate: low is 0.0001, which must be less than high, 1e-05."),
-        ("[16, 8]]", "[16, 0]]", "tune.space: hidden[1]: [16, 0]: input should be greater than or equal to 1."),
-        ("[[8], [16, 8]]", "8", "hidden: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}."),
+        (
+            "high: 1e-1",
+            "high: 2",
+            "tune.space: learning_rate.high: 2: input should be less than 1.",
+        ),
+        (
+            "high: 1e-1",
+            "high: 1e-5",
+            "learning_rate: low is 0.0001, which must be less than high, 1e-05.",
+        ),
+        (
+            "[16, 8]]",
+            "[16, 0]]",
+            "tune.space: hidden[1]: [16, 0]: input should be greater than or equal to 1.",
+        ),
+        (
+            "[[8], [16, 8]]",
+            "8",
+            "hidden: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}.",
+        ),
         ("trials: 10", "folds: 1", "tune.folds: 1: input should be greater than or equal to 2."),
-        ("tune: {trials: 10", "split: {folds: 3}\ntune: {folds: 5", "tune.folds is 5, but split.folds has made 3: write the same number."),
-        ("augment.shift: {low: 0", "seed: {low: 0", "tune.space: seed is not a key of train that can be tuned"),
-        ("metric: log_loss", "metric: los", "tune.metric: 'los' is not allowed (did you mean log_loss?)"),
+        (
+            "tune: {trials: 10",
+            "split: {folds: 3}\ntune: {folds: 5",
+            "tune.folds is 5, but split.folds has made 3: write the same number.",
+        ),
+        (
+            "augment.shift: {low: 0",
+            "seed: {low: 0",
+            "tune.space: seed is not a key of train that can be tuned",
+        ),
+        (
+            "metric: log_loss",
+            "metric: los",
+            "tune.metric: 'los' is not allowed (did you mean log_loss?)",
+        ),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(here: Path, old: str, new: str, sentence: str) -> None:
+def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(
+    here: Path, old: str, new: str, sentence: str
+) -> None:
     with pytest.raises(Mistake) as caught:
         recipe(here, (old, new))
     assert sentence in str(caught.value)
@@ -198,4 +270,9 @@ def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(here: Path,
 
 def test_training_uses_the_values_that_were_found(here: Path) -> None:
     tuned = recipe(here).tuned({"learning_rate": 0.01, "hidden": [4], "augment.shift": 2}).train
-    assert (tuned.learning_rate, tuned.hidden, tuned.augment.shift, tuned.epochs) == (0.01, [4], 2, 6)
+    assert (tuned.learning_rate, tuned.hidden, tuned.augment.shift, tuned.epochs) == (
+        0.01,
+        [4],
+        2,
+        6,
+    )

@@ -24,7 +24,9 @@ def test_a_line_tells_how_far_a_stage_is() -> None:
     assert bar.read("> python -m tasks.train xor") is None
 
 
-def test_a_line_says_how_well_and_how_fast_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_says_how_well_and_how_fast_it_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(moves, "REPORT_SECONDS", 0.0)
     history: loop.History = []
     shown = moves.Progress(90, 2, 0, True, "tokens", "macro_f1", history)
@@ -35,16 +37,28 @@ def test_a_line_says_how_well_and_how_fast_it_goes(capsys: pytest.CaptureFixture
     first, done, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"epoch 1/2  step 1/90  loss 0\.7500  [\d,]+ tokens/s  \d+ s left", first)
     assert done == "epoch 1/2 done  loss 0.5000  val_macro_f1 0.8125  val_accuracy 0.9000"
-    assert re.fullmatch(r"epoch 2/2  step 46/90  loss 0\.2500  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left", last)
+    assert re.fullmatch(
+        r"epoch 2/2  step 46/90  loss 0\.2500  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left",
+        last,
+    )
 
 
 def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:
     bar = Bar("tune@xor")
-    told = [bar.read(line) for line in ("trial 2/4: epochs 3", "epoch 1/2  step 50/100  loss 0.7", "trial 2/4 done: 0.9; best 0.9 of trial 2")]
+    told = [
+        bar.read(line)
+        for line in (
+            "trial 2/4: epochs 3",
+            "epoch 1/2  step 50/100  loss 0.7",
+            "trial 2/4 done: 0.9; best 0.9 of trial 2",
+        )
+    ]
     assert told == [25, 37, 50]
 
 
-def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[Any] = []
 
     def create(percent: float, key: str, description: str) -> str:
@@ -74,11 +88,15 @@ step.main(work, ["xor"])
 """
 
 
-def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv(energy.COUNTRY, "DEU")
     measured: dict[str, Any] = {}
-    assert process.run([sys.executable, "-c", STEP], lambda line: None, 60, "work", measured) == [f"{64 << 20} True"]
+    assert process.run([sys.executable, "-c", STEP], lambda line: None, 60, "work", measured) == [
+        f"{64 << 20} True"
+    ]
     assert measured["peak_memory_mib"] >= 64
     assert 0 < measured["energy_wh"] < 10
     assert 0 < measured["co2_g"] < 10
@@ -88,7 +106,9 @@ def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(he
 
 def test_nobody_who_asks_costs_nothing() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MILLRACE_STATUS"}
-    done = subprocess.run([sys.executable, "-c", STEP], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", STEP], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.stdout == f"{64 << 20} False\n"
 
 
@@ -104,8 +124,13 @@ def test_measuring_asks_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -
     step.MEASURED.clear()
 
 
-def test_curves_go_to_tensorboard_where_a_folder_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = [loop.EpochRecord(1, 3, 0.5, {"accuracy": 0.75}), loop.EpochRecord(2, 6, 0.25, {"accuracy": 1.0})]
+def test_curves_go_to_tensorboard_where_a_folder_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [
+        loop.EpochRecord(1, 3, 0.5, {"accuracy": 0.75}),
+        loop.EpochRecord(2, 6, 0.25, {"accuracy": 1.0}),
+    ]
     monkeypatch.delenv(board.FOLDER, raising=False)
     board.curves("xor")(history)
     assert not list(here.iterdir())
@@ -117,4 +142,7 @@ def test_curves_go_to_tensorboard_where_a_folder_is_named(here: Path, monkeypatc
 
     found = EventAccumulator(str(here / "board" / "xor")).Reload()
     assert found.Tags()["scalars"] == ["loss", "val_accuracy"]
-    assert {(event.step, event.value) for event in found.Scalars("val_accuracy")} == {(1, 0.75), (2, 1.0)}
+    assert {(event.step, event.value) for event in found.Scalars("val_accuracy")} == {
+        (1, 0.75),
+        (2, 1.0),
+    }

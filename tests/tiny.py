@@ -15,11 +15,41 @@ from tasks.problems.classification import Problem
 from tasks.recipe import Recipe, with_defaults
 
 TWO = Problem(["no", "yes"])
-WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty", "knoll", "lotus"]
+WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "inlet",
+    "jetty",
+    "knoll",
+    "lotus",
+]
 TRAIN: dict[str, dict[str, Any]] = {
-    "text": {"epochs": 3, "batch_size": 16, "batch_tokens": 128, "learning_rate": 3e-3, "max_length": 16},
-    "causal_lm": {"epochs": 3, "batch_tokens": 256, "learning_rate": 3e-3, "max_length": 32, "lora": {"rank": 4}},
-    "image": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": {"shift": 1, "rotate": 5.0, "zoom": 0.1, "elastic": 0.5}},
+    "text": {
+        "epochs": 3,
+        "batch_size": 16,
+        "batch_tokens": 128,
+        "learning_rate": 3e-3,
+        "max_length": 16,
+    },
+    "causal_lm": {
+        "epochs": 3,
+        "batch_tokens": 256,
+        "learning_rate": 3e-3,
+        "max_length": 32,
+        "lora": {"rank": 4},
+    },
+    "image": {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "augment": {"shift": 1, "rotate": 5.0, "zoom": 0.1, "elastic": 0.5},
+    },
     "tabular": {"epochs": 3, "batch_size": 16, "hidden": [16], "dropout": 0.2},
 }
 
@@ -31,10 +61,17 @@ def base(folder: Path) -> Path:
 
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(WORDS) + 5, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=32
+        vocab_size=len(WORDS) + 5,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
     )
     transformers.BertModel(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n")
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n"
+    )
     transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     return folder
 
@@ -45,22 +82,35 @@ def decoder(folder: Path) -> Path:
     from tasks.recipe import Pretrain
 
     rows = modalities.rows(recipe("causal_lm", folder), table("causal_lm", 0, 64))
-    section = Pretrain.model_validate({"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32})
+    section = Pretrain.model_validate(
+        {"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32}
+    )
     causal_lm.Pretrainer(section, rows).export(folder)
     return folder
 
 
-def recipe(modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any) -> Recipe:
+def recipe(
+    modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any
+) -> Recipe:
     """With the base in folder/base, where the modality has one."""
     based = modality in ("text", "causal_lm") and not pretrain
-    rule = {"rule": "ceiling", "metric": "perplexity"} if modality == "causal_lm" else {"rule": "floor", "metric": "macro_f1"}
+    rule = (
+        {"rule": "ceiling", "metric": "perplexity"}
+        if modality == "causal_lm"
+        else {"rule": "floor", "metric": "macro_f1"}
+    )
     about: dict[str, Any] = {
         "name": "tiny",
         "modality": modality,
         "ingest": {"kind": "files", "path": "unused.csv"},
         "gate": [{**rule, "bound": 0.5}],
         "pretrain": pretrain,
-        "train": {**({"base": str(folder / "base")} if based else {}), **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
+        "train": {
+            **({"base": str(folder / "base")} if based else {}),
+            **TRAIN[modality],
+            "checkpoint_seconds": 0.0,
+            **train,
+        },
     }
     if modality == "causal_lm":
         about["columns"] = {"label": None, "prompt": "{topic}: "}
@@ -78,11 +128,19 @@ def table(modality: str, start: int, count: int) -> pa.Table:
     if modality == "causal_lm":
         columns |= {"label": ["text"] * count, "topic": columns["label"]}
     if modality in ("text", "causal_lm"):
-        columns["text"] = [" ".join(rng.choice(WORDS[label * 4 : label * 4 + 8], int(rng.integers(3, 9)))) for label in labels]
+        columns["text"] = [
+            " ".join(rng.choice(WORDS[label * 4 : label * 4 + 8], int(rng.integers(3, 9))))
+            for label in labels
+        ]
     elif modality == "image":
-        columns["image"] = [png((rng.random((8, 8)) * 150 + 80 * label).astype("uint8")) for label in labels]
+        columns["image"] = [
+            png((rng.random((8, 8)) * 150 + 80 * label).astype("uint8")) for label in labels
+        ]
     else:
-        columns |= {"a": [float(value) for value in rng.normal(labels)], "b": [float(value) for value in rng.normal(0, 1, count)]}
+        columns |= {
+            "a": [float(value) for value in rng.normal(labels)],
+            "b": [float(value) for value in rng.normal(0, 1, count)],
+        }
     return pa.table(columns)
 
 
@@ -110,9 +168,21 @@ def case(modality: str, folder: Path, **train: Any) -> evaluation.Case:
 
 def judged(made: Recipe, source: Path, model: Path) -> evaluation.Case:
     """As the evaluation makes it."""
-    train, val, test = (files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test"))
+    train, val, test = (
+        files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
+    )
     predictor, rows = modalities.predictor(model), modalities.rows(made, test)
-    return evaluation.Case(made, model, predictor, train, val, test, rows, predictor.problem.targets(test), modalities.predict(predictor, rows))
+    return evaluation.Case(
+        made,
+        model,
+        predictor,
+        train,
+        val,
+        test,
+        rows,
+        predictor.problem.targets(test),
+        modalities.predict(predictor, rows),
+    )
 
 
 def through(made: Recipe, folder: Path, checkpoints: Path) -> None:

@@ -30,14 +30,30 @@ def decoded(data: bytes | None) -> tuple[Image.Image | None, str | None]:
 
 def unreadable(table: pa.Table) -> list[str | None]:
     """Images that do not decode, or whose size differs from that of most."""
-    found = [((*image.size, image.mode) if image else None, reason) for image, reason in map(decoded, table["image"].to_pylist())]
-    usual, count = Counter(shape for shape, _ in found if shape).most_common(1)[0] if any(shape for shape, _ in found) else (None, 0)
-    return [reason or (None if shape == usual else f"size and mode {shape} where {count} have {usual}") for shape, reason in found]
+    found = [
+        ((*image.size, image.mode) if image else None, reason)
+        for image, reason in map(decoded, table["image"].to_pylist())
+    ]
+    usual, count = (
+        Counter(shape for shape, _ in found if shape).most_common(1)[0]
+        if any(shape for shape, _ in found)
+        else (None, 0)
+    )
+    return [
+        reason or (None if shape == usual else f"size and mode {shape} where {count} have {usual}")
+        for shape, reason in found
+    ]
 
 
-def size(table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None) -> list[str | None]:
+def size(
+    table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None
+) -> list[str | None]:
     """Images whose width or height is not allowed."""
-    bounds = [(word, pair) for word, pair in (("exactly", exact), ("at least", min), ("at most", max)) if pair]
+    bounds = [
+        (word, pair)
+        for word, pair in (("exactly", exact), ("at least", min), ("at most", max))
+        if pair
+    ]
     allowed = " and ".join(f"{word} {pair[0]}x{pair[1]}" for word, pair in bounds)
     low, high = np.array(exact or min or [1, 1]), np.array(exact or max or [1 << 31, 1 << 31])
     reasons: list[str | None] = []
@@ -70,12 +86,19 @@ def near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int,
             hashes.append(np.packbits(imagehash.phash(image).hash).view(">u8")[0])
             thumbnails.append(np.asarray(image.convert("RGB").resize(THUMBNAIL)).ravel())
     codes, edges = np.array(hashes, np.uint64), np.linspace(0, 64, distance + 2).astype(np.uint64)
-    pieces = np.stack([codes << start >> (start + np.uint64(64) - end) for start, end in pairwise(edges)], axis=1)
+    pieces = np.stack(
+        [codes << start >> (start + np.uint64(64) - end) for start, end in pairwise(edges)], axis=1
+    )
     candidates: set[tuple[int, int]] = set()
     for bucket in duplicates.buckets(pieces):
         for position, one in enumerate(bucket.tolist()):
             others = bucket[position + 1 :]
-            candidates.update((one, other) for other in others[np.bitwise_count(codes[others] ^ codes[one]) <= distance].tolist())
+            candidates.update(
+                (one, other)
+                for other in others[
+                    np.bitwise_count(codes[others] ^ codes[one]) <= distance
+                ].tolist()
+            )
     found = [(i, j, correlation(thumbnails[i], thumbnails[j])) for i, j in sorted(candidates)]
     return [(rows[i], rows[j], alike) for i, j, alike in found if alike >= ALIKE]
 

@@ -11,8 +11,26 @@ from tasks.step import Failure, Mistake
 Spans = Callable[[str], list[tuple[float, int, int]]]  # of a text: (score, start, end)
 NAMES = {"person": {"PERSON", "PER"}, "place": {"GPE", "LOC"}}  # the labels of spaCy's models
 SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
-UNSPACED = re.compile("[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")  # Thai, Lao, Chinese, Japanese, Korean
-REGIONS = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR", "AU", "CN", "ES", "IT", "JP", "MX", "NL")  # of numbers that are written without their country
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)  # Thai, Lao, Chinese, Japanese, Korean
+REGIONS = (
+    "US",
+    "GB",
+    "DE",
+    "FR",
+    "IL",
+    "IN",
+    "CA",
+    "BR",
+    "AU",
+    "CN",
+    "ES",
+    "IT",
+    "JP",
+    "MX",
+    "NL",
+)  # of numbers that are written without their country
 PHONE = r"""(?x) (?<![\w.+/:#$€£-])
 (?: (?:\+|00)\d{1,3} [ .-]? (?:\(0\)[ .-]?)? (?:\(\d{1,4}\)[ .-]?)? \d{1,5} (?:[ .-]\d{2,5}){1,4}   # with the country's code
   | \(\d{1,4}\) [ .-]? \d{2,5} (?:[ .-]\d{2,5}){1,3}                                              # area code in brackets
@@ -44,7 +62,20 @@ HINTS = {
     "url": r"\.[a-zA-Z]",
     **dict.fromkeys(NAMES, r"\S"),
 }
-IDS = ["UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie", "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity"]
+IDS = [
+    "UsSsn",
+    "UsItin",
+    "CaSin",
+    "UkNino",
+    "Nhs",
+    "UkDrivingLicence",
+    "EsNif",
+    "EsNie",
+    "ItFiscalCode",
+    "PlPesel",
+    "DeTaxId",
+    "DeSocialSecurity",
+]
 IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
 
 
@@ -53,7 +84,9 @@ class Alarm(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if "timed out" in str(record.msg):
-            raise Failure("pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii` in clean.rules.")
+            raise Failure(
+                "pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii` in clean.rules."
+            )
 
 
 @cache
@@ -69,26 +102,42 @@ def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
     log = logging.getLogger("presidio-analyzer")
     log.propagate = False
     log.handlers = [Alarm(logging.WARNING)]
-    suffixes = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # those that the package carries
+    suffixes = tldextract.TLDExtract(
+        suffix_list_urls=(), cache_dir=None
+    )  # those that the package carries
 
     class Email(presidio.EmailRecognizer):  # type: ignore[misc]
         def validate_result(self, pattern_text: str) -> bool | None:
             """A public suffix makes it certain; a name inside a company's network is left at the pattern's score; `react@18.2` is none."""
-            return bool(suffixes(pattern_text).fqdn) or (None if pattern_text.rsplit(".", 1)[-1].isalpha() else False)
+            return bool(suffixes(pattern_text).fqdn) or (
+                None if pattern_text.rsplit(".", 1)[-1].isalpha() else False
+            )
 
     lists: dict[str, list[Any]] = {
         "email": [Email()],
         "phone": [PatternRecognizer("PHONE_NUMBER", patterns=[Pattern("grouped", PHONE, SCORE)])],
         "card": [presidio.CreditCardRecognizer()],
-        "iban": [presidio.IbanRecognizer(regex_flags=int(re.DOTALL | re.MULTILINE | re.IGNORECASE))],
+        "iban": [
+            presidio.IbanRecognizer(regex_flags=int(re.DOTALL | re.MULTILINE | re.IGNORECASE))
+        ],
         "ip": [presidio.IpRecognizer()],
-        "id": [getattr(presidio, f"{name}Recognizer")() for name in IDS] + [presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])],
+        "id": [getattr(presidio, f"{name}Recognizer")() for name in IDS]
+        + [presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])],
         "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
     }
     for kind in sorted(kinds - NAMES.keys()):
-        found += [(kind, HINTS[kind], forms(one, no_version if kind == "ip" else lambda *_: True)) for one in lists[kind]]
+        found += [
+            (kind, HINTS[kind], forms(one, no_version if kind == "ip" else lambda *_: True))
+            for one in lists[kind]
+        ]
     if "phone" in kinds:
-        found.append(("phone", digits(9, r"[^\w]{0,2}"), forms(presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1), long)))
+        found.append(
+            (
+                "phone",
+                digits(9, r"[^\w]{0,2}"),
+                forms(presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1), long),
+            )
+        )
     return found
 
 
@@ -96,39 +145,60 @@ def forms(recogniser: Any, accept: Callable[[str, int, int], bool]) -> Spans:
     """What one of Presidio's recognisers finds, but for pieces of a longer word or number, which a few of its patterns allow."""
 
     def apart(text: str, start: int, end: int) -> bool:
-        return not any(text[at - 1 : at].isalnum() and text[at : at + 1].isalnum() for at in (start, end) if at)
+        return not any(
+            text[at - 1 : at].isalnum() and text[at : at + 1].isalnum() for at in (start, end) if at
+        )
 
     def spans(text: str) -> list[tuple[float, int, int]]:
-        results = [(found.score, found.start, found.end) for found in recogniser.analyze(text, recogniser.supported_entities, None)]
-        return [(score, *place) for score, *place in results if score >= SCORE and apart(text, *place) and accept(text, *place)]
+        results = [
+            (found.score, found.start, found.end)
+            for found in recogniser.analyze(text, recogniser.supported_entities, None)
+        ]
+        return [
+            (score, *place)
+            for score, *place in results
+            if score >= SCORE and apart(text, *place) and accept(text, *place)
+        ]
 
     return spans
 
 
 def no_version(text: str, start: int, end: int) -> bool:
-    return not re.match(r"\.\d", text[end : end + 2]) and not re.search(r"\d\.$", text[max(0, start - 2) : start])
+    return not re.match(r"\.\d", text[end : end + 2]) and not re.search(
+        r"\d\.$", text[max(0, start - 2) : start]
+    )
 
 
 def long(text: str, start: int, end: int) -> bool:
     """Nine digits or more, and no sum: somewhere on earth, almost every shorter number is a telephone's."""
     value = text[start:end]
-    return sum(letter.isdigit() for letter in value) >= 9 and not re.search(r"\d[ ]?[/+*~]|\d - \d|\.\.", value)
+    return sum(letter.isdigit() for letter in value) >= 9 and not re.search(
+        r"\d[ ]?[/+*~]|\d - \d|\.\.", value
+    )
 
 
 def names(kind: str) -> Spans:
     """What an installed spaCy model, an English one first, finds. Raises Mistake where there is none."""
     model = spacy_model()
-    return lambda text: [(SCORE, found.start_char, found.end_char) for found in model(text).ents if found.label_ in NAMES[kind]]
+    return lambda text: [
+        (SCORE, found.start_char, found.end_char)
+        for found in model(text).ents
+        if found.label_ in NAMES[kind]
+    ]
 
 
 @cache
 def spacy_model() -> Any:
     import spacy
 
-    models = sorted(spacy.util.get_installed_models(), key=lambda name: (not name.startswith("en_"), name))
+    models = sorted(
+        spacy.util.get_installed_models(), key=lambda name: (not name.startswith("en_"), name)
+    )
     if not models:
         advice = "run `python -m spacy download en_core_web_sm`, or leave them out"
-        raise Mistake(f"pii.kinds: person and place need a spaCy model, and none is installed: {advice}.")
+        raise Mistake(
+            f"pii.kinds: person and place need a spaCy model, and none is installed: {advice}."
+        )
     return spacy.load(models[0])
 
 
@@ -137,10 +207,22 @@ def find(text: str, kinds: frozenset[str]) -> list[Finding]:
     that is most certain, then longest, then first."""
     plain = UNSPACED.sub("。", text)
     groups: list[list[tuple[float, int, int, str]]] = []
-    told = [(kind, spans(text if kind in NAMES else plain)) for kind, hint, spans in recognisers(kinds) if re.search(hint, text)]
-    for start, end, kind, score in sorted((start, end, kind, score) for kind, spans in told for score, start, end in spans):
+    told = [
+        (kind, spans(text if kind in NAMES else plain))
+        for kind, hint, spans in recognisers(kinds)
+        if re.search(hint, text)
+    ]
+    for start, end, kind, score in sorted(
+        (start, end, kind, score) for kind, spans in told for score, start, end in spans
+    ):
         if not groups or start >= max(span[2] for span in groups[-1]):
             groups.append([])
         groups[-1].append((score, start, end, kind))
-    best = [min(group, key=lambda span: (-span[0], span[1] - span[2], span[1], span[3])) for group in groups]
-    return [Finding(group[0][1], max(span[2] for span in group), one[3]) for group, one in zip(groups, best, strict=True)]
+    best = [
+        min(group, key=lambda span: (-span[0], span[1] - span[2], span[1], span[3]))
+        for group in groups
+    ]
+    return [
+        Finding(group[0][1], max(span[2] for span in group), one[3])
+        for group, one in zip(groups, best, strict=True)
+    ]

@@ -29,7 +29,9 @@ class Firsts:
         self.ids = pa.chunked_array([*self.ids.chunks, *known["id"].chunks])
 
 
-def exact_duplicates(table: pa.Table, modality: str, firsts: Firsts | None = None) -> list[str | None]:
+def exact_duplicates(
+    table: pa.Table, modality: str, firsts: Firsts | None = None
+) -> list[str | None]:
     """All but the first of rows with equal content, also of those that came before in other parts."""
     firsts = firsts or Firsts()
     start, found = firsts.seen.size, keys(table, duplicates.content_columns(table, modality))
@@ -45,15 +47,28 @@ def exact_duplicates(table: pa.Table, modality: str, firsts: Firsts | None = Non
 
 def conflicting_duplicates(table: pa.Table, modality: str) -> list[str | None]:
     """All labelled rows of equal content, letter case and white space ignored, whose labels differ: nobody can learn from them."""
-    contents = [duplicates.plain(value) if isinstance(value, str) else value for value in duplicates.contents(table, modality)]
-    labelled = [(content, label and label.strip()) for content, label in zip(contents, table["label"].to_pylist(), strict=True)]
+    contents = [
+        duplicates.plain(value) if isinstance(value, str) else value
+        for value in duplicates.contents(table, modality)
+    ]
+    labelled = [
+        (content, label and label.strip())
+        for content, label in zip(contents, table["label"].to_pylist(), strict=True)
+    ]
     said: dict[Any, set[str]] = defaultdict(set)
     for content, label in labelled:
         said[content] |= {label} if label else set()
-    return [f"equal rows are labelled {', '.join(sorted(said[content]))}" if label and len(said[content]) > 1 else None for content, label in labelled]
+    return [
+        f"equal rows are labelled {', '.join(sorted(said[content]))}"
+        if label and len(said[content]) > 1
+        else None
+        for content, label in labelled
+    ]
 
 
-def near_duplicates(table: pa.Table, modality: str, threshold: float, distance: int) -> list[str | None]:
+def near_duplicates(
+    table: pa.Table, modality: str, threshold: float, distance: int
+) -> list[str | None]:
     """Rows whose text or image is nearly that of a row that stays and comes before it by id."""
     ids = table["id"].to_pylist()
     if CONTENT[modality] == "text":

@@ -27,10 +27,18 @@ def corrections(counts: Counter[str], distance: int, ratio: float) -> dict[str, 
             for number, (start, end) in enumerate(pieces(len(key), distance)):
                 index[len(key), number, key[start:end]].append(key)
     stands_for: dict[str, str] = {}
-    for key in sorted(total, key=lambda key: -total[key]):  # what is more frequent first, so that what it stands for is known
-        found = nearest(key, {other for other in near(key, index, distance) if total[other] >= ratio * total[key]}, distance)
+    for key in sorted(
+        total, key=lambda key: -total[key]
+    ):  # what is more frequent first, so that what it stands for is known
+        found = nearest(
+            key,
+            {other for other in near(key, index, distance) if total[other] >= ratio * total[key]},
+            distance,
+        )
         stands_for[key] = stands_for[found] if found else key
-    right = {value: variants[stands_for[key]][0] for key, found in variants.items() for value in found}
+    right = {
+        value: variants[stands_for[key]][0] for key, found in variants.items() for value in found
+    }
     return {value: meant for value, meant in right.items() if value != meant}
 
 
@@ -40,14 +48,20 @@ def near(key: str, index: dict[tuple[int, int, str], list[str]], distance: int) 
     for size in range(len(key) - distance, len(key) + distance + 1):
         for number, (start, end) in enumerate(pieces(size, distance)):
             for shift in range(-distance, distance + 1):
-                found.update(index.get((size, number, key[max(0, start + shift) : max(0, end + shift)]), ()))
+                found.update(
+                    index.get((size, number, key[max(0, start + shift) : max(0, end + shift)]), ())
+                )
     return found - {key}
 
 
 def nearest(key: str, others: set[str], distance: int) -> str | None:
     """The one other value that is nearest, in letters alone. At most one letter in four may be wrong: male and female are words of their own."""
     limit = min(distance, len(key) // 4)
-    best = sorted((edited, other) for other in others if figures(other) == figures(key) and (edited := Levenshtein.distance(key, other)) <= limit)
+    best = sorted(
+        (edited, other)
+        for other in others
+        if figures(other) == figures(key) and (edited := Levenshtein.distance(key, other)) <= limit
+    )
     return best[0][1] if best and (len(best) == 1 or best[0][0] < best[1][0]) else None
 
 

@@ -19,13 +19,21 @@ WRONG_KEY = 3  # voted cells from which on a row that disagrees with most has a 
 FACTORS = {"iqr": 3.0, "mad": 3.5}  # Tukey's outer fences; what Iglewicz and Hoaglin recommend
 
 
-def texts(table: pa.Table, rule: str, columns: Sequence[str] | None, others: Sequence[str]) -> list[str]:
+def texts(
+    table: pa.Table, rule: str, columns: Sequence[str] | None, others: Sequence[str]
+) -> list[str]:
     """The columns that hold text: those named, or all but `others`."""
     if columns is None:
-        return [field.name for field in table.schema if pa.types.is_string(field.type) and field.name not in others]
+        return [
+            field.name
+            for field in table.schema
+            if pa.types.is_string(field.type) and field.name not in others
+        ]
     for name in columns:
         if not pa.types.is_string(kind := files.column(table, name, f"clean: {rule}").type):
-            raise Failure(f"clean: {rule} works on text, and the column {name!r} holds {kind}: put it before the rule types.")
+            raise Failure(
+                f"clean: {rule} works on text, and the column {name!r} holds {kind}: put it before the rule types."
+            )
     return list(columns)
 
 
@@ -41,22 +49,38 @@ def reasons(table: pa.Table, found: dict[int, list[str]]) -> list[str | None]:
 
 def trim(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     """White space at the ends goes, a run of it becomes one blank; non-breaking spaces and their like are white space too."""
-    spaced = {name: pc.replace_substring_regex(table[name], SPACE, " ") for name in texts(table, "trim", columns, ["id"])}
-    return replaced(table, {name: pc.utf8_trim_whitespace(column) for name, column in spaced.items()})
+    spaced = {
+        name: pc.replace_substring_regex(table[name], SPACE, " ")
+        for name in texts(table, "trim", columns, ["id"])
+    }
+    return replaced(
+        table, {name: pc.utf8_trim_whitespace(column) for name, column in spaced.items()}
+    )
 
 
 def missing(table: pa.Table, markers: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     """Cells that only say that nothing is known become null, letter case and white space at the ends ignored. A class may be called none, so
     the label is looked at only where it is named."""
     known = pa.array(sorted({marker.strip().lower() for marker in markers}), pa.string())
-    said = {name: pc.utf8_lower(pc.utf8_trim_whitespace(table[name])) for name in texts(table, "missing", columns, ["id", "label"])}
-    return replaced(table, {name: pc.if_else(pc.is_in(plain, known), pa.scalar(None, pa.string()), table[name]) for name, plain in said.items()})
+    said = {
+        name: pc.utf8_lower(pc.utf8_trim_whitespace(table[name]))
+        for name in texts(table, "missing", columns, ["id", "label"])
+    }
+    return replaced(
+        table,
+        {
+            name: pc.if_else(pc.is_in(plain, known), pa.scalar(None, pa.string()), table[name])
+            for name, plain in said.items()
+        },
+    )
 
 
 TYPES = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
 
 
-def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) -> tuple[pa.Table, list[str | None]]:
+def types(
+    table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str
+) -> tuple[pa.Table, list[str | None]]:
     """Text becomes numbers, dates or yes and no; cells that are none become null, or their rows go."""
     found: dict[int, list[str]] = defaultdict(list)
     made = {}
@@ -76,17 +100,26 @@ def types(table: pa.Table, columns: dict[str, dict[str, Any]], unparsed: str) ->
     return replaced(table, made), reasons(table, found)
 
 
-def spelling(table: pa.Table, columns: Sequence[str], map: dict[str, str], distance: int, ratio: float) -> pa.Table:
+def spelling(
+    table: pa.Table, columns: Sequence[str], map: dict[str, str], distance: int, ratio: float
+) -> pa.Table:
     """Values that are rare and nearly a frequent one become it; those that differ in letter case or white space alone become the most frequent."""
 
     given = {spellings.alike(value): told for value, told in map.items()}
 
     def spelt(column: pa.ChunkedArray) -> pa.Array:
-        cells: list[Any] = [None if cell is None else given.get(spellings.alike(cell), cell) for cell in column.to_pylist()]
-        right = spellings.corrections(Counter(cell for cell in cells if cell is not None), distance, ratio)
+        cells: list[Any] = [
+            None if cell is None else given.get(spellings.alike(cell), cell)
+            for cell in column.to_pylist()
+        ]
+        right = spellings.corrections(
+            Counter(cell for cell in cells if cell is not None), distance, ratio
+        )
         return pa.array([right.get(cell, cell) for cell in cells], pa.string())
 
-    return replaced(table, {name: spelt(table[name]) for name in texts(table, "spelling", columns, [])})
+    return replaced(
+        table, {name: spelt(table[name]) for name in texts(table, "spelling", columns, [])}
+    )
 
 
 def numeric(table: pa.Table, rule: str, name: str) -> Any:
@@ -94,30 +127,53 @@ def numeric(table: pa.Table, rule: str, name: str) -> Any:
     column = files.column(table, name, f"clean: {rule}")
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date32(kind)):
-        raise Failure(f"clean: {rule} needs numbers or dates, and the column {name!r} holds {kind}: put types: {{columns: {{{name}: number}}}} before it.")
-    return (column.cast(pa.int32()) if pa.types.is_date32(kind) else column).cast(pa.float64(), safe=False).to_numpy()
+        raise Failure(
+            f"clean: {rule} needs numbers or dates, and the column {name!r} holds {kind}: put types: {{columns: {{{name}: number}}}} before it."
+        )
+    return (
+        (column.cast(pa.int32()) if pa.types.is_date32(kind) else column)
+        .cast(pa.float64(), safe=False)
+        .to_numpy()
+    )
 
 
 def outside(table: pa.Table, columns: dict[str, dict[str, Any]]) -> list[str | None]:
     """Rows with a cell below `min` or above `max`; null is neither."""
     found: dict[int, list[str]] = defaultdict(list)
     for name, bounds in columns.items():
-        cells, given = numeric(table, "range", name), {end: bound for end, bound in bounds.items() if bound is not None}
+        cells, given = (
+            numeric(table, "range", name),
+            {end: bound for end, bound in bounds.items() if bound is not None},
+        )
         kind = table[name].type
         if any(isinstance(bound, str) != pa.types.is_date32(kind) for bound in given.values()):
-            raise Failure(f"clean: range compares the column {name!r}, which holds {kind}, with {given}: give dates for dates, numbers for numbers.")
-        allowed = " and ".join(f"at {word} {given[end]}" for end, word in (("min", "least"), ("max", "most")) if end in given)
-        for row in np.flatnonzero((cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))).tolist():
+            raise Failure(
+                f"clean: range compares the column {name!r}, which holds {kind}, with {given}: give dates for dates, numbers for numbers."
+            )
+        allowed = " and ".join(
+            f"at {word} {given[end]}"
+            for end, word in (("min", "least"), ("max", "most"))
+            if end in given
+        )
+        for row in np.flatnonzero(
+            (cells < limit(given.get("min", -np.inf))) | (cells > limit(given.get("max", np.inf)))
+        ).tolist():
             found[row].append(f"{name}: {table[name][row].as_py()} must be {allowed}")
     return reasons(table, found)
 
 
 def limit(bound: float | str) -> float:
     """A bound as a number; of a date the days since 1970."""
-    return float((datetime.date.fromisoformat(bound) - datetime.date(1970, 1, 1)).days) if isinstance(bound, str) else bound
+    return (
+        float((datetime.date.fromisoformat(bound) - datetime.date(1970, 1, 1)).days)
+        if isinstance(bound, str)
+        else bound
+    )
 
 
-def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str) -> tuple[pa.Table, list[str | None]]:
+def outliers(
+    table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str
+) -> tuple[pa.Table, list[str | None]]:
     """Cells far from the others: by the quartiles (Tukey 1977) or by the median absolute deviation (Iglewicz and Hoaglin 1993). Where at least
     half of the cells are equal there is no scale, and nothing is far."""
     found: dict[int, list[str]] = defaultdict(list)
@@ -131,8 +187,14 @@ def outliers(table: pa.Table, columns: Sequence[str], method: str, factor: float
         far = ((cells < low - factor * spread) | (cells > high + factor * spread)) & (spread > 0)
         made[name] = pc.if_else(pa.array(far), pa.scalar(None, table[name].type), table[name])
         for row in np.flatnonzero(far).tolist():
-            found[row].append(f"{name}: {table[name][row].as_py()} is far outside {low:g} to {high:g} ({method}, factor {factor:g})")
-    return (replaced(table, made), [None] * table.num_rows) if do == "null" else (table, reasons(table, found))
+            found[row].append(
+                f"{name}: {table[name][row].as_py()} is far outside {low:g} to {high:g} ({method}, factor {factor:g})"
+            )
+    return (
+        (replaced(table, made), [None] * table.num_rows)
+        if do == "null"
+        else (table, reasons(table, found))
+    )
 
 
 def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: float) -> pa.Table:
@@ -140,7 +202,9 @@ def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: fl
 
     Where most of a row's cells (at least WRONG_KEY) disagree, its key is wrong rather than all of them, and the row is left as it is.
     """
-    cells = {name: files.column(table, name, "clean: repair").to_pylist() for name in (*by, *columns)}
+    cells = {
+        name: files.column(table, name, "clean: repair").to_pylist() for name in (*by, *columns)
+    }
     keys = [None if None in key else key for key in zip(*(cells[name] for name in by), strict=True)]
     voted = {name: votes(keys, cells[name], share) for name in columns}
     for row, key in enumerate(keys):
@@ -160,4 +224,8 @@ def votes(keys: Sequence[Any], cells: Sequence[Any], share: float) -> dict[Any, 
         if key is not None and cell is not None:
             counts[key][cell] += 1
     best = {key: found.most_common(2) for key, found in counts.items()}
-    return {key: top[0][0] for key, top in best.items() if top[0][1] > share * counts[key].total() and (len(top) == 1 or top[0][1] > top[1][1])}
+    return {
+        key: top[0][0]
+        for key, top in best.items()
+        if top[0][1] > share * counts[key].total() and (len(top) == 1 or top[0][1] > top[1][1])
+    }

@@ -19,16 +19,16 @@ INLINE = "a|abbr|acronym|b|big|center|cite|code|del|dfn|em|fullname|font|i|img|i
 
 
 # What is seen by nobody and splits words that look whole. The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
-INVISIBLE = (
-    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}"
-)
+INVISIBLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}"
 PLAIN_RUN = re.compile(r"(?<=[\x00-\x7f]{4})[\x00-\x7f]+(?=[\x00-\x7f]{4})")
 
 
 def where(texts: pa.Array, mask: pa.Array, change: Callable[[str], str]) -> pa.Array:
     """The texts, those under the mask changed: work in Python for those alone that may need it."""
     mask = pc.fill_null(mask, False)
-    return pc.replace_with_mask(texts, mask, pa.array([change(text) for text in texts.filter(mask).to_pylist()], texts.type))
+    return pc.replace_with_mask(
+        texts, mask, pa.array([change(text) for text in texts.filter(mask).to_pylist()], texts.type)
+    )
 
 
 def beyond_ascii(texts: pa.Array) -> pa.Array:
@@ -42,14 +42,22 @@ def mended(text: Series) -> pa.Array:
     from ftfy.badness import is_bad
 
     texts = text.to_arrow()
-    return where(texts, beyond_ascii(texts), lambda value: fix_encoding(value) if is_bad(PLAIN_RUN.sub("", value)) else value)
+    return where(
+        texts,
+        beyond_ascii(texts),
+        lambda value: fix_encoding(value) if is_bad(PLAIN_RUN.sub("", value)) else value,
+    )
 
 
 @daft.func.batch(return_dtype=DataType.string())
 def unescaped(text: Series, original: Series) -> pa.Array:
     """Entities become characters where tags were found; elsewhere `&lt;` is what its writer meant."""
     texts = text.to_arrow()
-    return where(texts, pc.and_(pc.not_equal(texts, original.to_arrow()), pc.match_substring(texts, "&")), html.unescape)
+    return where(
+        texts,
+        pc.and_(pc.not_equal(texts, original.to_arrow()), pc.match_substring(texts, "&")),
+        html.unescape,
+    )
 
 
 @daft.func.batch(return_dtype=DataType.string())
@@ -62,7 +70,9 @@ def composed(text: Series) -> pa.Array:
 def html_to_text(text: Expression) -> Expression:
     """Tags that HTML has go; `List<String>` and `<your key>` stay."""
     plain = text.regexp_replace(r"(?is)<(script|style)\b.*?</(script|style)\s*>|<!--.*?-->", " ")
-    plain = plain.regexp_replace(rf"(?i)</?(?:{BLOCK})(?:\s[^<>]*)?/?>", "\n").regexp_replace(rf"(?i)</?(?:{INLINE})(?:\s[^<>]*)?/?>", "")
+    plain = plain.regexp_replace(rf"(?i)</?(?:{BLOCK})(?:\s[^<>]*)?/?>", "\n").regexp_replace(
+        rf"(?i)</?(?:{INLINE})(?:\s[^<>]*)?/?>", ""
+    )
     return unescaped(plain, text)
 
 
@@ -73,26 +83,46 @@ def visible(text: Expression) -> Expression:
 
 def single_spaces(text: Expression) -> Expression:
     """Control characters go, runs of blanks become one blank, three and more line breaks become two."""
-    text = text.regexp_replace(r"\r\n?", "\n").regexp_replace(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]", "")
+    text = text.regexp_replace(r"\r\n?", "\n").regexp_replace(
+        r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]", ""
+    )
     # each pattern matches only what has to change, not every blank
-    return text.regexp_replace(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ").regexp_replace(r" \n ?|\n ", "\n").regexp_replace(r"\n{3,}", "\n\n").strip()
+    return (
+        text.regexp_replace(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ")
+        .regexp_replace(r" \n ?|\n ", "\n")
+        .regexp_replace(r"\n{3,}", "\n\n")
+        .strip()
+    )
 
 
 def length(table: pa.Table, min: int, max: int) -> list[str | None]:
     sizes = pc.fill_null(pc.utf8_length(table["text"]), 0).to_pylist()
-    return [f"{size} characters; allowed are {min} to {max}" if not min <= size <= max else None for size in sizes]
+    return [
+        f"{size} characters; allowed are {min} to {max}" if not min <= size <= max else None
+        for size in sizes
+    ]
 
 
-def language(table: pa.Table, allow: list[str], min_length: int, probability: float) -> list[str | None]:
+def language(
+    table: pa.Table, allow: list[str], min_length: int, probability: float
+) -> list[str | None]:
     """Texts whose language, told with at least this probability, is not allowed (Lui and Baldwin 2012, langid). Short and undecided ones stay."""
     identifier = language_identifier()
     if unknown := [code for code in allow if code not in identifier.labels]:
-        raise Mistake(f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh.")
+        raise Mistake(
+            f"language.allow: {unknown[0]!r} is not a language that can be told; give the codes of ISO 639-1, such as en, de or zh."
+        )
     reasons: list[str | None] = []
     for text in table["text"].to_pylist():
-        name, certainty = identifier.classify(text) if text and len(text) >= min_length else ("", 0.0)
+        name, certainty = (
+            identifier.classify(text) if text and len(text) >= min_length else ("", 0.0)
+        )
         told = certainty >= probability and name not in allow
-        reasons.append(f"{name} with probability {certainty:.2f}; allowed are {', '.join(allow)}" if told else None)
+        reasons.append(
+            f"{name} with probability {certainty:.2f}; allowed are {', '.join(allow)}"
+            if told
+            else None
+        )
     return reasons
 
 

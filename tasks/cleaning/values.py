@@ -10,21 +10,78 @@ from typing import Any
 
 LONGEST = 100  # characters; what is longer is no number or date, and need not be searched for one
 BLANKS = " \u00a0\u2009\u202f'’"  # between groups of three digits
-BODY = re.compile(rf"([+\-−]?)\s*([$€£¥₹]?)\s*((?:[\d.,](?:[\d.,{BLANKS}]*\d)?\.?)(?:[eE][+-]?\d{{1,3}})?)\s*(\D.*)?")
+BODY = re.compile(
+    rf"([+\-−]?)\s*([$€£¥₹]?)\s*((?:[\d.,](?:[\d.,{BLANKS}]*\d)?\.?)(?:[eE][+-]?\d{{1,3}})?)\s*(\D.*)?"
+)
 GROUPED = re.compile(rf"\d{{1,3}}(?:([.,{BLANKS}])\d{{3}}(?:\1\d{{3}})*)?")
 
 # dimension: the size of a unit in the first of its dimension, and its names
 UNITS = {
-    "length": {"1": "m meter meters metre metres", "1e-3": "mm", "1e-2": "cm", "1e3": "km", "0.0254": 'in inch inches "', "0.3048": "ft foot feet ′ '"}
+    "length": {
+        "1": "m meter meters metre metres",
+        "1e-3": "mm",
+        "1e-2": "cm",
+        "1e3": "km",
+        "0.0254": 'in inch inches "',
+        "0.3048": "ft foot feet ′ '",
+    }
     | {"0.9144": "yd yard yards", "1609.344": "mi mile miles"},
-    "mass": {"1": "kg kilo kilos", "1e-6": "mg", "1e-3": "g gram grams", "1e3": "t", "0.45359237": "lb lbs pound pounds", "0.028349523125": "oz ounce ounces"},
-    "time": {"1": "s sec second seconds", "1e-3": "ms", "60": "min minute minutes", "3600": "h hr hour hours", "86400": "d day days", "604800": "week weeks"},
-    "volume": {"1": "l liter liters litre litres", "1e-3": "ml", "1e-2": "cl", "1e3": "m3 m³", "3.785411784": "gal gallon gallons"},
-    "data": {"1": "b byte bytes", "1e3": "kb", "1e6": "mb", "1e9": "gb", "1e12": "tb", "1024": "kib", "1048576": "mib", "1073741824": "gib"},
+    "mass": {
+        "1": "kg kilo kilos",
+        "1e-6": "mg",
+        "1e-3": "g gram grams",
+        "1e3": "t",
+        "0.45359237": "lb lbs pound pounds",
+        "0.028349523125": "oz ounce ounces",
+    },
+    "time": {
+        "1": "s sec second seconds",
+        "1e-3": "ms",
+        "60": "min minute minutes",
+        "3600": "h hr hour hours",
+        "86400": "d day days",
+        "604800": "week weeks",
+    },
+    "volume": {
+        "1": "l liter liters litre litres",
+        "1e-3": "ml",
+        "1e-2": "cl",
+        "1e3": "m3 m³",
+        "3.785411784": "gal gallon gallons",
+    },
+    "data": {
+        "1": "b byte bytes",
+        "1e3": "kb",
+        "1e6": "mb",
+        "1e9": "gb",
+        "1e12": "tb",
+        "1024": "kib",
+        "1048576": "mib",
+        "1073741824": "gib",
+    },
 }
-SIZES = {name: (dimension, Decimal(size)) for dimension, sizes in UNITS.items() for size, names in sizes.items() for name in names.split()}
-DEGREES = {"k": (Decimal(0), Decimal(1)), "c": (Decimal("273.15"), Decimal(1)), "f": (Decimal("459.67"), Decimal(5) / 9)}  # (t + offset) × size is in kelvin
-SAME = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "percent": "%", "kelvin": "k", "celsius": "c", "fahrenheit": "f"}
+SIZES = {
+    name: (dimension, Decimal(size))
+    for dimension, sizes in UNITS.items()
+    for size, names in sizes.items()
+    for name in names.split()
+}
+DEGREES = {
+    "k": (Decimal(0), Decimal(1)),
+    "c": (Decimal("273.15"), Decimal(1)),
+    "f": (Decimal("459.67"), Decimal(5) / 9),
+}  # (t + offset) × size is in kelvin
+SAME = {
+    "$": "usd",
+    "€": "eur",
+    "£": "gbp",
+    "¥": "jpy",
+    "₹": "inr",
+    "percent": "%",
+    "kelvin": "k",
+    "celsius": "c",
+    "fahrenheit": "f",
+}
 YES, NO = {"true", "t", "yes", "y", "1", "on"}, {"false", "f", "no", "n", "0", "off"}
 # beside ISO 8601; day and month in figures alone could be either
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y")
@@ -36,9 +93,19 @@ def plain(body: str, mark: str | None) -> Decimal:
     if mark is None:
         last = max(digits, key=lambda sign: digits.rfind(sign) if sign in ".," else -1)
         both = "." in digits and "," in digits
-        mark = last if last in ".," and (both or digits.count(last) == 1) and (both or last == "." or not GROUPED.fullmatch(digits)) else "\0"
+        mark = (
+            last
+            if last in ".,"
+            and (both or digits.count(last) == 1)
+            and (both or last == "." or not GROUPED.fullmatch(digits))
+            else "\0"
+        )
     whole, _, fraction = digits.partition(mark)
-    if (whole and not whole.isdecimal() and not GROUPED.fullmatch(whole)) or (fraction and not fraction.isdecimal()) or not whole + fraction:
+    if (
+        (whole and not whole.isdecimal() and not GROUPED.fullmatch(whole))
+        or (fraction and not fraction.isdecimal())
+        or not whole + fraction
+    ):
         raise ValueError("is no number")
     figures = "".join(sign for sign in whole if sign.isdecimal())
     return Decimal(f"{figures or 0}.{fraction or 0}e{power or 0}")
@@ -46,7 +113,13 @@ def plain(body: str, mark: str | None) -> Decimal:
 
 def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
     """The number in the wanted unit. A unit that is not in the tables, such as a currency, is only equal to itself."""
-    given, wanted = (SAME.get(name, name) for name in (given.lower().strip().removeprefix("°"), (wanted or "").lower().removeprefix("°")))
+    given, wanted = (
+        SAME.get(name, name)
+        for name in (
+            given.lower().strip().removeprefix("°"),
+            (wanted or "").lower().removeprefix("°"),
+        )
+    )
     if given in ("", wanted):
         return number
     if not wanted:
@@ -54,7 +127,10 @@ def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
     if given in DEGREES and wanted in DEGREES:
         (offset, size), (other, unit) = DEGREES[given], DEGREES[wanted]
         return (number + offset) * size / unit - other
-    (dimension, size), (target, unit) = SIZES.get(given, (given, Decimal(1))), SIZES.get(wanted, (wanted, Decimal(1)))
+    (dimension, size), (target, unit) = (
+        SIZES.get(given, (given, Decimal(1))),
+        SIZES.get(wanted, (wanted, Decimal(1))),
+    )
     if dimension != target:
         raise ValueError(f"has the unit {given} where {wanted} is expected")
     return number * size / unit
@@ -80,7 +156,11 @@ def date(cell: str, format: str | None) -> datetime.date:
     for pattern in [format] if format else DATES:
         with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(cell, pattern).date()
-    raise ValueError(f"is no date of the form {format}" if format else "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format")
+    raise ValueError(
+        f"is no date of the form {format}"
+        if format
+        else "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format"
+    )
 
 
 def parsed(cell: str, type: str, unit: str | None, decimal: str | None, format: str | None) -> Any:

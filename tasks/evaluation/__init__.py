@@ -63,7 +63,9 @@ class Case:
         from safetensors.torch import load_file
 
         section = Train.model_validate(files.read_json(self.model / "model.json")["train"])
-        adapter: modalities.Trainer = modalities.module(self.recipe.modality).Trainer(section, modalities.rows(self.recipe, self.train), self.problem)
+        adapter: modalities.Trainer = modalities.module(self.recipe.modality).Trainer(
+            section, modalities.rows(self.recipe, self.train), self.problem
+        )
         adapter.network.load_state_dict(load_file(self.model / "model.safetensors"))
         adapter.network.eval()
         return adapter
@@ -72,10 +74,15 @@ class Case:
 def share(hits: NDArray[np.bool_], section: Evaluate) -> dict[str, float]:
     """The share of rows of which something is true, with its exact interval (Clopper and Pearson 1934)."""
     low, high = binomtest(int(hits.sum()), len(hits)).proportion_ci(section.confidence)
-    return {name: round(float(value), DIGITS) for name, value in (("value", hits.mean()), ("low", low), ("high", high))}
+    return {
+        name: round(float(value), DIGITS)
+        for name, value in (("value", hits.mean()), ("low", low), ("high", high))
+    }
 
 
 def measured(case: Case) -> dict[str, Found]:
     """What each aspect has found, by its name."""
-    found = {name: importlib.import_module(f"tasks.evaluation.{name}").measure(case) for name in ASPECTS}
+    found = {
+        name: importlib.import_module(f"tasks.evaluation.{name}").measure(case) for name in ASPECTS
+    }
     return {name: one for name, one in found.items() if one is not None}

@@ -17,8 +17,14 @@ from tasks.evaluation.inside import CELLS, Batch, Inside, pair, picture
 from tasks.modalities import tabular
 
 NUMBERS = 400_000  # in the inputs of the rows that are attacked, at most 200: some 20 texts, or all rows of a table
-METHODS = {"fgsm": (1, 1.0), "pgd": (5, 0.4)}  # steps, and the length of each as a share of the strength
-SHOWN, HALVINGS = 4, 4  # rows of which the smallest change is sought, and how often its bounds are brought together
+METHODS = {
+    "fgsm": (1, 1.0),
+    "pgd": (5, 0.4),
+}  # steps, and the length of each as a share of the strength
+SHOWN, HALVINGS = (
+    4,
+    4,
+)  # rows of which the smallest change is sought, and how often its bounds are brought together
 
 
 class Space(NamedTuple):
@@ -35,16 +41,27 @@ class Space(NamedTuple):
 def space(case: Case, inside: Inside) -> Space | None:
     if inside.embeddings:
         length = float(inside.embeddings.weight.norm(dim=1).mean())
-        return Space((0, 5, 20, 50), "hundredths of the length of a token's vector", length / 100, euclidean=True)
+        return Space(
+            (0, 5, 20, 50),
+            "hundredths of the length of a token's vector",
+            length / 100,
+            euclidean=True,
+        )
     if not inside.columns:
         return Space((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
     mask = torch.zeros(inside.columns[-1][1].stop)
     mask[[place.start for column, place in inside.columns if column["kind"] == "number"]] = 1
     unit = "hundredths of a column's standard deviation"
-    return Space((0, 5, 10, 20, 50, 100), unit, 0.01, (-tabular.FAR, tabular.FAR), mask) if mask.any() else None
+    return (
+        Space((0, 5, 10, 20, 50, 100), unit, 0.01, (-tabular.FAR, tabular.FAR), mask)
+        if mask.any()
+        else None
+    )
 
 
-def attacked(inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, strengths: Any, method: str) -> tuple[torch.Tensor, torch.Tensor]:
+def attacked(
+    inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, strengths: Any, method: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The inputs, each row changed by at most its strength, and which of them are answered wrongly then; a row is left as soon as it is."""
     one = (-1, *[1] * (batch.inputs.dim() - 1))  # the shape of a number for each row
 
@@ -52,30 +69,59 @@ def attacked(inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, 
         return change.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(one)
 
     moved, wrong = batch.inputs.clone(), torch.zeros(len(targets), dtype=torch.bool)
-    radius = torch.as_tensor(strengths, dtype=torch.float32).expand(len(targets)).reshape(one) * space.size
+    radius = (
+        torch.as_tensor(strengths, dtype=torch.float32).expand(len(targets)).reshape(one)
+        * space.size
+    )
     steps, pace = METHODS[method] if radius.any() else (0, 0.0)
     for step in range(steps + 1):
         at = (~wrong).nonzero()[:, 0]
         now, most = moved[at].requires_grad_(step < steps), radius[at]
-        said = inside.outputs(now, *(part[at] for part in batch.rest)) if len(at) else now.flatten(1)
+        said = (
+            inside.outputs(now, *(part[at] for part in batch.rest)) if len(at) else now.flatten(1)
+        )
         wrong[at] = said.argmax(1) != targets[at]
         if step < steps and len(at):
-            (gradient,) = torch.autograd.grad(cross_entropy(said, targets[at], reduction="sum"), now)
+            (gradient,) = torch.autograd.grad(
+                cross_entropy(said, targets[at], reduction="sum"), now
+            )
             way = (gradient / length(gradient) if space.euclidean else gradient.sign()) * space.mask
             change = now.detach() + pace * most * way - batch.inputs[at]
-            change = change * (most / length(change)).clamp(max=1) if space.euclidean else change.clamp(-most, most)
-            moved[at] = torch.where(wrong[at].reshape(one), now.detach(), (batch.inputs[at] + change).clamp(*space.bounds))
+            change = (
+                change * (most / length(change)).clamp(max=1)
+                if space.euclidean
+                else change.clamp(-most, most)
+            )
+            moved[at] = torch.where(
+                wrong[at].reshape(one),
+                now.detach(),
+                (batch.inputs[at] + change).clamp(*space.bounds),
+            )
     return moved, wrong
 
 
-def told(inside: Inside, row: Any, before: torch.Tensor, after: torch.Tensor) -> tuple[Markup, Markup]:
+def told(
+    inside: Inside, row: Any, before: torch.Tensor, after: torch.Tensor
+) -> tuple[Markup, Markup]:
     """What changed: an image before and after, the tokens of a text by how far they moved, or the columns of a table that moved most."""
     if isinstance(row, bytes):
         return picture(before), picture(after.round())
     if isinstance(row, str):
         return inside.tokens(row, (after - before).norm(dim=1).tolist()), Markup()
-    places = sorted((-abs(float((after - before)[place.start])), place.start, column) for column, place in inside.columns if column["kind"] == "number")
-    return pair(*({column["name"]: column["mean"] + column["spread"] * float(side[at]) for _, at, column in places[:CELLS]} for side in (before, after)))
+    places = sorted(
+        (-abs(float((after - before)[place.start])), place.start, column)
+        for column, place in inside.columns
+        if column["kind"] == "number"
+    )
+    return pair(
+        *(
+            {
+                column["name"]: column["mean"] + column["spread"] * float(side[at])
+                for _, at, column in places[:CELLS]
+            }
+            for side in (before, after)
+        )
+    )
 
 
 def measure(case: Case) -> Found | None:
@@ -84,30 +130,54 @@ def measure(case: Case) -> Found | None:
     inside, names = Inside(case.trained), case.problem.labels
     if (field := space(case, inside)) is None:  # a table without numbers
         return None
-    drawn, strengths = inside.drawn(case.rows, NUMBERS, case.recipe.evaluate.seed), np.array(field.strengths)
+    drawn, strengths = (
+        inside.drawn(case.rows, NUMBERS, case.recipe.evaluate.seed),
+        np.array(field.strengths),
+    )
     rows, targets = [case.rows[row] for row in drawn], torch.from_numpy(case.targets[drawn])
-    withstood = {method: np.full(len(rows), -1) for method in METHODS}  # the place of the strongest attack that each row withstands
+    withstood = {
+        method: np.full(len(rows), -1) for method in METHODS
+    }  # the place of the strongest attack that each row withstands
     for whole in inside.batches(rows):
         for method, found in withstood.items():
             batch = whole
             for place in reversed(range(len(strengths))):
-                _, wrong = attacked(inside, field, batch, targets[batch.rows], strengths[place], method)
+                _, wrong = attacked(
+                    inside, field, batch, targets[batch.rows], strengths[place], method
+                )
                 found[np.array(batch.rows, int)[~wrong.numpy()]] = place
                 batch = batch.of(wrong.nonzero()[:, 0])
     metrics = {
-        method: {str(strength): share(found >= place, case.recipe.evaluate) for place, strength in enumerate(field.strengths)}
+        method: {
+            str(strength): share(found >= place, case.recipe.evaluate)
+            for place, strength in enumerate(field.strengths)
+        }
         for method, found in withstood.items()
     }
     places, shown = withstood["pgd"], []
     flipped = np.flatnonzero((places >= 0) & (places < len(strengths) - 1))[:SHOWN]
     for batch in inside.batches([rows[row] for row in flipped]):
         picked = flipped[batch.rows]
-        low, high, best = strengths[places[picked]] * 1.0, strengths[places[picked] + 1] * 1.0, batch.inputs.clone()
+        low, high, best = (
+            strengths[places[picked]] * 1.0,
+            strengths[places[picked] + 1] * 1.0,
+            batch.inputs.clone(),
+        )
         for halving in range(HALVINGS + 1):
             middle = (low + high) / 2 if halving else high
             moved, wrong = attacked(inside, field, batch, targets[picked], middle, "pgd")
-            low, high, best[wrong] = np.where(wrong, low, middle), np.where(wrong, middle, high), moved[wrong]
-        for at, (row, said) in enumerate(zip(picked, inside.outputs(best, *batch.rest).argmax(1), strict=True)):
-            about = {"id": case.test["id"][drawn[row]].as_py(), "strength": round(float(high[at]), 1), "said": (names[targets[row]], names[said])}
+            low, high, best[wrong] = (
+                np.where(wrong, low, middle),
+                np.where(wrong, middle, high),
+                moved[wrong],
+            )
+        for at, (row, said) in enumerate(
+            zip(picked, inside.outputs(best, *batch.rest).argmax(1), strict=True)
+        ):
+            about = {
+                "id": case.test["id"][drawn[row]].as_py(),
+                "strength": round(float(high[at]), 1),
+                "said": (names[targets[row]], names[said]),
+            }
             shown.append({**about, "sides": told(inside, rows[row], batch.inputs[at], best[at])})
     return Found(metrics, {"rows": len(rows), "unit": field.unit, "examples": shown})

@@ -15,7 +15,10 @@ def measure(case: Case) -> Found | None:
     problem = case.problem
     if not problem.CALIBRATED:
         return None
-    both = {"after": case.answers, "before": problem.tempered(case.answers, 1 / problem.temperature)}
+    both = {
+        "after": case.answers,
+        "before": problem.tempered(case.answers, 1 / problem.temperature),
+    }
     found = {when: errors(case, answers) for when, answers in both.items()}
     metrics = {"temperature": problem.temperature, **found["after"], "before": found["before"]}
     return Found(metrics, {when: reliability(case, answers) for when, answers in both.items()})
@@ -32,7 +35,10 @@ def errors(case: Case, answers: Floats) -> dict[str, Any]:
 
     spread = np.concatenate([of(weights) for weights in problem.resampled(targets, section)])
     error = problems.centred(float(of(np.ones((1, len(said))))[0]), spread, section)
-    return {"expected_calibration_error": error, **problem.intervals(targets, problem.said(targets, answers), section, ["log_loss"])}
+    return {
+        "expected_calibration_error": error,
+        **problem.intervals(targets, problem.said(targets, answers), section, ["log_loss"]),
+    }
 
 
 def binned(case: Case, answers: Floats) -> tuple[Any, Floats, Any]:
@@ -45,4 +51,12 @@ def reliability(case: Case, answers: Floats) -> list[tuple[float, float, int]]:
     """For each bin that is not empty the mean probability in it, how often it was right, and how many there are."""
     at, said, right = binned(case, answers)
     parts = [(said[at == number], right[at == number]) for number in range(BINS)]
-    return [(round(float(sure.mean()), problems.DIGITS), round(float(true.mean()), problems.DIGITS), len(sure)) for sure, true in parts if len(sure)]
+    return [
+        (
+            round(float(sure.mean()), problems.DIGITS),
+            round(float(true.mean()), problems.DIGITS),
+            len(sure),
+        )
+        for sure, true in parts
+        if len(sure)
+    ]

@@ -15,7 +15,11 @@ import numpy as np
 from tasks import energy, files, modalities, step
 from tasks.evaluation import Case, Found
 
-UNSERVED = ("history.jsonl", "model.safetensors", "trained_on.parquet")  # what training leaves for those who come after it
+UNSERVED = (
+    "history.jsonl",
+    "model.safetensors",
+    "trained_on.parquet",
+)  # what training leaves for those who come after it
 SECONDS = 1.0  # of predictions for each size of batch
 LEAST = 3  # calls, however long they take; the first fifth of all warms up
 BATCHES = (1, 32)
@@ -23,8 +27,15 @@ THREADS = 1  # many requests share the cores better than the parts of one
 
 
 def measure(case: Case) -> Found:
-    served = {path.name: path.stat().st_size for path in sorted(case.model.iterdir()) if path.name not in UNSERVED}
-    metrics = {"bytes": sum(served.values()), "parameters": files.read_json(case.model / "model.json")["parameters"]}
+    served = {
+        path.name: path.stat().st_size
+        for path in sorted(case.model.iterdir())
+        if path.name not in UNSERVED
+    }
+    metrics = {
+        "bytes": sum(served.values()),
+        "parameters": files.read_json(case.model / "model.json")["parameters"],
+    }
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         timed = pool.submit(timings, case.model, case.rows[:256]).result()
     return Found(metrics, {"files": served, "timed": timed}, timed)
@@ -39,19 +50,27 @@ def timings(folder: Path, rows: list[Any]) -> dict[str, Any]:
         taken = calls(predictor, rows, size)
         warm = taken[max(1, len(taken) // 5) :]
         points = np.quantile(warm, [0.5, 0.95, 0.99]) * 1000
-        found[f"latency_ms_batch_{size}"] = {**dict(zip(("p50", "p95", "p99"), points.round(3).tolist(), strict=True)), "calls": len(warm)}
+        found[f"latency_ms_batch_{size}"] = {
+            **dict(zip(("p50", "p95", "p99"), points.round(3).tolist(), strict=True)),
+            "calls": len(warm),
+        }
     found |= {"rows_per_s": round(size * len(warm) / sum(warm), 1), **step.memory()}
     tracker = energy.started()
     if tracker:
         count = size * len(calls(predictor, rows, size))
         tracker.stop()
-        found["energy_wh_per_1000"] = round(tracker.final_emissions_data.energy_consumed * 1e6 / count, 6)
+        found["energy_wh_per_1000"] = round(
+            tracker.final_emissions_data.energy_consumed * 1e6 / count, 6
+        )
     return found
 
 
 def calls(predictor: modalities.Predictor, rows: list[Any], size: int) -> list[float]:
     """The seconds of each call with so many rows, one batch after the other and round again."""
-    batches = [[rows[(start + at) % len(rows)] for at in range(size)] for start in range(0, len(rows), size)]
+    batches = [
+        [rows[(start + at) % len(rows)] for at in range(size)]
+        for start in range(0, len(rows), size)
+    ]
     taken: list[float] = []
     while len(taken) < LEAST or sum(taken) < SECONDS:
         begun = time.perf_counter()

@@ -21,8 +21,16 @@ from tasks.modalities import image, tabular
 from tasks.problems import DIGITS
 from tasks.recipe import LOWER_IS_BETTER
 
-EACH, STEPS, TOGETHER = 3, 16, 16  # rows of each kind; steps of the integral, and rows of a batch in it
-TRAINED, NUMBERS, SIMILAR = 5000, 5_000_000, 3  # training rows that are looked at, the numbers of all their inputs, and those shown beside each row
+EACH, STEPS, TOGETHER = (
+    3,
+    16,
+    16,
+)  # rows of each kind; steps of the integral, and rows of a batch in it
+TRAINED, NUMBERS, SIMILAR = (
+    5000,
+    5_000_000,
+    3,
+)  # training rows that are looked at, the numbers of all their inputs, and those shown beside each row
 MAPS, TOKENS = 2, 24  # maps of attention, and the tokens of each
 ROWS, REPEATS = 500, 5  # of permutation importance
 
@@ -31,12 +39,28 @@ def chosen(case: Case) -> list[tuple[str, int]]:
     """Rows of each kind: right ones at random, those that were answered worst, and those whose best answer is least certain."""
     right, answers = case.problem.right(case.targets, case.said), case.answers
     bad = [row for row, *_ in case.problem.worst(case.targets, answers, EACH)]
-    certain = answers.max(1) if case.problem.NAME == "classification" else np.abs(answers - 0.5).min(axis=1)
-    unsure = [] if right is None else [row for row in np.argsort(certain, kind="stable").tolist() if row not in bad][:EACH]
-    others = [row for row in range(len(answers)) if row not in bad + unsure and (right is None or right[row])]
+    certain = (
+        answers.max(1)
+        if case.problem.NAME == "classification"
+        else np.abs(answers - 0.5).min(axis=1)
+    )
+    unsure = (
+        []
+        if right is None
+        else [row for row in np.argsort(certain, kind="stable").tolist() if row not in bad][:EACH]
+    )
+    others = [
+        row
+        for row in range(len(answers))
+        if row not in bad + unsure and (right is None or right[row])
+    ]
     some = sorted(random.Random(case.recipe.evaluate.seed).sample(others, min(EACH, len(others))))  # noqa: S311  not for secrets
-    names = ("Right", "Wrong", "Least certain") if right is not None else ("At random", "Farthest", "")
-    return [(name, row) for name, rows in zip(names, (some, bad, unsure), strict=True) for row in rows]
+    names = (
+        ("Right", "Wrong", "Least certain") if right is not None else ("At random", "Farthest", "")
+    )
+    return [
+        (name, row) for name, rows in zip(names, (some, bad, unsure), strict=True) for row in rows
+    ]
 
 
 def attributions(inside: Inside, batch: Batch, outputs: torch.Tensor) -> torch.Tensor:
@@ -44,7 +68,14 @@ def attributions(inside: Inside, batch: Batch, outputs: torch.Tensor) -> torch.T
     start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
     if inside.embeddings:
         start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
-    found = IntegratedGradients(inside.outputs).attribute(batch.inputs, start, outputs, batch.rest or None, n_steps=STEPS, internal_batch_size=TOGETHER)
+    found = IntegratedGradients(inside.outputs).attribute(
+        batch.inputs,
+        start,
+        outputs,
+        batch.rest or None,
+        n_steps=STEPS,
+        internal_batch_size=TOGETHER,
+    )
     return torch.as_tensor(found)
 
 
@@ -55,10 +86,29 @@ def told(inside: Inside, row: Any, counts: torch.Tensor) -> Markup:
     if isinstance(row, bytes):
         grey, values = image.pixels([row])[0].mean(0)[..., None], counts.sum(0).numpy()[..., None]
         share = np.abs(values) / (np.abs(values).max() or 1)
-        return shown(row) + " " + picture((grey * (1 - share) + np.where(values > 0, (37, 99, 190), (217, 72, 65)) * share).transpose(2, 0, 1))
-    sums = sorted(((float(counts[place].sum()), column["name"]) for column, place in inside.columns), key=lambda one: -abs(one[0]))[:CELLS]
-    line, most = Markup('<span class="bar{}" style="width: {:.2f}rem"></span> {} <b>{}</b><br>'), abs(sums[0][0]) or 1.0
-    return Markup().join(line.format("" if value > 0 else " cut", 4 * abs(value) / most, name, page.shown(row.get(name))) for value, name in sums)
+        return (
+            shown(row)
+            + " "
+            + picture(
+                (
+                    grey * (1 - share) + np.where(values > 0, (37, 99, 190), (217, 72, 65)) * share
+                ).transpose(2, 0, 1)
+            )
+        )
+    sums = sorted(
+        ((float(counts[place].sum()), column["name"]) for column, place in inside.columns),
+        key=lambda one: -abs(one[0]),
+    )[:CELLS]
+    line, most = (
+        Markup('<span class="bar{}" style="width: {:.2f}rem"></span> {} <b>{}</b><br>'),
+        abs(sums[0][0]) or 1.0,
+    )
+    return Markup().join(
+        line.format(
+            "" if value > 0 else " cut", 4 * abs(value) / most, name, page.shown(row.get(name))
+        )
+        for value, name in sums
+    )
 
 
 def attention(inside: Inside, row: str) -> tuple[list[str], Any]:
@@ -66,14 +116,25 @@ def attention(inside: Inside, row: str) -> tuple[list[str], Any]:
     encoder, encoding = inside.network.encoder, inside.adapter.tokenizer.encode(row)
     before = encoder.config._attn_implementation
     encoder.set_attn_implementation("eager")  # others do not tell
-    weights = encoder(input_ids=torch.tensor([encoding.ids]), output_attentions=True).attentions[-1][0].mean(0)
+    weights = (
+        encoder(input_ids=torch.tensor([encoding.ids]), output_attentions=True)
+        .attentions[-1][0]
+        .mean(0)
+    )
     encoder.set_attn_implementation(before)
-    return [row[slice(*at)] or token for at, token in zip(encoding.offsets, encoding.tokens, strict=True)][:TOKENS], weights[:TOKENS, :TOKENS].numpy()
+    return [
+        row[slice(*at)] or token
+        for at, token in zip(encoding.offsets, encoding.tokens, strict=True)
+    ][:TOKENS], weights[:TOKENS, :TOKENS].numpy()
 
 
 def importance(case: Case, inside: Inside) -> dict[str, tuple[float, float]]:
     """By how much the metric is worse, on average and in its standard deviation, when the cells of each column change places."""
-    rng, predictor, metric = np.random.default_rng(case.recipe.evaluate.seed), case.predictor, case.problem.metrics[0]
+    rng, predictor, metric = (
+        np.random.default_rng(case.recipe.evaluate.seed),
+        case.predictor,
+        case.problem.metrics[0],
+    )
     drawn = np.sort(rng.permutation(len(case.rows))[:ROWS])
     features = tabular.encoded(predictor.columns, [case.rows[row] for row in drawn])  # type: ignore[attr-defined]
 
@@ -81,11 +142,19 @@ def importance(case: Case, inside: Inside) -> dict[str, tuple[float, float]]:
         given = features.copy()
         given[:, place] = features[rng.permutation(len(features)), place]
         answers = case.problem.answers(predictor.session.run(["logits"], {"features": given})[0])  # type: ignore[attr-defined]
-        return case.problem.measure(case.targets[drawn], answers)[metric] * (1 if metric in LOWER_IS_BETTER else -1)
+        return case.problem.measure(case.targets[drawn], answers)[metric] * (
+            1 if metric in LOWER_IS_BETTER else -1
+        )
 
     plain = score(slice(0))
-    worse = {column["name"]: [score(place) - plain for _ in range(REPEATS)] for column, place in inside.columns}
-    return {name: (round(float(np.mean(by)), DIGITS), round(float(np.std(by)), DIGITS)) for name, by in worse.items()}
+    worse = {
+        column["name"]: [score(place) - plain for _ in range(REPEATS)]
+        for column, place in inside.columns
+    }
+    return {
+        name: (round(float(np.mean(by)), DIGITS), round(float(np.std(by)), DIGITS))
+        for name, by in worse.items()
+    }
 
 
 def measure(case: Case) -> Found | None:
@@ -100,12 +169,35 @@ def measure(case: Case) -> Found | None:
     about: list[dict[str, Any]] = [{}] * len(rows)
     for batch in inside.batches(rows):
         asked = case.answers[[picked[row][1] for row in batch.rows]].argmax(1)
-        for row, counts in zip(batch.rows, attributions(inside, batch, torch.from_numpy(asked)), strict=True):
+        for row, counts in zip(
+            batch.rows, attributions(inside, batch, torch.from_numpy(asked)), strict=True
+        ):
             (kind, at), near = picked[row], np.argsort(-alike[row], kind="stable")[:SIMILAR]
-            similar = [(case.train["label"][drawn[other]].as_py(), float(alike[row, other]), shown(known[drawn[other]])) for other in near]
-            about[row] = {"kind": kind, "id": case.test["id"][at].as_py(), "true": said["label"][at].as_py(), "said": said["predicted"][at].as_py()}
+            similar = [
+                (
+                    case.train["label"][drawn[other]].as_py(),
+                    float(alike[row, other]),
+                    shown(known[drawn[other]]),
+                )
+                for other in near
+            ]
+            about[row] = {
+                "kind": kind,
+                "id": case.test["id"][at].as_py(),
+                "true": said["label"][at].as_py(),
+                "said": said["predicted"][at].as_py(),
+            }
             about[row] |= {"counts": told(inside, rows[row], counts), "similar": similar}
-    maps = [attention(inside, row) for row in sorted(rows, key=len)[:MAPS]] if inside.embeddings else []
+    maps = (
+        [attention(inside, row) for row in sorted(rows, key=len)[:MAPS]]
+        if inside.embeddings
+        else []
+    )
     columns = importance(case, inside) if inside.columns else {}
-    metrics = {"importance": {name: value for name, (value, _) in columns.items()}} if columns else {}
-    return Found(metrics, {"rows": about, "maps": maps, "importance": columns, "metric": case.problem.metrics[0]})
+    metrics = (
+        {"importance": {name: value for name, (value, _) in columns.items()}} if columns else {}
+    )
+    return Found(
+        metrics,
+        {"rows": about, "maps": maps, "importance": columns, "metric": case.problem.metrics[0]},
+    )

@@ -18,14 +18,27 @@ from tasks.recipe import Slice
 
 def measure(case: Case) -> Found | None:
     found = {name: column(case, name) for name in case.recipe.evaluate.sensitive}
-    return Found({name: metrics for name, (metrics, _) in found.items()}, {name: of for name, (_, of) in found.items()}) if found else None
+    return (
+        Found(
+            {name: metrics for name, (metrics, _) in found.items()},
+            {name: of for name, (_, of) in found.items()},
+        )
+        if found
+        else None
+    )
 
 
 def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The gaps between groups and the rates of each group, and the class of which each rate is."""
     section = case.recipe.evaluate
-    parts = {group: rows for group, _, rows in groups(case, Slice(column=name), "evaluate.sensitive") if rows.any()}
-    told: dict[str, dict[str, Any]] = {group: {"rows": int(rows.sum())} for group, rows in parts.items()}
+    parts = {
+        group: rows
+        for group, _, rows in groups(case, Slice(column=name), "evaluate.sensitive")
+        if rows.any()
+    }
+    told: dict[str, dict[str, Any]] = {
+        group: {"rows": int(rows.sum())} for group, rows in parts.items()
+    }
     first, each, there, given, labels = asked(case)
     kinds = [first, *(rate for rate in ("selection_rate", "tpr", "fpr") for _ in labels)]
     part = np.column_stack([each, given, given & there, given & ~there])
@@ -35,10 +48,17 @@ def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     def shares(weights: Floats) -> Floats:
         """The rates of the rows so often as weights have them, shape (groups, resamples, rates)."""
         with np.errstate(invalid="ignore"):
-            found = np.stack([(weights[:, rows] @ part[rows]) / (weights[:, rows] @ whole[rows]) for rows in parts.values()])
+            found = np.stack(
+                [
+                    (weights[:, rows] @ part[rows]) / (weights[:, rows] @ whole[rows])
+                    for rows in parts.values()
+                ]
+            )
         return np.where(enough[:, None], found, np.nan)
 
-    drawn = np.concatenate([gaps(shares(weights)) for weights in case.problem.resampled(case.targets, section)])
+    drawn = np.concatenate(
+        [gaps(shares(weights)) for weights in case.problem.resampled(case.targets, section)]
+    )
     values = shares(np.ones((1, len(each))))
     found, values = gaps(values)[0], values[:, 0]
     metrics, of = dict[str, Any](), dict[str, str]()
@@ -47,7 +67,9 @@ def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         known = [place for place in at if np.isfinite(found[place])]
         if known:  # there are enough rows in two groups, for some class
             widest = max(known, key=lambda place: float(found[place]))
-            metrics[f"{rate}_gap"] = problems.centred(float(found[widest]), np.fmax.reduce(drawn[:, at], axis=1), section)
+            metrics[f"{rate}_gap"] = problems.centred(
+                float(found[widest]), np.fmax.reduce(drawn[:, at], axis=1), section
+            )
             of[rate] = labels[widest - at[0]] if widest else ""
             for group, value in zip(parts, values[:, widest], strict=True):
                 told[group] |= {rate: round(float(value), DIGITS)} if np.isfinite(value) else {}
@@ -58,7 +80,11 @@ def asked(case: Case) -> tuple[str, Floats, Any, Any, list[str]]:
     """Of each row how right or wrong its answer is, which classes it has and which it was given, and their names."""
     problem, errors = case.problem, case.problem.errors(case.targets, case.said)
     binary = problem.NAME == "classification" and len(problem.labels) == 2
-    first = ("error", errors) if problem.right(case.targets, case.said) is None else ("accuracy", 1 - errors)
+    first = (
+        ("error", errors)
+        if problem.right(case.targets, case.said) is None
+        else ("accuracy", 1 - errors)
+    )
     there, given = problem.flags(case.targets, case.said) or (np.zeros((len(errors), 0), bool),) * 2
     classes = slice(int(binary), len(problem.labels) if there.size else 0)
     return *first, there[:, classes], given[:, classes], problem.labels[classes]

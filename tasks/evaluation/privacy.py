@@ -22,10 +22,16 @@ RUN = 50  # characters
 def measure(case: Case) -> Found:
     rng, section = np.random.default_rng(case.recipe.evaluate.seed), case.recipe.evaluate
     count = min(MOST, case.train.num_rows, case.test.num_rows)
-    inside, outside = (np.sort(rng.choice(rows, count, replace=False)) for rows in (case.train.num_rows, case.test.num_rows))
+    inside, outside = (
+        np.sort(rng.choice(rows, count, replace=False))
+        for rows in (case.train.num_rows, case.test.num_rows)
+    )
     seen = case.train.take(inside)
     answers = modalities.predict(case.predictor, modalities.rows(case.recipe, seen))
-    known, new = losses(case.problem, case.problem.targets(seen), answers), losses(case.problem, case.targets[outside], case.answers[outside])
+    known, new = (
+        losses(case.problem, case.problem.targets(seen), answers),
+        losses(case.problem, case.targets[outside], case.answers[outside]),
+    )
     point, drawn = auc(known, new, section)
     metrics = {"membership_auc": interval(point, drawn, section)}
     if case.samples:
@@ -45,7 +51,12 @@ def auc(known: Floats, new: Floats, section: Evaluate) -> tuple[float, Floats]:
     """The chance that a row of training costs less than a new one, ties counting half, of all rows and in resamples of each side."""
     wins = (known[:, None] < new).astype(np.float64) + (known[:, None] == new) / 2
     other = section.model_copy(update={"seed": section.seed + 1})
-    parts = [((mine @ wins) * theirs).sum(1) for mine, theirs in zip(resampled(len(known), section), resampled(len(new), other), strict=True)]
+    parts = [
+        ((mine @ wins) * theirs).sum(1)
+        for mine, theirs in zip(
+            resampled(len(known), section), resampled(len(new), other), strict=True
+        )
+    ]
     return float(wins.mean()), np.concatenate(parts) / wins.size
 
 
@@ -59,7 +70,9 @@ def copied(outputs: Sequence[str], texts: Iterable[str], run: int = RUN) -> NDAr
     for text in texts:
         for block in range(0, len(text) - half + 1, half):
             for number, at in places.get(text[block : block + half], ()):
-                for by in range(min(at, block, run - half) + 1):  # how much of the run may lie before this block
+                for by in range(
+                    min(at, block, run - half) + 1
+                ):  # how much of the run may lie before this block
                     same = text[block - by : block - by + run]
                     found[number] |= len(same) == run and outputs[number].startswith(same, at - by)
     return found

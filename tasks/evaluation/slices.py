@@ -25,7 +25,13 @@ def measure(case: Case) -> Found:
     wanted = list(case.recipe.evaluate.slices)
     if CONTENT[case.recipe.modality] == "text" and LENGTH not in [one.column for one in wanted]:
         wanted.append(Slice(column=LENGTH))
-    metrics = {one.column: {name: scores(case, rows, told) for name, told, rows in groups(case, one, "evaluate.slices")} for one in wanted}
+    metrics = {
+        one.column: {
+            name: scores(case, rows, told)
+            for name, told, rows in groups(case, one, "evaluate.slices")
+        }
+        for one in wanted
+    }
     errors = case.problem.errors(case.targets, case.said)
     return Found({**metrics, "worst": worst(case, errors)}, {"error": float(errors.mean())})
 
@@ -37,14 +43,28 @@ def scores(case: Case, rows: Rows, told: str) -> dict[str, Any]:
     if count < section.support:
         return about
     chosen = files.read_json(case.model / "model.json")["train"]["metric"]
-    names = [name for name in dict.fromkeys(["accuracy", chosen, "log_loss", "mae"]) if name in problem.metrics]
+    names = [
+        name
+        for name in dict.fromkeys(["accuracy", chosen, "log_loss", "mae"])
+        if name in problem.metrics
+    ]
     targets, said = case.targets[rows], problem.part(case.said, rows)
-    drawn = problems.joined(names, ([problem.values(names, targets, said, weights)] for weights in problems.resampled(count, section)))
+    drawn = problems.joined(
+        names,
+        (
+            [problem.values(names, targets, said, weights)]
+            for weights in problems.resampled(count, section)
+        ),
+    )
     return about | problem.intervals(targets, said, section, names, drawn)
 
 
 def cells_of(case: Case, name: str, key: str) -> list[Any]:
-    if name == LENGTH and name not in case.test.column_names and CONTENT[case.recipe.modality] == "text":
+    if (
+        name == LENGTH
+        and name not in case.test.column_names
+        and CONTENT[case.recipe.modality] == "text"
+    ):
         return [len(text) for text in case.test["text"].to_pylist()]
     return [row[name] for row in modalities.cells(case.test, [name], key)]
 
@@ -55,19 +75,37 @@ def groups(case: Case, wanted: Slice, key: str) -> Iterator[tuple[str, str, Rows
     numbers = np.array([tabular.number(cell) for cell in cells])
     known = np.isfinite(numbers)
     column = tabular.fitted_column(wanted.column, cells)
-    many = column is not None and column["kind"] == "number" and len(set(numbers[known].tolist())) > tabular.DISTINCT
+    many = (
+        column is not None
+        and column["kind"] == "number"
+        and len(set(numbers[known].tolist())) > tabular.DISTINCT
+    )
     if wanted.edges or (many and not wanted.values):
-        names, at = strata.ranges(sorted(wanted.edges or []) or np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75])), numbers)
+        names, at = strata.ranges(
+            sorted(wanted.edges or []) or np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75])),
+            numbers,
+        )
         for number, name in enumerate(names):
             rows = known & (at == number)
-            told = [str(cells[row]) for row in np.flatnonzero(rows)[np.argsort(numbers[rows], kind="stable")]]
-            yield (name, "", rows) if wanted.edges else (f"quarter {number + 1}", f"{told[0]} to {told[-1]}" if told else "none", rows)
+            told = [
+                str(cells[row])
+                for row in np.flatnonzero(rows)[np.argsort(numbers[rows], kind="stable")]
+            ]
+            yield (
+                (name, "", rows)
+                if wanted.edges
+                else (f"quarter {number + 1}", f"{told[0]} to {told[-1]}" if told else "none", rows)
+            )
     else:
         named = np.array([tabular.category(cell) or MISSING for cell in cells], object)
         known = named != MISSING
         counts = Counter(named[known].tolist())
         common = sorted(sorted(counts), key=lambda name: -counts[name])[:MOST]
-        values = [str(tabular.category(value)) for value in wanted.values] if wanted.values else sorted(common)
+        values = (
+            [str(tabular.category(value)) for value in wanted.values]
+            if wanted.values
+            else sorted(common)
+        )
         yield from ((value, "", named == value) for value in values)
         if len(counts) > len(common) and not wanted.values:
             yield "(others)", "", known & ~np.isin(named, common)
@@ -80,27 +118,58 @@ def worst(case: Case, errors: Any) -> list[dict[str, Any]]:
     from sklearn.tree import DecisionTreeRegressor
 
     support, content = case.recipe.evaluate.support, CONTENT[case.recipe.modality]
-    names = [name for name in case.test.column_names if name == "label" or name not in (*files.ROLES, content)]
-    cells = {name: cells_of(case, name, "") for name in [*names, *([LENGTH] if content == "text" and LENGTH not in names else [])]}
+    names = [
+        name
+        for name in case.test.column_names
+        if name == "label" or name not in (*files.ROLES, content)
+    ]
+    cells = {
+        name: cells_of(case, name, "")
+        for name in [*names, *([LENGTH] if content == "text" and LENGTH not in names else [])]
+    }
     columns = [column for name in cells if (column := tabular.fitted_column(name, cells[name]))]
     if not columns or len(errors) < 2 * support:
         return []
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
-    tree = DecisionTreeRegressor(max_depth=DEEP, min_samples_leaf=support, random_state=0).fit(tabular.encoded(columns, rows), errors).tree_
-    leaves = [(-float(tree.value[node].item()), said, int(tree.n_node_samples[node])) for node, said in paths(tree, [*chain(*map(terms, columns))], 0, {})]
-    bad = sorted(leaf for leaf in leaves if -leaf[0] > errors.mean() + 2 * errors.std() / np.sqrt(leaf[2]))
-    return [{"condition": said, "rows": count, "error": round(-less, DIGITS)} for less, said, count in bad[:WORST]]
+    tree = (
+        DecisionTreeRegressor(max_depth=DEEP, min_samples_leaf=support, random_state=0)
+        .fit(tabular.encoded(columns, rows), errors)
+        .tree_
+    )
+    leaves = [
+        (-float(tree.value[node].item()), said, int(tree.n_node_samples[node]))
+        for node, said in paths(tree, [*chain(*map(terms, columns))], 0, {})
+    ]
+    bad = sorted(
+        leaf for leaf in leaves if -leaf[0] > errors.mean() + 2 * errors.std() / np.sqrt(leaf[2])
+    )
+    return [
+        {"condition": said, "rows": count, "error": round(-less, DIGITS)}
+        for less, said, count in bad[:WORST]
+    ]
 
 
 def terms(column: tabular.Column) -> list[tuple[str, str, float, float]]:
     """What is so on each side of a cut, for each feature that a column becomes; of a number also its unit and origin."""
     name = column["name"]
-    number = [(f"{name} up to", f"{name} over", column["spread"], column["mean"])] if column["kind"] == "number" else []
-    values = [MISSING if value is None else value for value in column.get("values", [None] if column.get("gaps") else [])]
-    return [*number, *((f"{name} is not {value}", f"{name} is {value}", 0.0, 0.0) for value in values)]
+    number = (
+        [(f"{name} up to", f"{name} over", column["spread"], column["mean"])]
+        if column["kind"] == "number"
+        else []
+    )
+    values = [
+        MISSING if value is None else value
+        for value in column.get("values", [None] if column.get("gaps") else [])
+    ]
+    return [
+        *number,
+        *((f"{name} is not {value}", f"{name} is {value}", 0.0, 0.0) for value in values),
+    ]
 
 
-def paths(tree: Any, asked: list[tuple[str, str, float, float]], node: int, said: dict[str, str]) -> Iterator[tuple[int, str]]:
+def paths(
+    tree: Any, asked: list[tuple[str, str, float, float]], node: int, said: dict[str, str]
+) -> Iterator[tuple[int, str]]:
     """Each leaf with its condition; of two bounds on a number the nearer one comes later and is told."""
     if tree.children_left[node] < 0:
         yield node, " and ".join(f"{side}{cut}" for side, cut in said.items())

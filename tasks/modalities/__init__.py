@@ -54,7 +54,9 @@ class Trainer(Protocol):
         """Set what is best known before the first step, such as the head."""
         return
 
-    def collate(self, examples: list[Any], generator: "torch.Generator | None") -> tuple["torch.Tensor", ...]:
+    def collate(
+        self, examples: list[Any], generator: "torch.Generator | None"
+    ) -> tuple["torch.Tensor", ...]:
         """The network's inputs for a batch; augmented from the generator where there is one."""
 
     def export(self, folder: Path) -> dict[str, Any]:
@@ -83,13 +85,25 @@ def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
     column, prompt = CONTENT[recipe.modality], recipe.columns.prompt
     if column and table[column].null_count and not gaps:
         empty = table.filter(pc.is_null(table[column]))["id"].to_pylist()
-        raise Failure(f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them.")
+        raise Failure(
+            f"{len(empty)} row(s), such as {', '.join(map(str, empty[:5]))}, have no {column}: fill them in, or have a rule of clean reject them."
+        )
     if column and prompt is not None:
         found = cells(table, [*dict.fromkeys(PLACE.findall(prompt)), column], "columns.prompt")
-        return [{"prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt), "text": row[column]} for row in found]  # type: ignore[misc]
+        return [
+            {
+                "prompt": PLACE.sub(lambda name, row=row: str(row[name[1]] or ""), prompt),
+                "text": row[column],
+            }
+            for row in found
+        ]  # type: ignore[misc]
     if column:
         return list(table[column].to_pylist())
-    return cells(table, recipe.columns.features or [name for name in table.column_names if name not in files.ROLES], "columns.features")
+    return cells(
+        table,
+        recipe.columns.features or [name for name in table.column_names if name not in files.ROLES],
+        "columns.features",
+    )
 
 
 def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
@@ -103,7 +117,9 @@ def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
     order = list(range(count))
     if epoch is not None:
         random.Random(f"{section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
-    return [order[start : start + section.batch_size] for start in range(0, count, section.batch_size)]
+    return [
+        order[start : start + section.batch_size] for start in range(0, count, section.batch_size)
+    ]
 
 
 def trainer(recipe: "Recipe", rows: Sequence[Any], problem: Problem) -> Trainer:
@@ -120,7 +136,9 @@ def predictor(folder: Path, threads: int = 2) -> Predictor:
     """The exported model in `folder`. Raises Failure where a file is missing or names an unknown modality."""
     about = files.read_json(folder / "model.json")
     if about.get("modality") not in CONTENT:
-        raise Failure(f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(CONTENT)}: the model is from another version.")
+        raise Failure(
+            f"{folder / 'model.json'}: modality {about.get('modality')!r} is not one of {', '.join(CONTENT)}: the model is from another version."
+        )
     made: Predictor = module(about["modality"]).Predictor(folder, about, threads)
     return made
 
@@ -130,7 +148,9 @@ def predict(predictor: Predictor, rows: Sequence[Any]) -> Floats:
     answers = predictor(rows)
     bad = np.flatnonzero(~predictor.problem.sound(answers))
     if len(bad):
-        raise Failure(f"the model gives no probabilities or numbers for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again.")
+        raise Failure(
+            f"the model gives no probabilities or numbers for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again."
+        )
     return answers
 
 
@@ -144,11 +164,18 @@ def session(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise Failure(f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again.") from None
+        raise Failure(
+            f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again."
+        ) from None
 
 
 def export_onnx(
-    network: "torch.nn.Module", inputs: tuple["torch.Tensor", ...], names: list[str], dynamic: tuple[Any, ...], path: Path, outputs: Sequence[str] = ("logits",)
+    network: "torch.nn.Module",
+    inputs: tuple["torch.Tensor", ...],
+    names: list[str],
+    dynamic: tuple[Any, ...],
+    path: Path,
+    outputs: Sequence[str] = ("logits",),
 ) -> None:
     """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
     import logging
@@ -160,13 +187,28 @@ def export_onnx(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with files.whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(network.eval(), inputs, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=list(outputs), verbose=False)
+        program = torch.onnx.export(
+            network.eval(),
+            inputs,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=names,
+            output_names=list(outputs),
+            verbose=False,
+        )
         assert program is not None
         proto = program.model_proto
         graphs = [proto.graph, *proto.functions]
         described = [*graphs, *(node for graph in graphs for node in graph.node)]
         for part in described:
             part.doc_string = ""
-        for part in [proto, *described, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+        for part in [
+            proto,
+            *described,
+            *proto.graph.value_info,
+            *proto.graph.input,
+            *proto.graph.output,
+            *proto.graph.initializer,
+        ]:
             del part.metadata_props[:]
         onnx.save(proto, str(temporary))

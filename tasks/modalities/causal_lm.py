@@ -22,7 +22,9 @@ from tasks.recipe import Network, Pretrain, Train
 from tasks.step import Failure, Mistake
 
 Row = dict[str, str]  # its prompt and its text
-Example = tuple[encoders.Tokens, int, int]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
+Example = tuple[
+    encoders.Tokens, int, int
+]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -31,19 +33,35 @@ def encoded(tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[Row]) ->
     """Tokens of prompt and text, between the tokens that begin and end a text. Raises Failure for a row without a text."""
     empty = [number for number, row in enumerate(rows, 1) if not (row["text"] or "").strip()]
     if empty:
-        raise Failure(f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules.")
-    prompts, texts = (encoders.tokens(tokenizer, [row[part] for row in rows], special=False) for part in ("prompt", "text"))
+        raise Failure(
+            f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules."
+        )
+    prompts, texts = (
+        encoders.tokens(tokenizer, [row[part] for row in rows], special=False)
+        for part in ("prompt", "text")
+    )
     begin, end = np.array(ends, np.int32)[:, None]
     parts = zip(prompts, texts, rows, strict=True)
-    return [(np.concatenate([begin, prompt, text, end]), 1 + len(prompt), len(row["text"].encode())) for prompt, text, row in parts]
+    return [
+        (np.concatenate([begin, prompt, text, end]), 1 + len(prompt), len(row["text"].encode()))
+        for prompt, text, row in parts
+    ]
 
 
-def numbered(examples: Sequence[Example], length: int, overlap: int) -> Iterator[tuple[int, encoders.Tokens, encoders.Tokens]]:
+def numbered(
+    examples: Sequence[Example], length: int, overlap: int
+) -> Iterator[tuple[int, encoders.Tokens, encoders.Tokens]]:
     """The windows of all examples, each after the number of its example."""
-    yield from ((number, *window) for number, example in enumerate(examples) for window in windows(example, length, overlap))
+    yield from (
+        (number, *window)
+        for number, example in enumerate(examples)
+        for window in windows(example, length, overlap)
+    )
 
 
-def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[encoders.Tokens, encoders.Tokens]]:
+def windows(
+    example: Example, length: int, overlap: int = 0
+) -> list[tuple[encoders.Tokens, encoders.Tokens]]:
     """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
 
     Of what came before, a window sees the last `overlap` tokens again.
@@ -51,7 +69,9 @@ def windows(example: Example, length: int, overlap: int = 0) -> list[tuple[encod
     ids, start, _ = example
     made = []
     for first in range(0, max(1, len(ids) - 1 - overlap), length - overlap):
-        done = max(start, first + overlap + 1 if first else 0)  # what was predicted before, or is not to be
+        done = max(
+            start, first + overlap + 1 if first else 0
+        )  # what was predicted before, or is not to be
         targets = ids[first + 1 : first + 1 + length].copy()
         targets[: max(0, done - first - 1)] = IGNORED
         if targets[-1] != IGNORED:
@@ -64,7 +84,11 @@ def packed(sizes: Sequence[int], length: int) -> list[list[int]]:
     rows: list[list[int]] = []
     space: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
-        row = min((row for row, left in enumerate(space) if left >= sizes[index]), key=lambda row: space[row], default=len(rows))
+        row = min(
+            (row for row, left in enumerate(space) if left >= sizes[index]),
+            key=lambda row: space[row],
+            default=len(rows),
+        )
         if row == len(rows):
             rows.append([])
             space.append(length)
@@ -82,17 +106,24 @@ class Decoder(modalities.Trainer):
         import torch
 
         if tokenizer.eos_token_id is None:
-            raise Mistake(f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one.")
+            raise Mistake(
+                f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one."
+            )
         if section.activation_checkpointing:
             encoders.checkpointed(model, section)
         self.section, self.problem, self.original = section, problem, tokenizer
         self.max_length = encoders.longest(section, model.config, tokenizer)
-        self.ends = (tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.ends = (
+            tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+        )
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         if not torch.cuda.is_available() and self.max_length <= encoders.EAGER:
-            model.set_attn_implementation("eager")  # torch's fused attention is slow on CPUs where it goes back
+            model.set_attn_implementation(
+                "eager"
+            )  # torch's fused attention is slow on CPUs where it goes back
         torch.manual_seed(section.seed)
         self.network = network(model)
 
@@ -124,14 +155,27 @@ class Decoder(modalities.Trainer):
         pieces = list(numbered(examples, self.max_length, 0 if generator else self.max_length // 2))
         rows = packed([len(ids) for _, ids, _ in pieces], self.max_length)
         width = max(sum(len(pieces[piece][1]) for piece in row) for row in rows)
-        tokens, places, texts, targets = (torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED))
+        tokens, places, texts, targets = (
+            torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED)
+        )
         for number, row in enumerate(rows):
             at = 0
             for piece in row:
                 span = (number, slice(at, at := at + len(pieces[piece][1])))
-                tokens[span], targets[span], texts[span] = torch.from_numpy(pieces[piece][1]), torch.from_numpy(pieces[piece][2]), piece
+                tokens[span], targets[span], texts[span] = (
+                    torch.from_numpy(pieces[piece][1]),
+                    torch.from_numpy(pieces[piece][2]),
+                    piece,
+                )
                 places[span] = torch.arange(len(pieces[piece][1]))
-        return tokens, places, texts, targets, torch.tensor([number for number, _, _ in pieces]), torch.tensor([size for _, _, size in examples])
+        return (
+            tokens,
+            places,
+            texts,
+            targets,
+            torch.tensor([number for number, _, _ in pieces]),
+            torch.tensor([size for _, _, size in examples]),
+        )
 
 
 class Trainer(Decoder):
@@ -142,21 +186,46 @@ class Trainer(Decoder):
         """The decoder as ONNX with its memory of earlier tokens (keys and values) as input and output."""
         import torch
 
-        files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
+        files.write_text(
+            folder / "tokenizer.json",
+            json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True),
+        )
         self.problem.labels = [files.sha256(folder / "tokenizer.json")]
         self.network.model.set_attn_implementation("sdpa")
         decoder = stepwise(self.network.cpu().model)
-        inputs = (torch.zeros(3, 5, dtype=torch.long), torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]))
-        shape = ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}, {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")})
-        modalities.export_onnx(decoder, inputs, ["input_ids", "past"], shape, folder / "model.onnx", ["logits", "present"])
-        return {"base": self.section.base, "max_length": self.max_length, "ends": self.ends, "memory": list(decoder.memory)}
+        inputs = (
+            torch.zeros(3, 5, dtype=torch.long),
+            torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]),
+        )
+        shape = (
+            {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")},
+            {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")},
+        )
+        modalities.export_onnx(
+            decoder,
+            inputs,
+            ["input_ids", "past"],
+            shape,
+            folder / "model.onnx",
+            ["logits", "present"],
+        )
+        return {
+            "base": self.section.base,
+            "max_length": self.max_length,
+            "ends": self.ends,
+            "memory": list(decoder.memory),
+        }
 
 
 class Pretrainer(Decoder):
     """Learns prompts too: all tokens of a row are to be predicted."""
 
     def __init__(self, section: Pretrain, rows: Sequence[Row]) -> None:
-        made = new(section.network, rows, section) if section.network else encoders.loaded(section, "AutoModelForCausalLM")[:2]
+        made = (
+            new(section.network, rows, section)
+            if section.network
+            else encoders.loaded(section, "AutoModelForCausalLM")[:2]
+        )
         super().__init__(section, language.Problem([], section), *made)
 
     def encode(self, rows: Sequence[Row]) -> list[Example]:
@@ -176,10 +245,17 @@ def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
 
     encoders.quiet()
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.pre_tokenizer, made.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = trainers.BpeTrainer(
-        vocab_size=size.vocabulary, min_frequency=2, special_tokens=list(SPECIAL.values()), initial_alphabet=alphabet, show_progress=False
+        vocab_size=size.vocabulary,
+        min_frequency=2,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     made.train_from_iterator((row["prompt"] + row["text"] for row in rows), learner)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL)
@@ -188,7 +264,8 @@ def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        intermediate_size=round(size.width / 24) * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
+        intermediate_size=round(size.width / 24)
+        * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
         max_position_embeddings=section.max_length,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
@@ -217,10 +294,20 @@ def network(model: Any) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, tokens: torch.Tensor, places: torch.Tensor, texts: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        def forward(
+            self,
+            tokens: torch.Tensor,
+            places: torch.Tensor,
+            texts: torch.Tensor,
+            *more: torch.Tensor,
+        ) -> torch.Tensor:
             same = (texts[:, None, :, None] == texts[:, None, None, :]).tril()
-            mask = torch.zeros(same.shape, device=same.device).masked_fill_(~same, torch.finfo(torch.float32).min)
-            logits: torch.Tensor = self.model(input_ids=tokens, position_ids=places, attention_mask=mask, use_cache=False).logits
+            mask = torch.zeros(same.shape, device=same.device).masked_fill_(
+                ~same, torch.finfo(torch.float32).min
+            )
+            logits: torch.Tensor = self.model(
+                input_ids=tokens, position_ids=places, attention_mask=mask, use_cache=False
+            ).logits
             return logits
 
     if model.config.tie_word_embeddings:
@@ -244,14 +331,26 @@ def stepwise(model: Any) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, tokens: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def forward(
+            self, tokens: torch.Tensor, past: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             cache, rows, seen = DynamicCache(), tokens.shape[0], past.shape[4]
             for layer in range(past.shape[0]):
                 cache.update(past[layer, 0], past[layer, 1], layer)
             places = torch.arange(tokens.shape[1]) + seen
-            before = (torch.arange(tokens.shape[1] + seen)[None] <= places[:, None])[None, None].expand(rows, -1, -1, -1)
-            said = self.model(input_ids=tokens, position_ids=places[None].expand(rows, -1), attention_mask=before, past_key_values=cache, use_cache=True)
-            return said.logits, torch.stack([torch.stack([layer.keys, layer.values]) for layer in said.past_key_values.layers])
+            before = (torch.arange(tokens.shape[1] + seen)[None] <= places[:, None])[
+                None, None
+            ].expand(rows, -1, -1, -1)
+            said = self.model(
+                input_ids=tokens,
+                position_ids=places[None].expand(rows, -1),
+                attention_mask=before,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            return said.logits, torch.stack(
+                [torch.stack([layer.keys, layer.values]) for layer in said.past_key_values.layers]
+            )
 
     return Decoder()
 
@@ -273,24 +372,43 @@ class Predictor:
     def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> Floats:
         """What each row's text costs, shape (rows, PARTS)."""
         examples = self.encode(rows)
-        pieces = sorted(numbered(examples, self.max_length, self.max_length // 2), key=lambda piece: len(piece[1]))
+        pieces = sorted(
+            numbered(examples, self.max_length, self.max_length // 2),
+            key=lambda piece: len(piece[1]),
+        )
         result = np.zeros((len(rows), len(PARTS)))
         result[:, 3] = [size for _, _, size in examples]
         while pieces:
             count = max(1, tokens // len(pieces[-1][1]))
             batch, pieces = pieces[-count:], pieces[:-count]
-            ids, targets = (np.full((len(batch), len(batch[-1][1])), fill, np.int64) for fill in (self.ends[1], IGNORED))
+            ids, targets = (
+                np.full((len(batch), len(batch[-1][1])), fill, np.int64)
+                for fill in (self.ends[1], IGNORED)
+            )
             for at, (_, seen, wanted) in enumerate(batch):
                 ids[at, : len(seen)], targets[at, : len(seen)] = seen, wanted
             row, place = np.nonzero(targets != IGNORED)
-            logits, true = self.step(ids, self.nothing(len(batch)))[0][row, place].astype(np.float64), targets[row, place]
+            logits, true = (
+                self.step(ids, self.nothing(len(batch)))[0][row, place].astype(np.float64),
+                targets[row, place],
+            )
             highest = logits.max(1)
-            loss = highest + np.log(np.exp(logits - highest[:, None]).sum(1)) - logits[np.arange(len(true)), true]
+            loss = (
+                highest
+                + np.log(np.exp(logits - highest[:, None]).sum(1))
+                - logits[np.arange(len(true)), true]
+            )
             owners = np.array([owner for owner, _, _ in batch])[row]
-            np.add.at(result[:, :3], owners, np.stack([loss, np.ones(len(true)), logits.argmax(1) == true], 1))
+            np.add.at(
+                result[:, :3],
+                owners,
+                np.stack([loss, np.ones(len(true)), logits.argmax(1) == true], 1),
+            )
         return result
 
-    def step(self, ids: NDArray[np.int64], past: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def step(
+        self, ids: NDArray[np.int64], past: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, present = self.session.run(["logits", "present"], {"input_ids": ids, "past": past})
         return logits, present
 
@@ -301,7 +419,9 @@ class Predictor:
 
     def go_on(self, prompt: str, tokens: int = 200) -> str:
         """The likeliest token after each (greedy decoding), until the text ends or has so many, or the context is full."""
-        ids = [self.ends[0], *self.tokenizer.encode(prompt, add_special_tokens=False).ids][-self.max_length + 1 :]
+        ids = [self.ends[0], *self.tokenizer.encode(prompt, add_special_tokens=False).ids][
+            -self.max_length + 1 :
+        ]
         said: list[int] = []
         new, past = np.array([ids], np.int64), self.nothing(1)
         while len(said) < tokens and past.shape[4] + new.shape[1] <= self.max_length:
@@ -318,7 +438,9 @@ class Predictor:
         return [{**rows[at], "said": self.go_on(rows[at]["prompt"])} for at in chosen]
 
 
-def baseline(train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: language.Problem) -> Floats:
+def baseline(
+    train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: language.Problem
+) -> Floats:
     """Trigrams of the model's own tokens, fitted on `train`, prompts included; what each of `rows` costs, shape (rows, PARTS)."""
     model = Trigrams([ids for ids, _, _ in problem.encode(train)], problem.vocabulary)
     result = np.zeros((len(rows), len(PARTS)))

@@ -25,7 +25,9 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
         arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
-        raise Failure(f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): resize them to one.")
+        raise Failure(
+            f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): resize them to one."
+        )
     return np.stack(arrays)
 
 
@@ -47,7 +49,12 @@ class Trainer(modalities.Trainer):
         images = pixels(rows)
         check_contrast(images)
         torch.manual_seed(section.seed)
-        self.network = network(images.shape[1:], problem.width, float(images.mean()), float(images.std(dtype=np.float32)) or 1.0)
+        self.network = network(
+            images.shape[1:],
+            problem.width,
+            float(images.mean()),
+            float(images.std(dtype=np.float32)) or 1.0,
+        )
 
     def encode(self, rows: Sequence[bytes]) -> list[Any]:
         import torch
@@ -59,13 +66,23 @@ class Trainer(modalities.Trainer):
 
         images = torch.stack(examples).float()
         augment = self.section.augment
-        return (images if generator is None or augment == Augment() else moved(images, augment, generator),)
+        return (
+            images
+            if generator is None or augment == Augment()
+            else moved(images, augment, generator),
+        )
 
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
         shape = [int(size) for size in self.network.shape]
-        modalities.export_onnx(self.network.cpu(), (torch.zeros(2, *shape),), ["pixels"], ({0: torch.export.Dim("rows", min=1)},), folder / "model.onnx")
+        modalities.export_onnx(
+            self.network.cpu(),
+            (torch.zeros(2, *shape),),
+            ["pixels"],
+            ({0: torch.export.Dim("rows", min=1)},),
+            folder / "model.onnx",
+        )
         return {"base": None, "shape": shape}
 
 
@@ -90,11 +107,21 @@ def moved(images: Any, augment: Augment, generator: Any) -> Any:
     pixel = torch.tensor([2 / width, 2 / height])
     offset = within(2) * augment.shift * pixel
     cosine, sine = angle.cos() * zoom, angle.sin() * zoom
-    matrix = torch.stack([torch.stack([cosine, -sine, offset[:, 0]], 1), torch.stack([sine, cosine, offset[:, 1]], 1)], 1)
+    matrix = torch.stack(
+        [
+            torch.stack([cosine, -sine, offset[:, 0]], 1),
+            torch.stack([sine, cosine, offset[:, 1]], 1),
+        ],
+        1,
+    )
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     if augment.elastic:
         knots = torch.randn(rows, KNOTS, KNOTS, 2, generator=generator)
-        grid += torch.einsum("yi,rijc,xj->ryxc", smooth(height), knots, smooth(width)) * augment.elastic * pixel
+        grid += (
+            torch.einsum("yi,rijc,xj->ryxc", smooth(height), knots, smooth(width))
+            * augment.elastic
+            * pixel
+        )
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -104,7 +131,9 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
     from torch import nn
 
     def block(inputs: int, outputs: int, step: int = 1) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, step, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, step, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        )
 
     layers, width, (height, breadth) = [block(shape[0], WIDTH)], WIDTH, shape[1:]
     while min(height, breadth) > SMALL:
@@ -143,15 +172,25 @@ class Predictor:
         for start in range(0, len(rows), batch):
             images = pixels(rows[start : start + batch])
             if images.shape[1:] != self.shape:
-                raise Failure(f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}.")
-            parts.append(self.problem.answers(self.session.run(["logits"], {"pixels": images.astype(np.float32)})[0]))
+                raise Failure(
+                    f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}."
+                )
+            parts.append(
+                self.problem.answers(
+                    self.session.run(["logits"], {"pixels": images.astype(np.float32)})[0]
+                )
+            )
         return np.concatenate(parts)
 
 
-def baseline(train: Sequence[bytes], targets: Targets, rows: Sequence[bytes], problem: Problem) -> Floats:
+def baseline(
+    train: Sequence[bytes], targets: Targets, rows: Sequence[bytes], problem: Problem
+) -> Floats:
     """A linear model (logistic regression) on the pixels, fitted on `train`; answers for `rows`, shape (rows, width)."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), problem.linear()).fit(pixels(train).reshape(len(train), -1), targets)
+    model = make_pipeline(StandardScaler(), problem.linear()).fit(
+        pixels(train).reshape(len(train), -1), targets
+    )
     return problem.asked(model, pixels(rows).reshape(len(rows), -1))

@@ -24,11 +24,15 @@ PAIR = 1 << 24  # more than any vocabulary has tokens
 def terms(ids: Sequence[int] | encoders.Tokens) -> tuple[NDArray[np.int64], Floats]:
     """The tokens and the pairs of neighbours, each as one number, and by how much a text has them: 1 + the logarithm of how often."""
     one = np.asarray(ids, np.int64)
-    found, counts = np.unique(np.concatenate([one, (one[:-1] + 1) * PAIR + one[1:]]), return_counts=True)
+    found, counts = np.unique(
+        np.concatenate([one, (one[:-1] + 1) * PAIR + one[1:]]), return_counts=True
+    )
     return found, 1.0 + np.log(counts)
 
 
-def matrix(texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.int64], rarity: Floats) -> Any:
+def matrix(
+    texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.int64], rarity: Floats
+) -> Any:
     """Rows of length 1 over the known terms, sparse, shape (texts, terms)."""
     from scipy.sparse import csr_array
 
@@ -40,7 +44,9 @@ def matrix(texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.
         cells.append(row / (np.linalg.norm(row) or 1.0))
         places.append(at[there])
         ends.append(ends[-1] + len(row))
-    return csr_array((np.concatenate(cells), np.concatenate(places), ends), (len(texts), len(known)))
+    return csr_array(
+        (np.concatenate(cells), np.concatenate(places), ends), (len(texts), len(known))
+    )
 
 
 def read(folder: Path, rows: Sequence[str]) -> list[tuple[NDArray[np.int64], Floats]]:
@@ -70,8 +76,16 @@ def fit(folder: Path, problem: Problem, rows: Sequence[str], targets: Targets) -
     often = within > min(1, within.max() - 1)
     known, rarity = met[often], np.log((1 + len(rows)) / (1 + within[often])) + 1
     fitted = problem.linear(STRENGTH).fit(matrix(texts, known, rarity), targets)
-    weights, bias = (part if len(part) > 1 else np.concatenate([-part, part]) / 2 for part in (fitted.coef_, fitted.intercept_))
+    weights, bias = (
+        part if len(part) > 1 else np.concatenate([-part, part]) / 2
+        for part in (fitted.coef_, fitted.intercept_)
+    )
     numbers = {"rarity": rarity, "weights": np.ascontiguousarray(weights.T), "bias": bias}
     with files.whole(folder / FILE) as temporary:
-        save_file({"known": known, **{name: part.astype(np.float32) for name, part in numbers.items()}}, temporary)
-    files.write_json(folder / "model.json", {**files.read_json(folder / "model.json"), "lexical": 1.0})
+        save_file(
+            {"known": known, **{name: part.astype(np.float32) for name, part in numbers.items()}},
+            temporary,
+        )
+    files.write_json(
+        folder / "model.json", {**files.read_json(folder / "model.json"), "lexical": 1.0}
+    )

@@ -17,13 +17,26 @@ def add(network: "torch.nn.Module", section: Lora, seed: int) -> None:
     try:
         import peft
     except ImportError:
-        raise Mistake("train.lora: peft is not installed: pip install 'millrace[lora]', or leave out lora.") from None
-    names = {name.split(".")[-1] for name, layer in network.named_modules() if linear(layer) and name.split(".")[-1] not in ("head", "lm_head")}
+        raise Mistake(
+            "train.lora: peft is not installed: pip install 'millrace[lora]', or leave out lora."
+        ) from None
+    names = {
+        name.split(".")[-1]
+        for name, layer in network.named_modules()
+        if linear(layer) and name.split(".")[-1] not in ("head", "lm_head")
+    }
     for name in section.layers or []:
         if name not in names:
-            raise Mistake(f"train.lora.layers: {name!r} is not a linear layer of the base{nearest(name, sorted(names))}; they are {', '.join(sorted(names))}.")
+            raise Mistake(
+                f"train.lora.layers: {name!r} is not a linear layer of the base{nearest(name, sorted(names))}; they are {', '.join(sorted(names))}."
+            )
     torch.manual_seed(seed)
-    settings = peft.LoraConfig(r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=section.layers or sorted(names))
+    settings = peft.LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,
+        lora_dropout=section.dropout,
+        target_modules=section.layers or sorted(names),
+    )
     peft.inject_adapter_in_model(settings, network)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name or name.startswith("head."))

@@ -56,9 +56,13 @@ def category(cell: Any) -> str | None:
 
 def fitted(rows: Sequence[Row]) -> list[Column]:
     """For each column that tells rows apart, how its cells become features."""
-    columns = [column for name in rows[0] if (column := fitted_column(name, [row[name] for row in rows]))]
+    columns = [
+        column for name in rows[0] if (column := fitted_column(name, [row[name] for row in rows]))
+    ]
     if not columns:
-        raise Failure(f"no column tells the training rows apart: they have {', '.join(rows[0]) or 'none'}; name others in columns.features.")
+        raise Failure(
+            f"no column tells the training rows apart: they have {', '.join(rows[0]) or 'none'}; name others in columns.features."
+        )
     return columns
 
 
@@ -67,25 +71,53 @@ def fitted_column(name: str, cells: Sequence[Any]) -> Column | None:
     known = [cell for cell in cells if not lacks(cell)]
     values = np.array([number(cell) for cell in known])
     found = values[np.isfinite(values)]
-    typed = all(isinstance(cell, (int, float, datetime.date)) and not isinstance(cell, bool) for cell in known)
-    coded = any(isinstance(cell, str) and cell.isdecimal() and cell.startswith("0") and len(cell) > 1 for cell in known)  # 01234 is a name
-    if len(found) and (typed or (not coded and len(found) >= NUMBERS * len(known) and len(set(found.tolist())) > DISTINCT)):
+    typed = all(
+        isinstance(cell, (int, float, datetime.date)) and not isinstance(cell, bool)
+        for cell in known
+    )
+    coded = any(
+        isinstance(cell, str) and cell.isdecimal() and cell.startswith("0") and len(cell) > 1
+        for cell in known
+    )  # 01234 is a name
+    if len(found) and (
+        typed
+        or (
+            not coded and len(found) >= NUMBERS * len(known) and len(set(found.tolist())) > DISTINCT
+        )
+    ):
         with np.errstate(over="ignore", invalid="ignore"):
             spread, gaps = float(found.std()), len(found) < len(cells)
         if not math.isfinite(spread):
             worst = int(np.nanargmax(np.abs([number(cell) for cell in cells])))
-            raise Failure(f"column {name!r} of row number {worst + 1} is {cells[worst]}, which is too large to learn from: clean it with a range rule.")
-        about = {"median": float(np.median(found)), "mean": float(found.mean()), "spread": spread or 1.0, "gaps": gaps}
+            raise Failure(
+                f"column {name!r} of row number {worst + 1} is {cells[worst]}, which is too large to learn from: clean it with a range rule."
+            )
+        about = {
+            "median": float(np.median(found)),
+            "mean": float(found.mean()),
+            "spread": spread or 1.0,
+            "gaps": gaps,
+        }
         return {"name": name, "kind": "number", **about} if spread or gaps else None
     if not coded and len(found) > len(known) / 2 and len(set(found.tolist())) > DISTINCT:
         other = next(cell for cell in known if math.isnan(number(cell)))
         count = f"{len(known) - len(found)} of its {len(known)} cells"
-        print(f"warning: column {name!r} is taken for categories, as {count} are no numbers, such as {other!r}: give it a type in clean.rules", flush=True)
+        print(
+            f"warning: column {name!r} is taken for categories, as {count} are no numbers, such as {other!r}: give it a type in clean.rules",
+            flush=True,
+        )
     counts = Counter(category(cell) for cell in cells)
     least = max(1, min(COMMON, len(cells) // 100))
-    common = sorted((value for value, count in counts.items() if count >= least), key=lambda value: (-counts[value], value or ""))[:WIDEST]
+    common = sorted(
+        (value for value, count in counts.items() if count >= least),
+        key=lambda value: (-counts[value], value or ""),
+    )[:WIDEST]
     ordered = sorted(common, key=lambda value: (value is not None, value or ""))
-    return {"name": name, "kind": "category", "values": ordered} if common and len(counts) > 1 else None
+    return (
+        {"name": name, "kind": "category", "values": ordered}
+        if common and len(counts) > 1
+        else None
+    )
 
 
 def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -97,8 +129,13 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
         if column["kind"] == "number":
             values = np.array([number(cell) for cell in cells])
             gaps = np.isnan(values)
-            standard = (np.where(gaps, column["median"], values) - column["mean"]) / column["spread"]
-            blocks += [np.clip(standard, -FAR, FAR)[:, None], *([gaps[:, None]] if column["gaps"] else [])]
+            standard = (np.where(gaps, column["median"], values) - column["mean"]) / column[
+                "spread"
+            ]
+            blocks += [
+                np.clip(standard, -FAR, FAR)[:, None],
+                *([gaps[:, None]] if column["gaps"] else []),
+            ]
         else:
             position = {value: index for index, value in enumerate(column["values"])}
             at = np.array([position.get(category(cell), -1) for cell in cells])
@@ -135,7 +172,13 @@ class Trainer(modalities.Trainer):
         import torch
 
         inputs = (torch.zeros(2, self.width),)
-        modalities.export_onnx(self.network.cpu(), inputs, ["features"], ({0: torch.export.Dim("rows", min=1)},), folder / "model.onnx")
+        modalities.export_onnx(
+            self.network.cpu(),
+            inputs,
+            ["features"],
+            ({0: torch.export.Dim("rows", min=1)},),
+            folder / "model.onnx",
+        )
         return {"base": None, "columns": self.columns}
 
 
@@ -157,10 +200,14 @@ class Predictor:
         self.session = modalities.session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        return self.problem.answers(self.session.run(["logits"], {"features": encoded(self.columns, rows)})[0])
+        return self.problem.answers(
+            self.session.run(["logits"], {"features": encoded(self.columns, rows)})[0]
+        )
 
 
-def baseline(train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: Problem) -> Floats:
+def baseline(
+    train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: Problem
+) -> Floats:
     """Gradient-boosted trees (few rows: a linear model) on the same features, fitted on `train`; answers for `rows`, shape (rows, width)."""
     columns = fitted(train)
     model = problem.linear() if len(train) < TINY else problem.trees()

@@ -30,9 +30,13 @@ class Trainer(encoders.Encoder):
         self.problem = problem
         met = np.unique(np.concatenate([*self.encode(rows), [self.pad]]))
         if not section.shard:  # which divides whole tables
-            self.encoder.set_input_embeddings(vocabulary.Met(self.encoder.get_input_embeddings().weight.detach(), met))
+            self.encoder.set_input_embeddings(
+                vocabulary.Met(self.encoder.get_input_embeddings().weight.detach(), met)
+            )
         torch.manual_seed(section.seed)
-        self.network = network(self.encoder, self.encoder.config.hidden_size, problem.width, self.pooling)
+        self.network = network(
+            self.encoder, self.encoder.config.hidden_size, problem.width, self.pooling
+        )
 
     def prepare(self, examples: list[encoders.Tokens], targets: Targets) -> None:
         """Start the head as a linear model of the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
@@ -54,7 +58,10 @@ class Trainer(encoders.Encoder):
         features = np.zeros((len(examples), head.in_features))
         with torch.no_grad():
             for batch in self.batches(examples, None):
-                inputs = (tensor.to(head.weight.device) for tensor in self.collate([examples[index] for index in batch], None))
+                inputs = (
+                    tensor.to(head.weight.device)
+                    for tensor in self.collate([examples[index] for index in batch], None)
+                )
                 features[batch] = model(*inputs).double().cpu().numpy()
         model.head = head
         return features
@@ -65,17 +72,38 @@ class Trainer(encoders.Encoder):
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
-        files.write_text(folder / "tokenizer.json", json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True))
-        example = tuple(torch.from_numpy(array) for array in encoders.padded([[1] * 9, [2] * 7], self.pad))
-        shape = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=2, max=self.max_length)}
+        files.write_text(
+            folder / "tokenizer.json",
+            json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True),
+        )
+        example = tuple(
+            torch.from_numpy(array) for array in encoders.padded([[1] * 9, [2] * 7], self.pad)
+        )
+        shape = {
+            0: torch.export.Dim("rows", min=1),
+            1: torch.export.Dim("tokens", min=2, max=self.max_length),
+        }
         encoder, attention = self.network.cpu().encoder, self.encoder.config._attn_implementation
         encoder.set_attn_implementation("sdpa")
         training = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(training.state_dict()["weight"]))  # type: ignore[no-untyped-call]
-        modalities.export_onnx(self.network, example, ["input_ids", "attention_mask"], (shape, shape), folder / "model.onnx")
+        encoder.set_input_embeddings(
+            torch.nn.Embedding.from_pretrained(training.state_dict()["weight"])
+        )  # type: ignore[no-untyped-call]
+        modalities.export_onnx(
+            self.network,
+            example,
+            ["input_ids", "attention_mask"],
+            (shape, shape),
+            folder / "model.onnx",
+        )
         encoder.set_input_embeddings(training)
         encoder.set_attn_implementation(attention)  # pruning trains on
-        return {"base": self.section.base, "pooling": self.pooling, "max_length": self.max_length, "pad": self.pad}
+        return {
+            "base": self.section.base,
+            "pooling": self.pooling,
+            "max_length": self.max_length,
+            "pad": self.pad,
+        }
 
 
 def embeddings(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
@@ -95,7 +123,9 @@ def network(encoder: Any, width: int, classes: int, pooling: str) -> Any:
             self.head = torch.nn.Linear(width, classes)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            hidden = self.encoder(
+                input_ids=input_ids, attention_mask=attention_mask
+            ).last_hidden_state
             if pooling == "cls":
                 pooled = hidden[:, 0]
             else:
@@ -114,7 +144,10 @@ class Predictor:
         self.pad: int = about["pad"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = modalities.session(folder / "model.onnx", threads)
-        self.lexical, self.weight = Lexical(folder) if "lexical" in about else None, about.get("lexical", 0.0)
+        self.lexical, self.weight = (
+            Lexical(folder) if "lexical" in about else None,
+            about.get("lexical", 0.0),
+        )
 
     def __call__(self, rows: Sequence[str], tokens: int = 512) -> NDArray[np.float64]:
         # in small batches of about equal length: a larger one is padded more than it gains
@@ -124,13 +157,17 @@ class Predictor:
         limits = Train(batch_size=64, batch_tokens=tokens)
         for batch in encoders.packed(order, examples, limits):
             ids, mask = encoders.padded([examples[index] for index in batch], self.pad)
-            result[batch] = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
+            result[batch] = self.session.run(
+                ["logits"], {"input_ids": ids, "attention_mask": mask}
+            )[0]
         if self.lexical and self.weight:
             result += self.weight * self.lexical(rows)
         return self.problem.answers(result)
 
 
-def baseline(train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem) -> Floats:
+def baseline(
+    train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem
+) -> Floats:
     """TF-IDF of words and word pairs with a linear model (logistic regression), fitted on `train`; answers for `rows`, shape (rows, width).
 
     Of Chinese and Japanese, which have no blanks between words, each character counts as one.
@@ -138,6 +175,11 @@ def baseline(train: Sequence[str], targets: Targets, rows: Sequence[str], proble
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
 
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 5000 else 1, token_pattern=WORD)
+    words = TfidfVectorizer(
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        min_df=2 if len(train) > 5000 else 1,
+        token_pattern=WORD,
+    )
     model = make_pipeline(words, problem.linear(10))
     return problem.asked(model.fit(list(train), targets), list(rows))

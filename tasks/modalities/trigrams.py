@@ -26,16 +26,22 @@ class Trigrams:
     def __init__(self, texts: Sequence[Sequence[int]], vocabulary: int) -> None:
         """Fit on texts as token ids, each of which begins with a token that says so."""
         self.vocabulary = vocabulary
-        grams, counts = np.unique(np.concatenate([self.grams(text) for text in texts]), return_counts=True)
+        grams, counts = np.unique(
+            np.concatenate([self.grams(text) for text in texts]), return_counts=True
+        )
         self.levels: list[Level] = []
         for length in range(ORDER, 0, -1):
             self.levels.insert(0, level(grams, counts, vocabulary))
-            grams, counts = np.unique(grams % vocabulary ** (length - 1), return_counts=True)  # a shorter one counts once for each token before it
+            grams, counts = np.unique(
+                grams % vocabulary ** (length - 1), return_counts=True
+            )  # a shorter one counts once for each token before it
         self.best = []  # for each context of a level the likeliest of the tokens that were seen after it
         for number, one in enumerate(self.levels, 1):
             contexts = one.grams // vocabulary
             order = np.lexsort((-self.probabilities(one.grams, number), contexts))
-            self.best.append(one.grams[order][np.unique(contexts[order], return_index=True)[1]] % vocabulary)
+            self.best.append(
+                one.grams[order][np.unique(contexts[order], return_index=True)[1]] % vocabulary
+            )
 
     def grams(self, text: Sequence[int]) -> Ints:
         """The trigram that ends with each token but the first; what would lie before the text is its first token again."""
@@ -48,15 +54,23 @@ class Trigrams:
         result = np.full(len(grams), 1 / self.vocabulary)
         for number, one in enumerate(self.levels[:length], 1):
             gram = grams % self.vocabulary**number
-            result = looked_up(one.grams, one.share, gram, 0.0) + looked_up(one.contexts, one.left, gram // self.vocabulary, 1.0) * result
+            result = (
+                looked_up(one.grams, one.share, gram, 0.0)
+                + looked_up(one.contexts, one.left, gram // self.vocabulary, 1.0) * result
+            )
         return result
 
     def likeliest(self, grams: Ints) -> Ints:
         """The likeliest last token after the others of each trigram: a token not seen after all of them is at best the likeliest after fewer."""
         contexts = grams // self.vocabulary
         found = zip(self.levels, self.best, strict=True)
-        tokens = [looked_up(one.contexts, best, contexts % self.vocabulary**number, int(self.best[0][0])) for number, (one, best) in enumerate(found)]
-        chances = np.stack([self.probabilities(contexts * self.vocabulary + token) for token in tokens])
+        tokens = [
+            looked_up(one.contexts, best, contexts % self.vocabulary**number, int(self.best[0][0]))
+            for number, (one, best) in enumerate(found)
+        ]
+        chances = np.stack(
+            [self.probabilities(contexts * self.vocabulary + token) for token in tokens]
+        )
         chosen: Ints = np.take_along_axis(np.stack(tokens), chances.argmax(0)[None], 0)[0]
         return chosen
 
@@ -65,11 +79,25 @@ def level(grams: Ints, counts: Ints, vocabulary: int) -> Level:
     contexts, starts = np.unique(grams // vocabulary, return_index=True)
     once, twice, thrice, often = (max(1, int((counts == times).sum())) for times in (1, 2, 3, 4))
     rest = once / (once + 2 * twice)
-    discounts = np.clip([0, 1 - 2 * rest * twice / once, 2 - 3 * rest * thrice / twice, 3 - 4 * rest * often / thrice], 0.1, [1, 0.9, 1.9, 2.9])
+    discounts = np.clip(
+        [
+            0,
+            1 - 2 * rest * twice / once,
+            2 - 3 * rest * thrice / twice,
+            3 - 4 * rest * often / thrice,
+        ],
+        0.1,
+        [1, 0.9, 1.9, 2.9],
+    )
     taken = discounts[np.minimum(counts, 3)]
     totals = np.add.reduceat(counts, starts)
     sizes = np.diff(np.append(starts, len(grams)))
-    return Level(grams, (counts - taken) / np.repeat(totals, sizes), contexts, np.add.reduceat(taken, starts) / totals)
+    return Level(
+        grams,
+        (counts - taken) / np.repeat(totals, sizes),
+        contexts,
+        np.add.reduceat(taken, starts) / totals,
+    )
 
 
 def looked_up(known: Ints, values: NDArray[Any], wanted: Ints, default: float) -> NDArray[Any]:

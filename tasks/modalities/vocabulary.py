@@ -27,7 +27,11 @@ class Met(torch.nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         at = self.place[tokens]
         found = embedding(at.clamp(min=0), self.weight)
-        return found if self.training else torch.where((at < 0).unsqueeze(-1), embedding(tokens, self.rest), found)
+        return (
+            found
+            if self.training
+            else torch.where((at < 0).unsqueeze(-1), embedding(tokens, self.rest), found)
+        )
 
     def table(self) -> torch.Tensor:
         return self.rest.detach().index_copy(0, self.numbers, self.weight.detach())

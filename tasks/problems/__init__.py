@@ -39,9 +39,16 @@ class Problem:
     NAME: str
     CLASSES = "Classes"  # what the report calls them
     RESAMPLED = "bootstrap"
-    WORST = ("Largest errors", "error", "true", "model said")  # the heading of the report's table of mistakes, and its columns, from the last on
+    WORST = (
+        "Largest errors",
+        "error",
+        "true",
+        "model said",
+    )  # the heading of the report's table of mistakes, and its columns, from the last on
     ERROR = "wrong"  # what `errors` are
-    CALIBRATED = False  # whether answers are probabilities, which a temperature makes more or less certain
+    CALIBRATED = (
+        False  # whether answers are probabilities, which a temperature makes more or less certain
+    )
     temperature = 1.0  # by which the exported network's outputs are divided
 
     def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
@@ -68,7 +75,9 @@ class Problem:
     def targets(self, table: pa.Table) -> Targets:
         raise NotImplementedError
 
-    def loss(self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
+    def loss(
+        self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
         """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
         raise NotImplementedError
 
@@ -125,17 +134,27 @@ class Problem:
 
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """Answers of a model that has learnt other labels, as for these; one that it has not learnt it never gives."""
-        return np.stack([answers[:, labels.index(name)] if name in labels else np.zeros(len(answers)) for name in self.labels], 1)
+        return np.stack(
+            [
+                answers[:, labels.index(name)] if name in labels else np.zeros(len(answers))
+                for name in self.labels
+            ],
+            1,
+        )
 
     def part(self, said: Said, rows: NDArray[Any]) -> Said:
         """What was said of some of the rows."""
         return said[rows]
 
-    def values(self, metrics: Collection[str], targets: Targets, said: Said, weights: Floats) -> dict[str, Floats]:
+    def values(
+        self, metrics: Collection[str], targets: Targets, said: Said, weights: Floats
+    ) -> dict[str, Floats]:
         """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
         raise NotImplementedError
 
-    def points(self, targets: Targets, said: Said, metrics: Collection[str] = ()) -> dict[str, float]:
+    def points(
+        self, targets: Targets, said: Said, metrics: Collection[str] = ()
+    ) -> dict[str, float]:
         """These metrics of all rows, or all metrics."""
         found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
         return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
@@ -143,21 +162,45 @@ class Problem:
     def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
         return resampled(len(targets), section)
 
-    def drawn(self, metrics: Collection[str], targets: Targets, models: list[Said], section: Evaluate) -> dict[str, Floats]:
+    def drawn(
+        self, metrics: Collection[str], targets: Targets, models: list[Said], section: Evaluate
+    ) -> dict[str, Floats]:
         """The metrics of each model in each resample, each of shape (resamples, models)."""
-        return joined(metrics, ([self.values(metrics, targets, said, weights) for said in models] for weights in self.resampled(targets, section)))
+        return joined(
+            metrics,
+            (
+                [self.values(metrics, targets, said, weights) for said in models]
+                for weights in self.resampled(targets, section)
+            ),
+        )
 
-    def samples(self, metric: str, targets: Targets, models: list[Said], section: Evaluate) -> Floats:
+    def samples(
+        self, metric: str, targets: Targets, models: list[Said], section: Evaluate
+    ) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
         return self.drawn([metric], targets, models, section)[metric]
 
-    def intervals(self, targets: Targets, said: Said, section: Evaluate, metrics: Collection[str] = (), drawn: Any = None) -> dict[str, dict[str, float]]:
+    def intervals(
+        self,
+        targets: Targets,
+        said: Said,
+        section: Evaluate,
+        metrics: Collection[str] = (),
+        drawn: Any = None,
+    ) -> dict[str, dict[str, float]]:
         """These metrics, or all, as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out.
 
         The resamples are those that `drawn` made, where it is given.
         """
-        points, drawn = self.points(targets, said, metrics), drawn or self.drawn(metrics or self.metrics, targets, [said], section)
-        return {metric: interval(value, drawn[metric][:, 0], section) for metric, value in points.items() if not math.isnan(value)}
+        points, drawn = (
+            self.points(targets, said, metrics),
+            drawn or self.drawn(metrics or self.metrics, targets, [said], section),
+        )
+        return {
+            metric: interval(value, drawn[metric][:, 0], section)
+            for metric, value in points.items()
+            if not math.isnan(value)
+        }
 
     def flags(self, targets: Targets, said: Said) -> tuple[measures.Flags, measures.Flags] | None:
         """Which classes each row has, and which it was given, where there are classes."""
@@ -179,16 +222,27 @@ class Problem:
         """What was said by the model and by the baseline."""
         raise NotImplementedError
 
-    def by_class(self, targets: Targets, said: Said, section: Evaluate) -> dict[str, dict[str, Any]]:
+    def by_class(
+        self, targets: Targets, said: Said, section: Evaluate
+    ) -> dict[str, dict[str, Any]]:
         """Precision, recall and F1 with their intervals, and support, for each class."""
         if (both := self.flags(targets, said)) is None:
             return {}
         whole = measures.counts(*both, np.ones((1, len(targets))))
         parts = [measures.counts(*both, weights) for weights in self.resampled(targets, section)]
         points = {part: of(*whole)[0] for part, of in measures.BY_CLASS.items()}
-        spread = {part: np.concatenate([of(*counts) for counts in parts]) for part, of in measures.BY_CLASS.items()}
+        spread = {
+            part: np.concatenate([of(*counts) for counts in parts])
+            for part, of in measures.BY_CLASS.items()
+        }
         return {
-            name: {**{part: interval(float(points[part][at]), spread[part][:, at], section) for part in points}, "support": int(whole[1][0, at])}
+            name: {
+                **{
+                    part: interval(float(points[part][at]), spread[part][:, at], section)
+                    for part in points
+                },
+                "support": int(whole[1][0, at]),
+            }
             for at, name in enumerate(self.labels)
         }
 
@@ -196,7 +250,9 @@ class Problem:
         """The true and the predicted class of rows, for the confusion matrix."""
         return []
 
-    def worst(self, targets: Targets, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+    def worst(
+        self, targets: Targets, answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
         """Rows that were answered worst, with what was true, what was said, and the number by which they are ordered."""
         return []
 
@@ -213,24 +269,37 @@ def of_model(about: dict[str, Any]) -> Problem:
     return made
 
 
-def resampled(rows: int, section: Evaluate, strata: NDArray[np.int64] | None = None) -> Iterator[Floats]:
+def resampled(
+    rows: int, section: Evaluate, strata: NDArray[np.int64] | None = None
+) -> Iterator[Floats]:
     """How often each row is in each resample, shape (some of the resamples, rows); as many rows of each stratum as there are, if strata are given."""
     rng = np.random.default_rng(section.seed)
-    parts = [np.arange(rows)] if strata is None else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    parts = (
+        [np.arange(rows)]
+        if strata is None
+        else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    )
     size = max(1, CHUNK // rows)
     for start in range(0, section.resamples, size):
         count = min(size, section.resamples - start)
         weights = np.zeros((rows, count))
         for part in parts:
             picks = rng.integers(0, len(part), (len(part), count)) * count + np.arange(count)
-            weights[part] = np.bincount(picks.ravel(), minlength=len(part) * count).reshape(len(part), count)
+            weights[part] = np.bincount(picks.ravel(), minlength=len(part) * count).reshape(
+                len(part), count
+            )
         yield weights.T
 
 
-def joined(metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]]) -> dict[str, Floats]:
+def joined(
+    metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]]
+) -> dict[str, Floats]:
     """The metrics of each model in each part of the resamples, as one array for each metric, shape (resamples, models)."""
     found = list(parts)
-    return {metric: np.concatenate([np.stack([one[metric] for one in part], 1) for part in found]) for metric in metrics}
+    return {
+        metric: np.concatenate([np.stack([one[metric] for one in part], 1) for part in found])
+        for metric in metrics
+    }
 
 
 def interval(point: float, drawn: Floats, section: Evaluate) -> dict[str, float]:

@@ -40,12 +40,16 @@ class Problem(problems.Problem):
     def fitted(cls, section: Train, table: pa.Table) -> Self:
         made = cls(sorted(set(table["label"].to_pylist())), section)
         if made.width < 2:
-            raise Failure(f"train: all rows have the label {made.labels[0]!r}: a classifier needs at least two classes.")
+            raise Failure(
+                f"train: all rows have the label {made.labels[0]!r}: a classifier needs at least two classes."
+            )
         made.weights = class_weights(section, made.targets(table), made.labels)
         return made
 
     def known(self, table: pa.Table) -> pa.Table:
-        return table.filter(pa.array([label in set(self.labels) for label in table["label"].to_pylist()]))
+        return table.filter(
+            pa.array([label in set(self.labels) for label in table["label"].to_pylist()])
+        )
 
     def targets(self, table: pa.Table) -> Ints:
         return self.positions(table["label"].to_pylist())
@@ -57,12 +61,20 @@ class Problem(problems.Problem):
             raise Failure(problems.UNKNOWN.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
-    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
+    def loss(
+        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
         """Cross-entropy, with label smoothing and weights of classes."""
         from torch.nn.functional import cross_entropy
 
         weights = None if self.weights is None else self.weights.to(outputs.device)
-        total = cross_entropy(outputs.float(), targets, weights, reduction="sum", label_smoothing=self.section.label_smoothing)
+        total = cross_entropy(
+            outputs.float(),
+            targets,
+            weights,
+            reduction="sum",
+            label_smoothing=self.section.label_smoothing,
+        )
         return total, float(len(targets))
 
     def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -109,29 +121,56 @@ class Problem(problems.Problem):
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """A class that these do not know is never right: the best of them comes last."""
         other = [index for index, name in enumerate(labels) if name not in self.labels]
-        return np.column_stack([super().aligned(answers, labels), answers[:, other].max(axis=1, initial=0)])
+        return np.column_stack(
+            [super().aligned(answers, labels), answers[:, other].max(axis=1, initial=0)]
+        )
 
     def part(self, said: Scored, rows: NDArray[Any]) -> Scored:
-        return Scored(said.predicted[rows], said.loss[rows], None if said.answers is None else said.answers[rows])
+        return Scored(
+            said.predicted[rows],
+            said.loss[rows],
+            None if said.answers is None else said.answers[rows],
+        )
 
     def flags(self, targets: Ints, said: Scored) -> tuple[measures.Flags, measures.Flags]:
         """With a last class for what another model answers that these do not know."""
         classes = np.arange(self.width + 1)
         return targets[:, None] == classes, said.predicted[:, None] == classes
 
-    def values(self, metrics: Collection[str], targets: Ints, said: Scored, weights: Floats) -> dict[str, Floats]:
+    def values(
+        self, metrics: Collection[str], targets: Ints, said: Scored, weights: Floats
+    ) -> dict[str, Floats]:
         there, given = self.flags(targets, said)
-        found = measures.counted(metrics, measures.counts(there, given, weights)) if set(metrics) & set(measures.COUNTED) else {}
+        found = (
+            measures.counted(metrics, measures.counts(there, given, weights))
+            if set(metrics) & set(measures.COUNTED)
+            else {}
+        )
         loss = {"log_loss": weights @ said.loss / weights.sum(1)} if "log_loss" in metrics else {}
-        return found | loss | measures.ranked(metrics, there[:, : self.width], said.answers, weights)
+        return (
+            found | loss | measures.ranked(metrics, there[:, : self.width], said.answers, weights)
+        )
 
     def resampled(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
         return problems.resampled(len(targets), section, targets)
 
-    def drawn(self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate) -> dict[str, Floats]:
-        counted, others = ([metric for metric in metrics if (metric in measures.COUNTED) == kind] for kind in (True, False))
-        counts = resampled_counts(targets, [said.predicted for said in models], self.width + 1, section)  # which draws nothing before it is asked
-        found = problems.joined(counted, ([measures.counted(counted, one) for one in part] for part in counts)) if counted else {}
+    def drawn(
+        self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate
+    ) -> dict[str, Floats]:
+        counted, others = (
+            [metric for metric in metrics if (metric in measures.COUNTED) == kind]
+            for kind in (True, False)
+        )
+        counts = resampled_counts(
+            targets, [said.predicted for said in models], self.width + 1, section
+        )  # which draws nothing before it is asked
+        found = (
+            problems.joined(
+                counted, ([measures.counted(counted, one) for one in part] for part in counts)
+            )
+            if counted
+            else {}
+        )
         return found | (super().drawn(others, targets, models, section) if others else {})
 
     def right(self, targets: Ints, said: Scored) -> NDArray[np.bool_]:
@@ -141,25 +180,45 @@ class Problem(problems.Problem):
         names, found = np.array(self.labels, object), dict[str, pa.Array]()
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = self.said(targets, answers[who])
-            found |= {f"{prefix}predicted": pa.array(names[said.predicted], pa.string()), f"{prefix}loss": pa.array(said.loss.round(DIGITS))}
+            found |= {
+                f"{prefix}predicted": pa.array(names[said.predicted], pa.string()),
+                f"{prefix}loss": pa.array(said.loss.round(DIGITS)),
+            }
             found[f"{prefix}probabilities"] = listed(answers[who])
         return {"label": pa.array(names[targets], pa.string()), **found}
 
     def read(self, predictions: pa.Table) -> dict[str, Scored]:
         found = {}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
-            predicted, loss, shares = (predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities"))
-            found[who] = Scored(self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist()))
+            predicted, loss, shares = (
+                predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities")
+            )
+            found[who] = Scored(
+                self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist())
+            )
         return found
 
     def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
-        return [(self.labels[true], self.labels[guess]) for true, guess in zip(targets, said.predicted, strict=True)]
+        return [
+            (self.labels[true], self.labels[guess])
+            for true, guess in zip(targets, said.predicted, strict=True)
+        ]
 
-    def worst(self, targets: Ints, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+    def worst(
+        self, targets: Ints, answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
         """The wrong answers of which the model was most certain."""
         wrong = np.flatnonzero(answers.argmax(1) != targets)
         ordered = wrong[np.argsort(-answers[wrong].max(1), kind="stable")][:count]
-        return [(row, self.labels[targets[row]], self.labels[best := int(answers[row].argmax())], float(answers[row, best])) for row in ordered.tolist()]
+        return [
+            (
+                row,
+                self.labels[targets[row]],
+                self.labels[best := int(answers[row].argmax())],
+                float(answers[row, best]),
+            )
+            for row in ordered.tolist()
+        ]
 
 
 def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor | None:
@@ -174,7 +233,9 @@ def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor |
     else:
         for name in section.class_weights:
             if name not in classes:
-                raise Mistake(f"train.class_weights: {name!r} is not a class of the training rows{nearest(name, classes)}; they are {', '.join(classes)}.")
+                raise Mistake(
+                    f"train.class_weights: {name!r} is not a class of the training rows{nearest(name, classes)}; they are {', '.join(classes)}."
+                )
         weights = np.array([section.class_weights.get(name, 1.0) for name in classes])
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
@@ -183,17 +244,26 @@ def listed(answers: Floats) -> pa.Array:
     return pa.array(answers.round(DIGITS).tolist(), pa.list_(pa.float64()))
 
 
-def resampled_counts(targets: Ints, columns: list[Ints], classes: int, section: Evaluate) -> Iterator[list[measures.Counts]]:
+def resampled_counts(
+    targets: Ints, columns: list[Ints], classes: int, section: Evaluate
+) -> Iterator[list[measures.Counts]]:
     """For some of the resamples at a time, for each model's predictions in `columns` the counts in the same resamples, each of shape (resamples, classes)."""
     rng = np.random.default_rng(section.seed)
     strata = []
     for label in np.unique(targets):
-        seen, counts = np.unique(np.stack([column[targets == label] for column in columns], 1), axis=0, return_counts=True)
+        seen, counts = np.unique(
+            np.stack([column[targets == label] for column in columns], 1),
+            axis=0,
+            return_counts=True,
+        )
         strata.append((label, seen, counts))
     size = max(1, CHUNK // classes**2)
     for start in range(0, section.resamples, size):
         count = min(size, section.resamples - start)
-        models = [(np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes))) for _ in columns]
+        models = [
+            (np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes)))
+            for _ in columns
+        ]
         for label, seen, counts in strata:
             drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=count)
             for (hits, there, given), predicted in zip(models, seen.T, strict=True):

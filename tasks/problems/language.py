@@ -15,7 +15,12 @@ from tasks.problems import DIGITS, Floats, Tensor
 from tasks.recipe import Train
 
 IGNORED = -100  # the target where no token is to be predicted
-PARTS = ("loss", "tokens", "hits", "bytes")  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
+PARTS = (
+    "loss",
+    "tokens",
+    "hits",
+    "bytes",
+)  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
 
 
 class Problem(problems.Problem):
@@ -24,7 +29,9 @@ class Problem(problems.Problem):
     NAME = "language"
     WORST = ("Hardest texts", "log-loss of a token", "text", "guessed")
     ERROR = "log-loss of a token"
-    encode: Callable[[Sequence[Any]], list[Any]]  # rows as the model's tokens, which the baseline shares; a predictor sets it
+    encode: Callable[
+        [Sequence[Any]], list[Any]
+    ]  # rows as the model's tokens, which the baseline shares; a predictor sets it
     vocabulary: int
 
     @classmethod
@@ -39,7 +46,9 @@ class Problem(problems.Problem):
         """The texts themselves are the targets."""
         return np.zeros(table.num_rows, np.int64)
 
-    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
+    def loss(
+        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
         from torch.nn.functional import cross_entropy
 
         total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
@@ -52,21 +61,35 @@ class Problem(problems.Problem):
         counted = targets != IGNORED
         logits, wanted = outputs[counted].float(), targets[counted]
         loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").double()
-        tokens = torch.stack([loss, torch.ones_like(loss), (logits.argmax(1) == wanted).double()], 1)
-        rows = torch.zeros(len(sizes), 3, dtype=torch.float64, device=loss.device).index_add(0, owners[texts[counted]], tokens)
+        tokens = torch.stack(
+            [loss, torch.ones_like(loss), (logits.argmax(1) == wanted).double()], 1
+        )
+        rows = torch.zeros(len(sizes), 3, dtype=torch.float64, device=loss.device).index_add(
+            0, owners[texts[counted]], tokens
+        )
         return torch.cat([rows, sizes[:, None].double()], 1)
 
     def aligned(self, answers: Floats, labels: list[str]) -> Floats:
         """Of a model with another tokenizer only the loss by the byte is known, since its tokens are others."""
-        return answers if self.labels == labels else np.where([True, False, False, True], answers, np.nan)
+        return (
+            answers
+            if self.labels == labels
+            else np.where([True, False, False, True], answers, np.nan)
+        )
 
-    def values(self, metrics: Collection[str], targets: NDArray[np.int64], said: Floats, weights: Floats) -> dict[str, Floats]:
+    def values(
+        self, metrics: Collection[str], targets: NDArray[np.int64], said: Floats, weights: Floats
+    ) -> dict[str, Floats]:
         loss, tokens, hits, size = (weights @ said).T
         found: dict[str, Any] = {
             "perplexity": lambda: np.exp(loss / tokens),
             "log_loss": lambda: loss / tokens,
             "accuracy": lambda: hits / tokens,
-            "exact_match": lambda: weights @ np.where(np.isnan(said[:, 1]), np.nan, said[:, 1] == said[:, 2]) / weights.sum(1),
+            "exact_match": lambda: (
+                weights
+                @ np.where(np.isnan(said[:, 1]), np.nan, said[:, 1] == said[:, 2])
+                / weights.sum(1)
+            ),
             "bits_per_byte": lambda: loss / size / np.log(2),
         }
         return {metric: found[metric]() for metric in metrics}
@@ -74,14 +97,25 @@ class Problem(problems.Problem):
     def errors(self, targets: NDArray[np.int64], said: Floats) -> Floats:
         return np.asarray(said[:, 0] / said[:, 1])
 
-    def columns(self, targets: NDArray[np.int64], answers: dict[str, Floats]) -> dict[str, pa.Array]:
+    def columns(
+        self, targets: NDArray[np.int64], answers: dict[str, Floats]
+    ) -> dict[str, pa.Array]:
         told = {"": answers["model"], "baseline_": answers["baseline"]}
-        return {f"{prefix}{part}": pa.array(said[:, at].round(DIGITS)) for prefix, said in told.items() for at, part in enumerate(PARTS)}
+        return {
+            f"{prefix}{part}": pa.array(said[:, at].round(DIGITS))
+            for prefix, said in told.items()
+            for at, part in enumerate(PARTS)
+        }
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
-        return {who: np.stack([predictions[f"{prefix}{part}"].to_numpy() for part in PARTS], 1) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
+        return {
+            who: np.stack([predictions[f"{prefix}{part}"].to_numpy() for part in PARTS], 1)
+            for who, prefix in (("model", ""), ("baseline", "baseline_"))
+        }
 
-    def worst(self, targets: NDArray[np.int64], answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+    def worst(
+        self, targets: NDArray[np.int64], answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
         each = answers[:, 0] / answers[:, 1]
         return [
             (row, f"{answers[row, 1]:.0f} tokens", f"{answers[row, 2]:.0f} right", float(each[row]))

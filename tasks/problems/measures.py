@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]  # of shape (rows, classes)
-Counts = tuple[Floats, Floats, Floats]  # how often each class is there and given, is there, and is given
+Counts = tuple[
+    Floats, Floats, Floats
+]  # how often each class is there and given, is there, and is given
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
@@ -24,7 +26,9 @@ def f1(hits: Floats, there: Floats, given: Floats) -> Floats:
 
 
 def macro(of: Callable[..., Floats], hits: Floats, there: Floats, given: Floats) -> Floats:
-    return np.asarray((of(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1))
+    return np.asarray(
+        (of(hits, there, given) * (there > 0)).sum(1) / np.maximum((there > 0).sum(1), 1)
+    )
 
 
 def correlation(hits: Floats, there: Floats, given: Floats) -> Floats:
@@ -43,7 +47,9 @@ COUNTED: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
     "accuracy": lambda hits, there, given: hits.sum(1) / there.sum(1),
     **{f"macro_{name}": partial(macro, of) for name, of in BY_CLASS.items()},
     "balanced_accuracy": partial(macro, BY_CLASS["recall"]),
-    "weighted_f1": lambda hits, there, given: ratio((there * f1(hits, there, given)).sum(1), there.sum(1)),
+    "weighted_f1": lambda hits, there, given: ratio(
+        (there * f1(hits, there, given)).sum(1), there.sum(1)
+    ),
     "micro_f1": lambda hits, there, given: f1(hits.sum(1), there.sum(1), given.sum(1)),
     "mcc": correlation,
 }
@@ -59,15 +65,27 @@ def counted(metrics: Collection[str], found: Counts) -> dict[str, Floats]:
     return {metric: COUNTED[metric](*found) for metric in metrics if metric in COUNTED}
 
 
-def ranked(metrics: Collection[str], there: Flags, said: Floats | None, weights: Floats) -> dict[str, Floats]:
+def ranked(
+    metrics: Collection[str], there: Flags, said: Floats | None, weights: Floats
+) -> dict[str, Floats]:
     """Those of the metrics for which each class's probability `said` is needed; NaN where no class has a value, or nothing was said."""
     if not set(metrics) & set(RANKED):
         return {}
     nothing = np.full((2, 1, len(weights)), np.nan)
-    each = nothing if said is None else np.stack([curves(there[:, label], said[:, label], weights) for label in range(there.shape[1])], 1)
+    each = (
+        nothing
+        if said is None
+        else np.stack(
+            [curves(there[:, label], said[:, label], weights) for label in range(there.shape[1])], 1
+        )
+    )
     known = np.isfinite(each)
-    means = np.divide(np.where(known, each, 0).sum(1), known.sum(1), out=nothing[:, 0], where=known.any(1))
-    return {metric: means[0 if metric == "roc_auc" else 1] for metric in metrics if metric in RANKED}
+    means = np.divide(
+        np.where(known, each, 0).sum(1), known.sum(1), out=nothing[:, 0], where=known.any(1)
+    )
+    return {
+        metric: means[0 if metric == "roc_auc" else 1] for metric in metrics if metric in RANKED
+    }
 
 
 def curves(there: NDArray[np.bool_], said: Floats, weights: Floats) -> Floats:
@@ -84,9 +102,19 @@ def curves(there: NDArray[np.bool_], said: Floats, weights: Floats) -> Floats:
     starts = np.unique(np.concatenate([[0], begins, ends[ends < len(order)]]))
     at = np.searchsorted(starts, begins)
     drawn = weights.T[order]
-    parts, hits = np.add.reduceat(drawn, starts, axis=0), np.add.reduceat(drawn[own], firsts, axis=0)
+    parts, hits = (
+        np.add.reduceat(drawn, starts, axis=0),
+        np.add.reduceat(drawn[own], firsts, axis=0),
+    )
     upto, right = parts.cumsum(0), hits.cumsum(0)
     others = upto[-1] - right[-1]
-    beaten = others - (upto[at] - right) + (parts[at] - hits) / 2  # the others' rows below each level, and half of those on it
+    beaten = (
+        others - (upto[at] - right) + (parts[at] - hits) / 2
+    )  # the others' rows below each level, and half of those on it
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([(hits * beaten).sum(0) / (right[-1] * others), (hits * ratio(right, upto[at])).sum(0) / right[-1]])
+        return np.stack(
+            [
+                (hits * beaten).sum(0) / (right[-1] * others),
+                (hits * ratio(right, upto[at])).sum(0) / right[-1],
+            ]
+        )

@@ -27,11 +27,15 @@ class Problem(problems.Problem):
     def fitted(cls, section: Train, table: pa.Table) -> Self:
         labels = sorted({name for names in read(table) for name in names})
         if len(labels) < 2:
-            raise Failure(f"train: the rows have {labels[0] if labels else 'no label'} alone: problem: multilabel needs at least two labels.")
+            raise Failure(
+                f"train: the rows have {labels[0] if labels else 'no label'} alone: problem: multilabel needs at least two labels."
+            )
         return cls(labels, section)
 
     def known(self, table: pa.Table) -> pa.Table:
-        return table.filter(pa.array([set(names) <= set(self.labels) for names in read(table)], pa.bool_()))
+        return table.filter(
+            pa.array([set(names) <= set(self.labels) for names in read(table)], pa.bool_())
+        )
 
     def targets(self, table: pa.Table) -> Flags:
         said, position = read(table), {name: index for index, name in enumerate(self.labels)}
@@ -43,10 +47,14 @@ class Problem(problems.Problem):
             result[row, [position[name] for name in names]] = 1
         return result
 
-    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
+    def loss(
+        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="sum"), float(len(targets))
+        return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="sum"), float(
+            len(targets)
+        )
 
     def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().sigmoid()
@@ -55,7 +63,10 @@ class Problem(problems.Problem):
         fitted = self.linear(10).fit(features, targets).estimators_
         if not all(hasattr(one, "coef_") for one in fitted):  # a label that all rows have
             return None
-        return tuple(np.concatenate([getattr(one, name) for one in fitted]) for name in ("coef_", "intercept_"))  # type: ignore[return-value]
+        return tuple(
+            np.concatenate([getattr(one, name) for one in fitted])
+            for name in ("coef_", "intercept_")
+        )  # type: ignore[return-value]
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
         return np.asarray(expit(outputs.astype(np.float64) / self.temperature))
@@ -85,11 +96,23 @@ class Problem(problems.Problem):
     def flags(self, targets: Flags, said: Floats) -> tuple[measures.Flags, measures.Flags]:
         return targets > 0, said >= 0.5
 
-    def values(self, metrics: Collection[str], targets: Flags, said: Floats, weights: Floats) -> dict[str, Floats]:
+    def values(
+        self, metrics: Collection[str], targets: Flags, said: Floats, weights: Floats
+    ) -> dict[str, Floats]:
         there, given = self.flags(targets, said)
-        rows = {"log_loss": losses(targets, said), "subset_accuracy": self.right(targets, said), "hamming_loss": (there != given).mean(1)}
-        means = {metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows}
-        return measures.counted(metrics, measures.counts(there, given, weights)) | means | measures.ranked(metrics, there, said, weights)
+        rows = {
+            "log_loss": losses(targets, said),
+            "subset_accuracy": self.right(targets, said),
+            "hamming_loss": (there != given).mean(1),
+        }
+        means = {
+            metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows
+        }
+        return (
+            measures.counted(metrics, measures.counts(there, given, weights))
+            | means
+            | measures.ranked(metrics, there, said, weights)
+        )
 
     def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
         return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
@@ -99,26 +122,46 @@ class Problem(problems.Problem):
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = self.said(targets, answers[who])
             found[f"{prefix}predicted"] = pa.array([self.told(row) for row in said], pa.string())
-            found |= {f"{prefix}loss": pa.array(losses(targets, said).round(DIGITS)), f"{prefix}probabilities": listed(said)}
+            found |= {
+                f"{prefix}loss": pa.array(losses(targets, said).round(DIGITS)),
+                f"{prefix}probabilities": listed(said),
+            }
         return found
 
     def told(self, row: NDArray[Any]) -> str:
-        return str(strata.text(self.NAME, [name for name, share in zip(self.labels, row, strict=True) if share >= 0.5]))
+        return str(
+            strata.text(
+                self.NAME,
+                [name for name, share in zip(self.labels, row, strict=True) if share >= 0.5],
+            )
+        )
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
-        return {who: np.array(predictions[f"{prefix}probabilities"].to_pylist()) for who, prefix in (("model", ""), ("baseline", "baseline_"))}
+        return {
+            who: np.array(predictions[f"{prefix}probabilities"].to_pylist())
+            for who, prefix in (("model", ""), ("baseline", "baseline_"))
+        }
 
     def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""
         found = []
         for true, guess in zip(targets > 0, said >= 0.5, strict=True):
-            found += [(name if t else "(none)", name if g else "(none)") for name, t, g in zip(self.labels, true, guess, strict=True) if t or g]
+            found += [
+                (name if t else "(none)", name if g else "(none)")
+                for name, t, g in zip(self.labels, true, guess, strict=True)
+                if t or g
+            ]
         return found
 
-    def worst(self, targets: Flags, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+    def worst(
+        self, targets: Flags, answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
         loss, wrong = losses(targets, answers), ~self.right(targets, answers)
         ordered = [row for row in np.argsort(-loss, kind="stable").tolist() if wrong[row]][:count]
-        return [(row, self.told(targets[row]), self.told(answers[row]), float(loss[row])) for row in ordered]
+        return [
+            (row, self.told(targets[row]), self.told(answers[row]), float(loss[row]))
+            for row in ordered
+        ]
 
 
 def read(table: pa.Table) -> list[list[str]]:
@@ -127,4 +170,6 @@ def read(table: pa.Table) -> list[list[str]]:
 
 def losses(targets: Flags, answers: Floats) -> Floats:
     """−log p of what is true of each label, the mean over labels, shape (rows,)."""
-    return np.asarray(-np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1))
+    return np.asarray(
+        -np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1)
+    )

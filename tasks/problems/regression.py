@@ -32,15 +32,24 @@ class Problem(problems.Problem):
                 f"train: the target of the row {table['id'][worst]} is {targets[worst]:g}, which is too large to learn from: correct it, or reject the row."
             )
         if made.scale <= 1e-12 * abs(made.mean):
-            raise Failure(f"train: all rows have the target {made.mean:g}: there is nothing to learn; add rows with others.")
+            raise Failure(
+                f"train: all rows have the target {made.mean:g}: there is nothing to learn; add rows with others."
+            )
         return made
 
     def targets(self, table: pa.Table) -> Floats:
-        return np.array(strata.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()), dtype=np.float64)
+        return np.array(
+            strata.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()),
+            dtype=np.float64,
+        )
 
-    def loss(self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[Tensor, float]:
+    def loss(
+        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
         """The squared error in standard deviations of the target."""
-        return (outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()).square().sum(), float(len(targets))
+        return (
+            outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()
+        ).square().sum(), float(len(targets))
 
     def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.double() * self.scale + self.mean
@@ -51,7 +60,9 @@ class Problem(problems.Problem):
 
     @contextlib.contextmanager
     def exporting(self, network: Module) -> Iterator[None]:
-        with network.register_forward_hook(lambda _, inputs, outputs: outputs * self.scale + self.mean):
+        with network.register_forward_hook(
+            lambda _, inputs, outputs: outputs * self.scale + self.mean
+        ):
             yield
 
     def answers(self, outputs: NDArray[Any]) -> Floats:
@@ -73,14 +84,18 @@ class Problem(problems.Problem):
     def said(self, targets: Floats, answers: Floats) -> Floats:
         return answers[:, 0]
 
-    def values(self, metrics: Collection[str], targets: Floats, said: Floats, weights: Floats) -> dict[str, Floats]:
+    def values(
+        self, metrics: Collection[str], targets: Floats, said: Floats, weights: Floats
+    ) -> dict[str, Floats]:
         errors, rows, centred = said - targets, weights.sum(1), targets - targets.mean()
         spread = weights @ centred**2 - (weights @ centred) ** 2 / rows
         found: dict[str, Callable[[], Floats]] = {
             "rmse": lambda: np.sqrt(weights @ errors**2 / rows),
             "mae": lambda: weights @ np.abs(errors) / rows,
             "median_absolute_error": lambda: median(np.abs(errors), weights),
-            "r2": lambda: 1 - np.divide(weights @ errors**2, spread, out=np.ones(len(rows)), where=spread > 0),
+            "r2": lambda: (
+                1 - np.divide(weights @ errors**2, spread, out=np.ones(len(rows)), where=spread > 0)
+            ),
         }
         return {metric: found[metric]() for metric in metrics}
 
@@ -91,13 +106,21 @@ class Problem(problems.Problem):
         found = {"label": pa.array(targets)}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = answers[who][:, 0]
-            found |= {f"{prefix}predicted": pa.array(said), f"{prefix}loss": pa.array((said - targets) ** 2)}
+            found |= {
+                f"{prefix}predicted": pa.array(said),
+                f"{prefix}loss": pa.array((said - targets) ** 2),
+            }
         return found
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
-        return {"model": predictions["predicted"].to_numpy(), "baseline": predictions["baseline_predicted"].to_numpy()}
+        return {
+            "model": predictions["predicted"].to_numpy(),
+            "baseline": predictions["baseline_predicted"].to_numpy(),
+        }
 
-    def by_class(self, targets: Floats, said: Floats, section: Evaluate) -> dict[str, dict[str, Any]]:
+    def by_class(
+        self, targets: Floats, said: Floats, section: Evaluate
+    ) -> dict[str, dict[str, Any]]:
         problem, true, guess = ranges(targets, said)
         return problem.by_class(true, guess, section)
 
@@ -105,9 +128,14 @@ class Problem(problems.Problem):
         problem, true, guess = ranges(targets, said)
         return problem.pairs(true, guess)
 
-    def worst(self, targets: Floats, answers: Floats, count: int) -> list[tuple[int, str, str, float]]:
+    def worst(
+        self, targets: Floats, answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
         errors = np.abs(answers[:, 0] - targets)
-        return [(row, f"{targets[row]:.6g}", f"{answers[row, 0]:.6g}", float(errors[row])) for row in np.argsort(-errors, kind="stable")[:count].tolist()]
+        return [
+            (row, f"{targets[row]:.6g}", f"{answers[row, 0]:.6g}", float(errors[row]))
+            for row in np.argsort(-errors, kind="stable")[:count].tolist()
+        ]
 
 
 def median(numbers: Floats, weights: Floats) -> Floats:
@@ -118,7 +146,13 @@ def median(numbers: Floats, weights: Floats) -> Floats:
     return np.asarray((numbers[order][middle[0]] + numbers[order][middle[1]]) / 2)
 
 
-def ranges(targets: Floats, said: Floats) -> tuple[classification.Problem, classification.Ints, classification.Scored]:
+def ranges(
+    targets: Floats, said: Floats
+) -> tuple[classification.Problem, classification.Ints, classification.Scored]:
     """The fifths of the target as classes, for a rough picture: which one is true, and in which one the answer lies."""
     names, true = strata.fifths(targets, targets)
-    return classification.Problem(names), true, classification.Scored(strata.fifths(targets, said)[1], np.zeros(len(targets)))
+    return (
+        classification.Problem(names),
+        true,
+        classification.Scored(strata.fifths(targets, said)[1], np.zeros(len(targets))),
+    )

@@ -18,6 +18,7 @@ SHAPE = re.compile(
     r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?"
 )  # of a URL whose values are not filled in yet; after RFC 3986, appendix B
 
+
 class Rows(NamedTuple):
     """Rows as they came, and lines that are no rows at all, each with what is wrong with it. A part has several of these where it is an archive."""
 
@@ -71,7 +72,9 @@ def expanded(url: str, key: str = "ingest.url") -> str:
     try:
         return PLACEHOLDER.sub(lambda match: filled(shape, match, key), url)
     except KeyError as error:
-        raise Mistake(f"{key} names the variable {error.args[0]}, which is not set: export it before the run.") from None
+        raise Mistake(
+            f"{key} names the variable {error.args[0]}, which is not set: export it before the run."
+        ) from None
 
 
 def filled(shape: re.Match[str], match: re.Match[str], key: str) -> str:

@@ -12,7 +12,9 @@ from tasks.sources.content import SAMPLE, Content, check, damage, shown, too_lar
 from tasks.step import Failure
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
-Entries = Iterator[tuple[str, bool, Callable[[], bytes]]]  # all but folders: the name, whether it is a file, how it is read
+Entries = Iterator[
+    tuple[str, bool, Callable[[], bytes]]
+]  # all but folders: the name, whether it is a file, how it is read
 
 
 def is_archive(name: str) -> bool:
@@ -33,7 +35,9 @@ def members(file: Content, wanted: Callable[[Content], bool]) -> Iterator[Conten
             seen.add(name)
             yield Content(f"{file.name}/{name}", read())
     if not seen:
-        raise Failure(f"{file.name} holds no file that is read: pack CSV, JSON lines, Parquet or text files into it.")
+        raise Failure(
+            f"{file.name} holds no file that is read: pack CSV, JSON lines, Parquet or text files into it."
+        )
 
 
 def of_zip(file: Content) -> Entries:
@@ -43,12 +47,18 @@ def of_zip(file: Content) -> Entries:
             raise too_large(file)
         for info in archive.infolist():
             if not info.is_dir():
-                yield info.filename, stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG), partial(unzipped, file, archive, info)
+                yield (
+                    info.filename,
+                    stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG),
+                    partial(unzipped, file, archive, info),
+                )
 
 
 def unzipped(file: Content, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.flag_bits & 1:
-        raise Failure(f"{file.name}: {info.filename} is encrypted: pack the archive again without a password.")
+        raise Failure(
+            f"{file.name}: {info.filename} is encrypted: pack the archive again without a password."
+        )
     with archive.open(info) as stream:  # piece by piece, which stops at the size that was declared
         return b"".join(iter(lambda: stream.read(SAMPLE), b""))
 
@@ -58,7 +68,9 @@ def of_tar(file: Content) -> Entries:
     with file.opened() as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for info in archive:
             if not info.isdir():
-                regular = info.isfile() and not info.issparse()  # the holes of a sparse file would be filled, without a limit
+                regular = (
+                    info.isfile() and not info.issparse()
+                )  # the holes of a sparse file would be filled, without a limit
                 yield shown(info.name), regular, lambda info=info: archive.extractfile(info).read()  # type: ignore[union-attr,misc]
         if archive.fileobj.tell() == archive.offset:  # type: ignore[union-attr]
             raise tarfile.ReadError("the end of the archive is missing")
@@ -66,9 +78,19 @@ def of_tar(file: Content) -> Entries:
 
 def refuse(file: Content, name: str, regular: bool) -> None:
     """Raise Failure for a name that leads out of the archive, a link or device, and an archive within the archive."""
-    if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-        raise Failure(f"{file.name} holds {name!r}, a name that leads out of the archive: it is not read, since somebody meant harm or packed it wrongly.")
+    if (
+        name.startswith(("/", "\\"))
+        or re.match("[A-Za-z]:", name)
+        or ".." in re.split(r"[/\\]", name)
+    ):
+        raise Failure(
+            f"{file.name} holds {name!r}, a name that leads out of the archive: it is not read, since somebody meant harm or packed it wrongly."
+        )
     if not regular:
-        raise Failure(f"{file.name}: {name} is a link or device, not a file: pack the files themselves.")
+        raise Failure(
+            f"{file.name}: {name} is a link or device, not a file: pack the files themselves."
+        )
     if is_archive(name):
-        raise Failure(f"{file.name} holds the archive {name}, and archives in archives are not read: unpack it once.")
+        raise Failure(
+            f"{file.name} holds the archive {name}, and archives in archives are not read: unpack it once."
+        )

@@ -20,7 +20,13 @@ MAGIC = {
     b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"%PDF-": "PDF", b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"SQLite format 3": "SQLite",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
 }  # fmt: skip
-BINARY = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".zip": "zip", ".tar": "tar"}  # suffix → how such a file begins
+BINARY = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".zip": "zip",
+    ".tar": "tar",
+}  # suffix → how such a file begins
 HTML = (b"<!doctype html", b"<html")
 
 
@@ -61,7 +67,10 @@ class Content(NamedTuple):
 
     def limit(self) -> int:
         """How many bytes it may unpack to."""
-        return max(BOMB_BYTES, BOMB_RATIO * (self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)))
+        return max(
+            BOMB_BYTES,
+            BOMB_RATIO * (self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)),
+        )
 
 
 def shown(name: str) -> str:
@@ -87,7 +96,9 @@ def check_kind(file: Content, beginning: bytes, expected: str | None) -> None:
     if beginning.lstrip()[:20].lower().startswith(HTML):
         found = "an HTML page"
     if found and found != expected:
-        raise Failure(f"{file.name} is not what its name says: it begins like {found}. Give it the right suffix, or put the right file there.")
+        raise Failure(
+            f"{file.name} is not what its name says: it begins like {found}. Give it the right suffix, or put the right file there."
+        )
 
 
 def check_compression(file: Content) -> None:
@@ -110,14 +121,21 @@ def damage(file: Content, what: str) -> Iterator[None]:
     except (Failure, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
+        if isinstance(error, OSError) and error.errno not in (
+            None,
+            errno.EINVAL,
+        ):  # EINVAL: a place before the file's beginning
             raise
-        raise Failure(f"{file.name} is {what} ({files.first_line(error)}): copy it again.") from None
+        raise Failure(
+            f"{file.name} is {what} ({files.first_line(error)}): copy it again."
+        ) from None
 
 
 def too_large(file: Content) -> Failure:
     large = f"{file.limit():,} bytes, and more than {BOMB_RATIO} times its size"
-    return Failure(f"{file.name} expands to more than {large}: it is not read; unpack it by hand if it is genuine.")
+    return Failure(
+        f"{file.name} expands to more than {large}: it is not read; unpack it by hand if it is genuine."
+    )
 
 
 def sample(file: Content) -> bytes:
@@ -131,12 +149,20 @@ def encoding(file: Content, given: str) -> str:
     data = sample(file)
     marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     even, odd = (data[half::2].count(0) for half in (0, 1))
-    utf16 = None if marked or odd == even or max(even, odd) <= 0.15 * len(data) else "utf-16-le" if odd > even else "utf-16-be"
+    utf16 = (
+        None
+        if marked or odd == even or max(even, odd) <= 0.15 * len(data)
+        else "utf-16-le"
+        if odd > even
+        else "utf-16-be"
+    )
     if given == "auto":
         return utf16 or ("utf-16" if marked else guessed(file, data))
     name = codecs.lookup(given).name  # one spelling
     if utf16 and name == "utf-8":
-        raise Failure(f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {utf16}.")
+        raise Failure(
+            f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {utf16}."
+        )
     return name
 
 
@@ -149,7 +175,9 @@ def guessed(file: Content, data: bytes) -> str:
         return "utf-8"
     best = charset_normalizer.from_bytes(data).best()
     if best is None:
-        raise Failure(f"{file.name}: its encoding cannot be told: set ingest.encoding, for example latin-1 or gb18030.")
+        raise Failure(
+            f"{file.name}: its encoding cannot be told: set ingest.encoding, for example latin-1 or gb18030."
+        )
     return best.encoding
 
 
@@ -164,5 +192,7 @@ def check_text(file: Content, encoding: str) -> None:
             except UnicodeDecodeError as error:
                 line = lines + error.object.count(b"\n", 0, error.start)
                 advice = f"save the file as {encoding}, or set ingest.encoding, for example latin-1, or auto to have it guessed"
-                raise Failure(f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: {advice}.") from None
+                raise Failure(
+                    f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: {advice}."
+                ) from None
             lines += chunk.count(b"\n")

@@ -36,24 +36,38 @@ def listed(paths: str | list[str]) -> list[Path]:
     found: set[Path] = set()
     for pattern in [paths] if isinstance(paths, str) else paths:
         if Path(pattern).is_dir():
-            matches = {path for path in Path(pattern).rglob("*") if readable(Content(path.name, path)) and not path.name.startswith(".")}
+            matches = {
+                path
+                for path in Path(pattern).rglob("*")
+                if readable(Content(path.name, path)) and not path.name.startswith(".")
+            }
         else:
             matches = {Path(match) for match in glob.glob(pattern, recursive=True)}
         matches = {path for path in matches if not path.is_dir()}
         if not matches:
-            raise Failure(f"ingest.path: {pattern} matches no file in {Path.cwd()}: put the file there or correct the path.")
+            raise Failure(
+                f"ingest.path: {pattern} matches no file in {Path.cwd()}: put the file there or correct the path."
+            )
         found |= matches
     for path in sorted(found):
         if shown(str(path)) != str(path):
-            raise Failure(f"{shown(str(path))}: the name of this file is not UTF-8 text: rename it.")
+            raise Failure(
+                f"{shown(str(path))}: the name of this file is not UTF-8 text: rename it."
+            )
         if not path.is_file():
-            raise Failure(f"{path} is not a file{' but a link to one that is gone' if path.is_symlink() else ''}: put the data there.")
+            raise Failure(
+                f"{path} is not a file{' but a link to one that is gone' if path.is_symlink() else ''}: put the data there."
+            )
     return sorted(found)
 
 
 def parts(source: Files) -> Iterator[Part]:
     for path in listed(source.path):
-        yield on_disk(str(path), partial(files.sha256, path), partial(tables, Content(str(path), path), source))
+        yield on_disk(
+            str(path),
+            partial(files.sha256, path),
+            partial(tables, Content(str(path), path), source),
+        )
 
 
 def tables(file: Content, source: Format) -> Iterator[Rows]:
@@ -70,35 +84,59 @@ def readable(file: Content) -> bool:
 def read(file: Content, source: Format, broken: Broken) -> pa.Table:
     if file.kind not in READERS:
         allowed = f"{', '.join(READERS)}, the text formats also with .gz or .zst, and archives of them ({', '.join(archives.SUFFIXES)})"
-        raise Failure(f"{file.name}: files of type {file.kind or '(none)'} are not read. Allowed: {allowed}.")
+        raise Failure(
+            f"{file.name}: files of type {file.kind or '(none)'} are not read. Allowed: {allowed}."
+        )
     content.check(file)
     binary = file.kind in content.BINARY
     if not binary:
         source = source.model_copy(update={"encoding": content.encoding(file, source.encoding)})
-        content.check_text(file, source.encoding)  # Arrow prints a traceback where a row that it reports is no UTF-8
+        content.check_text(
+            file, source.encoding
+        )  # Arrow prints a traceback where a row that it reports is no UTF-8
     try:
         table = READERS[file.kind](file, source, broken)
-        table.validate(full=binary)  # a damaged file may hold texts that are none, which fail where they are used
+        table.validate(
+            full=binary
+        )  # a damaged file may hold texts that are none, which fail where they are used
         names = table.column_names
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise Failure(f"{file.name} cannot be read as {file.kind[1:].upper()} ({files.first_line(error)}): it may be cut off; copy it again.") from None
+        raise Failure(
+            f"{file.name} cannot be read as {file.kind[1:].upper()} ({files.first_line(error)}): it may be cut off; copy it again."
+        ) from None
     if "" in names:
-        raise Failure(f"{file.name}: column {names.index('') + 1} has no name in the header: name it, or give all with ingest.names where there is no header.")
+        raise Failure(
+            f"{file.name}: column {names.index('') + 1} has no name in the header: name it, or give all with ingest.names where there is no header."
+        )
     if len(set(names)) < len(names):
         doubled = sorted({name for name in names if names.count(name) > 1})
-        raise Failure(f"{file.name}: the header names {', '.join(doubled)} more than once: rename the columns.")
+        raise Failure(
+            f"{file.name}: the header names {', '.join(doubled)} more than once: rename the columns."
+        )
     return table if binary else without_nul(table, broken)
 
 
 def without_nul(table: pa.Table, broken: Broken) -> pa.Table:
     """Rows with a NUL character, which is no text, are set aside."""
-    suspects = [column for column in table.columns if any(not np.frombuffer(chunk.buffers()[2] or b"", np.uint8).min(initial=1) for chunk in column.chunks)]
+    suspects = [
+        column
+        for column in table.columns
+        if any(
+            not np.frombuffer(chunk.buffers()[2] or b"", np.uint8).min(initial=1)
+            for chunk in column.chunks
+        )
+    ]
     if not suspects:
         return table
-    mask = reduce(pc.or_, [pc.fill_null(pc.match_substring(column, "\0"), False) for column in suspects])
-    broken += [(json.dumps(row, ensure_ascii=False), "a NUL character, which is no text") for row in table.filter(mask).to_pylist()]
+    mask = reduce(
+        pc.or_, [pc.fill_null(pc.match_substring(column, "\0"), False) for column in suspects]
+    )
+    broken += [
+        (json.dumps(row, ensure_ascii=False), "a NUL character, which is no text")
+        for row in table.filter(mask).to_pylist()
+    ]
     return table.filter(pc.invert(mask))
 
 
@@ -106,24 +144,47 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
     """Every cell as text: types are decided by the recipe, not guessed. A row with too few or too many cells is set aside, not dropped."""
 
     def set_aside(row: "pyarrow.csv.InvalidRow") -> str:
-        broken.append((row.text or "", f"line {row.number or '?'}: {row.actual_columns} cells where the header has {row.expected_columns}"))
+        broken.append(
+            (
+                row.text or "",
+                f"line {row.number or '?'}: {row.actual_columns} cells where the header has {row.expected_columns}",
+            )
+        )
         return "skip"
 
     delimiter, header = layout(file, source)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=source.quote or False, newlines_in_values=True, invalid_row_handler=set_aside)
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=delimiter,
+        quote_char=source.quote or False,
+        newlines_in_values=True,
+        invalid_row_handler=set_aside,
+    )
     # Arrow knows a row's number only when it reads with one thread; the numbers are worth it.
-    named = {"column_names": source.names, "autogenerate_column_names": not header and not source.names}
-    options = pyarrow.csv.ReadOptions(encoding=source.encoding, use_threads=False, block_size=BLOCK, **named)
-    convert = pyarrow.csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=True, null_values=[""])
+    named = {
+        "column_names": source.names,
+        "autogenerate_column_names": not header and not source.names,
+    }
+    options = pyarrow.csv.ReadOptions(
+        encoding=source.encoding, use_threads=False, block_size=BLOCK, **named
+    )
+    convert = pyarrow.csv.ConvertOptions(
+        default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]
+    )
     try:
         with file.opened() as stream:
-            table = pyarrow.csv.read_csv(stream, read_options=options, parse_options=parse, convert_options=convert)
+            table = pyarrow.csv.read_csv(
+                stream, read_options=options, parse_options=parse, convert_options=convert
+            )
     except pa.ArrowInvalid as error:
         if "straddling" in str(error):
-            raise Failure(f"{file.name} has a row of more than {BLOCK >> 20} MB: shorten it, or close the quote that makes many rows one.") from None
+            raise Failure(
+                f"{file.name} has a row of more than {BLOCK >> 20} MB: shorten it, or close the quote that makes many rows one."
+            ) from None
         raise
     if source.quote and left_open(file, source, table, broken):
-        raise Failure(f"{file.name}: a quote is opened and not closed before the end of the file, so what follows would be one cell: close it or double it.")
+        raise Failure(
+            f"{file.name}: a quote is opened and not closed before the end of the file, so what follows would be one cell: close it or double it."
+        )
     return table
 
 
@@ -132,18 +193,31 @@ def left_open(file: Content, source: Format, table: pa.Table, broken: Broken) ->
     if any("\n" in line and line.count(source.quote) % 2 for line, _ in broken):
         return True
     last = (table[-1][-1].as_py() if table.num_rows else None) or ""
-    return "\n" in last and not file.text(source.encoding).rstrip("\r\n").endswith(last.replace(source.quote, 2 * source.quote) + source.quote)
+    return "\n" in last and not file.text(source.encoding).rstrip("\r\n").endswith(
+        last.replace(source.quote, 2 * source.quote) + source.quote
+    )
 
 
 def layout(file: Content, source: Format) -> tuple[str, bool]:
     """The delimiter, and whether the first line is a header; both as given, or as the first lines suggest."""
-    delimiter, header = source.delimiter or ("\t" if file.kind == ".tsv" else ","), source.header if source.header is not None else not source.names
-    first = [line[:10_000] for line in content.sample(file).decode(source.encoding, "replace").removeprefix("\ufeff").splitlines()[:100]]
+    delimiter, header = (
+        source.delimiter or ("\t" if file.kind == ".tsv" else ","),
+        source.header if source.header is not None else not source.names,
+    )
+    first = [
+        line[:10_000]
+        for line in content.sample(file)
+        .decode(source.encoding, "replace")
+        .removeprefix("\ufeff")
+        .splitlines()[:100]
+    ]
     if delimiter == "auto":
         delimiter = max(DELIMITERS, key=lambda mark: regularity(first, mark))  # the first of equals
     if header == "auto":
         cells = next(csv.reader(first, delimiter=delimiter), [])
-        header = len(set(cells)) == len(cells) and not any(re.fullmatch(r"[-+.,:/\d\s]*", cell) for cell in cells)
+        header = len(set(cells)) == len(cells) and not any(
+            re.fullmatch(r"[-+.,:/\d\s]*", cell) for cell in cells
+        )
     return delimiter, bool(header)
 
 
@@ -168,14 +242,29 @@ def json_lines(file: Content, source: Format, broken: Broken) -> pa.Table:
     rows = list(jsonlines.objects(text, broken))
     if not rows:
         if text.lstrip().startswith("["):
-            raise Failure(f"{file.name} is a JSON array, where one object a line is expected: write each object on a line of its own.")
-        raise Failure(f"{file.name} has no line with a JSON object{f'; {broken[0][1]}' if broken else ''}: write one object a line.")
+            raise Failure(
+                f"{file.name} is a JSON array, where one object a line is expected: write each object on a line of its own."
+            )
+        raise Failure(
+            f"{file.name} has no line with a JSON object{f'; {broken[0][1]}' if broken else ''}: write one object a line."
+        )
     return jsonlines.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def lines(file: Content, source: Format, broken: Broken) -> pa.Table:
     """Plain text: a row for each line that is not blank."""
-    return pa.table({"text": pa.array([line for line in re.split(r"\r\n|\n|\r", file.text(source.encoding)) if line.strip()], pa.string())})
+    return pa.table(
+        {
+            "text": pa.array(
+                [
+                    line
+                    for line in re.split(r"\r\n|\n|\r", file.text(source.encoding))
+                    if line.strip()
+                ],
+                pa.string(),
+            )
+        }
+    )
 
 
 READERS: dict[str, Callable[[Content, Format, Broken], pa.Table]] = {

@@ -28,7 +28,9 @@ def parts(source: Http) -> Iterator[Part]:
     """One, whose version is the sha256 that the recipe expects, or what the server names, or, where it names none, the hash of what it gives."""
     name, version = place(source), source.sha256 or named(source)
     whole = functools.cache(lambda: fetched(source, version))
-    yield Part(name, version or files.sha256(whole()), lambda: local.tables(Content(name, whole()), source))
+    yield Part(
+        name, version or files.sha256(whole()), lambda: local.tables(Content(name, whole()), source)
+    )
 
 
 def place(source: Http) -> str:
@@ -40,14 +42,18 @@ def place(source: Http) -> str:
         wrong = True
     if wrong:
         form = "https://user:${PASSWORD}@host:port/file"
-        raise Mistake(f"ingest.url is not the URL of a file once its ${{…}} are filled in: write it as {form}.")
+        raise Mistake(
+            f"ingest.url is not the URL of a file once its ${{…}} are filled in: write it as {form}."
+        )
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def named(source: Http) -> str | None:
     """The version as the server names it: its ETag, or time and size."""
     with asked(source, "HEAD", {}) as response:
-        etag, changed, size = (response.headers.get(name) for name in ("etag", "last-modified", "content-length"))
+        etag, changed, size = (
+            response.headers.get(name) for name in ("etag", "last-modified", "content-length")
+        )
     return etag or (f"{changed} {size}" if changed else None)
 
 
@@ -60,7 +66,13 @@ def fetched(source: Http, version: str | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{stem}.part"
     # Parts of two answers may be joined only if the hash is known, or an ETag that is not a weak one promises the same bytes.
-    condition = {} if source.sha256 else {"If-Range": version} if version and version.startswith('"') else None
+    condition = (
+        {}
+        if source.sha256
+        else {"If-Range": version}
+        if version and version.startswith('"')
+        else None
+    )
     if condition is None:
         part.unlink(missing_ok=True)
     download(source, part, condition or {})
@@ -68,7 +80,9 @@ def fetched(source: Http, version: str | None) -> Path:
     if source.sha256 and found != source.sha256:
         part.unlink()
         changed = f"{place(source)} has sha256 {found}, but the recipe expects {source.sha256}"
-        raise Failure(f"{changed}: it was changed or damaged; check it, then correct ingest.sha256.")
+        raise Failure(
+            f"{changed}: it was changed or damaged; check it, then correct ingest.sha256."
+        )
     whole = part.replace(folder / f"{stem}-{found}")
     for other in set(folder.iterdir()) - {whole}:
         other.unlink()
@@ -87,7 +101,9 @@ def download(source: Http, part: Path, condition: dict[str, str]) -> None:
                 have += len(chunk)
                 if have > source.max_bytes:
                     part.unlink()
-                    raise Failure(f"{place(source)} is larger than {source.max_bytes:,} bytes: raise ingest.max_bytes if that is right.")
+                    raise Failure(
+                        f"{place(source)} is larger than {source.max_bytes:,} bytes: raise ingest.max_bytes if that is right."
+                    )
                 file.write(chunk)
 
 
@@ -96,14 +112,22 @@ def asked(source: Http, method: str, headers: dict[str, str]) -> Iterator[httpx.
     """A response that was granted; its body is still to be read."""
     name, given = place(source), {"Accept-Encoding": "identity", **headers}
     try:
-        with httpx.stream(method, expanded(source.url), headers=given, timeout=TIMEOUT, follow_redirects=True) as response:
+        with httpx.stream(
+            method, expanded(source.url), headers=given, timeout=TIMEOUT, follow_redirects=True
+        ) as response:
             status = response.status_code
             if status >= 500 or status == 429:
                 raise Retryable(f"{name} answers with status {status}.")
             if status >= 400 and status != 416:
-                raise Failure(f"{name} answers with status {status}: check the address and what its credentials may read.{encoded_twice(source.url)}")
+                raise Failure(
+                    f"{name} answers with status {status}: check the address and what its credentials may read.{encoded_twice(source.url)}"
+                )
             yield response
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-        raise Failure(f"{name} leads to an address that is not read ({type(error).__name__}): only http and https are.") from None
+        raise Failure(
+            f"{name} leads to an address that is not read ({type(error).__name__}): only http and https are."
+        ) from None
     except httpx.TransportError as error:
-        raise Retryable(f"{name} cannot be read to its end ({type(error).__name__}): what came is kept, and the next try goes on from there.") from None
+        raise Retryable(
+            f"{name} cannot be read to its end ({type(error).__name__}): what came is kept, and the next try goes on from there."
+        ) from None

@@ -20,7 +20,11 @@ TIMEOUT = 10.0  # seconds for the Hub to answer
 def parts(source: HuggingFace) -> Iterator[Part]:
     """One, whose version is the hash of the folder's files, or the commit on the Hub."""
     name = " ".join(part for part in (source.name, source.config, source.split) if part)
-    version = files.digest(files.hashes(Path(source.name))) if Path(source.name).is_dir() else commit(source)
+    version = (
+        files.digest(files.hashes(Path(source.name)))
+        if Path(source.name).is_dir()
+        else commit(source)
+    )
     yield Part(name, version, lambda: [Rows(name, table(loaded(source, version)))])
 
 
@@ -28,7 +32,9 @@ def library() -> ModuleType:
     try:
         import datasets
     except ImportError:
-        raise Mistake("ingest.kind: huggingface needs the package datasets: pip install 'millrace[huggingface]'.") from None
+        raise Mistake(
+            "ingest.kind: huggingface needs the package datasets: pip install 'millrace[huggingface]'."
+        ) from None
     datasets.disable_progress_bars()
     return datasets  # type: ignore[no-any-return]
 
@@ -51,7 +57,9 @@ def commit(source: HuggingFace) -> str:
             raise Failure(f"{told}: correct ingest.name or revision, or set HF_TOKEN.") from None
         raise Retryable(f"The Hub answers with status {status} for {source.name}.") from None
     except Exception as error:  # whatever the transport below raises
-        raise Retryable(f"ingest.name: {source.name} is no folder here, and the Hub cannot be reached ({type(error).__name__}).") from None
+        raise Retryable(
+            f"ingest.name: {source.name} is no folder here, and the Hub cannot be reached ({type(error).__name__})."
+        ) from None
 
 
 def loaded(source: HuggingFace, version: str) -> Any:
@@ -61,22 +69,36 @@ def loaded(source: HuggingFace, version: str) -> Any:
         if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
             found = datasets.load_from_disk(str(folder))
             return chosen(found, source) if isinstance(found, datasets.DatasetDict) else found
-        where = {"path": str(folder.absolute())} if folder.is_dir() else {"path": source.name, "revision": version}
-        return datasets.load_dataset(**where, name=source.config, split=source.split, cache_dir=str(CACHE.absolute()))
+        where = (
+            {"path": str(folder.absolute())}
+            if folder.is_dir()
+            else {"path": source.name, "revision": version}
+        )
+        return datasets.load_dataset(
+            **where, name=source.config, split=source.split, cache_dir=str(CACHE.absolute())
+        )
     except Failure:
         raise
     except (ConnectionError, TimeoutError) as error:
-        raise Retryable(f"{source.name} cannot be read from the Hub ({type(error).__name__}).") from None
-    except Exception as error:  # the package raises errors of every kind for data that it cannot read
+        raise Retryable(
+            f"{source.name} cannot be read from the Hub ({type(error).__name__})."
+        ) from None
+    except (
+        Exception
+    ) as error:  # the package raises errors of every kind for data that it cannot read
         told = files.first_line(error)
         if isinstance(error, KeyError):  # whose words are the key alone
             told = f"KeyError: {told}"
-        raise Failure(f"{source.name} cannot be read as a data set ({told}): check ingest.name, config and split.") from None
+        raise Failure(
+            f"{source.name} cannot be read as a data set ({told}): check ingest.name, config and split."
+        ) from None
 
 
 def chosen(found: Mapping[str, Any], source: HuggingFace) -> Any:
     if source.split not in found:
-        raise Failure(f"{source.name} has no split {source.split!r}. It has {', '.join(found)}: correct ingest.split.")
+        raise Failure(
+            f"{source.name} has no split {source.split!r}. It has {', '.join(found)}: correct ingest.split."
+        )
     return found[source.split]
 
 
@@ -89,7 +111,13 @@ def table(dataset: Any) -> pa.Table:
         if isinstance(feature, datasets.Image):
             columns[column] = pa.array(map(image_of, raw[column].to_pylist()), pa.binary())
         elif isinstance(feature, datasets.ClassLabel):
-            columns[column] = pa.array([None if cell is None or cell < 0 else feature.names[cell] for cell in raw[column].to_pylist()], pa.string())
+            columns[column] = pa.array(
+                [
+                    None if cell is None or cell < 0 else feature.names[cell]
+                    for cell in raw[column].to_pylist()
+                ],
+                pa.string(),
+            )
         else:
             columns[column] = files.as_text(raw[column])
     return pa.table(columns)
@@ -98,5 +126,7 @@ def table(dataset: Any) -> pa.Table:
 def image_of(cell: dict[str, Any] | None) -> bytes | None:
     with contextlib.suppress(OSError):
         if cell is not None:
-            return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
+            return (
+                Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
+            )
     return None

@@ -27,9 +27,15 @@ def parts(source: Images) -> Iterator[Part]:
     for number, pair in enumerate(source.pairs):
         for path, key in zip(pair, ("path", "labels"), strict=True):
             if not Path(path).is_file():
-                raise Failure(f"ingest.{key}: {path} does not exist: put the file there or correct the path.")
+                raise Failure(
+                    f"ingest.{key}: {path} does not exist: put the file there or correct the path."
+                )
         images, labels = map(Path, pair)
-        yield on_disk(str(images), partial(digest, images, labels), partial(idx, images, labels, number * 1_000_000))
+        yield on_disk(
+            str(images),
+            partial(digest, images, labels),
+            partial(idx, images, labels, number * 1_000_000),
+        )
     if not source.pairs:
         assert isinstance(source.path, str)
         for folder, paths in classes(Path(source.path)).items():
@@ -42,13 +48,28 @@ def digest(*paths: Path) -> str:
 
 def classes(root: Path) -> dict[Path, list[Path]]:
     """The images of each class, both in order of name."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else []
+    folders = (
+        sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if root.is_dir()
+        else []
+    )
     if not folders:
-        raise Failure(f"ingest.path: {root} holds no folders: put the images of each class into a folder with its name, such as {root}/cat/1.png.")
-    found = {folder: sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()) for folder in folders}
+        raise Failure(
+            f"ingest.path: {root} holds no folders: put the images of each class into a folder with its name, such as {root}/cat/1.png."
+        )
+    found = {
+        folder: sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.is_dir()
+        )
+        for folder in folders
+    }
     for folder, paths in found.items():
         if not paths:
-            raise Failure(f"ingest.path: {folder} holds no PNG or JPEG file: add images, or remove the folder.")
+            raise Failure(
+                f"ingest.path: {folder} holds no PNG or JPEG file: add images, or remove the folder."
+            )
     return found
 
 
@@ -59,7 +80,13 @@ def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
         if problem := unreadable(data):
             broken.append((str(path), problem))
         else:
-            rows.append({"id": path.relative_to(folder.parent).as_posix(), "image": data, "label": folder.name})
+            rows.append(
+                {
+                    "id": path.relative_to(folder.parent).as_posix(),
+                    "image": data,
+                    "label": folder.name,
+                }
+            )
     yield Rows(str(folder), pa.Table.from_pylist(rows, schema=SCHEMA), broken)
 
 
@@ -68,7 +95,9 @@ def unreadable(data: bytes) -> str | None:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-    except UnidentifiedImageError:  # its own words name a place in memory, which is another in each run
+    except (
+        UnidentifiedImageError
+    ):  # its own words name a place in memory, which is another in each run
         return "not a readable PNG or JPEG image (it begins like neither)"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"not a readable PNG or JPEG image ({files.first_line(error)})"
@@ -79,7 +108,9 @@ def idx(images: Path, labels: Path, first: int) -> Iterator[Rows]:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
     pixels, numbers = array(images, 3), array(labels, 1)
     if len(pixels) != len(numbers):
-        raise Failure(f"{images} has {len(pixels)} images, but {labels} has {len(numbers)} labels: they do not belong together.")
+        raise Failure(
+            f"{images} has {len(pixels)} images, but {labels} has {len(numbers)} labels: they do not belong together."
+        )
     rows = []
     for index, (image, label) in enumerate(zip(pixels, numbers, strict=True)):
         buffer = io.BytesIO()
@@ -96,10 +127,14 @@ def array(path: Path, dimensions: int) -> NDArray[np.uint8]:
         check_compression(file)
     data = file.read()
     if data[:4] != bytes([0, 0, BYTES, dimensions]):
-        raise Failure(f"{path} is not an IDX file of unsigned bytes with {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}.")
+        raise Failure(
+            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}."
+        )
     start = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", data[4:start]) if len(data) >= start else (0,)
     size = int(np.prod(shape, dtype=np.uint64))
     if len(data) != start + size:
-        raise Failure(f"{path} has {len(data):,} bytes where its header, shape {shape}, promises {start + size:,}: copy it again.")
+        raise Failure(
+            f"{path} has {len(data):,} bytes where its header, shape {shape}, promises {start + size:,}: copy it again."
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

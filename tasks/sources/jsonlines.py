@@ -45,4 +45,6 @@ def objects(text: str, broken: list[tuple[str, str]]) -> Iterator[dict[str, Any]
 
 def table(rows: list[dict[str, Any]], names: Sequence[str]) -> pa.Table:
     """The objects' values of these names, all as text."""
-    return pa.table({name: pa.array([files.cell(row.get(name)) for row in rows], pa.string()) for name in names})
+    return pa.table(
+        {name: pa.array([files.cell(row.get(name)) for row in rows], pa.string()) for name in names}
+    )

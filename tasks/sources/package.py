@@ -12,7 +12,11 @@ from tasks.sources import Part, Rows
 
 def parts(source: Package) -> Iterator[Part]:
     distribution = "scikit-learn" if source.name.startswith("sklearn.") else source.name
-    yield Part(source.name, importlib.metadata.version(distribution), lambda: [Rows(source.name, pa.Table.from_pylist(list(READERS[source.name]())))])
+    yield Part(
+        source.name,
+        importlib.metadata.version(distribution),
+        lambda: [Rows(source.name, pa.Table.from_pylist(list(READERS[source.name]())))],
+    )
 
 
 def botocore_operations() -> Iterator[dict[str, object]]:
@@ -21,8 +25,15 @@ def botocore_operations() -> Iterator[dict[str, object]]:
 
     loader = botocore.loaders.Loader()
     for service in sorted(loader.list_available_services("service-2")):
-        for name, operation in sorted(loader.load_service_model(service, "service-2")["operations"].items()):
-            yield {"id": f"{service}.{name}", "service": service, "operation": name, "text": operation.get("documentation", "")}
+        for name, operation in sorted(
+            loader.load_service_model(service, "service-2")["operations"].items()
+        ):
+            yield {
+                "id": f"{service}.{name}",
+                "service": service,
+                "operation": name,
+                "text": operation.get("documentation", ""),
+            }
 
 
 def digits() -> Iterator[dict[str, object]]:
@@ -44,7 +55,15 @@ def breast_cancer() -> Iterator[dict[str, object]]:
     data = load_breast_cancer()
     names = [name.replace(" ", "_") for name in data.feature_names]
     for index, (cells, label) in enumerate(zip(data.data, data.target, strict=True)):
-        yield {"id": f"tumor-{index:03d}", "label": str(data.target_names[label]), **dict(zip(names, map(str, cells.tolist()), strict=True))}
+        yield {
+            "id": f"tumor-{index:03d}",
+            "label": str(data.target_names[label]),
+            **dict(zip(names, map(str, cells.tolist()), strict=True)),
+        }
 
 
-READERS = {"botocore": botocore_operations, "sklearn.breast_cancer": breast_cancer, "sklearn.digits": digits}
+READERS = {
+    "botocore": botocore_operations,
+    "sklearn.breast_cancer": breast_cancer,
+    "sklearn.digits": digits,
+}

@@ -28,25 +28,37 @@ from tasks.sources.jsonlines import objects, table
 from tasks.step import Failure
 
 OWN = ("id", "time", "predicted", "probability", "version", "label", "actor")
-REQUEST, FEEDBACK = ("id", "time", "version", "label"), ("id", "time", "label")  # keys that are texts
+REQUEST, FEEDBACK = (
+    ("id", "time", "version", "label"),
+    ("id", "time", "label"),
+)  # keys that are texts
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 Item = dict[str, Any]
 
 
 def parts(source: Requests) -> Iterator[Part]:
     """One for each file. Its version is its hash together with those of the other kind, since feedback changes rows of older requests."""
-    logs, said = ({str(path): hashed.sha256(path) for path in listed(paths)} for paths in (source.path, source.feedback))
+    logs, said = (
+        {str(path): hashed.sha256(path) for path in listed(paths)}
+        for paths in (source.path, source.feedback)
+    )
     rows = joined(source, list(logs), list(said))
     for ours, others in ((logs, said), (said, logs)):
         for name, version in ours.items():
-            yield Part(name, hashed.digest([version, others]), lambda name=name: [next(found for found in rows if found.name == name)])  # type: ignore[misc]
+            yield Part(
+                name,
+                hashed.digest([version, others]),
+                lambda name=name: [next(found for found in rows if found.name == name)],
+            )  # type: ignore[misc]
 
 
 def listed(paths: str | list[str] | None) -> list[Path]:
     found = files.listed(paths) if paths is not None else []
     for path in found:
         if Content(str(path), path).kind != ".jsonl":
-            raise Failure(f"{path} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback.")
+            raise Failure(
+                f"{path} is not a .jsonl file, as logs of requests and feedback are: correct ingest.path or ingest.feedback."
+            )
     return found
 
 
@@ -54,18 +66,36 @@ def joined(source: Requests, logs: list[str], said: list[str]) -> Iterator[Rows]
     """The rows of each file of requests; then none for each file of feedback, only the lines that belong to no request."""
     broken: dict[str, files.Broken] = {path: [] for path in said}
     given = {path: list(lines(path, FEEDBACK, broken[path])) for path in said}
-    last = {item["id"]: item for item in sorted((item for items in given.values() for item in items), key=lambda item: item["time"])}
-    fields = next((list(content_of(request)) for path in logs for request in lines(path, REQUEST, [])), ["text"])
+    last = {
+        item["id"]: item
+        for item in sorted(
+            (item for items in given.values() for item in items), key=lambda item: item["time"]
+        )
+    }
+    fields = next(
+        (list(content_of(request)) for path in logs for request in lines(path, REQUEST, [])),
+        ["text"],
+    )
     known: set[str] = set()
     for path in logs:
         unread: files.Broken = []
         requests = list(lines(path, REQUEST, unread))
         known |= {request["id"] for request in requests}
-        rows = [row_of(request, last.get(request["id"], {})) for request in requests if request["id"] in last or source.unlabelled]
-        fields = list(dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)]))
+        rows = [
+            row_of(request, last.get(request["id"], {}))
+            for request in requests
+            if request["id"] in last or source.unlabelled
+        ]
+        fields = list(
+            dict.fromkeys([*fields, *(name for row in rows for name in row if name not in OWN)])
+        )
         yield Rows(path, table(rows, ["id", "time", *fields, *OWN[2:]]), unread)
     for path, items in given.items():
-        broken[path] += [(written(item), "feedback for a request that is in no log") for item in items if item["id"] not in known]
+        broken[path] += [
+            (written(item), "feedback for a request that is in no log")
+            for item in items
+            if item["id"] not in known
+        ]
         yield Rows(path, table([], ["id", "time", *fields, *OWN[2:]]), broken[path])
 
 
@@ -88,7 +118,9 @@ def wrong(item: Item, texts: tuple[str, ...]) -> str | None:
         return "time is not written as 2026-11-23T10:00:00Z"
     if texts == REQUEST and (not isinstance(item.get("input"), (str, dict)) or item["input"] == {}):
         return "input is neither a text nor an object with fields"
-    if texts == REQUEST and (type(item.get("probability")) not in (int, float) or not 0 <= item["probability"] <= 1):
+    if texts == REQUEST and (
+        type(item.get("probability")) not in (int, float) or not 0 <= item["probability"] <= 1
+    ):
         return "probability is not a number from 0 to 1"
     return None
 
@@ -100,9 +132,20 @@ def written(item: Item) -> str:
 def content_of(request: Item) -> Item:
     if isinstance(request["input"], str):
         return {"text": request["input"]}
-    return {name if name not in OWN else f"input.{name}": value for name, value in request["input"].items()}
+    return {
+        name if name not in OWN else f"input.{name}": value
+        for name, value in request["input"].items()
+    }
 
 
 def row_of(request: Item, feedback: Item) -> Item:
-    about = {"predicted": request["label"], "label": feedback.get("label"), "actor": feedback.get("actor")}
-    return {**content_of(request), **{key: request[key] for key in ("id", "time", "probability", "version")}, **about}
+    about = {
+        "predicted": request["label"],
+        "label": feedback.get("label"),
+        "actor": feedback.get("actor"),
+    }
+    return {
+        **content_of(request),
+        **{key: request[key] for key in ("id", "time", "probability", "version")},
+        **about,
+    }

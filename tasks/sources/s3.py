@@ -18,11 +18,21 @@ from tasks.store import Object, Settings, Store
 def parts(source: S3) -> Iterator[Part]:
     """The objects in a format that is read, in order of name. Raises Failure where there is none."""
     store = store_of(source)
-    found = [item for item in store.listed(source.prefix, versions=source.versions) if files.readable(Content(item.name, b""))]
+    found = [
+        item
+        for item in store.listed(source.prefix, versions=source.versions)
+        if files.readable(Content(item.name, b""))
+    ]
     if not found:
-        raise Failure(f"{store.settings.place} holds no object that is read ({', '.join(files.READERS)}): put the data there or correct ingest.prefix.")
+        raise Failure(
+            f"{store.settings.place} holds no object that is read ({', '.join(files.READERS)}): put the data there or correct ingest.prefix."
+        )
     for item in sorted(found, key=lambda item: item.name):
-        yield Part(f"s3://{source.bucket}/{item.name}", item.version or item.etag, partial(downloaded, source, store, item))
+        yield Part(
+            f"s3://{source.bucket}/{item.name}",
+            item.version or item.etag,
+            partial(downloaded, source, store, item),
+        )
 
 
 def store_of(source: S3) -> Store:
@@ -45,5 +55,7 @@ def downloaded(source: S3, store: Store, item: Object) -> Iterator[Rows]:
     with tempfile.TemporaryDirectory(dir=DOWNLOADS, prefix="s3-") as folder:
         path = Path(folder) / "object"
         if not store.save(item, path):
-            raise Retryable(f"{name} was deleted or changed after it was listed: the next try lists the objects again.")
+            raise Retryable(
+                f"{name} was deleted or changed after it was listed: the next try lists the objects again."
+            )
         yield from files.tables(Content(name, path), source)

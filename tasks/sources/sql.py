@@ -8,7 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from tasks import files
 from tasks.mistakes import nearest
@@ -19,11 +25,22 @@ from tasks.step import Failure, Mistake, Retryable
 # The session too, lest a query that ends its transaction could write; one time zone, so that equal moments are equal texts.
 PREPARED = {
     "sqlite": ["PRAGMA query_only = ON"],
-    "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TIME ZONE 'UTC'", "SET TRANSACTION READ ONLY"],
+    "postgresql": [
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET TIME ZONE 'UTC'",
+        "SET TRANSACTION READ ONLY",
+    ],
 }
 PART = 100_000  # rows
 CONNECT = {"postgresql": {"connect_timeout": 10}}
-PASSING = ("starting up", "shutting down", "too many", "terminating", "recovery mode", "remaining connection slots")  # refusals that end by themselves
+PASSING = (
+    "starting up",
+    "shutting down",
+    "too many",
+    "terminating",
+    "recovery mode",
+    "remaining connection slots",
+)  # refusals that end by themselves
 
 
 def parts(source: Sql) -> Iterator[Part]:
@@ -39,7 +56,11 @@ def parts(source: Sql) -> Iterator[Part]:
             end += 1
         high = marks[end - 1]
         label = name(source) if number == 1 else f"{name(source)} part {number}"
-        yield Part(label, f"{end - start} rows up to {high}", partial(unchanged, label, end - start, source, low, high))
+        yield Part(
+            label,
+            f"{end - start} rows up to {high}",
+            partial(unchanged, label, end - start, source, low, high),
+        )
         start, low, number = end, high, number + 1
     if missing or not marks:
         yield known(f"{name(source)} without {source.watermark}", fetched(source))
@@ -47,7 +68,9 @@ def parts(source: Sql) -> Iterator[Part]:
 
 def known(label: str, table: pa.Table) -> Part:
     """A part that has to be read for its version."""
-    digest = hashlib.sha256(repr((table.column_names, [column.to_pylist() for column in table.columns])).encode()).hexdigest()
+    digest = hashlib.sha256(
+        repr((table.column_names, [column.to_pylist() for column in table.columns])).encode()
+    ).hexdigest()
     return Part(label, digest, lambda: [Rows(label, table)])
 
 
@@ -62,9 +85,16 @@ def watermarks(source: Sql) -> tuple[list[Any], int]:
     """Those of all rows, sorted, and the number of rows without one."""
     column = source.watermark or ""
     with connected(source) as connection:
-        names = list(run(connection, f"SELECT * FROM ({statement(source, connection)}) AS source WHERE 1 = 0").keys())  # noqa: S608  the recipe's own query
+        names = list(
+            run(
+                connection,
+                f"SELECT * FROM ({statement(source, connection)}) AS source WHERE 1 = 0",  # noqa: S608
+            ).keys()
+        )
         if column not in names:  # SQLite would take the name for a text
-            raise Failure(f"ingest.watermark: {name(source)} has no column {column!r}{nearest(column, names)}; it has {', '.join(names)}.")
+            raise Failure(
+                f"ingest.watermark: {name(source)} has no column {column!r}{nearest(column, names)}; it has {', '.join(names)}."
+            )
         mark = connection.dialect.identifier_preparer.quote(column)
         query = f"SELECT {mark} FROM ({statement(source, connection)}) AS source ORDER BY 1"  # noqa: S608  the recipe's own query
         cells = [row[0] for row in run(connection, query)]
@@ -77,7 +107,9 @@ def name(source: Sql) -> str:
 
 
 def statement(source: Sql, connection: sqlalchemy.Connection) -> str:
-    table = ".".join(map(connection.dialect.identifier_preparer.quote, (source.table or "").split(".")))
+    table = ".".join(
+        map(connection.dialect.identifier_preparer.quote, (source.table or "").split("."))
+    )
     return (source.query or f"SELECT * FROM {table}").strip().rstrip(";")  # noqa: S608  the recipe's own query
 
 
@@ -90,33 +122,61 @@ def fetched(source: Sql, low: Any = None, high: Any = None) -> pa.Table:
             result = run(connection, query)
         else:
             mark = connection.dialect.identifier_preparer.quote(source.watermark)
-            limits = [limit for end, limit in ((low, f"{mark} > :low"), (high, f"{mark} <= :high")) if end is not None] or [f"{mark} IS NULL"]
+            limits = [
+                limit
+                for end, limit in ((low, f"{mark} > :low"), (high, f"{mark} <= :high"))
+                if end is not None
+            ] or [f"{mark} IS NULL"]
             escaped = query.replace(":", r"\:")  # its colons are its own
             query = f"SELECT * FROM ({escaped}) AS source WHERE {' AND '.join(limits)}"  # noqa: S608  the recipe's own query
             result = connection.execute(sqlalchemy.text(query), {"low": low, "high": high})
         names = list(result.keys())
         if doubled := sorted({column for column in names if names.count(column) > 1}):
-            raise Failure(f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS.")
-        rows = [tuple(bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else files.cell(cell) for cell in row) for row in result]
+            raise Failure(
+                f"{name(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS."
+            )
+        rows = [
+            tuple(
+                bytes(cell)
+                if isinstance(cell, (bytes, bytearray, memoryview))
+                else files.cell(cell)
+                for cell in row
+            )
+            for row in result
+        ]
     rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
-    return pa.table({column: column_of([row[index] for row in rows]) for index, column in enumerate(names)})
+    return pa.table(
+        {column: column_of([row[index] for row in rows]) for index, column in enumerate(names)}
+    )
 
 
 def column_of(cells: list[str | bytes | None]) -> pa.Array:
     """Bytes where all are bytes, such as images; else text."""
     if {type(cell) for cell in cells} - {type(None)} == {bytes}:
         return pa.array(cells, pa.binary())
-    return pa.array([cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell for cell in cells], pa.string())
+    return pa.array(
+        [
+            cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell
+            for cell in cells
+        ],
+        pa.string(),
+    )
 
 
 def engine_of(source: Sql) -> sqlalchemy.Engine:
     try:
         url = sqlalchemy.make_url(expanded(source.url))
-        return sqlalchemy.create_engine(url, hide_parameters=True, connect_args=CONNECT.get(url.get_backend_name(), {}))
+        return sqlalchemy.create_engine(
+            url, hide_parameters=True, connect_args=CONNECT.get(url.get_backend_name(), {})
+        )
     except (NoSuchModuleError, ImportError) as error:
-        raise Mistake(f"ingest.url: the driver of this database is not installed ({files.first_line(error)}): install it.") from None
+        raise Mistake(
+            f"ingest.url: the driver of this database is not installed ({files.first_line(error)}): install it."
+        ) from None
     except (ArgumentError, ValueError):
-        raise Mistake("ingest.url is not the URL of a database: write it as dialect://user:${PASSWORD}@host/database.") from None
+        raise Mistake(
+            "ingest.url is not the URL of a database: write it as dialect://user:${PASSWORD}@host/database."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -131,8 +191,12 @@ def connected(source: Sql) -> Iterator[sqlalchemy.Connection]:
             connection.rollback()
     except SQLAlchemyError as error:
         kind = Retryable if passes(error) else Failure
-        reason = " ".join(str(getattr(error, "orig", error)).split())[:300]  # the driver's own words, in one line
-        raise kind(f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.{encoded_twice(source.url)}") from None
+        reason = " ".join(str(getattr(error, "orig", error)).split())[
+            :300
+        ]  # the driver's own words, in one line
+        raise kind(
+            f"{name(source)}: the database answers: {reason}: check ingest.url and what is asked of it.{encoded_twice(source.url)}"
+        ) from None
     finally:
         engine.dispose()
 
@@ -149,4 +213,6 @@ def passes(error: SQLAlchemyError) -> bool:
     text = str(error.orig).lower()
     if "fatal:" in text:
         return any(words in text for words in PASSING)
-    return error.connection_invalidated or (isinstance(error, OperationalError) and "connect" in text)
+    return error.connection_invalidated or (
+        isinstance(error, OperationalError) and "connect" in text
+    )

@@ -15,7 +15,9 @@ DOUBLED = 0.1
 def vocabulary() -> "np.ndarray[tuple[int], np.dtype[np.str_]]":
     chance = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
-    return np.array(["".join(chance.choice(letters, chance.integers(2, 11))) for _ in range(20_000)])
+    return np.array(
+        ["".join(chance.choice(letters, chance.integers(2, 11))) for _ in range(20_000)]
+    )
 
 
 def blocks(count: int, seed: int = 1) -> Iterator[list[str]]:
@@ -30,7 +32,9 @@ def blocks(count: int, seed: int = 1) -> Iterator[list[str]]:
             text = texts[at]
             if kind < 0.4:
                 cut = text.split(" ", 20)
-                texts[at] = f"<p>{' '.join(cut[:5])} <b>{cut[5]}</b><br/>{' '.join(cut[6:])} &amp; it&#39;s  done</p>"
+                texts[at] = (
+                    f"<p>{' '.join(cut[:5])} <b>{cut[5]}</b><br/>{' '.join(cut[6:])} &amp; it&#39;s  done</p>"
+                )
             elif kind < 0.55:
                 texts[at] = text + " caf\u00e9 cre\u0301me na\u00efve"
             elif kind < 0.58:
@@ -50,7 +54,13 @@ def write(folder: Path, count: int, files: int = 1, seed: int = 1) -> None:
     for texts in blocks(count, seed):
         for start in range(0, len(texts), per):
             part = texts[start : start + per]
-            table = pa.table({"id": [f"d{seed}-{row + at:09d}" for at in range(len(part))], "text": part, "label": ["x"] * len(part)})
+            table = pa.table(
+                {
+                    "id": [f"d{seed}-{row + at:09d}" for at in range(len(part))],
+                    "text": part,
+                    "label": ["x"] * len(part),
+                }
+            )
             row += len(part)
             writer = writer or pq.ParquetWriter(folder / f"{number:05d}.parquet", table.schema)
             writer.write_table(table)

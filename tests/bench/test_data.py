@@ -57,10 +57,20 @@ def with_pandas(source: str, target: str) -> int:
 
     frame = pd.concat([pd.read_parquet(path) for path in sorted(Path(source).glob("*.parquet"))])
     text = frame["text"].map(ftfy.fix_encoding)
-    plain = text.str.replace(SCRIPTS, " ", regex=True).str.replace(BLOCKS, "\n", regex=True).str.replace(INLINES, "", regex=True)
+    plain = (
+        text.str.replace(SCRIPTS, " ", regex=True)
+        .str.replace(BLOCKS, "\n", regex=True)
+        .str.replace(INLINES, "", regex=True)
+    )
     text = plain.where(plain == text, plain.map(html.unescape))
     text = text.map(lambda value: unicodedata.normalize("NFC", value))
-    for pattern, by in ((r"\r\n?", "\n"), (CONTROL, ""), (r"[^\S\n]+", " "), (r" ?\n ?", "\n"), (r"\n{3,}", "\n\n")):
+    for pattern, by in (
+        (r"\r\n?", "\n"),
+        (CONTROL, ""),
+        (r"[^\S\n]+", " "),
+        (r" ?\n ?", "\n"),
+        (r"\n{3,}", "\n\n"),
+    ):
         text = text.str.replace(pattern, by, regex=True)
     frame["text"] = text.str.strip()
     frame = frame.sort_values("id").drop_duplicates("text")
@@ -71,25 +81,49 @@ def with_pandas(source: str, target: str) -> int:
 def with_datatrove(source: str, target: str) -> int:
     """The same rules as datatrove's pipeline steps, with its own three steps for exact duplicates; two workers where its steps allow."""
     from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.dedup import ExactDedupConfig, ExactDedupFilter, ExactDedupSignature, ExactFindDedups
+    from datatrove.pipeline.dedup import (
+        ExactDedupConfig,
+        ExactDedupFilter,
+        ExactDedupSignature,
+        ExactFindDedups,
+    )
     from datatrove.pipeline.formatters import FTFYFormatter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers.parquet import ParquetWriter
 
     config = ExactDedupConfig(text_of)
     off = dict.fromkeys(
-        ["remove_terminal_escapes", "fix_latin_ligatures", "fix_character_width", "uncurl_quotes", "fix_line_breaks", "fix_surrogates", "remove_control_chars"],
+        [
+            "remove_terminal_escapes",
+            "fix_latin_ligatures",
+            "fix_character_width",
+            "uncurl_quotes",
+            "fix_line_breaks",
+            "fix_surrogates",
+            "remove_control_chars",
+        ],
         False,
     )
     steps: list[list[Any]] = [
-        [ParquetReader(source), FTFYFormatter(unescape_html=False, normalization=None, **off), ruled, ParquetWriter(f"{target}/clean")],
+        [
+            ParquetReader(source),
+            FTFYFormatter(unescape_html=False, normalization=None, **off),
+            ruled,
+            ParquetWriter(f"{target}/clean"),
+        ],
         [ParquetReader(f"{target}/clean"), ExactDedupSignature(f"{target}/sigs", config)],
         [ExactFindDedups(f"{target}/sigs", f"{target}/dups", config)],
-        [ParquetReader(f"{target}/clean"), ExactDedupFilter(f"{target}/dups", config), ParquetWriter(f"{target}/out")],
+        [
+            ParquetReader(f"{target}/clean"),
+            ExactDedupFilter(f"{target}/dups", config),
+            ParquetWriter(f"{target}/out"),
+        ],
     ]
     for number, step in enumerate(steps):
         tasks = 1 if number == 2 else 2
-        LocalPipelineExecutor(step, tasks=tasks, workers=tasks, logging_dir=f"{target}/logs{number}").run()
+        LocalPipelineExecutor(
+            step, tasks=tasks, workers=tasks, logging_dir=f"{target}/logs{number}"
+        ).run()
     return sum(pq.read_metadata(path).num_rows for path in Path(target, "out").glob("*.parquet"))
 
 
@@ -101,7 +135,9 @@ def ruled(data: Any, rank: int = 0, world_size: int = 1) -> Any:
     """HTML, Unicode and white space, as one step of datatrove."""
     for document in data:
         plain = INLINES.sub("", BLOCKS.sub("\n", SCRIPTS.sub(" ", document.text)))
-        text = unicodedata.normalize("NFC", document.text if plain == document.text else html.unescape(plain))
+        text = unicodedata.normalize(
+            "NFC", document.text if plain == document.text else html.unescape(plain)
+        )
         text = re.sub(r"[^\S\n]+", " ", CONTROL.sub("", re.sub(r"\r\n?", "\n", text)))
         document.text = re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
         yield document
@@ -112,16 +148,22 @@ def test_data_cleaning_beside_pandas_and_datatrove(tmp_path: Path) -> None:
     measured(ingested, str(tmp_path / "source"), str(tmp_path / "ours"))
     ours = measured(cleaned, str(tmp_path / "ours"))
     print(f"\n{'':12} {'rows/s':>10} {'seconds':>8} {'peak MiB':>9} {'rows':>9} {'ours is':>8}")
-    print(f"{'Millrace':12} {ROWS / ours.seconds:10,.0f} {ours.seconds:8.1f} {ours.peak:9,.0f} {ours.result:9,}")
+    print(
+        f"{'Millrace':12} {ROWS / ours.seconds:10,.0f} {ours.seconds:8.1f} {ours.peak:9,.0f} {ours.result:9,}"
+    )
     for name, peer in (("pandas", with_pandas), ("datatrove", with_datatrove)):
         theirs = measured(peer, str(tmp_path / "source"), str(tmp_path / name))
-        print(f"{name:12} {ROWS / theirs.seconds:10,.0f} {theirs.seconds:8.1f} {theirs.peak:9,.0f} {theirs.result:9,} {theirs.seconds / ours.seconds:7.1f}x")
+        print(
+            f"{name:12} {ROWS / theirs.seconds:10,.0f} {theirs.seconds:8.1f} {theirs.peak:9,.0f} {theirs.result:9,} {theirs.seconds / ours.seconds:7.1f}x"
+        )
         assert abs(theirs.result - ours.result) <= 0.001 * ROWS
 
 
 def test_data_cleaning_time_grows_linearly_and_memory_does_not(tmp_path: Path) -> None:
     largest = 10 * ROWS
-    sizes = [size for size in (10_000, 100_000, 1_000_000, 5_000_000, 10_000_000) if size <= largest]
+    sizes = [
+        size for size in (10_000, 100_000, 1_000_000, 5_000_000, 10_000_000) if size <= largest
+    ]
     figures = []
     print(f"\n{'rows':>11} {'clean s':>8} {'rows/s':>9} {'peak MiB':>9} {'ingest s':>9}")
     for size in sizes:
@@ -129,12 +171,17 @@ def test_data_cleaning_time_grows_linearly_and_memory_does_not(tmp_path: Path) -
         before = measured(ingested, str(tmp_path / "source"), str(tmp_path / "ours"))
         found = measured(cleaned, str(tmp_path / "ours"))
         figures.append(found.seconds)
-        print(f"{size:11,} {found.seconds:8.2f} {size / found.seconds:9,.0f} {found.peak:9,.0f} {before.seconds:9.2f}", flush=True)
+        print(
+            f"{size:11,} {found.seconds:8.2f} {size / found.seconds:9,.0f} {found.peak:9,.0f} {before.seconds:9.2f}",
+            flush=True,
+        )
         shutil.rmtree(tmp_path / "source")
         shutil.rmtree(tmp_path / "ours")
     slope, intercept = np.polyfit(sizes, figures, 1)
     power = np.polyfit(np.log(sizes[1:]), np.log(figures[1:]), 1)[0]
-    print(f"fit: {intercept:.2f} s + {slope * 1e6:.2f} s a million rows; from {sizes[1]:,} rows on time grows as rows to the power {power:.2f}")
+    print(
+        f"fit: {intercept:.2f} s + {slope * 1e6:.2f} s a million rows; from {sizes[1]:,} rows on time grows as rows to the power {power:.2f}"
+    )
     assert slope > 0
 
 
@@ -145,7 +192,9 @@ def test_data_of_one_per_cent_more_costs_little(tmp_path: Path) -> None:
     documents.write(tmp_path / "more", ROWS // 100, seed=2)
     shutil.move(tmp_path / "more" / "00000.parquet", tmp_path / "source" / "99999.parquet")
     more = [measured(ingested, source, target).seconds, measured(cleaned, target).seconds]
-    print(f"\n{'':12} {'ingest s':>9} {'clean s':>9}\n{'all':12} {full[0]:9.2f} {full[1]:9.2f}\n{'1 % more':12} {more[0]:9.2f} {more[1]:9.2f}")
+    print(
+        f"\n{'':12} {'ingest s':>9} {'clean s':>9}\n{'all':12} {full[0]:9.2f} {full[1]:9.2f}\n{'1 % more':12} {more[0]:9.2f} {more[1]:9.2f}"
+    )
     print(f"appending 1 % costs {sum(more) / sum(full):.1%} of the whole")
     assert sum(more) < sum(full)
 
@@ -165,7 +214,10 @@ def near_datasketch(path: str, count: int) -> set[tuple[int, int]]:
 
     texts = pq.read_table(path)["text"].to_pylist()[-count:]
     bands = duplicates.bands_for(NEAR)
-    index, found = MinHashLSH(params=(bands, duplicates.ROWS), num_perm=bands * duplicates.ROWS), set()
+    index, found = (
+        MinHashLSH(params=(bands, duplicates.ROWS), num_perm=bands * duplicates.ROWS),
+        set(),
+    )
     for row, text in enumerate(texts):
         sketch = MinHash(num_perm=bands * duplicates.ROWS)
         sketch.update_batch([shingle.encode() for shingle in duplicates.shingles(text)])
@@ -193,9 +245,15 @@ def test_data_near_duplicates_beside_datasketch(tmp_path: Path) -> None:
     theirs = measured(near_datasketch, str(tmp_path / "texts.parquet"), part)
     shift = len(texts) - part
     rates = (len(texts) / ours.seconds, part / theirs.seconds)
-    print(f"\n{'':12} {'rows/s':>10} {'recall':>7} {'rows':>10}  of {len(similar)} planted pairs with a Jaccard similarity of at least {NEAR}")
-    print(f"{'Millrace':12} {rates[0]:10,.0f} {sum(pair in ours.result for pair in similar) / len(similar):7.3f} {len(texts):10,}  peak {ours.peak:,.0f} MiB")
-    print(f"{'datasketch':12} {rates[1]:10,.0f} {sum((i - shift, j - shift) in theirs.result for i, j in similar) / len(similar):7.3f} {part:10,}")
+    print(
+        f"\n{'':12} {'rows/s':>10} {'recall':>7} {'rows':>10}  of {len(similar)} planted pairs with a Jaccard similarity of at least {NEAR}"
+    )
+    print(
+        f"{'Millrace':12} {rates[0]:10,.0f} {sum(pair in ours.result for pair in similar) / len(similar):7.3f} {len(texts):10,}  peak {ours.peak:,.0f} MiB"
+    )
+    print(
+        f"{'datasketch':12} {rates[1]:10,.0f} {sum((i - shift, j - shift) in theirs.result for i, j in similar) / len(similar):7.3f} {part:10,}"
+    )
     print(f"ours is {rates[0] / rates[1]:.1f}x")
     assert sum(pair in ours.result for pair in similar) / len(similar) >= 0.95
 

@@ -81,7 +81,9 @@ def answers_ours(folder: Path) -> list[str]:
     from tasks import modalities, train
     from tasks.recipe import read
 
-    train.run(read(folder / "recipe.yaml"), folder / "split", folder / "model", folder / "checkpoints")
+    train.run(
+        read(folder / "recipe.yaml"), folder / "split", folder / "model", folder / "checkpoints"
+    )
     predictor = modalities.predictor(folder / "model")
     answers = predictor(side_of(folder, "test")[0])
     return [predictor.labels[best] for best in answers.argmax(1)]
@@ -102,17 +104,25 @@ def answers_trainer(folder: Path) -> list[str]:
     (texts, labels), (test, _) = side_of(folder, "train"), side_of(folder, "test")
     names = sorted(set(labels))
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(names))
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=len(names)
+    )
 
     def encoded(rows: list[str], targets: list[int]) -> Any:
         return datasets.Dataset.from_dict({**tokenizer(rows, truncation=True), "labels": targets})
 
     with tempfile.TemporaryDirectory() as target:
         arguments = transformers.TrainingArguments(
-            target, num_train_epochs=section.epochs, save_strategy="no", report_to="none", disable_tqdm=True
+            target,
+            num_train_epochs=section.epochs,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
         )
         data = encoded(texts, [names.index(label) for label in labels])
-        trainer = transformers.Trainer(network, arguments, train_dataset=data, processing_class=tokenizer)
+        trainer = transformers.Trainer(
+            network, arguments, train_dataset=data, processing_class=tokenizer
+        )
         trainer.train()
         said = trainer.predict(encoded(test, [0] * len(test))).predictions
     return [names[best] for best in said.argmax(1)]
@@ -138,10 +148,17 @@ def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: P
     counts = {side: len(side_of(tmp_path, side)[0]) for side in ("train", "val", "test")}
     print(f"\n{name}: {counts} rows; accuracy on test with its interval of 95 %")
     scores, highest = {}, {}
-    for who, function in {"Millrace": answers_ours, "transformers' Trainer": answers_trainer}.items():
+    for who, function in {
+        "Millrace": answers_ours,
+        "transformers' Trainer": answers_trainer,
+    }.items():
         found = measured(function, tmp_path)
-        said = Scored(np.array([classes.index(answer) for answer in found.result]), np.zeros(len(labels)))
-        low, high = problems.bounds(problem.samples("accuracy", targets, [said], Evaluate())[:, 0], 0.95)
+        said = Scored(
+            np.array([classes.index(answer) for answer in found.result]), np.zeros(len(labels))
+        )
+        low, high = problems.bounds(
+            problem.samples("accuracy", targets, [said], Evaluate())[:, 0], 0.95
+        )
         scores[who], highest[who] = problem.points(targets, said)["accuracy"], high
         print(f"{who:24} {scores[who]:.4f} ({low:.4f} to {high:.4f})   {found.seconds:,.0f} s")
     assert scores["transformers' Trainer"] <= highest["Millrace"]

