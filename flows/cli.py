@@ -14,8 +14,8 @@ from typing import Any, NoReturn, TextIO
 import click
 import yaml
 
-from flows import show
-from tasks.step import EXIT_FAILED, Failure, Mistake
+from flows import terminal
+from tasks.core.errors import EXIT_FAILED, Failure, Mistake
 
 STATUS = {"Promoted": 0, "Unchanged": 0, "Rejected": 3, "Inconclusive": 4, "Superseded": 5}
 START_SECONDS = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
@@ -31,7 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def loaded(context: click.Context, parameter: click.Parameter, name: str) -> Any:
     """The registered recipe of that name, checked."""
-    from tasks.recipe import load
+    from tasks.recipe.loading import load
 
     return load(name)
 
@@ -93,14 +93,14 @@ def promote(recipe: Any, override: bool, actor: str, reason: str) -> None:
 
 def retrained(recipe: str, override: dict[str, str] | None = None) -> NoReturn:
     """Run the flow here and now, show what it did, and end with its status."""
-    from flows import process
+    from flows import stage_process
 
     with_erasures(recipe)
     Path(PREFECT["PREFECT_HOME"]).mkdir(
         parents=True, exist_ok=True
     )  # Prefect does not make it, and waits in vain for a database there
     os.environ.update(
-        {**PREFECT, **os.environ, **process.mark()}
+        {**PREFECT, **os.environ, **stage_process.mark()}
     )  # marked, as Prefect's own server does not end with a run that is killed
     from flows.retrain import RUNS, retrain
 
@@ -111,7 +111,7 @@ def retrained(recipe: str, override: dict[str, str] | None = None) -> NoReturn:
     state = retrain(recipe, override, return_state=True)
     record = RUNS / f"{state.state_details.flow_run_id}.json"
     if record.is_file():
-        show.run(json.loads(record.read_text()))
+        terminal.run(json.loads(record.read_text()))
     logging.getLogger("prefect").setLevel(logging.WARNING)  # so that how it ended is the last line
     click.echo(f"{state.name}: {state.message}")
     sys.exit(STATUS.get(str(state.name), EXIT_FAILED))
@@ -133,7 +133,7 @@ def check(name: Any) -> None:
 @JSON
 def list_(as_json: bool) -> None:
     """List the registered recipes."""
-    from tasks.recipe import load, registered
+    from tasks.recipe.loading import load, registered
 
     rows = [
         {"name": one.name, "modality": one.modality, "source": one.ingest.kind}
@@ -142,7 +142,7 @@ def list_(as_json: bool) -> None:
     tell(
         rows,
         as_json,
-        lambda: show.table(
+        lambda: terminal.table(
             "Recipes", ["name", "modality", "source"], [list(row.values()) for row in rows]
         ),
     )
@@ -151,7 +151,7 @@ def list_(as_json: bool) -> None:
 @recipe.command(epilog="Example: millrace recipe schema")
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
-    from tasks.recipe import Recipe
+    from tasks.recipe.recipe import Recipe
 
     click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
@@ -160,7 +160,7 @@ def schema() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def add(path: Path) -> None:
     """Check the recipe in the file PATH and register it."""
-    from tasks.recipe import PARAMS, RECIPES, read, registered
+    from tasks.recipe.loading import PARAMS, RECIPES, read, registered
 
     name, names = read(path).name, registered()
     target = RECIPES / f"{name}.yaml"
@@ -184,7 +184,7 @@ def status(recipe: Any, as_json: bool) -> None:
         tell(
             {**records[0], "manifest": manifest} if records else None,
             as_json,
-            lambda: show.status(recipe.name, records[0], manifest),
+            lambda: terminal.status(recipe.name, records[0], manifest),
         )
     else:
         click.echo(
@@ -198,7 +198,7 @@ def status(recipe: Any, as_json: bool) -> None:
 def history(recipe: Any, as_json: bool) -> None:
     """List every move of RECIPE's production version, newest first."""
     records, _ = moves(recipe)
-    tell(records, as_json, lambda: show.history(recipe.name, records))
+    tell(records, as_json, lambda: terminal.history(recipe.name, records))
 
 
 @main.command(epilog="Example: millrace explain support-desk")
@@ -206,22 +206,24 @@ def history(recipe: Any, as_json: bool) -> None:
 @JSON
 def explain(recipe: Any, as_json: bool) -> None:
     """Say of each stage of RECIPE whether it would run and why, and which versions were trained on rows that data/RECIPE/erase.csv lists."""
-    from flows import storage
-    from flows.pipeline import Pipeline
-    from tasks import files, ingest, registry
+    from flows import embedded_s3
+    from flows.dvc_graph import Pipeline
+    from tasks.registry import channel_pointer, manifests
+    from tasks.sources import partitions
+    from tasks.storage import layout
 
     with_erasures(recipe.name)
     pipeline = Pipeline()
     stages = [
         {"stage": stage.name, "why": pipeline.why(stage)} for stage in pipeline.stages(recipe.name)
     ]
-    erased = ingest.erasures(files.folder_of(recipe.name) / "erase.csv")
+    erased = partitions.erasures(layout.folder_of(recipe.name) / "erase.csv")
     versions: dict[str, int | None] = {}
     pointer = None
     if erased:
-        with storage.opened() as store:
-            versions = registry.trained_on(store, recipe.name, erased)
-            pointer = registry.read(store, recipe.name, recipe.promote.channel)
+        with embedded_s3.opened() as store:
+            versions = manifests.trained_on(store, recipe.name, erased)
+            pointer = channel_pointer.read(store, recipe.name, recipe.promote.channel)
     told = {
         "ids": len(erased),
         "in_production": pointer.version if pointer else None,
@@ -230,7 +232,7 @@ def explain(recipe: Any, as_json: bool) -> None:
     tell(
         {"stages": stages, "erased": told},
         as_json,
-        lambda: show.explained(recipe.name, stages, told),
+        lambda: terminal.explained(recipe.name, stages, told),
     )
 
 
@@ -241,7 +243,7 @@ def reveal(file: TextIO) -> None:
 
     MILLRACE_PII_KEY must hold the key with which they were encrypted.
     """
-    from tasks import sealed
+    from tasks.cleaning import pii_encryption
 
     try:
         text = file.read()
@@ -249,7 +251,7 @@ def reveal(file: TextIO) -> None:
         raise Failure(
             f"{file.name} is not UTF-8 text (byte {error.start}): a Parquet file has to be exported first, for example to CSV."
         ) from None
-    click.echo(sealed.revealed(text), nl=False)
+    click.echo(pii_encryption.revealed(text), nl=False)
 
 
 def bypass_proxy() -> None:
@@ -298,21 +300,21 @@ def start_prefect() -> None:
 
 def with_erasures(name: str) -> None:
     """Make the recipe's list of ids to erase, where there is none: DVC needs a file that ingest can depend on."""
-    from tasks import files
+    from tasks.storage import files, layout
 
-    path = files.folder_of(name) / "erase.csv"
+    path = layout.folder_of(name) / "erase.csv"
     if not path.exists():
         files.write_text(path, "id\n")
 
 
 def moves(recipe: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every move of the recipe's channel, newest first, and the manifest of what is there now."""
-    from flows import storage
-    from tasks import registry
+    from flows import embedded_s3
+    from tasks.registry import journal, manifests
 
-    with storage.opened() as store:
-        records = registry.history(store, recipe.name, recipe.promote.channel)
-        return records, registry.read_manifest(
+    with embedded_s3.opened() as store:
+        records = journal.history(store, recipe.name, recipe.promote.channel)
+        return records, manifests.read_manifest(
             store, recipe.name, records[0]["version"]
         ) if records else {}
 

@@ -3,21 +3,23 @@
 python -m tasks.check_raw support-desk
 """
 
-from tasks import check, files, resolve
-from tasks.step import main
+from tasks.checks import suite
+from tasks.core.stage import main
+from tasks.recipe import resolved
+from tasks.storage import files, layout
 
 
 def check_raw(name: str) -> None:
-    folder = files.folder_of(name)
+    folder = layout.folder_of(name)
     sources = [
         folder / "raw" / part["file"]
         for part in files.read_json(folder / "raw" / "snapshot.json")["partitions"]
     ]
-    check.run(
-        resolve.read(name),
+    suite.run(
+        resolved.read(name),
         "raw",
         files.read_table(sources),
-        check.fingerprint(sources),
+        suite.fingerprint(sources),
         folder / "checks" / "raw",
     )
 

@@ -5,22 +5,25 @@ python -m tasks.check_ready support-desk
 
 import pyarrow as pa
 
-from tasks import check, files, resolve, sides
-from tasks.step import main
+from tasks.checks import suite
+from tasks.core.stage import main
+from tasks.recipe import resolved
+from tasks.rows import leakage
+from tasks.storage import files, layout
 
 
 def check_ready(name: str) -> None:
-    folder = files.folder_of(name)
+    folder = layout.folder_of(name)
     sources = {side: folder / "split" / f"{side}.parquet" for side in ("train", "val", "test")}
     tables = {side: files.read_table(path) for side, path in sources.items()}
-    recipe = resolve.read(name)
-    results, notes = sides.proof(tables, recipe.modality, recipe.problem)
+    recipe = resolved.read(name)
+    results, notes = leakage.proof(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
-    check.run(
+    suite.run(
         recipe,
         "ready",
         rows,
-        check.fingerprint(list(sources.values())),
+        suite.fingerprint(list(sources.values())),
         folder / "checks" / "ready",
         results,
         notes,

@@ -12,16 +12,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks import evaluation, files, modalities, page, resolve
-from tasks.recipe import LOWER_IS_BETTER, Recipe
-from tasks.step import main
-
-SHOWN = 15  # mistakes in the report
+from tasks import evaluation, modalities
+from tasks.core.stage import main
+from tasks.evaluation import report
+from tasks.evaluation.base import Case
+from tasks.recipe import resolved
+from tasks.recipe.metric_names import LOWER_IS_BETTER
+from tasks.recipe.recipe import Recipe
+from tasks.reports import html_pages
+from tasks.storage import files, hashing, layout
 
 
 def evaluate(name: str) -> None:
-    folder = files.folder_of(name)
-    run(resolve.read(name), folder / "split", folder / "model", folder / "evaluation")
+    folder = layout.folder_of(name)
+    run(resolved.read(name), folder / "split", folder / "model", folder / "evaluation")
 
 
 def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
@@ -30,7 +34,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     )
     predictor = modalities.predictor(model)
     problem, rows = predictor.problem, modalities.rows(recipe, test)
-    case = evaluation.Case(
+    case = Case(
         recipe,
         model,
         predictor,
@@ -65,8 +69,8 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "baseline": metrics["baseline"],
             "classes": classes,
             "rows": test.num_rows,
-            "model_sha256": files.hashes(model),
-            "test_sha256": files.sha256(source / "test.parquet"),
+            "model_sha256": hashing.hashes(model),
+            "test_sha256": hashing.sha256(source / "test.parquet"),
         },
     )
     files.write_json(
@@ -105,7 +109,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "number": number,
             "content": rows[row],
         }
-        for row, actual, predicted, number in problem.worst(targets, answers["model"], SHOWN)
+        for row, actual, predicted, number in problem.worst(targets, answers["model"], report.SHOWN)
     ]
     shown = {
         "problem": problem,
@@ -128,7 +132,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         "steps": about.get("export", []),
         "training": training,
     }
-    files.write_text(target / "report.html", page.evaluation(recipe.name, worst, **shown, **more))
+    files.write_text(
+        target / "report.html", html_pages.evaluation(recipe.name, worst, **shown, **more)
+    )
 
 
 if __name__ == "__main__":

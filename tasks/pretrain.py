@@ -13,59 +13,59 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from tasks import board, code, duplicates, energy, files, resolve, sides
-from tasks.recipe import Recipe
-from tasks.step import Failure, main
-
-READ = (
-    "labelled/rows.parquet",
-    "labelled/rejects.parquet",
-    "split/val.parquet",
-    "split/test.parquet",
-)
+from tasks.core.stage import main
+from tasks.recipe import resolved
+from tasks.recipe.recipe import Recipe
+from tasks.storage import code_closure, files, hashing, layout
+from tasks.telemetry import energy, tensorboard
+from tasks.training import corpus
 
 
 def pretrain(name: str) -> None:
-    folder = files.folder_of(name)
-    recipe = resolve.read(name)
+    folder = layout.folder_of(name)
+    recipe = resolved.read(name)
     if recipe.pretrain is None:
         files.write_json(folder / "pretrained" / "report.json", {})
         return
-    from tasks import distributed  # brings torch, which a recipe without this need not wait for
+    from tasks.training import (
+        distributed,
+        launch,  # brings torch, which a recipe without this need not wait for
+    )
 
     if recipe.pretrain.processes > 1 and not distributed.launched():
-        distributed.launch(recipe, recipe.pretrain.processes, "tasks.pretrain")
+        launch.launch(recipe, recipe.pretrain.processes, "tasks.pretrain")
         return
     with distributed.joined(), energy.measured():
-        watch = board.curves(f"{name}-pretrain") if distributed.rank() == 0 else None
+        watch = tensorboard.curves(f"{name}-pretrain") if distributed.rank() == 0 else None
         run(
             recipe,
             folder,
             folder / "pretrained",
-            files.of_repository(f"checkpoints/.pretrain/{name}"),
+            layout.of_repository(f"checkpoints/.pretrain/{name}"),
             watch,
         )
 
 
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: Any = None) -> None:
     """Train on what lies in `source`, the folder of the recipe's stages, and write `target`. All processes train, the first one writes."""
-    from tasks import checkpoint, distributed, loop, modalities
+    from tasks import modalities
+    from tasks.training import checkpoint, distributed, epoch_record, loop
+    from tasks.training.epoch_record import History
 
     assert recipe.pretrain
-    train, val, about = corpus(source, recipe.modality)
+    train, val, about = corpus.corpus(source, recipe.modality)
     rows, ids = modalities.rows(recipe, train), train["id"].to_pylist()
     adapter = modalities.module(recipe.modality).Pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
-    history: loop.History = []
-    data = [files.sha256(source / name) for name in READ]
+    history: History = []
+    data = [hashing.sha256(source / name) for name in corpus.READ]
     of = [
         recipe.pretrain,
         recipe.columns,
         recipe.modality,
         data,
-        code.fingerprint(__file__),
+        code_closure.fingerprint(__file__),
         distributed.place(),
     ]
     with checkpoint.own(checkpoints, of) as mine:
@@ -100,38 +100,12 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
         )
         with files.whole_folder(target) as folder:
             about |= adapter.export(folder)
-            files.write_text(folder / "history.jsonl", loop.lines(history))
+            files.write_text(folder / "history.jsonl", epoch_record.lines(history))
             files.write_json(
                 folder / "report.json",
                 {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()},
             )
         shutil.rmtree(mine)
-
-
-def corpus(source: Path, modality: str) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """The rows to train on, those to measure on, and how many there are of each and were left out."""
-    table = files.read_table([source / name for name in READ[:2]]).sort_by("id")
-    val, test = (files.read_table(source / name) for name in READ[2:])
-    side = dict.fromkeys(val["id"].to_pylist(), "val") | dict.fromkeys(
-        test["id"].to_pylist(), "test"
-    )
-    ids = table["id"].to_pylist()
-    placed = [side.get(name, "train") for name in ids]
-    lost, _, _ = sides.set_aside(ids, duplicates.contents(table, modality), placed)
-    kept = [place == "train" and row not in lost for row, place in enumerate(placed)]
-    train = table.filter(pa.array(kept, pa.bool_()))
-    if not train.num_rows:
-        raise Failure(
-            f"pretrain: none of the {table.num_rows} rows is left that is not in val or test or like one there: lower split.val and split.test."
-        )
-    alike = sum(placed[row] == "train" for row in lost)
-    about = {
-        "rows_in": table.num_rows,
-        "rows": train.num_rows,
-        "held_out": len(ids) - placed.count("train"),
-        "like_held_out": alike,
-    }
-    return train, val if val.num_rows else train, about
 
 
 if __name__ == "__main__":

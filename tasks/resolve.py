@@ -10,9 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import champion, files, sealed, sources
-from tasks.recipe import Label, Recipe, load
-from tasks.step import Failure, Mistake, main
+from tasks import sources
+from tasks.cleaning import pii_encryption
+from tasks.core.errors import Failure, Mistake
+from tasks.core.stage import main
+from tasks.recipe import resolved as recipe_resolved
+from tasks.recipe.label import Label
+from tasks.recipe.loading import load
+from tasks.recipe.recipe import Recipe
+from tasks.registry import local_champion
+from tasks.storage import files, hashing
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -21,20 +28,26 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     for key, name in named(recipe.label):
         if not Path(name).exists():
             raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
-        tables[name] = files.hashes(Path(name)) if Path(name).is_dir() else files.sha256(Path(name))
+        tables[name] = (
+            hashing.hashes(Path(name)) if Path(name).is_dir() else hashing.sha256(Path(name))
+        )
     distil, teacher = recipe.export.distil, {}
     if distil and distil.teacher != "champion":
-        teacher = files.hashes(Path(distil.teacher))
+        teacher = hashing.hashes(Path(distil.teacher))
         if "model.json" not in teacher:
             raise Mistake(
                 f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion."
             )
     read = {
         "ingest": sources.fingerprint(recipe.ingest),
-        "clean": sealed.key_id(recipe.clean.rules),
+        "clean": pii_encryption.key_id(recipe.clean.rules),
         "label": tables,
     }
-    read |= {"train": champion.noted(recipe), "export": teacher, "libraries": files.versions()}
+    read |= {
+        "train": local_champion.noted(recipe),
+        "export": teacher,
+        "libraries": hashing.versions(),
+    }
     return {**recipe.model_dump(), "sources": read}
 
 
@@ -51,17 +64,6 @@ def named(label: Label) -> Iterator[tuple[str, str]]:
                 yield f"label.functions[{number}].{key}", path
 
 
-def path_of(name: str) -> Path:
-    return files.folder_of(name) / "recipe.json"
-
-
-def read(name: str) -> Recipe:
-    """The resolved recipe, as the steps use it."""
-    return Recipe.model_validate(
-        {key: value for key, value in files.read_json(path_of(name)).items() if key != "sources"}
-    )
-
-
 def outdated(name: str) -> bool:
     """Whether a source is no longer what it was when the recipe was resolved; DVC sees that only below data/sources."""
     return unchanged(name, resolved(load(name))) is None
@@ -69,9 +71,9 @@ def outdated(name: str) -> bool:
 
 def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
     """The recipe as it was resolved before, where that differs in the champion at most: another one alone is no reason to train again."""
-    if not path_of(name).is_file():
+    if not recipe_resolved.path_of(name).is_file():
         return None
-    old: dict[str, Any] = files.read_json(path_of(name))
+    old: dict[str, Any] = files.read_json(recipe_resolved.path_of(name))
     same = json.loads(json.dumps(new))
     return (
         old
@@ -83,7 +85,7 @@ def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
 
 def resolve(name: str) -> None:
     new = resolved(load(name))
-    files.write_json(path_of(name), unchanged(name, new) or new)
+    files.write_json(recipe_resolved.path_of(name), unchanged(name, new) or new)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ import argparse
 import csv
 import hashlib
 import importlib
-import importlib.util
 import json
 import random
 import re

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from flows import storage
+from flows import embedded_s3
 from tasks import sources
-from tasks.store import Store
+from tasks.sources.base import Rows
+from tasks.storage.object_store import Store
 
 ROOT = Path(__file__).parent.parent
 
 
-def partitions(source: Any, skip: Container[str] = ()) -> Iterator[sources.Rows]:
+def partitions(source: Any, skip: Container[str] = ()) -> Iterator[Rows]:
     """What the parts of the source give, one after the other, without those whose name is in `skip`."""
     for part in sources.parts(source):
         if part.name not in skip:
@@ -34,5 +35,5 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         patch.chdir(tmp_path_factory.mktemp("s3"))
         patch.delenv("MILLRACE_S3_BUCKET", raising=False)
         patch.delenv("MILLRACE_S3_ENDPOINT", raising=False)
-        with storage.opened() as opened:
+        with embedded_s3.opened() as opened:
             yield opened

@@ -22,7 +22,7 @@ STYLE = """text{font:12px system-ui,sans-serif;fill:#222}.axis{stroke:#888;fill:
 
 def share(rule: dict[str, Any], difference: float) -> float:
     """The share of challengers with this true difference in accuracy that is promoted."""
-    from tests.test_comparison import promoted
+    from tests.statistics.test_comparison import promoted
 
     return promoted(
         {"metric": "accuracy", **rule}, ROWS, difference, seed=7, challengers=CHALLENGERS
@@ -30,7 +30,7 @@ def share(rule: dict[str, Any], difference: float) -> float:
 
 
 def simulated() -> dict[str, Any]:
-    from tests.test_comparison import histories
+    from tests.statistics.test_comparison import histories
 
     spending, careless = histories(RULES["better"], 0.0, seed=8, count=HISTORIES)
     return {

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.storage import free_ports
+from flows.embedded_s3 import free_ports
 
 USER, PASSWORD = "reader", "s3cret-of-the-database"
 MISSING = "PostgreSQL is not installed: apt-get install postgresql"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import code
+from tasks.storage import code_closure
 from tests.conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -31,10 +31,13 @@ def imported(path: Path) -> set[str]:
 def used(name: str) -> set[str]:
     """The files of ours that a stage's step needs, but for those that dvc.yaml says are no dependencies."""
     without = (
-        code.NO_RESULT - {"tasks.mistakes"} if name == "resolve" else code.NO_RECIPE
+        code_closure.NO_RESULT - {"tasks.recipe.errors"}
+        if name == "resolve"
+        else code_closure.NO_RECIPE
     )  # resolve alone depends on what reads recipes
     paths = {
-        str(path.relative_to(ROOT)) for path in code.closure(ROOT / "tasks" / f"{name}.py", without)
+        str(path.relative_to(ROOT))
+        for path in code_closure.closure(ROOT / "tasks" / f"{name}.py", without)
     }
     pages = {str(page.relative_to(ROOT)) for page in (ROOT / "tasks/pages").glob("*.html")}
     return paths - {"tasks/__init__.py"} | (pages if "tasks/page.py" in paths else set())

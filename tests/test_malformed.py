@@ -26,20 +26,24 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows.storage import BUCKET
-from tasks import files, ingest, sources, step
-from tasks import recipe as recipes
-from tasks.sources import content, http
-from tasks.store import Store
-from tests.test_http import Site
-from tests.test_http import site as site  # a fixture
-from tests.test_images import idx
-from tests.test_sources import zstd
+from flows.embedded_s3 import BUCKET
+from tasks import ingest, sources
+from tasks.core import errors, stage
+from tasks.recipe import loading
+from tasks.sources import http
+from tasks.sources.base import Part
+from tasks.sources.formats import file_content
+from tasks.storage import files
+from tasks.storage.object_store import Store
+from tests.sources.test_http import Site
+from tests.sources.test_http import site as site  # noqa: F401
+from tests.modalities.test_image import idx
+from tests.sources.test_files import zstd
 
 SECRET = "s3cret-that-nobody-may-see"
 GOOD = b"id,text,label\n1,first,no\n2,second,yes\n"
 Inputs = dict[str, bytes | Callable[[Path], object]]
-FINAL, MISTAKE, RETRYABLE = step.EXIT_FAILED, step.EXIT_MISTAKE, step.EXIT_RETRYABLE
+FINAL, MISTAKE, RETRYABLE = errors.EXIT_FAILED, errors.EXIT_MISTAKE, errors.EXIT_RETRYABLE
 
 
 @dataclass
@@ -405,7 +409,7 @@ CASES = [
 def world(here: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Credentials with a recognisable secret, small limits, and a port that never answers."""
     monkeypatch.setenv("PASSWORD", SECRET)
-    monkeypatch.setattr(content, "BOMB_BYTES", 1_000_000)
+    monkeypatch.setattr(file_content, "BOMB_BYTES", 1_000_000)
     monkeypatch.setattr(http, "TIMEOUT", httpx.Timeout(0.5))
     site.data = GOOD
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -437,11 +441,11 @@ def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     Path("recipe.yaml").write_text(yaml.safe_dump(made).replace("\\0CONTROL", "\0"))
 
     def ingest_step(name: str) -> None:
-        ingest.run(recipes.read(Path("recipe.yaml")), Path("out/raw"))
+        ingest.run(loading.read(Path("recipe.yaml")), Path("out/raw"))
 
     ingest_step.__name__ = "ingest"
     with pytest.raises(SystemExit) as ended:
-        step.main(ingest_step, ["malformed"])
+        stage.main(ingest_step, ["malformed"])
     return int(ended.value.code or 0)
 
 
@@ -519,7 +523,7 @@ def with_objects(store: Store, needs: str, monkeypatch: pytest.MonkeyPatch) -> N
     if needs == "between":
         whole = sources.parts
 
-        def interrupted(source: Any) -> Iterator[sources.Part]:
+        def interrupted(source: Any) -> Iterator[Part]:
             for part in whole(source):
                 yield part
                 store.client.delete_object(Bucket=BUCKET, Key="in/b.csv")

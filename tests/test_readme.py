@@ -30,7 +30,7 @@ def test_every_millrace_command_in_the_readme_has_a_help_page_with_an_example() 
 
 
 def test_the_five_line_recipe_is_one(tmp_path: Path) -> None:
-    from tasks.recipe import read
+    from tasks.recipe.loading import read
 
     path = tmp_path / "reviews.yaml"
     path.write_text(TEXT.split("```yaml")[1].split("```")[0])

@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import check_raw, check_ready, clean, files, ingest, label, resolve, sides, split
-from tasks.recipe import read
+from tasks import check_raw, check_ready, clean, ingest, label, resolve, split
+from tasks.recipe import resolved
+from tasks.recipe.loading import read
+from tasks.rows import leakage
+from tasks.storage import files
 from tests.conftest import ROOT
-from tests.test_images import idx
+from tests.modalities.test_image import idx
 
 REAL = ROOT.parent / "shared" / "data"
 SOURCES = Path("data/sources")
@@ -61,7 +64,7 @@ def until_split(name: str, text: str | None = None) -> dict[str, Any]:
     if text:
         path = Path(path.name)
         path.write_text(text)
-    files.write_json(resolve.path_of(name), resolve.resolved(read(path)))
+    files.write_json(resolved.path_of(name), resolve.resolved(read(path)))
     for run in (
         ingest.ingest,
         check_raw.check_raw,
@@ -164,7 +167,7 @@ def test_sms_spam_on_a_small_file_with_the_same_dirt(here: Path) -> None:
     assert rejected(told)["exact_duplicates"] == 7
     kept = [
         row["text"]
-        for side in sides.SIDES
+        for side in leakage.SIDES
         for row in pq.read_table(f"data/sms-spam/split/{side}.parquet").to_pylist()
     ]
     assert '"an opening quotation mark, and never a closing one' in kept

@@ -7,6 +7,7 @@ import pytest
 
 from tests import measure_style
 from tests.conftest import ROOT
+from tests.measure_style import Module
 
 # What `python tests/measure_style.py` counts at most. Lower a limit when its count falls.
 LIMITS = {
@@ -67,7 +68,7 @@ def add(first: int, second: int) -> int:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, float]:
-    modules = [measure_style.Module.read(path) for path in measure_style.find_files()]
+    modules = [Module.read(path) for path in measure_style.find_files()]
     return measure_style.measure(modules)
 
 
@@ -86,14 +87,14 @@ def test_every_kind_of_offence_has_a_limit_and_an_example() -> None:
 def test_an_offence_is_found_at_its_place(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(SNIPPETS[kind])
-    offences = measure_style.find_offences(measure_style.Module.read(path))
+    offences = measure_style.find_offences(Module.read(path))
     assert (kind, 1) in [(offence.kind, offence.line) for offence in offences]
 
 
 def test_plain_code_has_no_offence(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(CLEAN)
-    module = measure_style.Module.read(path)
+    module = Module.read(path)
     assert measure_style.find_offences(module) == []
     assert module.code == [4, 6, 7, 8]
 

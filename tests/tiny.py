@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from tasks import clean, evaluate, evaluation, files, ingest, label, modalities
+from tasks import clean, evaluate, ingest, label, modalities
 from tasks import split as splitting
 from tasks import train as training
+from tasks.evaluation.base import Case
 from tasks.problems.classification import Problem
-from tasks.recipe import Recipe, with_defaults
+from tasks.recipe.defaults import with_defaults
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files
 
 TWO = Problem(["no", "yes"])
 WORDS = [
@@ -78,14 +81,14 @@ def base(folder: Path) -> Path:
 
 def decoder(folder: Path) -> Path:
     """A decoder, 32 wide, with its tokenizer."""
-    from tasks.modalities import causal_lm
-    from tasks.recipe import Pretrain
+    from tasks.modalities.causal_lm import Pretrainer
+    from tasks.recipe.pretrain import Pretrain
 
     rows = modalities.rows(recipe("causal_lm", folder), table("causal_lm", 0, 64))
     section = Pretrain.model_validate(
         {"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32}
     )
-    causal_lm.Pretrainer(section, rows).export(folder)
+    Pretrainer(section, rows).export(folder)
     return folder
 
 
@@ -156,7 +159,7 @@ def split(modality: str, folder: Path, rows: int = 64) -> Path:
     return folder
 
 
-def case(modality: str, folder: Path, **train: Any) -> evaluation.Case:
+def case(modality: str, folder: Path, **train: Any) -> Case:
     """A model trained on the split and all that it is judged on: 48 rows of a test split."""
     if modality == "text":
         base(folder / "base")
@@ -166,13 +169,13 @@ def case(modality: str, folder: Path, **train: Any) -> evaluation.Case:
     return judged(made, source, folder / "model")
 
 
-def judged(made: Recipe, source: Path, model: Path) -> evaluation.Case:
+def judged(made: Recipe, source: Path, model: Path) -> Case:
     """As the evaluation makes it."""
     train, val, test = (
         files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
     )
     predictor, rows = modalities.predictor(model), modalities.rows(made, test)
-    return evaluation.Case(
+    return Case(
         made,
         model,
         predictor,

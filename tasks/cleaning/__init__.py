@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tasks.cleaning import images, personal, rows, tables, text
+from tasks.cleaning import duplicates, images, pii, tables, text
 
 
 class Rule(NamedTuple):
@@ -30,7 +30,7 @@ RULES = {
     "length": Rule(text.length),
     "unreadable": Rule(images.unreadable, whole=True),
     "size": Rule(images.size),
-    "pii": Rule(personal.protected, by_modality=True),
+    "pii": Rule(pii.protected, by_modality=True),
     "trim": Rule(tables.trim),
     "missing": Rule(tables.missing),
     "types": Rule(tables.types),
@@ -38,7 +38,7 @@ RULES = {
     "range": Rule(tables.outside),
     "outliers": Rule(tables.outliers, whole=True),
     "repair": Rule(tables.repair, whole=True),
-    "exact_duplicates": Rule(rows.exact_duplicates, by_modality=True),
-    "conflicting_duplicates": Rule(rows.conflicting_duplicates, whole=True, by_modality=True),
-    "near_duplicates": Rule(rows.near_duplicates, whole=True, by_modality=True),
+    "exact_duplicates": Rule(duplicates.exact_duplicates, by_modality=True),
+    "conflicting_duplicates": Rule(duplicates.conflicting_duplicates, whole=True, by_modality=True),
+    "near_duplicates": Rule(duplicates.near_duplicates, whole=True, by_modality=True),
 }

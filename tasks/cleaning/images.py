@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks import duplicates, pictures
-from tasks.step import Failure
+from tasks.core.errors import Failure
+from tasks.rows import image_decoding, near_duplicates
 
 ALIKE = 0.99  # correlation of two thumbnails; different digits by one hand reach 0.98
 THUMBNAIL = (16, 16)
@@ -21,7 +21,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pil
 def decoded(data: bytes | None) -> tuple[Image.Image | None, str | None]:
     """Return the image as a model sees it, or why there is none."""
     try:
-        return pictures.decode(data or b""), None
+        return image_decoding.decode(data or b""), None
     except Failure as failure:
         return None, str(failure)
     except DAMAGE as error:
@@ -60,7 +60,7 @@ def size(
     for data in table["image"].to_pylist():
         try:
             with Image.open(io.BytesIO(data or b"")) as image:
-                width, height = pictures.size(image)
+                width, height = image_decoding.size(image)
         except DAMAGE as error:
             reasons.append(f"not a readable image: {type(error).__name__}")
             continue
@@ -90,7 +90,7 @@ def near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int,
         [codes << start >> (start + np.uint64(64) - end) for start, end in pairwise(edges)], axis=1
     )
     candidates: set[tuple[int, int]] = set()
-    for bucket in duplicates.buckets(pieces):
+    for bucket in near_duplicates.buckets(pieces):
         for position, one in enumerate(bucket.tolist()):
             others = bucket[position + 1 :]
             candidates.update(

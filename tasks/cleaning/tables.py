@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import files
-from tasks.cleaning import spellings, values
-from tasks.step import Failure
+from tasks.cleaning import parsing
+from tasks.cleaning import spelling as cleaning_spelling
+from tasks.core.errors import Failure
+from tasks.rows import table_columns
 
 SPACE = r"[\s\p{Z}\x{200B}\x{FEFF}]+"
 SHOWN = 40  # characters of a cell in a detail
@@ -30,7 +31,7 @@ def texts(
             if pa.types.is_string(field.type) and field.name not in others
         ]
     for name in columns:
-        if not pa.types.is_string(kind := files.column(table, name, f"clean: {rule}").type):
+        if not pa.types.is_string(kind := table_columns.column(table, name, f"clean: {rule}").type):
             raise Failure(
                 f"clean: {rule} works on text, and the column {name!r} holds {kind}: put it before the rule types."
             )
@@ -90,7 +91,7 @@ def types(
         wrong: dict[str, str] = {}
         for cell in set(cells) - {None}:
             try:
-                known[cell] = values.parsed(cell, **columns[name])
+                known[cell] = parsing.parsed(cell, **columns[name])
             except ValueError as error:
                 wrong[cell] = f"{name}: {cell[:SHOWN]!r} {error}"
         made[name] = pa.array([known.get(cell) for cell in cells], TYPES[columns[name]["type"]])
@@ -105,14 +106,14 @@ def spelling(
 ) -> pa.Table:
     """Values that are rare and nearly a frequent one become it; those that differ in letter case or white space alone become the most frequent."""
 
-    given = {spellings.alike(value): told for value, told in map.items()}
+    given = {cleaning_spelling.alike(value): told for value, told in map.items()}
 
     def spelt(column: pa.ChunkedArray) -> pa.Array:
         cells: list[Any] = [
-            None if cell is None else given.get(spellings.alike(cell), cell)
+            None if cell is None else given.get(cleaning_spelling.alike(cell), cell)
             for cell in column.to_pylist()
         ]
-        right = spellings.corrections(
+        right = cleaning_spelling.corrections(
             Counter(cell for cell in cells if cell is not None), distance, ratio
         )
         return pa.array([right.get(cell, cell) for cell in cells], pa.string())
@@ -124,7 +125,7 @@ def spelling(
 
 def numeric(table: pa.Table, rule: str, name: str) -> Any:
     """The column's cells as an array of floats with NaN for null; of dates the days since 1970."""
-    column = files.column(table, name, f"clean: {rule}")
+    column = table_columns.column(table, name, f"clean: {rule}")
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date32(kind)):
         raise Failure(
@@ -203,7 +204,8 @@ def repair(table: pa.Table, by: Sequence[str], columns: Sequence[str], share: fl
     Where most of a row's cells (at least WRONG_KEY) disagree, its key is wrong rather than all of them, and the row is left as it is.
     """
     cells = {
-        name: files.column(table, name, "clean: repair").to_pylist() for name in (*by, *columns)
+        name: table_columns.column(table, name, "clean: repair").to_pylist()
+        for name in (*by, *columns)
     }
     keys = [None if None in key else key for key in zip(*(cells[name] for name in by), strict=True)]
     voted = {name: votes(keys, cells[name], share) for name in columns}

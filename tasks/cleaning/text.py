@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Expression, Series
 
-from tasks.step import Mistake
+from tasks.core.errors import Mistake
 
 BLOCK = "address|article|aside|blockquote|body|br|caption|dd|div|dl|dt|fieldset|figure|footer|form|h[1-6]|head|header|hr|html|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|title|tr|ul"
 INLINE = "a|abbr|acronym|b|big|center|cite|code|del|dfn|em|fullname|font|i|img|input|ins|kbd|label|link|mark|meta|note|important|option|q|s|samp|select|small|span|strike|strong|sub|sup|textarea|tt|u|var"
-
 
 # What is seen by nobody and splits words that look whole. The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
 INVISIBLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}"

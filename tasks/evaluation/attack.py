@@ -12,9 +12,11 @@ import torch
 from markupsafe import Markup
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation import Case, Found, share
-from tasks.evaluation.inside import CELLS, Batch, Inside, pair, picture
+from tasks.evaluation.base import Case, Found
+from tasks.evaluation.differentiable import Batch, Inside
+from tasks.evaluation.rendering import CELLS, pair, picture
 from tasks.modalities import tabular
+from tasks.statistics.intervals import share
 
 NUMBERS = 400_000  # in the inputs of the rows that are attacked, at most 200: some 20 texts, or all rows of a table
 METHODS = {

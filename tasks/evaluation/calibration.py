@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks import problems
-from tasks.evaluation import Case, Found
-from tasks.problems import Floats
+from tasks.evaluation.base import Case, Found
+from tasks.statistics import intervals
+from tasks.statistics.array_types import Floats
 
 BINS = 15  # of equal width, as Guo et al. (2017) have them
 
@@ -34,7 +34,7 @@ def errors(case: Case, answers: Floats) -> dict[str, Any]:
         return np.asarray(np.abs(weights @ gaps).sum(1) / weights.sum(1))
 
     spread = np.concatenate([of(weights) for weights in problem.resampled(targets, section)])
-    error = problems.centred(float(of(np.ones((1, len(said))))[0]), spread, section)
+    error = intervals.centred(float(of(np.ones((1, len(said))))[0]), spread, section)
     return {
         "expected_calibration_error": error,
         **problem.intervals(targets, problem.said(targets, answers), section, ["log_loss"]),
@@ -53,8 +53,8 @@ def reliability(case: Case, answers: Floats) -> list[tuple[float, float, int]]:
     parts = [(said[at == number], right[at == number]) for number in range(BINS)]
     return [
         (
-            round(float(sure.mean()), problems.DIGITS),
-            round(float(true.mean()), problems.DIGITS),
+            round(float(sure.mean()), intervals.DIGITS),
+            round(float(true.mean()), intervals.DIGITS),
             len(sure),
         )
         for sure, true in parts

@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks import energy, files, modalities, step
-from tasks.evaluation import Case, Found
+from tasks import modalities
+from tasks.core import stage
+from tasks.evaluation.base import Case, Found
+from tasks.modalities.base import Predictor
+from tasks.storage import files
+from tasks.telemetry import energy
 
 UNSERVED = (
     "history.jsonl",
@@ -54,7 +58,7 @@ def timings(folder: Path, rows: list[Any]) -> dict[str, Any]:
             **dict(zip(("p50", "p95", "p99"), points.round(3).tolist(), strict=True)),
             "calls": len(warm),
         }
-    found |= {"rows_per_s": round(size * len(warm) / sum(warm), 1), **step.memory()}
+    found |= {"rows_per_s": round(size * len(warm) / sum(warm), 1), **stage.memory()}
     tracker = energy.started()
     if tracker:
         count = size * len(calls(predictor, rows, size))
@@ -65,7 +69,7 @@ def timings(folder: Path, rows: list[Any]) -> dict[str, Any]:
     return found
 
 
-def calls(predictor: modalities.Predictor, rows: list[Any], size: int) -> list[float]:
+def calls(predictor: Predictor, rows: list[Any], size: int) -> list[float]:
     """The seconds of each call with so many rows, one batch after the other and round again."""
     batches = [
         [rows[(start + at) % len(rows)] for at in range(size)]

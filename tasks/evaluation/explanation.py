@@ -14,12 +14,14 @@ import torch
 from captum.attr import IntegratedGradients  # type: ignore[import-untyped]
 from markupsafe import Markup
 
-from tasks import modalities, page
-from tasks.evaluation import Case, Found
-from tasks.evaluation.inside import CELLS, Batch, Inside, picture, shown
+from tasks import modalities
+from tasks.evaluation.base import Case, Found
+from tasks.evaluation.differentiable import Batch, Inside
+from tasks.evaluation.rendering import CELLS, picture, shown
 from tasks.modalities import image, tabular
-from tasks.problems import DIGITS
-from tasks.recipe import LOWER_IS_BETTER
+from tasks.recipe.metric_names import LOWER_IS_BETTER
+from tasks.reports import html_pages
+from tasks.statistics.intervals import DIGITS
 
 EACH, STEPS, TOGETHER = (
     3,
@@ -105,7 +107,10 @@ def told(inside: Inside, row: Any, counts: torch.Tensor) -> Markup:
     )
     return Markup().join(
         line.format(
-            "" if value > 0 else " cut", 4 * abs(value) / most, name, page.shown(row.get(name))
+            "" if value > 0 else " cut",
+            4 * abs(value) / most,
+            name,
+            html_pages.shown(row.get(name)),
         )
         for value, name in sums
     )

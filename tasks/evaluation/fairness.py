@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks import problems
-from tasks.evaluation import Case, Found
+from tasks.evaluation.base import Case, Found
 from tasks.evaluation.slices import groups
-from tasks.problems import DIGITS, Floats
-from tasks.recipe import Slice
+from tasks.recipe.evaluate import Slice
+from tasks.statistics import intervals
+from tasks.statistics.array_types import Floats
+from tasks.statistics.intervals import DIGITS
 
 
 def measure(case: Case) -> Found | None:
@@ -67,7 +68,7 @@ def column(case: Case, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         known = [place for place in at if np.isfinite(found[place])]
         if known:  # there are enough rows in two groups, for some class
             widest = max(known, key=lambda place: float(found[place]))
-            metrics[f"{rate}_gap"] = problems.centred(
+            metrics[f"{rate}_gap"] = intervals.centred(
                 float(found[widest]), np.fmax.reduce(drawn[:, at], axis=1), section
             )
             of[rate] = labels[widest - at[0]] if widest else ""

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import modalities
-from tasks.evaluation import Case, Found, share
-from tasks.problems import Floats, Problem, Targets, interval, resampled
-from tasks.recipe import Evaluate
+from tasks.evaluation.base import Case, Found
+from tasks.problems.base import Problem, Targets
+from tasks.recipe.evaluate import Evaluate
+from tasks.statistics.array_types import Floats
+from tasks.statistics.bootstrap import resampled
+from tasks.statistics.intervals import interval, share
 
 MOST = 1000  # rows of each side
 RUN = 50  # characters

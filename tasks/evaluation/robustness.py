@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks import modalities, problems
-from tasks.evaluation import Case, Found, share
-from tasks.evaluation.inside import pair
+from tasks import modalities
+from tasks.evaluation.base import Case, Found
+from tasks.evaluation.rendering import pair
 from tasks.modalities import image, tabular
-from tasks.problems import Floats, Problem
-from tasks.recipe import Augment
+from tasks.problems.base import Problem
+from tasks.recipe.train import Augment
+from tasks.statistics import intervals
+from tasks.statistics.array_types import Floats
+from tasks.statistics.intervals import share
 
 ROWS = 100  # of the test split, drawn at random
 NEAR = 0.1  # standard deviations of the targets
@@ -144,7 +147,7 @@ def measure(case: Case) -> Found | None:
         same = kept(problem, before, after, spread)
         metrics[name] = {
             "kept": share(same, section),
-            metric: round(problem.measure(targets, after)[metric], problems.DIGITS),
+            metric: round(problem.measure(targets, after)[metric], intervals.DIGITS),
         }
         at = int(
             np.argmax(

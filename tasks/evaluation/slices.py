@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import files, modalities, problems, strata
-from tasks.evaluation import Case, Found
+from tasks import modalities
+from tasks.evaluation.base import Case, Found
 from tasks.modalities import tabular
-from tasks.problems import DIGITS
-from tasks.recipe import CONTENT, Slice
+from tasks.modalities.tabular import Column
+from tasks.recipe.defaults import CONTENT
+from tasks.recipe.evaluate import Slice
+from tasks.rows import label_values, table_columns
+from tasks.statistics import bootstrap
+from tasks.statistics.intervals import DIGITS
+from tasks.storage import files
 
 LENGTH = "length"  # of the text, unless the data have a column of that name
 MISSING = "(missing)"
@@ -49,11 +54,11 @@ def scores(case: Case, rows: Rows, told: str) -> dict[str, Any]:
         if name in problem.metrics
     ]
     targets, said = case.targets[rows], problem.part(case.said, rows)
-    drawn = problems.joined(
+    drawn = bootstrap.joined(
         names,
         (
             [problem.values(names, targets, said, weights)]
-            for weights in problems.resampled(count, section)
+            for weights in bootstrap.resampled(count, section)
         ),
     )
     return about | problem.intervals(targets, said, section, names, drawn)
@@ -81,7 +86,7 @@ def groups(case: Case, wanted: Slice, key: str) -> Iterator[tuple[str, str, Rows
         and len(set(numbers[known].tolist())) > tabular.DISTINCT
     )
     if wanted.edges or (many and not wanted.values):
-        names, at = strata.ranges(
+        names, at = label_values.ranges(
             sorted(wanted.edges or []) or np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75])),
             numbers,
         )
@@ -121,7 +126,7 @@ def worst(case: Case, errors: Any) -> list[dict[str, Any]]:
     names = [
         name
         for name in case.test.column_names
-        if name == "label" or name not in (*files.ROLES, content)
+        if name == "label" or name not in (*table_columns.ROLES, content)
     ]
     cells = {
         name: cells_of(case, name, "")
@@ -149,7 +154,7 @@ def worst(case: Case, errors: Any) -> list[dict[str, Any]]:
     ]
 
 
-def terms(column: tabular.Column) -> list[tuple[str, str, float, float]]:
+def terms(column: Column) -> list[tuple[str, str, float, float]]:
     """What is so on each side of a cut, for each feature that a column becomes; of a number also its unit and origin."""
     name = column["name"]
     number = (

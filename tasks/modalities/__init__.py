@@ -5,72 +5,28 @@ with these two classes and one line in CONTENT of the recipe.
 """
 
 import importlib
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import files
-from tasks.problems import Floats, Problem, Targets
-from tasks.recipe import CONTENT
-from tasks.step import Failure
+from tasks.core.errors import Failure
+from tasks.modalities.base import Predictor, Trainer
+from tasks.problems.base import Problem
+from tasks.recipe.defaults import CONTENT
+from tasks.rows import table_columns
+from tasks.statistics.array_types import Floats
+from tasks.storage import files
 
 if TYPE_CHECKING:
-    import torch
+    from tasks.recipe.recipe import Recipe
 
-    from tasks.recipe import Recipe, Train
 
 PLACE = re.compile(r"\{(\w+)\}")  # of a column in a prompt
-
-
-class Trainer(Protocol):
-    """What the training loop needs. It lives only while training, and is the only part that needs torch.
-
-    Unless an adapter says otherwise, its examples are all of one size, and nothing is known before the first step.
-    """
-
-    network: "torch.nn.Module"
-    section: "Train"
-    mixed: bool  # whether bf16 pays, where the hardware has it
-    problem: Problem
-
-    def encode(self, rows: Sequence[Any]) -> list[Any]:
-        """Rows of the content column → examples, once."""
-
-    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
-        return batches(len(examples), epoch, self.section)
-
-    def inputs(self) -> Any:
-        """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""
-        return None
-
-    def prepare(self, examples: list[Any], targets: Targets) -> None:
-        """Set what is best known before the first step, such as the head."""
-        return
-
-    def collate(
-        self, examples: list[Any], generator: "torch.Generator | None"
-    ) -> tuple["torch.Tensor", ...]:
-        """The network's inputs for a batch; augmented from the generator where there is one."""
-
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Write what serving needs beside the ONNX file, and the ONNX file; return the adapter's part of model.json."""
-
-
-class Predictor(Protocol):
-    """The exported model. Needs onnxruntime, not torch."""
-
-    labels: list[str]
-    problem: Problem
-
-    def __call__(self, rows: Sequence[Any]) -> Floats:
-        """Rows of the content column → answers, shape (rows, width): of a classifier probabilities, each row summing to 1."""
 
 
 def module(modality: str) -> Any:
@@ -101,25 +57,16 @@ def rows(recipe: "Recipe", table: pa.Table, gaps: bool = False) -> list[Any]:
         return list(table[column].to_pylist())
     return cells(
         table,
-        recipe.columns.features or [name for name in table.column_names if name not in files.ROLES],
+        recipe.columns.features
+        or [name for name in table.column_names if name not in table_columns.ROLES],
         "columns.features",
     )
 
 
 def cells(table: pa.Table, names: list[str], key: str) -> list[dict[str, Any]]:
     for name in names:
-        files.column(table, name, key)
+        table_columns.column(table, name, key)
     return list(table.select(names).to_pylist())
-
-
-def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
-    """Indices of examples of one size in batches, shuffled as a pure function of (seed, epoch); in reading order where epoch is None."""
-    order = list(range(count))
-    if epoch is not None:
-        random.Random(f"{section.seed}-{epoch}").shuffle(order)  # noqa: S311  not for secrets
-    return [
-        order[start : start + section.batch_size] for start in range(0, count, section.batch_size)
-    ]
 
 
 def trainer(recipe: "Recipe", rows: Sequence[Any], problem: Problem) -> Trainer:
@@ -152,63 +99,3 @@ def predict(predictor: Predictor, rows: Sequence[Any]) -> Floats:
             f"the model gives no probabilities or numbers for {len(bad)} of {len(rows)} test rows, first row {bad[0]}: it is broken; train again."
         )
     return answers
-
-
-def session(path: Path, threads: int) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise Failure(
-            f"{path} cannot be loaded as an ONNX model ({files.first_line(error)}): train again, or fetch it again."
-        ) from None
-
-
-def export_onnx(
-    network: "torch.nn.Module",
-    inputs: tuple["torch.Tensor", ...],
-    names: list[str],
-    dynamic: tuple[Any, ...],
-    path: Path,
-    outputs: Sequence[str] = ("logits",),
-) -> None:
-    """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
-    import logging
-    import warnings
-
-    import onnx
-    import torch
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with files.whole(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network.eval(),
-            inputs,
-            dynamo=True,
-            dynamic_shapes=dynamic,
-            input_names=names,
-            output_names=list(outputs),
-            verbose=False,
-        )
-        assert program is not None
-        proto = program.model_proto
-        graphs = [proto.graph, *proto.functions]
-        described = [*graphs, *(node for graph in graphs for node in graph.node)]
-        for part in described:
-            part.doc_string = ""
-        for part in [
-            proto,
-            *described,
-            *proto.graph.value_info,
-            *proto.graph.input,
-            *proto.graph.output,
-            *proto.graph.initializer,
-        ]:
-            del part.metadata_props[:]
-        onnx.save(proto, str(temporary))

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import modalities, pictures
-from tasks.problems import Floats, Problem, Targets, of_model
-from tasks.recipe import Augment, Train
-from tasks.step import Failure
+from tasks.core.errors import Failure
+from tasks.modalities import base, onnx
+from tasks.problems import of_model
+from tasks.problems.base import Problem, Targets
+from tasks.recipe.train import Augment, Train
+from tasks.rows import image_decoding
+from tasks.statistics.array_types import Floats
 
 SMALL = 7  # pixels, up to which a side is not halved further
 WIDTH, WIDEST = 32, 256  # channels of the first layer, and of any
@@ -21,7 +24,7 @@ def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     """Encoded images → array (rows, channels, height, width) with values 0 to 255. Raises Failure where sizes differ."""
     arrays = []
     for data in rows:
-        array = np.asarray(pictures.decode(data), dtype=np.uint8)
+        array = np.asarray(image_decoding.decode(data), dtype=np.uint8)
         arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
@@ -39,7 +42,7 @@ def check_contrast(images: NDArray[np.uint8]) -> None:
         raise Failure(f"each of the {len(images)} images to train on {what}: {advice}.")
 
 
-class Trainer(modalities.Trainer):
+class Trainer(base.Trainer):
     mixed = True
 
     def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
@@ -76,7 +79,7 @@ class Trainer(modalities.Trainer):
         import torch
 
         shape = [int(size) for size in self.network.shape]
-        modalities.export_onnx(
+        onnx.export_onnx(
             self.network.cpu(),
             (torch.zeros(2, *shape),),
             ["pixels"],
@@ -165,7 +168,7 @@ class Predictor:
         self.problem = of_model(about)
         self.labels = self.problem.labels
         self.shape = tuple(about["shape"])
-        self.session = modalities.session(folder / "model.onnx", threads)
+        self.session = onnx.session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[bytes], batch: int = 256) -> NDArray[np.float64]:
         parts = []

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.mistakes import nearest
-from tasks.recipe import Lora
-from tasks.step import Mistake
+from tasks.core.errors import Mistake
+from tasks.core.suggest import nearest
+from tasks.recipe.train import Lora
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import modalities
-from tasks.problems import Floats, Problem, Targets, of_model
-from tasks.recipe import Train
-from tasks.step import Failure
+from tasks.core.errors import Failure
+from tasks.modalities import base, onnx
+from tasks.problems import of_model
+from tasks.problems.base import Problem, Targets
+from tasks.recipe.train import Train
+from tasks.statistics.array_types import Floats
 
 Row = dict[str, Any]  # column → cell: text, a number, a date, yes or no, or None
 Column = dict[str, Any]  # how one column becomes features, as JSON
@@ -143,7 +145,7 @@ def encoded(columns: Sequence[Column], rows: Sequence[Row]) -> NDArray[np.float3
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
-class Trainer(modalities.Trainer):
+class Trainer(base.Trainer):
     mixed = False  # these layers are too small for bf16 to pay
 
     def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
@@ -172,7 +174,7 @@ class Trainer(modalities.Trainer):
         import torch
 
         inputs = (torch.zeros(2, self.width),)
-        modalities.export_onnx(
+        onnx.export_onnx(
             self.network.cpu(),
             inputs,
             ["features"],
@@ -197,7 +199,7 @@ class Predictor:
         self.problem = of_model(about)
         self.labels = self.problem.labels
         self.columns: list[Column] = about["columns"]
-        self.session = modalities.session(folder / "model.onnx", threads)
+        self.session = onnx.session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         return self.problem.answers(

@@ -12,13 +12,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from tasks import problems
-from tasks.mistakes import nearest
-from tasks.problems import CHUNK, DIGITS, Floats, Tensor, measures
-from tasks.recipe import Evaluate, Train
-from tasks.step import Failure, Mistake
-
-Ints = NDArray[np.int64]
+from tasks.core.errors import Failure, Mistake
+from tasks.core.suggest import nearest
+from tasks.problems import base
+from tasks.problems.base import Tensor
+from tasks.recipe.evaluate import Evaluate
+from tasks.recipe.train import Train
+from tasks.statistics import bootstrap, class_metrics
+from tasks.statistics.array_types import Floats, Ints
+from tasks.statistics.class_metrics import Flags
+from tasks.statistics.intervals import DIGITS
 
 
 class Scored(NamedTuple):
@@ -29,7 +32,7 @@ class Scored(NamedTuple):
     answers: Floats | None = None
 
 
-class Problem(problems.Problem):
+class Problem(base.Problem):
     NAME = "classification"
     RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability", "true class", "model said")
@@ -58,7 +61,7 @@ class Problem(problems.Problem):
         position = {label: index for index, label in enumerate(self.labels)}
         unknown = sorted(set(names) - set(position))
         if unknown:
-            raise Failure(problems.UNKNOWN.format(unknown[0]))
+            raise Failure(base.UNKNOWN.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
     def loss(
@@ -132,7 +135,7 @@ class Problem(problems.Problem):
             None if said.answers is None else said.answers[rows],
         )
 
-    def flags(self, targets: Ints, said: Scored) -> tuple[measures.Flags, measures.Flags]:
+    def flags(self, targets: Ints, said: Scored) -> tuple[Flags, Flags]:
         """With a last class for what another model answers that these do not know."""
         classes = np.arange(self.width + 1)
         return targets[:, None] == classes, said.predicted[:, None] == classes
@@ -142,31 +145,33 @@ class Problem(problems.Problem):
     ) -> dict[str, Floats]:
         there, given = self.flags(targets, said)
         found = (
-            measures.counted(metrics, measures.counts(there, given, weights))
-            if set(metrics) & set(measures.COUNTED)
+            class_metrics.counted(metrics, class_metrics.counts(there, given, weights))
+            if set(metrics) & set(class_metrics.COUNTED)
             else {}
         )
         loss = {"log_loss": weights @ said.loss / weights.sum(1)} if "log_loss" in metrics else {}
         return (
-            found | loss | measures.ranked(metrics, there[:, : self.width], said.answers, weights)
+            found
+            | loss
+            | class_metrics.ranked(metrics, there[:, : self.width], said.answers, weights)
         )
 
     def resampled(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
-        return problems.resampled(len(targets), section, targets)
+        return bootstrap.resampled(len(targets), section, targets)
 
     def drawn(
         self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate
     ) -> dict[str, Floats]:
         counted, others = (
-            [metric for metric in metrics if (metric in measures.COUNTED) == kind]
+            [metric for metric in metrics if (metric in class_metrics.COUNTED) == kind]
             for kind in (True, False)
         )
-        counts = resampled_counts(
+        counts = bootstrap.resampled_counts(
             targets, [said.predicted for said in models], self.width + 1, section
         )  # which draws nothing before it is asked
         found = (
-            problems.joined(
-                counted, ([measures.counted(counted, one) for one in part] for part in counts)
+            bootstrap.joined(
+                counted, ([class_metrics.counted(counted, one) for one in part] for part in counts)
             )
             if counted
             else {}
@@ -242,32 +247,3 @@ def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor |
 
 def listed(answers: Floats) -> pa.Array:
     return pa.array(answers.round(DIGITS).tolist(), pa.list_(pa.float64()))
-
-
-def resampled_counts(
-    targets: Ints, columns: list[Ints], classes: int, section: Evaluate
-) -> Iterator[list[measures.Counts]]:
-    """For some of the resamples at a time, for each model's predictions in `columns` the counts in the same resamples, each of shape (resamples, classes)."""
-    rng = np.random.default_rng(section.seed)
-    strata = []
-    for label in np.unique(targets):
-        seen, counts = np.unique(
-            np.stack([column[targets == label] for column in columns], 1),
-            axis=0,
-            return_counts=True,
-        )
-        strata.append((label, seen, counts))
-    size = max(1, CHUNK // classes**2)
-    for start in range(0, section.resamples, size):
-        count = min(size, section.resamples - start)
-        models = [
-            (np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, classes)))
-            for _ in columns
-        ]
-        for label, seen, counts in strata:
-            drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=count)
-            for (hits, there, given), predicted in zip(models, seen.T, strict=True):
-                there[:, label] = counts.sum()
-                hits[:, label] = drawn @ (predicted == label)
-                given += drawn @ np.eye(classes)[predicted]
-        yield models

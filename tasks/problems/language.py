@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks import problems
-from tasks.problems import DIGITS, Floats, Tensor
-from tasks.recipe import Train
+from tasks.problems import base
+from tasks.problems.base import Tensor
+from tasks.recipe.train import Train
+from tasks.statistics.array_types import Floats
+from tasks.statistics.intervals import DIGITS
 
 IGNORED = -100  # the target where no token is to be predicted
 PARTS = (
@@ -23,7 +25,7 @@ PARTS = (
 )  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
 
 
-class Problem(problems.Problem):
+class Problem(base.Problem):
     """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
 
     NAME = "language"

@@ -8,16 +8,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from tasks import problems, strata
-from tasks.problems import DIGITS, Floats, Tensor, measures
+from tasks.core.errors import Failure
+from tasks.problems import base
+from tasks.problems.base import Tensor
 from tasks.problems.classification import listed
-from tasks.recipe import Train
-from tasks.step import Failure
+from tasks.recipe.train import Train
+from tasks.rows import label_values
+from tasks.statistics import class_metrics
+from tasks.statistics.array_types import Floats
+from tasks.statistics.intervals import DIGITS
 
 Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
 
 
-class Problem(problems.Problem):
+class Problem(base.Problem):
     NAME = "multilabel"
     CLASSES = "Labels"
     WORST = ("Largest loss", "log-loss", "true classes", "model said")
@@ -41,7 +45,7 @@ class Problem(problems.Problem):
         said, position = read(table), {name: index for index, name in enumerate(self.labels)}
         unknown = sorted({name for names in said for name in names} - set(position))
         if unknown:
-            raise Failure(problems.UNKNOWN.format(unknown[0]))
+            raise Failure(base.UNKNOWN.format(unknown[0]))
         result = np.zeros((len(said), self.width), np.float32)
         for row, names in enumerate(said):
             result[row, [position[name] for name in names]] = 1
@@ -93,7 +97,9 @@ class Problem(problems.Problem):
     def asked(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict_proba(rows))
 
-    def flags(self, targets: Flags, said: Floats) -> tuple[measures.Flags, measures.Flags]:
+    def flags(
+        self, targets: Flags, said: Floats
+    ) -> tuple[class_metrics.Flags, class_metrics.Flags]:
         return targets > 0, said >= 0.5
 
     def values(
@@ -109,9 +115,9 @@ class Problem(problems.Problem):
             metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows
         }
         return (
-            measures.counted(metrics, measures.counts(there, given, weights))
+            class_metrics.counted(metrics, class_metrics.counts(there, given, weights))
             | means
-            | measures.ranked(metrics, there, said, weights)
+            | class_metrics.ranked(metrics, there, said, weights)
         )
 
     def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
@@ -130,7 +136,7 @@ class Problem(problems.Problem):
 
     def told(self, row: NDArray[Any]) -> str:
         return str(
-            strata.text(
+            label_values.text(
                 self.NAME,
                 [name for name, share in zip(self.labels, row, strict=True) if share >= 0.5],
             )
@@ -165,7 +171,7 @@ class Problem(problems.Problem):
 
 
 def read(table: pa.Table) -> list[list[str]]:
-    return strata.values("multilabel", table["label"].to_pylist(), table["id"].to_pylist())
+    return label_values.values("multilabel", table["label"].to_pylist(), table["id"].to_pylist())
 
 
 def losses(targets: Flags, answers: Floats) -> Floats:

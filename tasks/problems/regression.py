@@ -8,13 +8,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks import problems, strata
-from tasks.problems import Floats, Module, Tensor, classification
-from tasks.recipe import Evaluate, Train
-from tasks.step import Failure
+from tasks.core.errors import Failure
+from tasks.problems import base, classification
+from tasks.problems.base import Module, Tensor
+from tasks.problems.classification import Scored
+from tasks.recipe.evaluate import Evaluate
+from tasks.recipe.train import Train
+from tasks.rows import label_values
+from tasks.statistics.array_types import Floats, Ints
 
 
-class Problem(problems.Problem):
+class Problem(base.Problem):
     NAME = "regression"
     CLASSES = "Fifths of the target"
     ERROR = "absolute error"
@@ -39,7 +43,7 @@ class Problem(problems.Problem):
 
     def targets(self, table: pa.Table) -> Floats:
         return np.array(
-            strata.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()),
+            label_values.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()),
             dtype=np.float64,
         )
 
@@ -146,13 +150,11 @@ def median(numbers: Floats, weights: Floats) -> Floats:
     return np.asarray((numbers[order][middle[0]] + numbers[order][middle[1]]) / 2)
 
 
-def ranges(
-    targets: Floats, said: Floats
-) -> tuple[classification.Problem, classification.Ints, classification.Scored]:
+def ranges(targets: Floats, said: Floats) -> tuple[classification.Problem, Ints, Scored]:
     """The fifths of the target as classes, for a rough picture: which one is true, and in which one the answer lies."""
-    names, true = strata.fifths(targets, targets)
+    names, true = label_values.fifths(targets, targets)
     return (
         classification.Problem(names),
         true,
-        classification.Scored(strata.fifths(targets, said)[1], np.zeros(len(targets))),
+        Scored(label_values.fifths(targets, said)[1], np.zeros(len(targets))),
     )

@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tasks import files
-from tasks.recipe import Http
-from tasks.sources import Part, encoded_twice, expanded
-from tasks.sources import files as local
-from tasks.sources.content import Content
-from tasks.step import Failure, Mistake, Retryable
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import Http
+from tasks.sources import base, files
+from tasks.sources.base import Part, encoded_twice, expanded
+from tasks.sources.formats.file_content import Content
+from tasks.storage import hashing
 
-DOWNLOADS = Path(".millrace/downloads")
 TIMEOUT = httpx.Timeout(30.0)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL with its password
 
@@ -29,7 +28,9 @@ def parts(source: Http) -> Iterator[Part]:
     name, version = place(source), source.sha256 or named(source)
     whole = functools.cache(lambda: fetched(source, version))
     yield Part(
-        name, version or files.sha256(whole()), lambda: local.tables(Content(name, whole()), source)
+        name,
+        version or hashing.sha256(whole()),
+        lambda: files.tables(Content(name, whole()), source),
     )
 
 
@@ -59,9 +60,12 @@ def named(source: Http) -> str | None:
 
 def fetched(source: Http, version: str | None) -> Path:
     """The whole file, named after its version and hash; downloaded unless it is here already."""
-    folder, stem = DOWNLOADS / files.digest(expanded(source.url))[:16], files.digest(version)[:16]
+    folder, stem = (
+        base.DOWNLOADS / hashing.digest(expanded(source.url))[:16],
+        hashing.digest(version)[:16],
+    )
     for path in folder.glob(f"{stem}-*"):
-        if version and files.sha256(path) == path.name.removeprefix(f"{stem}-"):
+        if version and hashing.sha256(path) == path.name.removeprefix(f"{stem}-"):
             return path
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{stem}.part"
@@ -76,7 +80,7 @@ def fetched(source: Http, version: str | None) -> Path:
     if condition is None:
         part.unlink(missing_ok=True)
     download(source, part, condition or {})
-    found = files.sha256(part)
+    found = hashing.sha256(part)
     if source.sha256 and found != source.sha256:
         part.unlink()
         changed = f"{place(source)} has sha256 {found}, but the recipe expects {source.sha256}"

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import files
-from tasks.recipe import HuggingFace
-from tasks.sources import Part, Rows
-from tasks.step import Failure, Mistake, Retryable
+from tasks.core import errors
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import HuggingFace
+from tasks.rows import table_columns
+from tasks.sources.base import Part, Rows
+from tasks.storage import hashing
 
 CACHE = Path(".millrace/huggingface")
 TIMEOUT = 10.0  # seconds for the Hub to answer
@@ -21,7 +23,7 @@ def parts(source: HuggingFace) -> Iterator[Part]:
     """One, whose version is the hash of the folder's files, or the commit on the Hub."""
     name = " ".join(part for part in (source.name, source.config, source.split) if part)
     version = (
-        files.digest(files.hashes(Path(source.name)))
+        hashing.digest(hashing.hashes(Path(source.name)))
         if Path(source.name).is_dir()
         else commit(source)
     )
@@ -86,7 +88,7 @@ def loaded(source: HuggingFace, version: str) -> Any:
     except (
         Exception
     ) as error:  # the package raises errors of every kind for data that it cannot read
-        told = files.first_line(error)
+        told = errors.first_line(error)
         if isinstance(error, KeyError):  # whose words are the key alone
             told = f"KeyError: {told}"
         raise Failure(
@@ -119,7 +121,7 @@ def table(dataset: Any) -> pa.Table:
                 pa.string(),
             )
         else:
-            columns[column] = files.as_text(raw[column])
+            columns[column] = table_columns.as_text(raw[column])
     return pa.table(columns)
 
 

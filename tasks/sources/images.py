@@ -11,11 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tasks import files
-from tasks.recipe import Images
-from tasks.sources import Part, Rows, on_disk
-from tasks.sources.content import Content, check_compression
-from tasks.step import Failure
+from tasks.core import errors
+from tasks.core.errors import Failure
+from tasks.recipe.ingest import Images
+from tasks.sources.base import Part, Rows, on_disk
+from tasks.sources.formats.file_content import Content, check_compression
+from tasks.storage import hashing
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 FORMATS = ("PNG", "JPEG")
@@ -43,7 +44,7 @@ def parts(source: Images) -> Iterator[Part]:
 
 
 def digest(*paths: Path) -> str:
-    return files.digest([[str(path), files.sha256(path)] for path in paths])
+    return hashing.digest([[str(path), hashing.sha256(path)] for path in paths])
 
 
 def classes(root: Path) -> dict[Path, list[Path]]:
@@ -100,7 +101,7 @@ def unreadable(data: bytes) -> str | None:
     ):  # its own words name a place in memory, which is another in each run
         return "not a readable PNG or JPEG image (it begins like neither)"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"not a readable PNG or JPEG image ({files.first_line(error)})"
+        return f"not a readable PNG or JPEG image ({errors.first_line(error)})"
     return None
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tasks.recipe import Package
-from tasks.sources import Part, Rows
+from tasks.recipe.ingest import Package
+from tasks.sources.base import Part, Rows
 
 
 def parts(source: Package) -> Iterator[Part]:

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.recipe import S3
-from tasks.sources import Part, Rows, expanded, files
-from tasks.sources.content import Content
-from tasks.sources.http import DOWNLOADS
-from tasks.step import Failure, Mistake, Retryable
-from tasks.store import Object, Settings, Store
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import S3
+from tasks.sources import files
+from tasks.sources.base import DOWNLOADS, Part, Rows, expanded
+from tasks.sources.formats.file_content import Content
+from tasks.storage.object_store import Object, Settings, Store
 
 
 def parts(source: S3) -> Iterator[Part]:

@@ -16,11 +16,12 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from tasks import files
-from tasks.mistakes import nearest
-from tasks.recipe import Sql
-from tasks.sources import Part, Rows, encoded_twice, expanded
-from tasks.step import Failure, Mistake, Retryable
+from tasks.core import errors
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.core.suggest import nearest
+from tasks.recipe.ingest import Sql
+from tasks.rows import table_columns
+from tasks.sources.base import Part, Rows, encoded_twice, expanded
 
 # The session too, lest a query that ends its transaction could write; one time zone, so that equal moments are equal texts.
 PREPARED = {
@@ -139,7 +140,7 @@ def fetched(source: Sql, low: Any = None, high: Any = None) -> pa.Table:
             tuple(
                 bytes(cell)
                 if isinstance(cell, (bytes, bytearray, memoryview))
-                else files.cell(cell)
+                else table_columns.cell(cell)
                 for cell in row
             )
             for row in result
@@ -171,7 +172,7 @@ def engine_of(source: Sql) -> sqlalchemy.Engine:
         )
     except (NoSuchModuleError, ImportError) as error:
         raise Mistake(
-            f"ingest.url: the driver of this database is not installed ({files.first_line(error)}): install it."
+            f"ingest.url: the driver of this database is not installed ({errors.first_line(error)}): install it."
         ) from None
     except (ArgumentError, ValueError):
         raise Mistake(

@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import clean, duplicates, files, ingest
-from tasks.cleaning import text as rules
-from tasks.recipe import read
+from tasks import clean, ingest
+from tasks.cleaning import text
+from tasks.recipe.loading import read
+from tasks.rows import near_duplicates
+from tasks.storage import files
 from tests.bench import documents
 from tests.bench.measured import measured
 
@@ -45,8 +47,8 @@ def cleaned(target: str) -> int:
 
 
 SCRIPTS = re.compile(r"(?is)<(script|style)\b.*?</(script|style)\s*>|<!--.*?-->")
-BLOCKS = re.compile(rf"(?i)</?(?:{rules.BLOCK})(?:\s[^<>]*)?/?>")
-INLINES = re.compile(rf"(?i)</?(?:{rules.INLINE})(?:\s[^<>]*)?/?>")
+BLOCKS = re.compile(rf"(?i)</?(?:{text.BLOCK})(?:\s[^<>]*)?/?>")
+INLINES = re.compile(rf"(?i)</?(?:{text.INLINE})(?:\s[^<>]*)?/?>")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
 
 
@@ -205,7 +207,7 @@ NEAR = 0.8
 
 def near_ours(path: str) -> set[tuple[int, int]]:
     texts = pq.read_table(path)["text"].to_pylist()
-    return {(i, j) for i, j, _ in duplicates.near_pairs(texts, NEAR)}
+    return {(i, j) for i, j, _ in near_duplicates.near_pairs(texts, NEAR)}
 
 
 def near_datasketch(path: str, count: int) -> set[tuple[int, int]]:
@@ -213,14 +215,14 @@ def near_datasketch(path: str, count: int) -> set[tuple[int, int]]:
     from datasketch import MinHash, MinHashLSH
 
     texts = pq.read_table(path)["text"].to_pylist()[-count:]
-    bands = duplicates.bands_for(NEAR)
+    bands = near_duplicates.bands_for(NEAR)
     index, found = (
-        MinHashLSH(params=(bands, duplicates.ROWS), num_perm=bands * duplicates.ROWS),
+        MinHashLSH(params=(bands, near_duplicates.ROWS), num_perm=bands * near_duplicates.ROWS),
         set(),
     )
     for row, text in enumerate(texts):
-        sketch = MinHash(num_perm=bands * duplicates.ROWS)
-        sketch.update_batch([shingle.encode() for shingle in duplicates.shingles(text)])
+        sketch = MinHash(num_perm=bands * near_duplicates.ROWS)
+        sketch.update_batch([shingle.encode() for shingle in near_duplicates.shingles(text)])
         found |= {(other, row) for other in index.query(sketch)}
         index.insert(row, sketch)
     return found
@@ -259,5 +261,5 @@ def test_data_near_duplicates_beside_datasketch(tmp_path: Path) -> None:
 
 
 def jaccard(one: str, other: str) -> float:
-    a, b = duplicates.shingles(one), duplicates.shingles(other)
+    a, b = near_duplicates.shingles(one), near_duplicates.shingles(other)
     return len(a & b) / len(a | b)

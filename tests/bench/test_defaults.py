@@ -56,7 +56,7 @@ def few(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
     """Write a recipe and take its rows through the steps before training."""
     from tasks import clean, ingest, label, split
-    from tasks.recipe import read
+    from tasks.recipe.loading import read
 
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
@@ -70,7 +70,7 @@ def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
 
 
 def side_of(folder: Path, side: str) -> tuple[list[str], list[str]]:
-    from tasks import files
+    from tasks.storage import files
 
     table = files.read_table(folder / "split" / f"{side}.parquet")
     return table["text"].to_pylist(), table["label"].to_pylist()
@@ -79,7 +79,7 @@ def side_of(folder: Path, side: str) -> tuple[list[str], list[str]]:
 def answers_ours(folder: Path) -> list[str]:
     """Train as the recipe says and return what the exported model says of the test rows."""
     from tasks import modalities, train
-    from tasks.recipe import read
+    from tasks.recipe.loading import read
 
     train.run(
         read(folder / "recipe.yaml"), folder / "split", folder / "model", folder / "checkpoints"
@@ -94,13 +94,13 @@ def answers_trainer(folder: Path) -> list[str]:
     import datasets
     import transformers
 
-    from tasks.modalities import encoders
-    from tasks.recipe import read
+    from tasks.modalities import pretrained
+    from tasks.recipe.loading import read
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     section = read(folder / "recipe.yaml").train
-    base = encoders.base_folder(section)
+    base = pretrained.base_folder(section)
     (texts, labels), (test, _) = side_of(folder, "train"), side_of(folder, "test")
     names = sorted(set(labels))
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
@@ -131,9 +131,9 @@ def answers_trainer(folder: Path) -> list[str]:
 @pytest.mark.parametrize("rows_of", [banking77, sms_spam], ids=lambda rows_of: rows_of.__name__)
 def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: Path) -> None:
     """The Trainer may not be above the interval of ours, which is by bootstrap, as in evaluation."""
-    from tasks import problems
     from tasks.problems.classification import Problem, Scored
-    from tasks.recipe import Evaluate
+    from tasks.recipe.evaluate import Evaluate
+    from tasks.statistics import intervals
 
     name = rows_of.__name__
     if not (DATA / name).is_dir():
@@ -156,7 +156,7 @@ def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: P
         said = Scored(
             np.array([classes.index(answer) for answer in found.result]), np.zeros(len(labels))
         )
-        low, high = problems.bounds(
+        low, high = intervals.bounds(
             problem.samples("accuracy", targets, [said], Evaluate())[:, 0], 0.95
         )
         scores[who], highest[who] = problem.points(targets, said)["accuracy"], high

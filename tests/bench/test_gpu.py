@@ -46,10 +46,10 @@ def base(kind: str, folder: Path) -> None:
     import torch
     import transformers
 
-    from tasks.modalities import encoders
-    from tasks.recipe import Train
+    from tasks.modalities import pretrained
+    from tasks.recipe.train import Train
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(encoders.base_folder(Train(base=BASE)))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained.base_folder(Train(base=BASE)))
     tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
     of = size(kind)
     same = {
@@ -100,11 +100,13 @@ def waited() -> float:
 
 def ours(kind: str) -> tuple[float, float, float]:
     """Seconds of a step, of what the data path takes of it, and multiplying weights."""
-    from tasks import loop, modalities, optimisation
-    from tasks.problems import language
-    from tasks.recipe import Train
+    from tasks import modalities
+    from tasks.problems.language import Problem
+    from tasks.recipe.train import Train
+    from tasks.training import optimizer
+    from tasks.training.state import Run
 
-    optimisation.reproducible()
+    optimizer.reproducible()
     of, rows = size(kind), texts(kind, WARM + STEPS)
     with tempfile.TemporaryDirectory() as folder:
         base(kind, Path(folder))
@@ -120,10 +122,10 @@ def ours(kind: str) -> tuple[float, float, float]:
             adapter = modalities.module("text").Trainer(section, rows, classes(2))
         else:
             adapter = modalities.module("causal_lm").Trainer(
-                section, prompted, language.Problem([], section)
+                section, prompted, Problem([], section)
             )
         encoded = adapter.encode(rows if kind == "encoder" else prompted)
-        run = loop.Run(
+        run = Run(
             adapter, section, encoded, np.arange(len(rows)) % 2, [], Path(folder) / "checkpoints"
         )
         run.network.train()

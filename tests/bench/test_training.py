@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tasks import files
+from tasks.storage import files
 from tests.bench.measured import measured
 from tests.conftest import ROOT
 
@@ -79,12 +79,12 @@ def digits() -> tuple[Any, Any]:
 def images_ours() -> Speed:
     import torch
 
-    from tasks import loop, optimisation
     from tasks.modalities.image import Trainer
-    from tasks.recipe import Train
+    from tasks.recipe.train import Train
+    from tasks.training import loop, optimizer
     from tests.tiny import png
 
-    optimisation.reproducible()
+    optimizer.reproducible()
     images, labels = digits()
     section = Train(epochs=1, batch_size=BATCH)
     trainer = Trainer(section, [png(image[0]) for image in images[:64]], classes(10))
@@ -190,11 +190,12 @@ def questions(name: str) -> tuple[list[str], Any, list[str], Any]:
 
 
 def texts_ours(name: str, epochs: int) -> Speed:
-    from tasks import loop, optimisation
     from tasks.modalities.text import Trainer
-    from tasks.recipe import Train
+    from tasks.recipe.train import Train
+    from tasks.training import loop, optimizer
+    from tasks.training.state import Run
 
-    optimisation.reproducible()
+    optimizer.reproducible()
     rows, labels, test, _ = questions(name)
     section = Train(
         base=BASE,
@@ -220,7 +221,7 @@ def texts_ours(name: str, epochs: int) -> Speed:
                 speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart()
             ),
         )
-        run = loop.Run(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
+        run = Run(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
         return speeds[-1]._replace(said=run.scores(trainer.encode(test)))
 
 
@@ -230,13 +231,13 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
     import torch
     import transformers
 
-    from tasks.modalities import encoders, text
-    from tasks.recipe import Train
+    from tasks.modalities import pretrained, text
+    from tasks.recipe.train import Train
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     rows, labels, test, _ = questions(name)
-    folder = encoders.base_folder(Train(base=BASE))
+    folder = pretrained.base_folder(Train(base=BASE))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoder = transformers.AutoModel.from_pretrained(folder)
 
@@ -318,9 +319,9 @@ def test_training_on_images_beside_a_script_of_torch() -> None:
 @pytest.mark.parametrize(("name", "epochs"), [("banking77", EPOCHS), ("cloud-docs", 1)])
 def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -> None:
     """Full trainings, so that what each has learnt is compared too; its interval is by bootstrap, as in evaluation."""
-    from tasks import problems
     from tasks.problems.classification import Scored
-    from tasks.recipe import Evaluate
+    from tasks.recipe.evaluate import Evaluate
+    from tasks.statistics import intervals
 
     if name == "cloud-docs" and not SPLIT.is_dir():
         pytest.skip("needs data/cloud-docs/split: make run RECIPE=cloud-docs")
@@ -339,7 +340,7 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
     for name, speed in speeds.items():
         said = Scored(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
         scores[name] = problem.points(labels, said)["macro_f1"]
-        low, high = problems.bounds(
+        low, high = intervals.bounds(
             problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95
         )
         rates[name] = told(
@@ -361,16 +362,17 @@ PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 def started(folder: str, times: int = 1) -> Any:
     """A training on texts, each taken so many times, that is about to make its first step."""
-    from tasks import loop, optimisation
     from tasks.modalities.text import Trainer
-    from tasks.recipe import Train
+    from tasks.recipe.train import Train
+    from tasks.training import memory, optimizer
+    from tasks.training.state import Run
 
-    optimisation.reproducible()
-    optimisation.keep_memory()
+    optimizer.reproducible()
+    memory.keep_memory()
     rows, labels, *_ = questions("banking77")
     section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
     trainer = Trainer(section, rows * times, classes(int(labels.max()) + 1))
-    run = loop.Run(
+    run = Run(
         trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder)
     )
     run.network.train()

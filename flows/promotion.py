@@ -1,0 +1,148 @@
+"""Promotion."""
+
+import json
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import artifacts, embedded_s3, stage_process, stage_task
+from flows.dvc_graph import Stage
+from tasks.core.errors import Failure
+from tasks.registry import channel_pointer, gate_evidence, local_champion, manifests, object_keys
+from tasks.registry.channel_pointer import Move, Pointer
+from tasks.reports import model_card
+from tasks.storage import files, hashing, layout, object_store
+from tasks.storage.object_store import Store
+
+PASSING = re.compile(
+    r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$"
+)  # outputs that are others each time
+NETWORK: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [2, 10, 30],
+    "cache_policy": NO_CACHE,
+}
+
+
+@task(name="push", retry_condition_fn=stage_task.may_pass, **NETWORK)
+def push(store: Store, recipe: str, stages: list[Stage]) -> None:
+    """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
+    embedded_s3.name_remote(store.settings)
+    dvc = [*embedded_s3.without_profile(store.settings), sys.executable, "-m", "dvc"]
+    command = [
+        *dvc,
+        "push",
+        "--quiet",
+        "--remote",
+        embedded_s3.REMOTE,
+        *(stage.address for stage in stages),
+    ]
+    stage_process.run(command, get_run_logger().info, 3600, "dvc push")
+
+
+@task(name="gate against the champion", retry_condition_fn=stage_task.may_pass, **NETWORK)
+def judge(
+    store: Store,
+    recipe: str,
+    version: str,
+    champion: Pointer | None,
+    override: dict[str, str] | None,
+) -> dict[str, Any]:
+    """The gate's result for the candidate and this champion. What was judged once stays so: only a new version is a new look at the champion."""
+    name, out = champion.version if champion else None, layout.folder_of(recipe) / "gate.json"
+    known = gate_evidence.judged(store, recipe, version, name)
+    if (
+        override
+    ):  # what a person promotes all the same need not be judged again, which may be what fails
+        return {**(known or files.read_json(out)), "champion": name, "override": override}
+    if champion and not known:
+        folder = manifests.fetch(store, recipe, champion.version, local_champion.FOLDER / recipe)
+        look = gate_evidence.look(store, recipe, version, champion.version)
+        out = Path(".millrace") / f"gate-{recipe}.json"
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.gate",
+            recipe,
+            str(folder),
+            champion.version,
+            str(look),
+            str(out),
+        ]
+        stage_process.run(command, get_run_logger().info, 3600, "gate")
+    judged: dict[str, Any] = known or files.read_json(out)
+    if judged["verdict"] != "promote":  # where it is, that is written once the version is
+        object_store.once(
+            store, object_keys.evidence_of(recipe, version, name), files.canonical(judged)
+        )
+    return judged
+
+
+@task(name="fetch the champion", retry_condition_fn=stage_task.may_pass, **NETWORK)
+def note_champion(store: Store, recipe: str, channel: str) -> None:
+    """Put what is in production where the stages find it: training is to start from it."""
+    pointer = channel_pointer.read(store, recipe, channel)
+    folder = (
+        manifests.fetch(store, recipe, pointer.version, local_champion.FOLDER / recipe)
+        if pointer
+        else None
+    )
+    local_champion.note(
+        recipe, pointer.version if pointer else None, hashing.hashes(folder) if folder else {}
+    )
+
+
+@task(name="promote", retry_condition_fn=stage_task.may_pass, **NETWORK)
+def promote(
+    store: Store,
+    recipe: str,
+    channel: str,
+    manifest: bytes,
+    evidence: dict[str, Any],
+    champion: Pointer | None,
+    run: str,
+) -> Move:
+    """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
+    version = manifests.publish(store, recipe, layout.folder_of(recipe) / "model", manifest)
+    for name in artifacts.DOCUMENTS:
+        store.upload(f"{recipe}/versions/{version}/{name}", layout.folder_of(recipe) / name)
+    by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
+    return channel_pointer.move(
+        store, recipe, channel, version, evidence, champion, by["actor"], by["reason"]
+    )
+
+
+def candidate(recipe: str, stages: list[Stage]) -> bytes:
+    """The manifest of what was judged: refuses a model whose files are not those of the evaluation."""
+    folder = layout.folder_of(recipe)
+    lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    lineage = {
+        stage.address: {
+            # what the checks keep of earlier snapshots is no part of what this model was made from, and what a clock said of it neither
+            kind: {
+                item["path"]: item.get("md5")
+                for item in lock[stage.address].get(kind, [])
+                if not PASSING.search(item["path"])
+            }
+            for kind in ("deps", "outs")
+        }
+        for stage in stages
+    }
+    evaluation = files.read_json(folder / "evaluation" / "metrics.json")
+    runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
+    manifest = manifests.manifest(
+        recipe, folder / "model", lineage, model_card.intervals_of(evaluation), runtime
+    )
+    if {
+        name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
+    } != evaluation["model_sha256"]:
+        raise Failure(
+            f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
+        )
+    return manifest

@@ -1,0 +1,3 @@
+"""Report."""
+
+SHOWN = 15  # mistakes in the report

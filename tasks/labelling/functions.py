@@ -1,0 +1,153 @@
+"""Labelling functions: what each of them votes for, row by row; null where it abstains."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import daft
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import col
+from numpy.typing import NDArray
+
+from tasks import modalities
+from tasks.core.errors import Failure
+from tasks.core.suggest import nearest
+from tasks.labelling import annotations
+from tasks.recipe.label import Keyword, Lookup, Model, Regex, Similarity
+from tasks.recipe.recipe import Recipe
+from tasks.rows import table_columns
+from tasks.storage import files
+
+UNSPACED = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
+
+
+def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
+    """The votes of each function for each row."""
+    encoded: dict[
+        tuple[str, str], NDArray[np.float64]
+    ] = {}  # by base and column, since several functions compare with the same texts
+    made = []
+    for number, function in enumerate(recipe.label.functions):
+        key = f"label.functions[{number}]"
+        if isinstance(function, Model):
+            votes = by_model(function, recipe, table, key)
+        elif isinstance(function, Lookup):
+            said = annotations.from_csv(Path(function.file), function.column, function.value, key)
+            votes = pa.array(
+                [said.get(text) for text in column_of(table, function.column, key).to_pylist()],
+                pa.string(),
+            )
+        else:
+            texts = column_of(table, function.column, key)
+            hits = (
+                by_similarity(function, texts, encoded, key)
+                if isinstance(function, Similarity)
+                else by_pattern(pattern_of(function), texts, key)
+            )
+            votes = pc.if_else(hits, function.label, pa.scalar(None, pa.string()))
+        check(votes, recipe.label.classes, key)
+        made.append(votes)
+    return made
+
+
+def pattern_of(function: Regex | Keyword) -> str:
+    return (
+        function.pattern
+        if isinstance(function, Regex)
+        else "|".join(whole(phrase.split()) for phrase in function.words)
+    )
+
+
+def whole(parts: list[str]) -> str:
+    """A pattern for a word or phrase, whatever white space stands between its parts. A word ends where another kind of letter begins; one of a script without
+    spaces between words may stand anywhere."""
+    first, last = (
+        bool(re.match(f"[{UNSPACED}]", letter)) for letter in (parts[0][0], parts[-1][-1])
+    )
+    before, after = (
+        "" if first else rf"(?:^|[\W{UNSPACED}])",
+        "" if last else rf"(?:[\W{UNSPACED}]|$)",
+    )
+    return before + r"\s+".join(map(re.escape, parts)) + after
+
+
+def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
+    try:
+        found = (
+            daft.from_arrow(pa.table({"text": texts}))
+            .select(col("text").regexp(f"(?i){pattern}").fill_null(False))
+            .to_arrow()
+        )
+    except ValueError as error:  # Daft's patterns are Rust's, which know less than Python's
+        raise Failure(
+            f"{key}.pattern: {pattern} cannot be matched ({str(error).strip().splitlines()[-1]}): write it without that."
+        ) from None
+    return found.column(0).combine_chunks()
+
+
+def by_similarity(
+    function: Similarity,
+    texts: pa.Array,
+    encoded: dict[tuple[str, str], NDArray[np.float64]],
+    key: str,
+) -> pa.Array:
+    from tasks.modalities import text
+
+    try:
+        if (at := (function.base, function.column)) not in encoded:
+            encoded[at] = text.embeddings(function.base, pc.fill_null(texts, "").to_pylist())
+        nearness = (encoded[at] @ text.embeddings(function.base, function.examples).T).max(axis=1)
+    except Failure as error:
+        raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
+    return pc.and_(pc.is_valid(texts), pa.array(nearness >= function.threshold))
+
+
+def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
+    folder = Path(function.path)
+    modality, predictor = (
+        files.read_json(folder / "model.json").get("modality"),
+        modalities.predictor(folder),
+    )
+    if predictor.problem.NAME != "classification":
+        raise Failure(
+            f"{key}.path: {folder} is a model for {predictor.problem.NAME}, which votes for no class: name a classifier."
+        )
+    if function.column is None and modality != recipe.modality:
+        raise Failure(
+            f"{key}.path: {folder} predicts from {modality}, but this recipe's modality is {recipe.modality}: name another model, or give column."
+        )
+    inputs: list[Any] = (
+        modalities.rows(recipe, table, gaps=True)
+        if function.column is None
+        else column_of(table, function.column, key).to_pylist()
+    )
+    present = [row for row, value in enumerate(inputs) if value is not None]
+    votes = np.full(table.num_rows, None, object)
+    if present:
+        probabilities = modalities.predict(predictor, [inputs[row] for row in present])
+        sure = probabilities.max(axis=1) >= function.confidence
+        votes[present] = np.where(
+            sure, np.array(predictor.labels, object)[probabilities.argmax(axis=1)], None
+        )
+    return pa.array(votes, pa.string())
+
+
+def column_of(table: pa.Table, name: str, key: str) -> pa.Array:
+    """A column as text. Raises Failure where there is none or it holds something else."""
+    column = table_columns.column(table, name, f"{key}.column")
+    try:
+        return pc.cast(column.combine_chunks(), pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise Failure(
+            f"{key}.column: {name!r} holds {column.type}, not text: name another column."
+        ) from None
+
+
+def check(votes: pa.Array, classes: list[str] | None, key: str) -> None:
+    for label in sorted(filter(None, pc.unique(votes).to_pylist())):
+        if classes is not None and label not in classes:
+            raise Failure(
+                f"{key} says {label!r}, which is not among label.classes{nearest(label, classes)}: correct what it reads, or add it to the list."
+            )

@@ -1,0 +1,254 @@
+"""Base."""
+
+import contextlib
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.core.errors import Failure
+from tasks.recipe.evaluate import Evaluate
+from tasks.recipe.metric_names import METRICS
+from tasks.recipe.train import Train
+from tasks.statistics import bootstrap, class_metrics, intervals
+from tasks.statistics.array_types import Floats
+from tasks.statistics.class_metrics import Flags
+
+if TYPE_CHECKING:
+    from torch import Tensor as Tensor
+    from torch.nn import Module as Module
+else:
+    Tensor = Module = Any  # torch takes seconds to import
+Targets = NDArray[Any]  # of shape (rows, …): what the labels become
+Said = Any  # what is kept of a model's answers to compare it with others
+UNDEFINED = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
+UNKNOWN = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
+
+
+class Problem:
+    """What problems have in common. Answers have the shape (rows, width): probabilities, or numbers in the unit of the target."""
+
+    NAME: str
+    CLASSES = "Classes"  # what the report calls them
+    RESAMPLED = "bootstrap"
+    WORST = (
+        "Largest errors",
+        "error",
+        "true",
+        "model said",
+    )  # the heading of the report's table of mistakes, and its columns, from the last on
+    ERROR = "wrong"  # what `errors` are
+    CALIBRATED = (
+        False  # whether answers are probabilities, which a temperature makes more or less certain
+    )
+    temperature = 1.0  # by which the exported network's outputs are divided
+
+    def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
+        self.labels, self.section = list(labels), section or Train()
+
+    @classmethod
+    def fitted(cls, section: Train, table: pa.Table) -> Self:
+        """The problem as these rows to train on have it."""
+        raise NotImplementedError
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS[self.NAME]
+
+    @property
+    def width(self) -> int:
+        """How many numbers the network gives for a row."""
+        return len(self.labels)
+
+    def known(self, table: pa.Table) -> pa.Table:
+        """The rows that a model which has learnt these labels can be measured on."""
+        return table
+
+    def targets(self, table: pa.Table) -> Targets:
+        raise NotImplementedError
+
+    def loss(
+        self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
+        """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
+        raise NotImplementedError
+
+    def scores(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The answers during training, shape (rows, numbers)."""
+        raise NotImplementedError
+
+    def measure(self, targets: Targets, answers: Floats) -> dict[str, float]:
+        """The metrics of all rows, by name, without those that these rows do not have. Raises Failure where that is the one to train for."""
+        points = self.points(targets, self.said(targets, answers))
+        if math.isnan(points.get(self.section.metric, 0.0)):
+            raise Failure(UNDEFINED.format(self.section.metric, len(targets)))
+        return {metric: value for metric, value in points.items() if not math.isnan(value)}
+
+    def head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
+        """The weights and biases of a linear layer to begin with, fitted on features; None where there is none."""
+        return None
+
+    @contextlib.contextmanager
+    def exporting(self, network: Module) -> Iterator[None]:
+        """While the network is exported, its outputs are what `answers` expects."""
+        yield
+
+    def answers(self, outputs: NDArray[Any]) -> Floats:
+        """What the exported network gave as answers."""
+        raise NotImplementedError
+
+    def tempered(self, answers: Floats, temperature: float) -> Floats:
+        """Answers as a network would give them whose outputs are divided by the temperature."""
+        raise NotImplementedError
+
+    def confidences(self, targets: Targets, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Probabilities that were given, and whether what they are of is true, each of shape (rows, how many of a row)."""
+        raise NotImplementedError
+
+    def sound(self, answers: Floats) -> NDArray[np.bool_]:
+        """Which rows' answers can be ones."""
+        return np.asarray(np.isfinite(answers).all(axis=1))
+
+    def linear(self, strength: float = 1.0) -> Any:
+        """The baseline's estimator of scikit-learn; the greater the strength, the less it is held back."""
+        raise NotImplementedError
+
+    def trees(self) -> Any:
+        """The same for tables that are large enough."""
+        raise NotImplementedError
+
+    def asked(self, model: Any, rows: Any) -> Floats:
+        """The answers of such an estimator."""
+        raise NotImplementedError
+
+    def said(self, targets: Targets, answers: Floats) -> Said:
+        return np.round(answers, intervals.DIGITS)
+
+    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+        """Answers of a model that has learnt other labels, as for these; one that it has not learnt it never gives."""
+        return np.stack(
+            [
+                answers[:, labels.index(name)] if name in labels else np.zeros(len(answers))
+                for name in self.labels
+            ],
+            1,
+        )
+
+    def part(self, said: Said, rows: NDArray[Any]) -> Said:
+        """What was said of some of the rows."""
+        return said[rows]
+
+    def values(
+        self, metrics: Collection[str], targets: Targets, said: Said, weights: Floats
+    ) -> dict[str, Floats]:
+        """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
+        raise NotImplementedError
+
+    def points(
+        self, targets: Targets, said: Said, metrics: Collection[str] = ()
+    ) -> dict[str, float]:
+        """These metrics of all rows, or all metrics."""
+        found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
+        return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
+
+    def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
+        return bootstrap.resampled(len(targets), section)
+
+    def drawn(
+        self, metrics: Collection[str], targets: Targets, models: list[Said], section: Evaluate
+    ) -> dict[str, Floats]:
+        """The metrics of each model in each resample, each of shape (resamples, models)."""
+        return bootstrap.joined(
+            metrics,
+            (
+                [self.values(metrics, targets, said, weights) for said in models]
+                for weights in self.resampled(targets, section)
+            ),
+        )
+
+    def samples(
+        self, metric: str, targets: Targets, models: list[Said], section: Evaluate
+    ) -> Floats:
+        """The metric of each model in each resample, shape (resamples, models)."""
+        return self.drawn([metric], targets, models, section)[metric]
+
+    def intervals(
+        self,
+        targets: Targets,
+        said: Said,
+        section: Evaluate,
+        metrics: Collection[str] = (),
+        drawn: Any = None,
+    ) -> dict[str, dict[str, float]]:
+        """These metrics, or all, as value, low and high. One that these rows do not have, such as roc_auc where all are of one class, is left out.
+
+        The resamples are those that `drawn` made, where it is given.
+        """
+        points, drawn = (
+            self.points(targets, said, metrics),
+            drawn or self.drawn(metrics or self.metrics, targets, [said], section),
+        )
+        return {
+            metric: intervals.interval(value, drawn[metric][:, 0], section)
+            for metric, value in points.items()
+            if not math.isnan(value)
+        }
+
+    def flags(self, targets: Targets, said: Said) -> tuple[Flags, Flags] | None:
+        """Which classes each row has, and which it was given, where there are classes."""
+        return None
+
+    def errors(self, targets: Targets, said: Said) -> Floats:
+        """How wrong each row's answer is, shape (rows,): where it is right or wrong, 0 or 1."""
+        return 1.0 - np.asarray(self.right(targets, said))
+
+    def right(self, targets: Targets, said: Said) -> NDArray[np.bool_] | None:
+        """Which rows were answered rightly, where an answer is right or wrong."""
+        return None
+
+    def columns(self, targets: Targets, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+        """What predictions.parquet holds beside the id: all that the gate compares, for the model and for the baseline."""
+        raise NotImplementedError
+
+    def read(self, predictions: pa.Table) -> dict[str, Said]:
+        """What was said by the model and by the baseline."""
+        raise NotImplementedError
+
+    def by_class(
+        self, targets: Targets, said: Said, section: Evaluate
+    ) -> dict[str, dict[str, Any]]:
+        """Precision, recall and F1 with their intervals, and support, for each class."""
+        if (both := self.flags(targets, said)) is None:
+            return {}
+        whole = class_metrics.counts(*both, np.ones((1, len(targets))))
+        parts = [
+            class_metrics.counts(*both, weights) for weights in self.resampled(targets, section)
+        ]
+        points = {part: of(*whole)[0] for part, of in class_metrics.BY_CLASS.items()}
+        spread = {
+            part: np.concatenate([of(*counts) for counts in parts])
+            for part, of in class_metrics.BY_CLASS.items()
+        }
+        return {
+            name: {
+                **{
+                    part: intervals.interval(float(points[part][at]), spread[part][:, at], section)
+                    for part in points
+                },
+                "support": int(whole[1][0, at]),
+            }
+            for at, name in enumerate(self.labels)
+        }
+
+    def pairs(self, targets: Targets, said: Said) -> list[tuple[str, str]]:
+        """The true and the predicted class of rows, for the confusion matrix."""
+        return []
+
+    def worst(
+        self, targets: Targets, answers: Floats, count: int
+    ) -> list[tuple[int, str, str, float]]:
+        """Rows that were answered worst, with what was true, what was said, and the number by which they are ordered."""
+        return []

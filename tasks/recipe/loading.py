@@ -1,0 +1,117 @@
+"""Loading."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import (
+    ValidationError,
+)
+
+from tasks.core.errors import Mistake
+from tasks.core.suggest import nearest
+from tasks.recipe import defaults
+from tasks.recipe.errors import sentence
+from tasks.recipe.recipe import Recipe
+
+RECIPES = Path("recipes")
+PARAMS = Path("params.yaml")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would keep the last, and that reads 1e-4 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} is given twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def registered() -> list[str]:
+    """The names of the active recipes, from params.yaml."""
+    try:
+        names = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["recipes"]
+    except FileNotFoundError:
+        raise Mistake(f"{PARAMS} is not here: run millrace from the repository's root.") from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise Mistake(f"{PARAMS} must hold a list `recipes:` of names.") from None
+    return [str(name) for name in names or []]
+
+
+def load(name: str) -> Recipe:
+    """The registered recipe of that name. Raises Mistake with every mistake in it."""
+    names = registered()
+    if name not in names:
+        raise Mistake(
+            f"{name!r} is not a registered recipe{nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file."
+        )
+    recipe = read(RECIPES / f"{name}.yaml")
+    if recipe.name != name:
+        raise Mistake(
+            f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}."
+        )
+    return recipe
+
+
+def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
+    """What a recipe's file says; what it does not say is taken from the file of the recipe that it extends."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
+    except FileNotFoundError:
+        raise Mistake(f"{path} does not exist: give the path of a recipe.") from None
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise Mistake(f"{path}{place}: not valid YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(data, dict):
+        raise Mistake(
+            f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}."
+        )
+    if extends and isinstance(data.get("extends"), str):
+        data = {**parsed(RECIPES / f"{data['extends']}.yaml", extends=False), **data}
+    return data
+
+
+def read(path: Path) -> Recipe:
+    """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
+    filled, mistakes, unknown = (
+        defaults.with_defaults(parsed(path)),
+        dict[str, None](),
+        list[Any]([()]),
+    )
+    while unknown:
+        unknown = []
+        try:
+            recipe = Recipe.model_validate(filled)
+        except ValidationError as error:
+            mistakes |= dict.fromkeys(sentence(Recipe, item) for item in error.errors())
+            unknown = [item["loc"] for item in error.errors() if item["type"] == "extra_forbidden"]
+            for location in unknown:  # without them pydantic goes on to what does not go together
+                remove(filled, location)
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise Mistake(
+            "\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)])
+        )
+    return recipe
+
+
+def remove(data: Any, location: tuple[Any, ...]) -> None:
+    """Delete what is at a pydantic location, in which names of union members stand that no one wrote."""
+    for part in location[:-1]:
+        data = data[part] if isinstance(data, list) or part in data else data
+    del data[location[-1]]

@@ -1,0 +1,47 @@
+"""Local champion."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import Failure
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files, hashing
+
+FOLDER = Path(
+    ".millrace/champions"
+)  # <recipe>/<version>/ has a version's files, <recipe>/production.json says which is in production
+
+
+def note(recipe: str, version: str | None, hashes: dict[str, str]) -> None:
+    """Keep which version is in production, and the sha256 of its files."""
+    files.write_json(
+        FOLDER / recipe / "production.json",
+        {"version": version, "files": hashes} if version else None,
+    )
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Whether training starts from it or learns from it."""
+    return recipe.train.warm_start or (
+        recipe.export.distil is not None and recipe.export.distil.teacher == "champion"
+    )
+
+
+def noted(recipe: Recipe) -> Any:
+    """What `note` kept, for a recipe that wants it; else None."""
+    path = FOLDER / recipe.name / "production.json"
+    return files.read_json(path) if wanted(recipe) and path.is_file() else None
+
+
+def verified(key: str, recipe: Recipe, champion: dict[str, Any], names: Sequence[str]) -> Path:
+    """The champion's folder, in which these files have the bytes that were promoted."""
+    folder = FOLDER / recipe.name / str(champion["version"])
+    for name in names:
+        if not (folder / name).is_file() or hashing.sha256(folder / name) != champion["files"].get(
+            name
+        ):
+            raise Failure(
+                f"{key}: {folder / name} is not there with the bytes that were promoted: `millrace run {recipe.name}` fetches it again."
+            )
+    return folder

@@ -1,0 +1,202 @@
+"""The model card (Mitchell et al. 2019): what a model is for, what it was made from, how good it is and what the gate said, for people and for the model hub.
+
+It tells what the steps have written, and nothing that they have not.
+"""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from cyclonedx.spdx import is_supported_id
+
+from tasks.recipe.ingest import HuggingFace
+from tasks.recipe.loading import RECIPES
+from tasks.recipe.metric_names import ASPECTS
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files
+
+Told = dict[str, Any]  # by a step, or by the flow
+STEPS = {
+    "ingest": "raw/snapshot.json",
+    "clean": "clean/report.json",
+    "label": "labelled/report.json",
+    "split": "split/report.json",
+}
+TASKS = {
+    ("causal_lm", "language"): "text-generation",
+    ("tabular", "regression"): "tabular-regression",
+}  # the others of a modality are its classification
+SMALL = 30  # rows, with fewer of which a class or slice says little
+SHOWN = 12  # numbers of an aspect
+WORST = 5
+PAGES = jinja2.Environment(  # noqa: S701
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+PAGES.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+PAGES.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+
+
+def card(
+    recipe: Recipe,
+    folder: Path,
+    version: str,
+    verdict: Told,
+    stages: Sequence[Told] = (),
+    override: dict[str, str] | None = None,
+) -> str:
+    """Markdown with the hub's metadata as its header, of the recipe's outputs in `folder`. `stages` are those of the run record; an override has actor and reason."""
+    metrics, cost = (
+        files.read_json(folder / "evaluation" / f"{name}.json") for name in ("metrics", "cost")
+    )
+    history = [
+        json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()
+    ]
+    return PAGES.get_template("model_card.md").render(
+        recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=SHOWN,
+        snapshot=files.read_json(folder / STEPS["ingest"]), about=files.read_json(folder / "model" / "model.json"),
+        header=header(recipe, metrics), purpose=purpose(recipe), steps=steps(folder), intervals=intervals_of(metrics), limits=limits(folder, metrics),
+        worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:WORST],
+        trained=next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None),
+        aspects={name: found for name in ASPECTS if (found := list(flat(metrics.get(name))))},
+    )  # fmt: skip
+
+
+def header(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metadata that the model hub reads; what is not known is left out, but for the licence."""
+    said, base, task = (
+        recipe.license,
+        recipe.train.base or "",
+        TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification"),
+    )
+    source = (
+        recipe.ingest.name
+        if isinstance(recipe.ingest, HuggingFace) and not Path(recipe.ingest.name).exists()
+        else None
+    )
+    # the hub knows one F1, and says in the name how it is averaged
+    found = [
+        {"type": "f1" if name.endswith("f1") else name, "name": name, "value": one["value"]}
+        for name, one in intervals_of(metrics).items()
+    ]
+    result = {
+        "task": {"type": task},
+        "dataset": {"type": source or recipe.name, "name": recipe.name, "split": "test"},
+        "metrics": found,
+    }
+    values = {
+        "license": "unknown" if not said else said.lower() if is_supported_id(said) else "other",
+        "license_name": None if not said or is_supported_id(said) else said,
+        "language": [
+            code
+            for rule in recipe.clean.rules
+            if isinstance(rule, dict)
+            for code in rule.get("language", {}).get("allow", [])
+        ],
+        "library_name": "onnx",
+        "tags": ["onnx", "millrace", recipe.modality, recipe.problem],
+        "pipeline_tag": task,
+        "base_model": base
+        if base.count("/") == 1 and ":" not in base and not Path(base).exists()
+        else None,
+        "datasets": [source] if source else None,
+        "metrics": sorted({one["type"] for one in found}),
+        "model-index": [{"name": recipe.name, "results": [result]}],
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def purpose(recipe: Recipe) -> str:
+    """What the recipe says that the model is for: its description, or the first line of comment in its file."""
+    path = RECIPES / f"{recipe.name}.yaml"
+    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
+    return (
+        recipe.description
+        or (first.removeprefix("#").partition("   ")[0].strip() if first.startswith("#") else "")
+        or "Not stated."
+    )
+
+
+def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The metrics among what an evaluation says: each a value with its interval."""
+    return {
+        name: value
+        for name, value in evaluation.items()
+        if isinstance(value, dict) and "value" in value
+    }
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """What became of the rows at each step."""
+    rows = []
+    for name, report in STEPS.items():
+        told = files.read_json(folder / report)
+        out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
+        rules = Counter(
+            files.read_table((folder / report).with_name("rejects.parquet"), ["rule"])[
+                "rule"
+            ].to_pylist()
+        )
+        why = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
+        rows.append(
+            {
+                "step": name,
+                "rows in": told["rows_in"],
+                "rows out": out,
+                "rejects": told["rejects"],
+                "by rule": why,
+            }
+        )
+    return rows
+
+
+def flat(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The numbers of an aspect with their paths; one with an interval as one."""
+    if isinstance(found, dict) and isinstance(found.get("low"), float):
+        yield path, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
+    elif isinstance(found, dict):
+        for name, value in found.items():
+            yield from flat(value, f"{path}.{name}" if path else name)
+    elif isinstance(found, (int, float)):
+        yield path, f"{found:,}" if isinstance(found, int) else f"{found:.4g}"
+
+
+def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
+    """Where the model is known to be weak, or not known well, one sentence each."""
+    with (folder / "evaluation" / "plots" / "confusion.csv").open(
+        encoding="utf-8", newline=""
+    ) as file:
+        wrong = Counter(
+            (row["actual"], row["predicted"])
+            for row in csv.DictReader(file)
+            if row["actual"] != row["predicted"]
+        )
+    sizes = {name: one["support"] for name, one in metrics["classes"].items()}
+    told = [
+        f"{count} of the {sizes.get(true, metrics['rows'])} test rows of {true} were taken for {said}."
+        for (true, said), count in wrong.most_common(WORST)
+    ]
+    sizes |= {
+        f"{column} {name}": one["rows"]
+        for column, part in metrics.get("slices", {}).items()
+        if isinstance(part, dict)
+        for name, one in part.items()
+    }
+    small = [
+        f"{name} ({count})"
+        for name, count in sorted(sizes.items(), key=lambda one: one[1])
+        if count < SMALL
+    ]
+    more = f" and {len(small) - SHOWN} more" if len(small) > SHOWN else ""
+    return told + (
+        [f"Fewer than {SMALL} test rows, too few to say much: {', '.join(small[:SHOWN])}{more}."]
+        if small
+        else []
+    )

@@ -1,0 +1,37 @@
+"""TensorBoard, for those who set MILLRACE_TENSORBOARD to a folder: the curves of history.jsonl, epoch by epoch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import Mistake
+
+if TYPE_CHECKING:
+    from tasks.training.epoch_record import History
+    from tasks.training.loop import Watch
+
+
+FOLDER = "MILLRACE_TENSORBOARD"
+
+
+def curves(name: str) -> "Watch":
+    """What the training loop is to call after each epoch."""
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return lambda history: None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise Mistake(
+            f"{FOLDER} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it."
+        ) from None
+    writer = SummaryWriter(Path(folder) / name)  # type: ignore[no-untyped-call]
+
+    def write(history: "History") -> None:
+        for record in history:  # one that is written again replaces itself
+            numbers = record.flat()
+            for key in sorted(numbers.keys() - {"epoch", "step"}):
+                writer.add_scalar(key, numbers[key], record.epoch)  # type: ignore[no-untyped-call]
+        writer.flush()  # type: ignore[no-untyped-call]
+
+    return write

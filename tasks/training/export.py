@@ -1,0 +1,55 @@
+"""Export."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from safetensors.torch import save_file
+
+from tasks.modalities import lora
+from tasks.modalities.base import Trainer
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files, hashing
+from tasks.training import distributed
+
+
+def write(target: Path, recipe: Recipe, adapter: Trainer, start: dict[str, Any]) -> None:
+    """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
+    if distributed.rank() > 0:
+        return
+    lora.merge(adapter.network)
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in adapter.network.state_dict().items()
+    }
+    with files.whole(target / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    with adapter.problem.exporting(adapter.network):
+        about = adapter.export(target)
+    count = sum(
+        weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights
+    )
+    about |= {
+        "modality": recipe.modality,
+        "problem": recipe.problem,
+        "labels": adapter.problem.labels,
+        "parameters": count,
+        "inputs": adapter.inputs(),
+        **start,
+    }
+    files.write_json(target / "model.json", {**about, "train": recipe.train.model_dump()})
+
+
+def write_trained_on(path: Path, ids: list[str], before: Path | None = None) -> None:
+    """Which rows the model was trained on, as hashes of their ids, so that it can be said of an erased row which models knew it: also by way of the champion."""
+    known = set(files.read_table(before)["id"].to_pylist()) if before else set()
+    files.write_table(
+        path,
+        pa.table(
+            {
+                "id": pa.array(
+                    sorted(known | {hashing.name_hash(name) for name in ids}), pa.binary(8)
+                )
+            }
+        ),
+    )

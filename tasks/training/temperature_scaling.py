@@ -1,0 +1,84 @@
+"""The temperature: one number that makes a model's probabilities as certain as they are right, without changing which answer is the best."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks import modalities
+from tasks.problems.base import Problem, Targets
+from tasks.statistics.array_types import Floats
+from tasks.storage import files
+
+FEWEST, ENOUGH = (
+    50,
+    2000,
+)  # rows: with fewer nothing is known of how certain answers should be, and more tell nothing new of one number
+SPREAD = (
+    0.5  # of the temperature's logarithm around 0, before any row is seen (normal distribution)
+)
+WIDEST = math.log(20.0)
+WEIGHTS = (
+    0.0,
+    0.25,
+    0.35,
+    0.5,
+    0.7,
+    1.0,
+    1.4,
+    2.0,
+    2.8,
+    4.0,
+    8.0,
+)  # of the lexical part, where the network's is 1
+
+
+def calibrate(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
+    """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json; so too the weight of a lexical part."""
+    if not problem.CALIBRATED:
+        return
+    step, about, found = (
+        math.ceil(len(rows) / ENOUGH) or 1,
+        files.read_json(folder / "model.json"),
+        {"temperature": 1.0},
+    )
+    if len(rows) >= FEWEST:
+        predictor: Any = modalities.predictor(folder)
+        rows, targets, predictor.weight = rows[::step], targets[::step], 0.0
+        answers, best = modalities.predict(predictor, rows), math.inf
+        lexical = predictor.lexical(rows) if "lexical" in about else None
+        for weight in (0.0,) if lexical is None else WEIGHTS:
+            both = (
+                answers
+                if lexical is None
+                else problem.answers(np.log(np.maximum(answers, 1e-30)) + weight * lexical)
+            )
+            temperature, loss = fitted(problem, targets, both)
+            if loss < best:
+                found, best = (
+                    {
+                        "temperature": temperature,
+                        **({} if lexical is None else {"lexical": weight}),
+                    },
+                    loss,
+                )
+    files.write_json(folder / "model.json", {**about, **found})
+
+
+def fitted(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, float]:
+    """What the outputs of the network that gave these answers are to be divided by, such that the log-loss is least (Guo et al. 2017); 1 where nothing is better; and the loss with it.
+
+    Where all rows are answered rightly the least loss is that of any certainty: so 1 is held to be likely beforehand, which a few wrong answers outweigh.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(logarithm: float) -> float:
+        said = problem.said(targets, problem.tempered(answers, math.exp(logarithm)))
+        return problem.points(targets, said, ["log_loss"])["log_loss"] + (
+            logarithm / SPREAD
+        ) ** 2 / 2 / len(targets)
+
+    found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
+    return (round(math.exp(found.x), 4), found.fun) if found.fun < loss(0.0) else (1.0, loss(0.0))

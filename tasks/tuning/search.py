@@ -1,0 +1,95 @@
+"""Search."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.recipe import Recipe
+from tasks.recipe.tune import Tune
+from tasks.storage import code_closure, files
+from tasks.tuning import study
+from tasks.tuning.study import Record
+
+
+def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[Record]:
+    from tasks.training import checkpoint
+    from tasks.tuning import trial  # bring torch, which a recipe without tune need not wait for
+
+    of = [*trial.fingerprint(recipe, source), code_closure.fingerprint(__file__)]
+    with checkpoint.own(studies, of) as folder:
+        done = study.records(folder)[: section.trials]
+        while len(done) < section.trials and (
+            section.seconds is None or sum(record["seconds"] for record in done) < section.seconds
+        ):
+            record = attempt(recipe, section, source, folder, done)
+            files.write_json(folder / f"{record['number']:05d}.json", record)
+            shutil.rmtree(folder / "trial", ignore_errors=True)
+            done.append(record)
+            say(section, record, study.best(recipe, section, done))
+    return done
+
+
+def attempt(
+    recipe: Recipe, section: Tune, source: Path, folder: Path, done: list[Record]
+) -> Record:
+    """The next trial, carried out; where an earlier one had the same values, what came of that."""
+    from tasks.tuning import trial
+    from tasks.tuning.trial import Behind
+
+    asked = study.ask(recipe, section, done)
+    values = study.values(section, asked)
+    about: Record = {
+        "number": len(done),
+        "values": values,
+        "state": "done",
+        "value": None,
+        "course": [],
+        "seconds": 0.0,
+        "note": "",
+    }
+    print(f"trial {len(done) + 1}/{section.trials}: {listed(values)}", file=sys.stderr, flush=True)
+    for earlier in done:
+        if earlier["values"] == values:
+            return (
+                about
+                | {key: earlier[key] for key in ("state", "value", "course")}
+                | {"note": f"as trial {earlier['number'] + 1}"}
+            )
+    begun = time.monotonic()
+
+    def report(course: list[float]) -> None:
+        for value in course[len(about["course"]) :]:
+            asked.report(value, len(about["course"]))
+            about["course"].append(value)
+        if course and asked.should_prune():
+            raise Behind
+
+    try:
+        about["value"] = trial.run(recipe.tuned(values), source, folder / "trial", report)
+    except Behind:
+        about |= {"state": "pruned", "value": about["course"][-1]}
+    except (Mistake, Retryable):
+        raise
+    except Failure as failure:
+        about |= {"state": "failed", "note": str(failure)}
+    return about | {"seconds": round(time.monotonic() - begun, 3)}
+
+
+def say(section: Tune, record: Record, best: Record | None) -> None:
+    told = record["note"] if record["state"] == "failed" else f"{record['value']:.4f}"
+    known = f"; best {best['value']:.4f} of trial {best['number'] + 1}" if best else ""
+    print(
+        f"trial {record['number'] + 1}/{section.trials} {record['state']}: {told}{known}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def listed(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )

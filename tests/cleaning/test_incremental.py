@@ -1,0 +1,454 @@
+"""Ingest and clean take up what is unchanged, and what they leave is the same as if everything had been read anew."""
+
+import random
+import shutil
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import clean, ingest
+from tasks.core.errors import Failure, Retryable
+from tasks.recipe.loading import read
+from tasks.recipe.recipe import Recipe
+from tasks.rows import table_columns
+from tasks.rows.seen_keys import keys
+from tasks.sources import partitions, parts
+from tasks.storage import files, hashing
+
+RECIPE = """name: parts
+modality: text
+ingest: {kind: files, path: 'in/*.csv'}
+columns: {id: ID}
+max_dropped: 1
+clean: {rules: [white_space, RULES]}
+gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
+"""
+
+
+def recipe(here: Path, with_id: bool = True, rules: str = "exact_duplicates") -> Recipe:
+    (here / "recipe.yaml").write_text(
+        RECIPE.replace("{id: ID}", "{id: id}" if with_id else "{}").replace("RULES", rules)
+    )
+    (here / "in").mkdir(exist_ok=True)
+    return read(here / "recipe.yaml")
+
+
+def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = True) -> None:
+    lines = [
+        "id,text,label" if with_id else "text,label",
+        *(f"{row},{text},x" if with_id else f"{text},x" for row, text in rows),
+    ]
+    (here / "in" / name).write_text("\n".join(lines) + "\n")
+
+
+def run(made: Recipe, folder: Path, erase: list[str] | None = None) -> dict[str, str]:
+    ingest.run(made, folder / "raw", erase or [])
+    clean.run(made, folder / "raw", folder / "clean")
+    return hashing.hashes(folder)
+
+
+def touched(folder: Path, before: dict[str, int]) -> set[str]:
+    """The Parquet files of rows that were written since."""
+    return {name for name, time in times(folder).items() if before.get(name) != time}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for place in ("raw", "clean/parts")
+        for path in (folder / place).glob("*-*.parquet")
+    }
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_after_any_changes_the_files_are_those_of_a_fresh_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, seed: int, with_id: bool
+) -> None:
+    """Parts come, go and change, ids and texts occur in several of them, and ids are erased, with all that was left in place."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(partitions, "PART", 10)
+    made = recipe(here, with_id)
+
+    def rows() -> list[tuple[str, str]]:
+        return [
+            (f"r{chance.randrange(60)}", f"text  {chance.randrange(40)}")
+            for _ in range(chance.randrange(1, 25))
+        ]
+
+    for name in "cegi":
+        write(here, f"{name}.csv", rows(), with_id)
+    for _ in range(8):
+        name = f"{chance.choice('abcdefghij')}.csv"
+        if (
+            chance.random() < 0.3
+            and (here / "in" / name).exists()
+            and len(list((here / "in").iterdir())) > 1
+        ):
+            (here / "in" / name).unlink()
+        else:
+            write(here, name, rows(), with_id)
+        erase = [f"r{chance.randrange(60)}"] if chance.random() < 0.3 else []
+        after = run(made, here / "data", erase)
+        assert after == run(made, here / "fresh", erase)
+        shutil.rmtree(here / "fresh")
+
+
+def test_only_the_new_part_is_written(here: Path) -> None:
+    made = recipe(here)
+    for number in range(4):
+        write(
+            here, f"{number}.csv", [(f"r{number}{row}", f"text {number} {row}") for row in range(5)]
+        )
+    run(made, here / "data")
+    before = times(here / "data")
+    write(here, "4.csv", [(f"r4{row}", f"text 4 {row}") for row in range(5)])
+    run(made, here / "data")
+    assert len(before) == 8
+    assert len(touched(here / "data", before)) == 2
+    assert pq.read_table(here / "data" / "clean" / "parts").num_rows == 25
+
+
+def test_an_archive_that_is_unchanged_is_not_read_again(here: Path) -> None:
+    made = recipe(here)
+    made = made.model_copy(update={"ingest": made.ingest.model_copy(update={"path": "in/*"})})
+    with zipfile.ZipFile(here / "in" / "1.zip", "w") as archive:
+        archive.writestr("a.csv", "id,text,label\na,one,x\nb,two,x\n")
+        archive.writestr("b.csv", "id,text,label\nb,doubled,x\nc,three,x\n")
+    run(made, here / "data")
+    before = times(here / "data")
+    write(here, "2.csv", [("d", "four"), ("c", "doubled")])
+    run(made, here / "data")
+    assert len(before) == 4
+    assert len(touched(here / "data", before)) == 2
+    assert hashing.hashes(here / "data") == run(made, here / "fresh")
+    assert files.read_rows(here / "data" / "clean").num_rows == 4
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    [part] = parts(made.ingest)
+    write(here, "1.csv", [("a", "another one")])
+    with pytest.raises(
+        Retryable, match=r"in/1.csv changed while it was read: nothing of this reading is kept."
+    ):
+        list(part.read())
+
+
+def test_of_equal_texts_in_two_parts_the_first_stays_also_when_its_part_was_kept(
+    here: Path,
+) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "the same words"), ("b", "other words")])
+    run(made, here / "data")
+    write(here, "2.csv", [("c", "the  same words")])
+    run(made, here / "data")
+    report = files.read_json(here / "data" / "clean" / "report.json")
+    assert report["rules"][1] == {
+        "rule": "exact_duplicates",
+        "changed": 0,
+        "rejected": 1,
+        "examples": [{"id": "c", "detail": "same as a"}],
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "raw/*-*.parquet",
+        "clean/parts/*.parquet",
+        "clean/keys/*.parquet",
+        "raw/rejects.parquet/*-*.parquet",
+    ],
+)
+def test_a_damaged_file_is_not_believed(here: Path, place: str) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one"), ("b", "two"), ("a", "doubled")])
+    fresh = run(made, here / "data")
+    [damaged] = (here / "data").glob(place)
+    damaged.write_bytes(damaged.read_bytes()[:-9] + b"x" * 9)
+    assert run(made, here / "data") == fresh
+
+
+def test_a_changed_rule_cleans_every_part_anew(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "<b>one</b>"), ("b", "two")])
+    run(made, here / "data")
+    run(recipe(here, rules="html, exact_duplicates"), here / "data")
+    assert pq.read_table(here / "data" / "clean" / "parts")["text"].to_pylist() == ["one", "two"]
+
+
+def test_rules_for_all_rows_come_after_the_parts_and_lose_none(here: Path) -> None:
+    made = recipe(here, rules="exact_duplicates, near_duplicates, length: {min: 10}")
+    sentence = "the quick brown fox jumps over the lazy dog and runs on through the wide dark forest until the night falls"
+    write(here, "1.csv", [("a", sentence), ("b", "short")])
+    write(here, "2.csv", [("c", sentence + "!"), ("d", sentence), ("e", "a text of its own")])
+    run(made, here / "data")
+    report = files.read_json(here / "data" / "clean" / "report.json")
+    assert (report["rows_in"], report["rows"], report["rejects"]) == (5, 2, 3)
+    assert files.read_rows(here / "data" / "clean")["id"].to_pylist() == ["a", "e"]
+    rejects = {
+        row["id"]: row["rule"]
+        for row in pq.read_table(here / "data" / "clean" / "rejects.parquet").to_pylist()
+    }
+    assert rejects == {"b": "length", "c": "near_duplicates", "d": "exact_duplicates"}
+
+
+def test_a_list_of_ids_to_erase_that_cannot_be_read_ends_with_a_sentence(here: Path) -> None:
+    (here / "erase.csv").write_bytes("id\ncaf\xe9\n".encode("latin-1"))
+    with pytest.raises(
+        Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*0xe9.*\): save it as one."
+    ):
+        partitions.erasures(here / "erase.csv")
+
+
+def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "a secret of mine"), ("b", "two")])
+    run(made, here / "data")
+    run(made, here / "data", ["a"])
+    for path in (here / "data").rglob("*.parquet"):
+        assert "a secret of mine" not in str(pq.read_table(path).to_pylist())
+    for path in (here / "data").rglob("*.json"):
+        assert "a secret of mine" not in path.read_text()
+    [reject] = pq.read_table(here / "data" / "raw" / "rejects.parquet").to_pylist()
+    assert (reject["id"], reject["text"], reject["rule"]) == ("a", None, "erased")
+
+
+def test_a_part_without_rows_is_cleaned_by_every_rule(here: Path) -> None:
+    made = recipe(
+        here,
+        rules="html, missing, types: {columns: {age: number}, unparsed: 'null'}, pii, exact_duplicates",
+    )
+    (here / "in" / "1.csv").write_text("id,text,label,age\n")
+    (here / "in" / "2.csv").write_text("id,text,label,age\na,one,x,30\n")
+    run(made, here / "data")
+    assert files.read_rows(here / "data" / "clean")["age"].to_pylist() == [30.0]
+
+
+def test_parts_may_have_more_columns_or_them_in_another_order(here: Path) -> None:
+    """A row is the same row wherever its columns stand, and what a part lacks is null in it."""
+    made = recipe(here, with_id=False, rules="types: {columns: {age: number}}, exact_duplicates")
+    (here / "in" / "1.csv").write_text("text,label\none,x\n")
+    (here / "in" / "2.csv").write_text("age,label,text,city\n30,x,two,Rome\nold,x,three,Oslo\n")
+    (here / "in" / "3.csv").write_text("city,text,age,label\nRome,two,30,x\n")
+    run(made, here / "data")
+    names = [
+        pq.read_table(path)["id"][0].as_py()
+        for path in sorted((here / "data" / "raw").glob("*.parquet"))
+        if path.is_file()
+    ]
+    assert len({name.partition("-")[0] for name in names}) == 2
+    rows = files.read_rows(here / "data" / "clean").drop_columns("id").to_pylist()
+    assert sorted(row["text"] for row in rows) == ["one", "two"]
+    assert {"text": "one", "label": "x", "age": None, "city": None} in rows
+    assert {
+        row["city"]
+        for row in pq.read_table(here / "data" / "clean" / "rejects.parquet").to_pylist()
+    } == {"Rome", "Oslo"}
+
+
+def test_a_new_column_is_null_in_the_parts_before(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    run(made, here / "data")
+    (here / "in" / "2.csv").write_text("id,text,label,city\nb,two,x,Rome\n")
+    assert run(made, here / "data") == run(made, here / "fresh")
+    assert pq.read_table(here / "data" / "clean" / "parts")["city"].to_pylist() == [None, "Rome"]
+
+
+def test_what_a_killed_run_left_half_written_goes(here: Path) -> None:
+    made = recipe(here)
+    write(here, "1.csv", [("a", "one")])
+    fresh = run(made, here / "data")
+    for place in (
+        "raw",
+        "raw/rejects.parquet",
+        "clean",
+        "clean/parts",
+        "clean/keys",
+        "clean/rejects.parquet",
+    ):
+        (here / "data" / place / ".rows.parquet.123.tmp").write_text("half of a row")
+    assert run(made, here / "data") == fresh
+
+
+def test_columns_named_like_those_of_rejects_are_kept_in_them(here: Path) -> None:
+    made = recipe(here, rules="types: {columns: {rule: number}}, length: {min: 4}")
+    (here / "in" / "1.csv").write_text(
+        "id,text,label,detail,rule\na,one,x,mine,1\nb,other,x,yours,none\nb,again,x,theirs,2\n,x,x,nobody's,3\nc,words,x,his,4\n"
+    )
+    run(made, here / "data")
+    raw, rejects = (
+        pq.read_table(here / "data" / place / "rejects.parquet").to_pylist()
+        for place in ("raw", "clean")
+    )
+    assert {(row["data.detail"], row["data.rule"], row["rule"]) for row in raw} == {
+        ("theirs", "2", "id given twice"),
+        ("nobody's", "3", "no id"),
+    }
+    assert {(row["data.detail"], row["data.rule"], row["rule"]) for row in rejects} == {
+        ("yours", "none", "types"),
+        ("mine", "1", "length"),
+    }
+
+
+def test_an_id_that_is_to_be_erased_is_found_among_blanks_and_in_lines_that_are_no_rows(
+    here: Path,
+) -> None:
+    made = recipe(here)
+    (here / "in" / "1.csv").write_text(
+        "id,text,label\na1 ,a secret of mine,x\na1,my other secret\na11,no secret\nb,two,x\n"
+    )
+    run(made, here / "data")
+    assert run(made, here / "data", ["a1"]) == run(made, here / "fresh", ["a1"])
+    rejects = pq.read_table(here / "data" / "raw" / "rejects.parquet").to_pylist()
+    assert sorted((row["id"] or "", row["text"], row["detail"]) for row in rejects) == [
+        ("", None, "line 3: 2 cells where the header has 3: (erased)"),
+        ("", None, "line 4: 2 cells where the header has 3: a11,no secret"),
+        ("a1 ", None, ""),
+    ]
+
+
+def test_a_list_of_ids_to_erase_that_cannot_be_read_is_told(here: Path) -> None:
+    (here / "erase.csv").write_bytes("id\ncaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(
+        Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*\): save it as one"
+    ):
+        partitions.erasures(here / "erase.csv")
+
+
+def test_a_missing_cell_is_not_an_empty_one() -> None:
+    first, second = keys(
+        pa.table({"a": ["", None, "x", None], "b": [None, "", None, "x"]}), ["a", "b"]
+    )
+    assert len(set(first.tolist())) == len(set(second.tolist())) == 4
+
+
+def test_examples_of_a_rule_differ_from_each_other(here: Path) -> None:
+    made = recipe(here, rules="html, missing: {columns: [label]}")
+    (here / "in" / "1.csv").write_text(
+        "id,text,label\n"
+        + "".join(f"{number},<b>{text}</b>,NA\n" for number, text in enumerate("aaabc"))
+    )
+    run(made, here / "data")
+    _, html, missing = files.read_json(here / "data" / "clean" / "report.json")["rules"]
+    assert [example["id"] for example in html["examples"]] == ["0", "3", "4"]
+    assert [example["id"] for example in missing["examples"]] == ["0"]
+
+
+def unnamed(here: Path) -> Recipe:
+    """A source with a column id that the recipe does not name."""
+    return recipe(here, with_id=False)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_column_id_that_repeats_at_times_gives_what_a_fresh_run_gives(
+    here: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(partitions, "PART", 10)
+    made, kinds = unnamed(here), set()
+
+    def rows() -> list[tuple[str, str]]:
+        return [
+            (f"r{chance.randrange(700)}", f"text  {chance.randrange(40)}")
+            for _ in range(chance.randrange(1, 20))
+        ]
+
+    for name in "ce":
+        write(here, f"{name}.csv", rows())
+    for _ in range(12):
+        name = f"{chance.choice('abcdefgh')}.csv"
+        if (
+            chance.random() < 0.5
+            and (here / "in" / name).exists()
+            and len(list((here / "in").iterdir())) > 1
+        ):
+            (here / "in" / name).unlink()
+        else:
+            write(here, name, rows())
+        lines = (
+            (here / "in" / name).read_text().splitlines() if (here / "in" / name).exists() else []
+        )
+        erase = [lines[1].partition(",")[0]] if lines and chance.random() < 0.3 else []
+        after = run(made, here / "data", erase)
+        assert after == run(made, here / "fresh", erase)
+        kinds.add(files.read_json(here / "data" / "raw" / "snapshot.json")["id"])
+        shutil.rmtree(here / "fresh")
+    assert kinds == {"found", "ordinary"}
+
+
+def test_a_repeating_column_id_that_nobody_named_loses_no_row(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = unnamed(here)
+    write(here, "1.csv", [(f"c{number % 40}", f"text {number}") for number in range(400)])
+    run(made, here / "data")
+    rows = files.read_rows(here / "data" / "clean")
+    assert rows.num_rows == 400
+    assert set(rows["data.id"].to_pylist()) == {f"c{number}" for number in range(40)}
+    assert len(set(rows["id"].to_pylist())) == 400
+    said = capsys.readouterr().out
+    assert (
+        "the column 'id' repeats or lacks values, and columns.id does not name it: it is kept as the ordinary column 'data.id'"
+        in said
+    )
+
+
+def test_a_column_id_that_nobody_named_names_the_rows_where_each_has_its_own(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = unnamed(here)
+    write(here, "1.csv", [("a", "one"), ("b", "two")])
+    run(made, here / "data")
+    assert files.read_rows(here / "data" / "clean")["id"].to_pylist() == ["a", "b"]
+    assert "columns.id" not in capsys.readouterr().out
+
+
+def test_unchanged_parts_are_kept_where_the_column_id_is_ordinary(here: Path) -> None:
+    made = unnamed(here)
+    write(here, "1.csv", [("a", "one"), ("a", "two")])
+    run(made, here / "data")
+    before = times(here / "data")
+    write(here, "2.csv", [("b", "three")])
+    run(made, here / "data")
+    assert len(touched(here / "data", before)) == 2
+
+
+def test_a_row_is_erased_by_the_source_s_own_id_where_that_repeats(here: Path) -> None:
+    made = unnamed(here)
+    write(
+        here,
+        "1.csv",
+        [("a", "a secret of mine"), ("a", "my other secret"), ("b", "two"), ("b", "three")],
+    )
+    run(made, here / "data")
+    run(made, here / "data", ["a"])
+    for path in (here / "data").rglob("*.parquet"):
+        assert "secret" not in str(pq.read_table(path).to_pylist())
+    assert files.read_json(here / "data" / "raw" / "snapshot.json")["rules"] == {"erased": 2}
+
+
+def test_a_setting_that_means_the_ordinary_column_id_is_told_its_name(here: Path) -> None:
+    made = unnamed(here)
+    write(here, "1.csv", [("a", "one"), ("a", "two")])
+    run(made, here / "data")
+    with pytest.raises(
+        Failure,
+        match="split.group: the source's column 'id' is kept as 'data.id', since it does not name the rows: write data.id here",
+    ):
+        table_columns.column(files.read_rows(here / "data" / "clean"), "id", "split.group")
+
+
+def test_an_ordinary_column_id_does_not_replace_a_column_of_the_source(here: Path) -> None:
+    made = unnamed(here)
+    (here / "in" / "1.csv").write_text("id,data.id,text,label\na,1,one,x\na,2,two,x\n")
+    with pytest.raises(
+        Failure, match="and the name that it would get, 'data.id', is taken: rename one of them"
+    ):
+        run(made, here / "data")

@@ -1,0 +1,122 @@
+"""Explanations: attributions that add up, the column that matters, the training row that is the same, and a page that shows them."""
+
+import dataclasses
+import html
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tasks import evaluate
+from tasks.evaluation import explanation
+from tasks.evaluation.base import Case
+from tasks.evaluation.differentiable import Inside
+from tasks.problems.language import Problem
+from tasks.storage import files
+from tests import tiny
+
+
+@pytest.fixture(scope="module", params=["text", "image", "tabular"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp(request.param)
+    tiny.case(request.param, path, epochs=6)
+    return path
+
+
+@pytest.fixture(scope="module")
+def case(folder: Path) -> Case:
+    made = tiny.recipe(re.sub(r"\d+$", "", folder.name), folder, epochs=6)
+    return tiny.judged(made, folder / "split", folder / "model")
+
+
+def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
+    case: Case,
+) -> None:
+    inside = Inside(case.trained)
+    for batch in inside.batches(case.rows[:10]):
+        asked = torch.ones(len(batch.rows), dtype=torch.int64)
+        found = explanation.attributions(inside, batch, asked)
+        start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
+        if inside.embeddings:
+            start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
+        above = (inside.outputs(batch.inputs, *batch.rest) - inside.outputs(start, *batch.rest))[
+            :, 1
+        ]
+        assert found.flatten(1).sum(1).numpy() == pytest.approx(
+            above.numpy(), abs=0.05 * float(above.abs().max())
+        )
+        assert above.abs().max() > 0.1
+
+
+def test_rows_of_each_kind_are_what_their_heading_says(case: Case) -> None:
+    found = explanation.measure(case)
+    assert found is not None
+    rows = found.shown["rows"]
+    assert all(
+        (item["true"] == item["said"]) == (item["kind"] == "Right")
+        for item in rows
+        if item["kind"] != "Least certain"
+    )
+    assert len({item["id"] for item in rows}) == len(rows)
+    unsure = {item["id"] for item in rows if item["kind"] == "Least certain"}
+    certain = dict(zip(case.test["id"].to_pylist(), case.answers.max(1), strict=True))
+    assert len(unsure) == explanation.EACH
+    assert max(certain[name] for name in unsure) <= min(
+        certain[item["id"]] for item in rows if item["kind"] == "Right"
+    )
+
+
+def test_a_training_row_is_most_like_itself(case: Case) -> None:
+    seen = dataclasses.replace(case, train=case.test)
+    inside = explanation.measure(seen)
+    assert inside is not None
+    assert all(item["similar"][0][1] == pytest.approx(1, abs=1e-5) for item in inside.shown["rows"])
+    assert [item["similar"][0][0] for item in inside.shown["rows"]] == [
+        item["true"] for item in inside.shown["rows"]
+    ]
+
+
+def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(
+    case: Case, folder: Path
+) -> None:
+    pages = []
+    for name in ("one", "other"):
+        evaluate.run(case.recipe, folder / "split", folder / "model", folder / name)
+        pages.append(
+            (folder / name / "report.html").read_text().partition(">Cost</h2>")[0]
+        )  # where a clock speaks
+    assert pages[0] == pages[1]
+    assert files.read_json(folder / "one" / "metrics.json") == files.read_json(
+        folder / "other" / "metrics.json"
+    )
+    assert len(pages[0]) < 200_000
+    for heading in ("Robustness", "Attack", "Explanation"):
+        assert pages[0].count(f">{heading}</h2>") == 1
+    assert (">Attention</h2>" in pages[0]) == (case.recipe.modality == "text")
+    assert (">Importance of columns</h2>" in pages[0]) == (case.recipe.modality == "tabular")
+
+
+def test_the_column_that_makes_the_label_is_the_important_one(tmp_path: Path) -> None:
+    case = tiny.case("tabular", tmp_path, epochs=12, learning_rate=0.03)
+    importance = explanation.measure(case).metrics["importance"]  # type: ignore[union-attr]
+    assert set(importance) == {"a", "b"}
+    assert importance["a"] > 0.05 + abs(importance["b"])
+
+
+def test_coloured_tokens_are_the_text_and_attention_is_shared_out(tmp_path: Path) -> None:
+    case = tiny.case("text", tmp_path, epochs=1)
+    inside, row = Inside(case.trained), "amber <basil>  Cedar & fjord"
+    counts = inside.tokens(row, [0.0, 1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert html.unescape(re.sub(r"<[^<>]*>", "", counts)) == row
+    assert 'var(--fill), 0.70)">amber<' in counts
+    assert 'var(--cut), 0.35)">&lt;<' in counts
+    tokens, weights = explanation.attention(inside, "amber basil cedar")
+    assert tokens == ["[CLS]", "amber", "basil", "cedar", "[SEP]"]
+    assert weights.sum(1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_a_language_model_has_none() -> None:
+    assert explanation.measure(SimpleNamespace(problem=Problem([]))) is None  # type: ignore[arg-type]

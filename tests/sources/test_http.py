@@ -1,0 +1,246 @@
+"""A file behind a URL, from a real server on loopback that can cut connections off."""
+
+import io
+import threading
+import zipfile
+from base64 import b64encode
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import Http
+from tasks.sources import fingerprint
+from tests.conftest import partitions
+
+DATA = b"id,text\n" + b"".join(b"%d,row number %d\n" % (n, n) for n in range(20_000))
+
+
+class Site(ThreadingHTTPServer):
+    """What it serves, and what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data, self.etag, self.cut_after, self.status = DATA, '"one"', 0, 200
+        self.to: str | None = None
+        self.served = ""  # what GET serves where it is not what HEAD has just named
+        self.asked: list[tuple[str, str | None]] = []
+        self.paths: list[str] = []
+        self.credentials: list[str | None] = []
+
+    def url(self, rest: str = "/rows.csv?token=${PASSWORD}") -> str:
+        return f"http://user:${{PASSWORD}}@127.0.0.1:{self.server_port}{rest}"
+
+    def downloads(self) -> list[str | None]:
+        return [ranges for method, ranges in self.asked if method == "GET"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        site, ranges = self.server, self.headers.get("Range")
+        site.asked.append((self.command, ranges))
+        site.paths.append(self.path)
+        site.credentials.append(self.headers.get("Authorization"))
+        changed = self.headers.get("If-Range", site.served or site.etag) != (
+            site.served or site.etag
+        )
+        start = int(ranges.removeprefix("bytes=").rstrip("-")) if ranges and not changed else 0
+        data = site.data[start:]
+        self.send_response(302 if site.to else 206 if start and site.status == 200 else site.status)
+        if site.to:
+            self.send_header("Location", site.to)
+        if site.etag:
+            self.send_header("ETag", site.etag)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if body:
+            self.wfile.write(data[: site.cut_after] if site.cut_after else data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("PASSWORD", "hidden")
+    server = Site()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def source(site: Site, **settings: object) -> Http:
+    return Http.model_validate({"kind": "http", "url": site.url(), **settings})
+
+
+def rows(made: Http) -> int:
+    return sum(part.table.num_rows for part in partitions(made))
+
+
+def test_a_version_is_downloaded_once_and_a_new_one_again(site: Site) -> None:
+    first = fingerprint(source(site))
+    assert rows(source(site)) == rows(source(site)) == 20_000
+    assert site.downloads() == [None]
+    site.data, site.etag = DATA + b"20000,one more\n", '"two"'
+    assert fingerprint(source(site)) != first
+    assert rows(source(site)) == 20_001
+
+
+def test_a_download_that_was_cut_off_goes_on_where_it_was(site: Site) -> None:
+    site.cut_after = 100_000
+    with pytest.raises(Retryable, match="cannot be read to its end"):
+        rows(source(site))
+    site.cut_after = 0
+    assert rows(source(site)) == 20_000
+    assert site.downloads() == [None, "bytes=100000-"]
+
+
+def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(site: Site) -> None:
+    site.cut_after = 100_000
+    with pytest.raises(Retryable):
+        rows(source(site))
+    site.cut_after, site.data, site.etag = 0, b"id,text\n1,new\n", '"two"'
+    assert rows(source(site)) == 1
+    assert site.downloads() == [None, None]
+
+
+def test_without_a_version_the_content_is_the_fingerprint(site: Site) -> None:
+    site.etag = ""
+    first = fingerprint(source(site))
+    assert fingerprint(source(site)) == first
+    site.data += b"20000,one more\n"
+    assert fingerprint(source(site)) != first
+
+
+def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined_with_the_old_part(
+    site: Site,
+) -> None:
+    site.cut_after = 100_000
+    with pytest.raises(Retryable):
+        rows(source(site))
+    site.cut_after, site.data, site.served = 0, DATA.replace(b"row", b"new"), '"two"'
+    [part] = partitions(source(site))
+    assert set(part.table["text"].to_pylist()) == {f"new number {n}" for n in range(20_000)}
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "kind", "sentence"),
+    [
+        ({"status": 404}, {}, Failure, "answers with status 404: check the address"),
+        ({"status": 503}, {}, Retryable, "answers with status 503"),
+        ({"to": "file:///etc/passwd"}, {}, Failure, "leads to an address that is not read"),
+        (
+            {"to": "/rows.csv"},
+            {},
+            Failure,
+            r"leads to an address that is not read \(TooManyRedirects\)",
+        ),
+        ({}, {"max_bytes": 1000}, Failure, "is larger than 1,000 bytes: raise ingest.max_bytes"),
+        (
+            {},
+            {"sha256": "0" * 64},
+            Failure,
+            r"rows.csv has sha256 [0-9a-f]{64}, but the recipe expects 0000",
+        ),
+        (
+            {},
+            {"url": "http://127.0.0.1:9/rows.csv"},
+            Retryable,
+            r"http://127.0.0.1:9/rows.csv cannot be read to its end \(ConnectError\)",
+        ),
+        (
+            {},
+            {"url": "https://${NOT_SET}@127.0.0.1/rows.csv"},
+            Mistake,
+            "names the variable NOT_SET, which is not set",
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
+    site: Site,
+    change: dict[str, object],
+    settings: dict[str, object],
+    kind: type[Failure],
+    sentence: str,
+) -> None:
+    for name, value in change.items():
+        setattr(site, name, value)
+    with pytest.raises(kind, match=sentence) as caught:
+        rows(source(site, **settings))
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.csv", DATA)
+        archive.writestr("b/c.csv", b"id,text\nx,last\n")
+    site.data = buffer.getvalue()
+    made = source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
+    place = f"http://127.0.0.1:{site.server_port}/rows.zip"
+    assert {part.name: part.table.num_rows for part in partitions(made)} == {
+        f"{place}/a.csv": 20_000,
+        f"{place}/b/c.csv": 1,
+    }
+    assert list(partitions(made, skip=fingerprint(made))) == []
+
+
+@pytest.mark.parametrize(
+    "password", ["a/b", "a#b", "a?b", "a[b", "a@b:c", "100%41", "a b&c=d", "é"]
+)
+def test_any_password_reaches_the_server_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("PASSWORD", password)
+    assert rows(source(site)) == 20_000
+    told = b64encode(f"user:{password}".encode()).decode()
+    assert set(site.credentials) == {f"Basic {told}"}
+    assert {parse_qs(urlsplit(path).query)["token"][0] for path in site.paths} == {password}
+    assert {urlsplit(path).path for path in site.paths} == {"/rows.csv"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://${HOST}/rows.csv", "127.0.0.1:hidden"),
+        ("http://${HOST}/rows.csv", "[hidden"),
+        ("http://${HOST}/rows.csv", "hid\u2100den"),
+        ("http://${HOST}/rows.csv", "hid\x07den"),
+        ("http://user:${PASSWORD}@${HOST}/rows.csv", ""),
+        ("http://user:${PASSWORD}@127.0.0.1:port/rows.csv", ""),
+        ("http://user:${PASSWORD}@[127.0.0.1/rows.csv", ""),
+    ],
+)
+def test_a_url_that_cannot_be_parsed_ends_with_a_sentence_without_its_values(
+    site: Site, monkeypatch: pytest.MonkeyPatch, url: str, host: str
+) -> None:
+    monkeypatch.setenv("HOST", host)
+    sentence = r"ingest.url is not the URL of a file once its \$\{…\} are filled in: write it as"
+    with pytest.raises(Mistake, match=sentence) as caught:
+        rows(source(site, url=url))
+    assert "hid" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_refused_password_that_was_encoded_before_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "hidden%2F")
+    site.status = 401
+    with pytest.raises(Failure, match="status 401.*PASSWORD.* looks percent-encoded") as caught:
+        rows(source(site))
+    assert "hidden" not in str(caught.value)

@@ -1,0 +1,143 @@
+"""Local folders of the `datasets` package, offline: data files and what `save_to_disk` wrote."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import HuggingFace
+from tasks.sources import fingerprint
+from tests.conftest import partitions
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def offline(here: Path) -> Path:
+    return here
+
+
+def png(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), level).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def made() -> Any:
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"]), "image": datasets.Image(),
+            "tags": datasets.List(datasets.Value("string")), "score": datasets.Value("float64"),
+        }
+    )  # fmt: skip
+    rows = {
+        "text": ["a", "b", None],
+        "label": [1, 0, None],
+        "image": [{"bytes": png(n), "path": None} for n in range(3)],
+    }
+    return datasets.Dataset.from_dict(
+        {**rows, "tags": [["x"], [], None], "score": [0.5, float("nan"), 2.0]}, features=features
+    )
+
+
+def rows(**settings: str) -> list[dict[str, object]]:
+    [part] = partitions(HuggingFace.model_validate({"kind": "huggingface", **settings}))
+    found: list[dict[str, object]] = part.table.to_pylist()
+    return found
+
+
+EXPECTED = [
+    {"text": "a", "label": "yes", "image": png(0), "tags": '["x"]', "score": "0.5"},
+    {"text": "b", "label": "no", "image": png(1), "tags": "[]", "score": None},
+    {"text": None, "label": None, "image": png(2), "tags": None, "score": "2"},
+]
+
+
+def test_a_saved_data_set_gives_classes_by_name_images_as_bytes_and_nested_values_as_json() -> None:
+    made().save_to_disk("saved")
+    assert rows(name="saved") == EXPECTED
+
+
+def test_the_split_is_chosen_and_one_that_is_not_there_names_those_that_are() -> None:
+    datasets.DatasetDict({"train": made(), "test": made().select([2, 0])}).save_to_disk("saved")
+    assert rows(name="saved", split="test") == [EXPECTED[2], EXPECTED[0]]
+    with pytest.raises(
+        Failure, match="saved has no split 'dev'. It has train, test: correct ingest.split."
+    ):
+        rows(name="saved", split="dev")
+
+
+def test_a_saved_data_set_that_lacks_a_key_ends_with_a_sentence(here: Path) -> None:
+    """The package raises KeyError, as a split that is not there once did."""
+    made().save_to_disk("saved")
+    (here / "saved" / "state.json").write_text("{}")
+    with pytest.raises(Failure, match=r"saved cannot be read as a data set \(KeyError: '_"):
+        rows(name="saved")
+
+
+def test_a_folder_whose_loading_raises_a_key_error_ends_with_a_sentence(here: Path) -> None:
+    (here / "files").mkdir()
+    about = (
+        "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"  # of a column without a name
+    )
+    (here / "files" / "README.md").write_text(about)
+    (here / "files" / "x.csv").write_text("text\na\n")
+    with pytest.raises(Failure, match=r"files cannot be read as a data set \(KeyError: 'name'\)"):
+        rows(name="files")
+
+
+def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files(
+    here: Path,
+) -> None:
+    (here / "files").mkdir()
+    (here / "files" / "train.csv").write_text("text,label\na,1\n")
+    (here / "files" / "test.csv").write_text("text,label\nb,2\n")
+    source = HuggingFace(kind="huggingface", name="files", split="test")
+    before = fingerprint(source)
+    assert rows(name="files", split="test") == [{"text": "b", "label": "2"}]
+    assert fingerprint(source) == before
+    (here / "files" / "test.csv").write_text("text,label\nc,3\n")
+    assert fingerprint(source) != before
+    assert rows(name="files", split="test") == [{"text": "c", "label": "3"}]
+
+
+def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
+    (here / "folder").mkdir()
+    (here / "folder" / "folder.py").write_text(
+        "from pathlib import Path\nPath('was_run').touch()\nraise SystemExit\n"
+    )
+    with pytest.raises(Failure, match="folder cannot be read as a data set"):
+        rows(name="folder")
+    assert not (here / "was_run").exists()
+
+
+def test_the_hub_out_of_reach_may_pass_and_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(
+        Retryable,
+        match=r"nobody/nothing is no folder here, and the Hub cannot be reached \(ConnectError\)",
+    ):
+        fingerprint(HuggingFace(kind="huggingface", name="nobody/nothing"))
+
+
+def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_told() -> None:
+    with pytest.raises(
+        Failure, match="no such/folder/here is neither a folder here nor a name on the Hub"
+    ):
+        fingerprint(HuggingFace(kind="huggingface", name="no such/folder/here"))
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made().save_to_disk("saved")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        Mistake, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
+    ):
+        rows(name="saved")

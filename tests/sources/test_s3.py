@@ -1,0 +1,214 @@
+"""Objects of a real S3 server: listed, read as they were listed, and never with a credential in a message."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.embedded_s3 import BUCKET
+from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.recipe.ingest import S3
+from tasks.sources import fingerprint
+from tasks.storage.object_store import Store
+from tests.conftest import partitions
+
+ROWS = [{"id": "1", "text": "first"}, {"id": "2", "text": "second"}]
+
+
+@pytest.fixture
+def bucket(store: Store, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The server's bucket, credentials in the environment as boto3 wants them, and nothing under the prefix `in/`."""
+    assert store.settings.key and store.settings.secret and store.settings.endpoint
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.settings.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.settings.secret)
+    monkeypatch.setenv("S3_ENDPOINT", store.settings.endpoint)
+    yield store
+    for item in store.listed("in/"):
+        store.client.delete_object(Bucket=BUCKET, Key=item.name)
+
+
+def source(**settings: object) -> S3:
+    return S3.model_validate(
+        {"kind": "s3", "bucket": BUCKET, "prefix": "in/", "endpoint": "${S3_ENDPOINT}", **settings}
+    )
+
+
+def put(bucket: Store, name: str, data: bytes) -> None:
+    bucket.client.put_object(Bucket=BUCKET, Key=name, Body=data)
+
+
+def test_objects_of_every_format_are_parts_in_order_of_name(bucket: Store, here: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), here / "rows.parquet")
+    put(bucket, "in/a.csv", b"id,text\n1,first\n2,second\n")
+    put(
+        bucket,
+        "in/deep/b.jsonl.gz",
+        gzip.compress("\n".join(json.dumps(row) for row in ROWS).encode()),
+    )
+    put(bucket, "in/deep/c.parquet", (here / "rows.parquet").read_bytes())
+    put(bucket, "in/notes.pdf", b"%PDF-")
+    put(bucket, "elsewhere.csv", b"id,text\n9,other\n")
+    found = list(partitions(source()))
+    assert [part.name for part in found] == [
+        f"s3://{BUCKET}/in/{name}" for name in ("a.csv", "deep/b.jsonl.gz", "deep/c.parquet")
+    ]
+    assert [part.table.to_pylist() for part in found] == [ROWS] * 3
+    assert not [path for path in (here / ".millrace/downloads").rglob("*") if path.is_file()]
+
+
+def test_a_change_or_a_new_object_changes_its_own_version_alone_and_what_is_skipped_is_not_read(
+    bucket: Store,
+) -> None:
+    put(bucket, "in/a.csv", b"id,text\n1,first\n")
+    put(bucket, "in/b.csv", b"id,text\n2,second\n")
+    before = fingerprint(source())
+    assert fingerprint(source()) == before
+    put(bucket, "in/b.csv", b"id,text\n2,changed\n")
+    put(bucket, "in/c.csv", b"id,text\n3,third\n")
+    after = fingerprint(source())
+    same = [name for name, version in after.items() if before.get(name) == version]
+    assert same == [f"s3://{BUCKET}/in/a.csv"]
+    put(bucket, "in/a.csv", b"PK\x03\x04 no CSV any more: whoever read it would fail")
+    assert [
+        row["id"] for part in partitions(source(), skip=same) for row in part.table.to_pylist()
+    ] == ["2", "3"]
+
+
+@pytest.mark.parametrize("change", ["deleted", "overwritten"])
+def test_an_object_that_is_gone_or_changed_after_it_was_listed_is_not_read(
+    bucket: Store, change: str
+) -> None:
+    put(bucket, "in/a.csv", b"id,text\n1,first\n")
+    put(bucket, "in/b.csv", b"id,text\n2,second\n")
+    parts = partitions(source())
+    assert next(parts).table.num_rows == 1
+    if change == "deleted":
+        bucket.client.delete_object(Bucket=BUCKET, Key="in/b.csv")
+    else:
+        put(bucket, "in/b.csv", b"id,text\n2,changed\n")
+    with pytest.raises(
+        Retryable,
+        match=f"s3://{BUCKET}/in/b.csv was deleted or changed after it was listed: the next try lists the objects again.",
+    ):
+        next(parts)
+
+
+def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_overwritten(
+    bucket: Store,
+) -> None:
+    bucket.client.put_bucket_versioning(
+        Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"}
+    )
+    try:
+        put(bucket, "in/versions/a.csv", b"id,text\n1,oldest\n")
+        put(bucket, "in/versions/a.csv", b"id,text\n1,first\n")
+        put(bucket, "in/versions/b.csv", b"id,text\n2,second\n")
+        made = source(prefix="in/versions/", versions=True)
+        before = fingerprint(made)
+        parts = partitions(made)
+        assert next(parts).table.to_pylist() == [{"id": "1", "text": "first"}]
+        put(bucket, "in/versions/b.csv", b"id,text\n2,changed\n")
+        assert next(parts).table.to_pylist() == [{"id": "2", "text": "second"}]
+        after = fingerprint(made)
+        assert [name for name in after if after[name] != before[name]] == [
+            f"s3://{BUCKET}/in/versions/b.csv"
+        ]
+    finally:
+        bucket.client.put_bucket_versioning(
+            Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "kind", "sentence"),
+    [
+        (
+            {},
+            {},
+            Failure,
+            "s3://millrace/in/ at http://127.0.0.1:.* holds no object that is read .*: put the data there or correct ingest.prefix",
+        ),
+        (
+            {"bucket": "nowhere"},
+            {},
+            Failure,
+            "(there is no bucket 'nowhere'|the bucket 'nowhere' is not theirs).*ingest.bucket",
+        ),
+        (
+            {},
+            {"AWS_SECRET_ACCESS_KEY": "hidden"},
+            Failure,
+            "refuses the credentials .*: check the access key, its secret, what it may do and ingest.bucket",
+        ),
+        ({}, {"AWS_ACCESS_KEY_ID": "hidden"}, Failure, "refuses the credentials"),
+        (
+            {},
+            {"S3_ENDPOINT": "http://127.0.0.1:9"},
+            Retryable,
+            "cannot be reached .*: check that it runs and that ingest.endpoint is right",
+        ),
+        (
+            {},
+            {"S3_ENDPOINT": "http://user:hidden@127.0.0.1:9"},
+            Mistake,
+            "ingest.endpoint is not the address of an S3 server",
+        ),
+        (
+            {"endpoint": "http://127.0.0.1:9/?token=${TOKEN}"},
+            {"TOKEN": "hidden"},
+            Mistake,
+            "address of an S3 server",
+        ),
+        (
+            {},
+            {"S3_ENDPOINT": "http://[hidden"},
+            Mistake,
+            "ingest.endpoint is not the address of an S3 server",
+        ),
+        (
+            {},
+            {"S3_ENDPOINT": "http://127.0.0.1:hidden"},
+            Mistake,
+            "ingest.endpoint is not the address of an S3 server",
+        ),
+        (
+            {},
+            {"S3_ENDPOINT": "http://hid den"},
+            Mistake,
+            "ingest.endpoint is not the address of an S3 server",
+        ),
+        (
+            {"endpoint": "http://${HOST}"},
+            {"HOST": "user:hidden@127.0.0.1:9"},
+            Mistake,
+            "HOST stands where the host stands and holds an @",
+        ),
+        (
+            {"endpoint": "${NOT_SET}"},
+            {},
+            Mistake,
+            "ingest.endpoint names the variable NOT_SET, which is not set",
+        ),
+    ],
+)
+def test_what_cannot_be_listed_ends_with_a_sentence_without_credentials(
+    bucket: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    environment: dict[str, str],
+    kind: type[Failure],
+    sentence: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(kind, match=sentence) as caught:
+        list(partitions(source(**settings)))
+    assert not [
+        secret
+        for secret in ("hidden", bucket.settings.key, bucket.settings.secret)
+        if secret and secret in str(caught.value)
+    ]

@@ -1,0 +1,150 @@
+"""What is seen of a run while it goes on, and what its record says of it: progress, curves, memory and energy."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import progress_artifact, stage_process
+from flows.progress_artifact import Bar
+from tasks.core import stage
+from tasks.telemetry import energy, progress, tensorboard
+from tasks.telemetry.progress import Progress
+from tasks.training.epoch_record import EpochRecord, History
+from tests.conftest import ROOT
+
+
+def test_a_line_tells_how_far_a_stage_is() -> None:
+    bar = Bar("train@xor")
+    assert bar.read("epoch 2/3  step 45/180  loss 0.693  1,234 rows/s  12 s left") == 25
+    assert bar.read("epoch 3/3 done  loss 0.5  val_accuracy 0.9") is None
+    assert bar.read("> python -m tasks.train xor") is None
+
+
+def test_a_line_says_how_well_and_how_fast_it_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.0)
+    history: History = []
+    shown = Progress(90, 2, 0, True, "tokens", "macro_f1", history)
+    shown.step(0, 1, 0.75, 640)
+    history.append(EpochRecord(1, 45, 0.5, {"accuracy": 0.9, "macro_f1": 0.8125}))
+    shown.epoch()
+    shown.step(1, 46, 0.25, 640)
+    first, done, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"epoch 1/2  step 1/90  loss 0\.7500  [\d,]+ tokens/s  \d+ s left", first)
+    assert done == "epoch 1/2 done  loss 0.5000  val_macro_f1 0.8125  val_accuracy 0.9000"
+    assert re.fullmatch(
+        r"epoch 2/2  step 46/90  loss 0\.2500  val_macro_f1 0\.8125  [\d,]+ tokens/s  \d+ s left",
+        last,
+    )
+
+
+def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:
+    bar = Bar("tune@xor")
+    told = [
+        bar.read(line)
+        for line in (
+            "trial 2/4: epochs 3",
+            "epoch 1/2  step 50/100  loss 0.7",
+            "trial 2/4 done: 0.9; best 0.9 of trial 2",
+        )
+    ]
+    assert told == [25, 37, 50]
+
+
+def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    def create(percent: float, key: str, description: str) -> str:
+        seen.append((key, percent))
+        return "id"
+
+    def update(artifact: str, percent: float, description: str) -> None:
+        seen.append((artifact, percent))
+        raise ConnectionError
+
+    monkeypatch.setattr(progress_artifact, "create_progress_artifact", create)
+    monkeypatch.setattr(progress_artifact, "update_progress_artifact", update)
+    bar = Bar("check_ready@xor")
+    for line in ("nothing", "step 1/10", "step 5/10", "step 2/10", "step 6/10"):
+        bar.see(line)
+    assert seen == [("check-ready-xor", 10), ("id", 50), ("id", 60)]
+
+
+STEP = """
+import sys
+from tasks import energy, step
+def work(name):
+    with energy.measured():
+        held = b"x" * (64 << 20)
+        print(len(held), 'codecarbon' in sys.modules)
+step.main(work, ["xor"])
+"""
+
+
+def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv(energy.COUNTRY, "DEU")
+    measured: dict[str, Any] = {}
+    assert stage_process.run(
+        [sys.executable, "-c", STEP], lambda line: None, 60, "work", measured
+    ) == [f"{64 << 20} True"]
+    assert measured["peak_memory_mib"] >= 64
+    assert 0 < measured["energy_wh"] < 10
+    assert 0 < measured["co2_g"] < 10
+    assert measured["country"] == "DEU"
+    assert not list(here.iterdir())
+
+
+def test_nobody_who_asks_costs_nothing() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MILLRACE_STATUS"}
+    done = subprocess.run(
+        [sys.executable, "-c", STEP], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{64 << 20} False\n"
+
+
+def test_measuring_asks_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> None:
+        raise AssertionError(f"connects to {arguments[1]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setenv("MILLRACE_STATUS", str(here / "status"))
+    with energy.measured():
+        pass
+    assert stage.MEASURED.pop("energy_wh") >= 0
+    stage.MEASURED.clear()
+
+
+def test_curves_go_to_tensorboard_where_a_folder_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [
+        EpochRecord(1, 3, 0.5, {"accuracy": 0.75}),
+        EpochRecord(2, 6, 0.25, {"accuracy": 1.0}),
+    ]
+    monkeypatch.delenv(tensorboard.FOLDER, raising=False)
+    tensorboard.curves("xor")(history)
+    assert not list(here.iterdir())
+    monkeypatch.setenv(tensorboard.FOLDER, str(here / "board"))
+    write = tensorboard.curves("xor")
+    write(history[:1])
+    write(history)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(here / "board" / "xor")).Reload()
+    assert found.Tags()["scalars"] == ["loss", "val_accuracy"]
+    assert {(event.step, event.value) for event in found.Scalars("val_accuracy")} == {
+        (1, 0.75),
+        (2, 1.0),
+    }

@@ -1,0 +1,222 @@
+"""Compression of the exported model: what it may change, what it must state, and that the smaller model is the one that is evaluated."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
+
+from tasks import evaluate, modalities, resolve, train
+from tasks.core.errors import Failure, Mistake
+from tasks.recipe.loading import read
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files, hashing
+from tasks.training.state import Run
+
+IMAGE = """name: digits
+modality: image
+ingest: {kind: package, name: sklearn.digits}
+train: {epochs: 4, learning_rate: 0.005, batch_size: 32, metric: accuracy}
+evaluate: {resamples: 100}
+gate: [{rule: floor, metric: accuracy, bound: 0.5}]
+"""
+TABLE = IMAGE.replace("image", "tabular").replace("epochs: 4", "epochs: 12, hidden: [64, 32]")
+TEXT = (
+    IMAGE.replace("image", "text")
+    .replace("epochs: 4", "epochs: 1, max_length: 16")
+    .replace("0.005", "0.0003")
+)
+
+
+def recipe(here: Path, text: str, export: str) -> Recipe:
+    (here / "recipe.yaml").write_text(f"{text}export: {export}\n")
+    return read(here / "recipe.yaml")
+
+
+def split(here: Path, modality: str) -> Path:
+    """Some of scikit-learn's digits, as images, as tables, or by the names of their pixels' shades."""
+    digits = load_digits(n_class=4)
+    rng = np.random.default_rng(0)
+    order, start = rng.permutation(len(digits.target)), 0
+    for side, count in (
+        (("train", 240), ("val", 120), ("test", 120))
+        if modality != "text"
+        else (("train", 96), ("val", 40), ("test", 40))
+    ):
+        rows = order[start : start + count]
+        start += count
+        columns: dict[str, Any] = {
+            "id": [f"d{row:04d}" for row in rows],
+            "label": [str(label) for label in digits.target[rows]],
+        }
+        if modality == "image":
+            columns["image"] = [png(digits.images[row]) for row in rows]
+        elif modality == "tabular":
+            columns |= {f"p{pixel:02d}": digits.data[rows, pixel] for pixel in range(64)}
+        else:
+            columns["text"] = [
+                f"{['zero apples', 'one pear', 'two plums', 'three figs'][label]} in box {row}"
+                for row, label in zip(rows, digits.target[rows], strict=True)
+            ]
+        files.write_table(here / "split" / f"{side}.parquet", pa.table(columns))
+    return here / "split"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray((pixels * 15).astype("uint8")).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def trained(here: Path, text: str, export: str, to: str = "model") -> Path:
+    made = recipe(here, text, export)
+    train.run(made, split(here, made.modality), here / to, here / "checkpoints")
+    return here / to
+
+
+@pytest.mark.parametrize(
+    ("text", "prune"), [(IMAGE, 0.0), (TABLE, 0.0), (TEXT, 0.3)], ids=["image", "tabular", "text"]
+)
+def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
+    here: Path, text: str, prune: float
+) -> None:
+    model = trained(here, text, f"{{int8: true, prune: {prune}}}")
+    steps = files.read_json(model / "model.json")["export"]
+    assert [step["model"] for step in steps] == [
+        "as trained",
+        *(["30% of the weights zero"] if prune else []),
+        "weights in 8 bits",
+    ]
+    steps = [steps[0], steps[-1]]
+    assert steps[1]["bytes"] == (model / "model.onnx").stat().st_size < steps[0]["bytes"] / 2
+    assert steps[0]["accuracy"] > 0.9
+    assert abs(steps[0]["accuracy"] - steps[1]["accuracy"]) < 0.05
+    assert steps[0]["log_loss"] != steps[1]["log_loss"]
+    kinds = {node.op_type for node in onnx.load(model / "model.onnx").graph.node}
+    assert kinds & {"MatMulInteger", "ConvInteger"}
+    evaluate.run(read(here / "recipe.yaml"), here / "split", model, here / "evaluation")
+    metrics = files.read_json(here / "evaluation" / "metrics.json")
+    assert metrics["model_sha256"]["model.onnx"] == hashing.sha256(model / "model.onnx")
+    assert metrics["accuracy"]["value"] > 0.9
+    page = (here / "evaluation" / "report.html").read_text()
+    assert page.count("weights in 8 bits") == 1
+    history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
+    kept = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))
+    assert f"the weights of epoch {kept['epoch']} were kept" in page
+    assert page.count(f"epoch {kept['epoch']}: {kept['val_accuracy']:.4f}") == 1
+    assert page.count('circle class="best"') == 2  # of its loss and of its accuracy
+    assert f"{steps[1]['accuracy'] - steps[0]['accuracy']:+.4f}" in page
+
+
+def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) -> None:
+    one, other = (
+        hashing.hashes(trained(here, TABLE, "{int8: true, prune: 0.5}", to))
+        for to in ("one", "other")
+    )
+    assert one == other
+    plain = hashing.hashes(trained(here, TABLE, "{int8: false}", "plain"))
+    assert (
+        hashing.hashes(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
+        == plain["model.safetensors"]
+    )
+    assert "export" not in files.read_json(here / "plain" / "model.json")
+
+
+@pytest.mark.parametrize("text", [IMAGE, TABLE], ids=["image", "tabular"])
+def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(
+    here: Path, text: str
+) -> None:
+    model = trained(here, text, "{prune: 0.6}")
+    steps = files.read_json(model / "model.json")["export"]
+    assert [step["model"] for step in steps] == ["as trained", "60% of the weights zero"]
+    assert steps[1]["accuracy"] > steps[0]["accuracy"] - 0.05
+    exported = map(numpy_helper.to_array, onnx.load(model / "model.onnx").graph.initializer)
+    for arrays in (load_file(model / "model.safetensors").values(), exported):
+        weights = [array for array in arrays if array.ndim > 1 and array.dtype == np.float32]
+        assert len(weights) >= 3
+        assert all((array == 0).mean() == pytest.approx(0.6, abs=0.01) for array in weights)
+    assert len(modalities.predictor(model).labels) == 4
+
+
+def test_pruning_goes_on_where_a_kill_cut_it_off(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TABLE.replace("epochs: 12", "epochs: 12, checkpoint_seconds: 0.0")
+    whole = hashing.hashes(trained(here, text, "{prune: 0.5}", "whole"))
+    original = Run.update
+
+    def dying(run: Any, *arguments: Any) -> float:
+        if run.section.epochs == 1 and run.step == 4:
+            raise KeyboardInterrupt
+        return float(original(run, *arguments))
+
+    monkeypatch.setattr(Run, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(here, text, "{prune: 0.5}", "resumed")
+    monkeypatch.setattr(Run, "update", original)
+    assert list((here / "checkpoints").glob("*/pruned/0*"))
+    assert hashing.hashes(trained(here, text, "{prune: 0.5}", "resumed")) == whole
+    assert not list((here / "checkpoints").glob("*/*"))
+
+
+def test_a_share_that_leaves_nothing_is_refused(here: Path) -> None:
+    with pytest.raises(Mistake, match="export.prune: 1.0: input should be less than 1"):
+        recipe(here, TABLE, "{prune: 1.0}")
+    with pytest.raises(Mistake, match="export.int4: is not a known key .did you mean int8"):
+        recipe(here, TABLE, "{int4: true}")
+
+
+def test_a_student_learns_from_its_teacher_what_its_own_labels_do_not_tell(here: Path) -> None:
+    teacher = trained(here, TABLE, "{int8: false}", "teacher")
+    source = split(here, "tabular")
+    table = files.read_table(source / "train.parquet")
+    wrong = pa.array(np.random.default_rng(1).permutation(table["label"].to_pylist()))
+    files.write_table(
+        source / "train.parquet",
+        table.set_column(table.column_names.index("label"), "label", wrong),
+    )
+
+    def accuracy(export: str, to: str) -> float:
+        train.run(
+            recipe(here, TABLE.replace("[64, 32]", "[16]"), export),
+            source,
+            here / to,
+            here / "checkpoints",
+        )
+        return float(
+            max(
+                json.loads(line)["val_accuracy"]
+                for line in (here / to / "history.jsonl").read_text().splitlines()
+            )
+        )
+
+    assert accuracy("{int8: false}", "alone") < 0.7
+    assert accuracy(f"{{distil: {{teacher: {teacher}, weight: 0.9}}}}", "taught") > 0.9
+    parameters = [
+        files.read_json(here / name / "model.json")["parameters"] for name in ("teacher", "taught")
+    ]
+    assert parameters[1] < parameters[0] / 3
+
+
+def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:
+    teacher = trained(here, TABLE.replace("epochs: 12", "epochs: 1"), "{int8: false}", "teacher")
+    about = files.read_json(teacher / "model.json")
+    files.write_json(teacher / "model.json", {**about, "labels": ["0", "1", "2", "nine"]})
+    with pytest.raises(
+        Mistake,
+        match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes",
+    ):
+        trained(here, TABLE, f"{{distil: {{teacher: {teacher}}}}}")
+    with pytest.raises(
+        Failure,
+        match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model",
+    ):
+        resolve.resolved(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))

@@ -1,0 +1,228 @@
+"""Starting from the model in production: only where it fits, only from its own bytes, and no run for its sake alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from safetensors.torch import save_file
+
+from tasks import modalities, problems, resolve, train
+from tasks.core.errors import Failure
+from tasks.modalities.base import Trainer
+from tasks.recipe import resolved
+from tasks.recipe.export import Distil, Export
+from tasks.recipe.recipe import Recipe
+from tasks.registry import channel_pointer, local_champion, manifests
+from tasks.storage import files, hashing
+from tasks.storage.object_store import Store
+from tasks.training import warm_start
+from tests import tiny
+
+LABELS = ["no", "yes"]
+RECIPE = """
+name: tiny
+modality: tabular
+ingest: {kind: files, path: data/sources/tiny.csv}
+train: {warm_start: true, epochs: EPOCHS}
+gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
+"""
+
+
+def adapter(
+    modality: str, seed: int, labels: list[str] = LABELS, **train: Any
+) -> tuple[Recipe, Trainer]:
+    recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
+    return recipe, modalities.trainer(
+        recipe,
+        modalities.rows(recipe, tiny.table(modality, 0, 64)),
+        problems.module(recipe.problem)(labels),
+    )
+
+
+def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model in production, and its weights."""
+    if kind in ("text", "causal_lm"):
+        (tiny.base if kind == "text" else tiny.decoder)(Path("base"))
+    recipe, made = adapter(kind, seed=1)
+    folder = local_champion.FOLDER / "tiny" / "v1"
+    folder.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    files.write_json(
+        folder / "model.json",
+        {
+            "modality": kind,
+            "problem": recipe.problem,
+            "labels": LABELS,
+            "inputs": made.inputs(),
+            **about,
+        },
+    )
+    (folder / "trained_on.parquet").write_bytes(b"")
+    local_champion.note("tiny", "v1", hashing.hashes(folder))
+    return files.read_json(local_champion.FOLDER / "tiny" / "production.json"), weights
+
+
+@pytest.mark.parametrize("modality", sorted(tiny.TRAIN))
+def test_training_starts_from_the_champions_weights(here: Path, modality: str) -> None:
+    known, weights = promoted(modality)
+    recipe, made = adapter(modality, seed=2)
+    assert any(
+        (made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items()
+    )
+    assert warm_start.start(recipe, known, made) == {"champion": "v1"}
+    made.prepare([], None)  # type: ignore[arg-type]
+    assert all(
+        (made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("about", "labels", "train", "why"),
+    [
+        ({}, ["no", "so", "yes"], {}, "its classes are others"),
+        ({"modality": "image"}, LABELS, {}, "it is another kind of model"),
+        (
+            {"inputs": [["a", "number", None]]},
+            LABELS,
+            {},
+            "what goes into it is encoded in another way",
+        ),
+        ({}, LABELS, {"hidden": [8]}, "its weights have other names or shapes"),
+    ],
+)
+def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(
+    here: Path, about: Any, labels: Any, train: Any, why: str
+) -> None:
+    known, _ = promoted("tabular", **about)
+    recipe, made = adapter("tabular", seed=2, labels=labels, **train)
+    assert warm_start.start(recipe, known, made) == {
+        "base": None,
+        "why": f"the champion v1 does not fit: {why}",
+    }
+
+
+def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path) -> None:
+    """Learnt from rows whose labels are wrong, it can only come from the teacher."""
+    tiny.split("tabular", Path("split"), 200)
+    train.run(
+        tiny.recipe("tabular", Path(), epochs=12),
+        Path("split"),
+        local_champion.FOLDER / "tiny" / "v1",
+        Path("checkpoints"),
+    )
+    hashes = hashing.hashes(local_champion.FOLDER / "tiny" / "v1")
+    taught = tiny.recipe("tabular", Path(), epochs=12)
+    taught = taught.model_copy(
+        update={"export": Export(distil=Distil(teacher="champion", weight=1.0))}
+    )
+    assert local_champion.wanted(taught)
+    known = files.read_table(Path("split/train.parquet"))
+    wrong = ["no" if label == "yes" else "yes" for label in known["label"].to_pylist()]
+    files.write_table(
+        Path("split/train.parquet"),
+        known.set_column(known.column_names.index("label"), "label", pa.array(wrong)),
+    )
+
+    def trained(champion: Any) -> tuple[Any, float]:
+        train.run(
+            taught, Path("split"), Path("model"), Path("checkpoints"), known_champion=champion
+        )
+        right = json.loads(Path("model/history.jsonl").read_text().splitlines()[-1])["val_accuracy"]
+        return files.read_json(Path("model/model.json")).get("teacher"), right
+
+    about, right = trained({"version": "v1", "files": hashes})
+    assert about == {"champion": "v1"}
+    assert right > 0.55
+    about, right = trained(None)
+    assert about == {"why": "nothing is in production yet"}
+    assert right < 0.45
+    other = files.read_json(local_champion.FOLDER / "tiny" / "v1" / "model.json")
+    files.write_json(
+        local_champion.FOLDER / "tiny" / "v1" / "model.json", {**other, "labels": ["no", "so"]}
+    )
+    about, right = trained(
+        {"version": "v1", "files": hashing.hashes(local_champion.FOLDER / "tiny" / "v1")}
+    )
+    assert about == {"why": "the champion v1 does not fit: its classes are others"}
+    with pytest.raises(
+        Failure,
+        match="export.distil: .*v1/model.json is not there with the bytes that were promoted",
+    ):
+        trained({"version": "v1", "files": hashes})
+
+
+def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
+    tiny.base(Path("base"))
+    recipe, made = adapter("text", seed=2)
+    assert warm_start.start(recipe, None, made) == {
+        "base": "base",
+        "why": "nothing is in production yet",
+    }
+
+
+def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here: Path) -> None:
+    known, weights = promoted("tabular")
+    save_file(
+        {name: tensor + 1 for name, tensor in weights.items()},
+        local_champion.FOLDER / "tiny" / "v1" / "model.safetensors",
+    )
+    recipe, made = adapter("tabular", seed=2)
+    with pytest.raises(
+        Failure,
+        match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it",
+    ):
+        warm_start.start(recipe, known, made)
+
+
+def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(here: Path) -> None:
+    for name in ("recipes", "data/sources"):
+        Path(name).mkdir(parents=True)
+    Path("params.yaml").write_text("recipes: [tiny]\n")
+    Path("recipes/tiny.yaml").write_text(RECIPE.replace("EPOCHS", "3"))
+    Path("data/sources/tiny.csv").write_text("id,a,label\n1,2,no\n")
+
+    def recorded() -> Any:
+        resolve.resolve("tiny")
+        return files.read_json(resolved.path_of("tiny"))["sources"]["train"]
+
+    assert recorded() is None
+    local_champion.note("tiny", "v1", {"model.json": "00"})
+    assert not resolve.outdated("tiny")
+    assert recorded() is None
+    Path("data/sources/tiny.csv").write_text("id,a,label\n1,2,no\n2,3,yes\n")
+    assert resolve.outdated("tiny")
+    assert recorded() == {"version": "v1", "files": {"model.json": "00"}}
+    local_champion.note("tiny", "v2", {})
+    assert recorded()["version"] == "v1"
+    Path("recipes/tiny.yaml").write_text(RECIPE.replace("EPOCHS", "4"))
+    assert recorded()["version"] == "v2"
+
+
+def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
+    here: Path, store: Store
+) -> None:
+    from flows import promotion
+
+    promotion.note_champion.fn(store, "tiny", "production")
+    assert files.read_json(local_champion.FOLDER / "tiny" / "production.json") is None
+    files.write_json(Path("model/model.json"), {"labels": LABELS})
+    version = manifests.publish(
+        store, "tiny", Path("model"), manifests.manifest("tiny", Path("model"), {}, {}, {})
+    )
+    channel_pointer.move(
+        store,
+        "tiny",
+        "production",
+        version,
+        {"champion": None, "verdict": "promote"},
+        None,
+        "test",
+        "test",
+    )
+    promotion.note_champion.fn(store, "tiny", "production")
+    known = files.read_json(local_champion.FOLDER / "tiny" / "production.json")
+    assert known == {"version": version, "files": hashing.hashes(Path("model"))}
+    assert hashing.hashes(local_champion.FOLDER / "tiny" / version) == known["files"]
