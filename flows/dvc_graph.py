@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks import resolve
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 
-OUTSIDE = "a source that DVC does not watch has changed"
+UNTRACKED_SOURCE_CHANGED = "a source that DVC does not watch has changed"
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class Pipeline:
 
         gate = self.of(f"gate@{recipe}")
         if gate is None:
-            raise Failure(
+            raise StageError(
                 f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?"
             )
         graph = self.repo.index.graph  # an edge points from a stage to what it needs
         needed = graph.subgraph(networkx.descendants(graph, gate) | {gate}).reverse()
         return [
-            plain(stage)
+            build_stage(stage)
             for stage in networkx.lexicographical_topological_sort(
                 needed, key=lambda stage: stage.addressing
             )
         ]
 
-    def why(self, stage: Stage) -> list[str]:
+    def stale_reasons(self, stage: Stage) -> list[str]:
         """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
         self.repo._reset()
         found = self.of(stage.address)
@@ -76,16 +76,16 @@ class Pipeline:
             reasons = [
                 reason
                 for entry in found.status(check_updates=True).get(stage.address, [])
-                for reason in told(entry)
+                for reason in describe_changes(entry)
             ]
         return (
-            [OUTSIDE]
-            if not reasons and stage.name == "resolve" and resolve.outdated(stage.recipe)
+            [UNTRACKED_SOURCE_CHANGED]
+            if not reasons and stage.name == "resolve" and resolve.is_outdated(stage.recipe)
             else reasons
         )
 
 
-def plain(stage: Any) -> Stage:
+def build_stage(stage: Any) -> Stage:
     name, _, recipe = stage.addressing.partition("@")
     meta, keeps = stage.meta or {}, any(out.persist for out in stage.outs)
     return Stage(
@@ -99,7 +99,7 @@ def plain(stage: Any) -> Stage:
     )
 
 
-def told(entry: Any) -> Iterator[str]:
+def describe_changes(entry: Any) -> Iterator[str]:
     """A line for each change in one entry of `dvc status`."""
     if isinstance(entry, str):
         yield entry

@@ -15,13 +15,13 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from flows import stage_process
 from flows.dvc_graph import Stage
-from tasks.core.errors import Mistake
-from tasks.recipe.loading import load
-from tasks.storage.locks import locked
+from tasks.core.errors import ConfigError
+from tasks.recipe.loading import load_recipe
+from tasks.storage.locks import file_lock
 
 
 @contextlib.contextmanager
-def gpus(stage: Stage) -> Iterator[list[str]]:
+def reserve_gpus(stage: Stage) -> Iterator[list[str]]:
     """Hold as many of this machine's GPUs as a stage with the tag gpu has processes, whatever workspace others run in; gives the words before its command
     that show it these alone.
 
@@ -29,12 +29,14 @@ def gpus(stage: Stage) -> Iterator[list[str]]:
     """
     given = os.environ.get("MILLRACE_GPUS", "")
     if given and not given.isdecimal():
-        raise Mistake(
+        raise ConfigError(
             f"MILLRACE_GPUS is {given!r}: set it to how many GPUs runs may use, such as 2, or unset it."
         )
     found = int(given or len(list(Path("/dev").glob("nvidia[0-9]*"))))
     section = (
-        getattr(load(stage.recipe), stage.name, None) if "gpu" in stage.tags and found else None
+        getattr(load_recipe(stage.recipe), stage.name, None)
+        if "gpu" in stage.tags and found
+        else None
     )
     if not section:
         yield []  # it needs none, or has nothing to do
@@ -61,7 +63,7 @@ def gpus(stage: Stage) -> Iterator[list[str]]:
                         (
                             one
                             for one in numbers
-                            if held.enter_context(locked(Path(lock + one), wait=False))
+                            if held.enter_context(file_lock(Path(lock + one), wait=False))
                         ),
                         wanted,
                     )

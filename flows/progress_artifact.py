@@ -6,11 +6,11 @@ from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-STEP = re.compile(r"\bstep (\d+)/(\d+)\b")
-TRIAL = re.compile(r"^trial (\d+)/(\d+)(:?)")
+STEP_PATTERN = re.compile(r"\bstep (\d+)/(\d+)\b")
+TRIAL_PATTERN = re.compile(r"^trial (\d+)/(\d+)(:?)")
 
 
-class Bar:
+class ProgressArtifact:
     """The progress artifact of one stage; there is none until a line tells of progress. It never goes back."""
 
     def __init__(self, key: str) -> None:
@@ -19,7 +19,7 @@ class Bar:
         self.done, self.all = 0, 1  # trials of a search, each of which has steps of its own
         self.artifact: Any = None
 
-    def see(self, line: str) -> None:
+    def update_from_line(self, line: str) -> None:
         if (percent := self.read(line)) is not None and percent > self.percent:
             self.percent = percent
             with contextlib.suppress(
@@ -34,10 +34,10 @@ class Bar:
 
     def read(self, line: str) -> int | None:
         """The percentage that a line tells of, if it does."""
-        if trial := TRIAL.search(line):
+        if trial := TRIAL_PATTERN.search(line):
             number, self.all = int(trial[1]), int(trial[2])
             self.done = number - 1 if trial[3] else number  # with a colon it begins
             return 100 * self.done // self.all
-        if step := STEP.search(line):
+        if step := STEP_PATTERN.search(line):
             return int(100 * (self.done + int(step[1]) / max(1, int(step[2]))) / self.all)
         return None

@@ -13,57 +13,63 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import artifacts, embedded_s3, stage_process, stage_task
 from flows.dvc_graph import Stage
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, gate_evidence, local_champion, manifests, object_keys
-from tasks.registry.channel_pointer import Move, Pointer
+from tasks.registry.channel_pointer import ChannelPointer, PromotionResult
 from tasks.reports import model_card
 from tasks.storage import files, hashing, layout, object_store
-from tasks.storage.object_store import Store
+from tasks.storage.object_store import ObjectStore
 
-PASSING = re.compile(
+VOLATILE_OUTPUTS = re.compile(
     r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$"
 )  # outputs that are others each time
-NETWORK: dict[str, Any] = {
+NETWORK_TASK_OPTIONS: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": [2, 10, 30],
     "cache_policy": NO_CACHE,
 }
 
 
-@task(name="push", retry_condition_fn=stage_task.may_pass, **NETWORK)
-def push(store: Store, recipe: str, stages: list[Stage]) -> None:
+@task(name="push", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
+def push_outputs(store: ObjectStore, recipe: str, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
-    embedded_s3.name_remote(store.settings)
-    dvc = [*embedded_s3.without_profile(store.settings), sys.executable, "-m", "dvc"]
+    embedded_s3.configure_dvc_remote(store.settings)
+    dvc = [*embedded_s3.hide_aws_profile(store.settings), sys.executable, "-m", "dvc"]
     command = [
         *dvc,
         "push",
         "--quiet",
         "--remote",
-        embedded_s3.REMOTE,
+        embedded_s3.DVC_REMOTE,
         *(stage.address for stage in stages),
     ]
-    stage_process.run(command, get_run_logger().info, 3600, "dvc push")
+    stage_process.run_process(command, get_run_logger().info, 3600, "dvc push")
 
 
-@task(name="gate against the champion", retry_condition_fn=stage_task.may_pass, **NETWORK)
-def judge(
-    store: Store,
+@task(
+    name="gate against the champion",
+    retry_condition_fn=stage_task.is_retryable,
+    **NETWORK_TASK_OPTIONS,
+)
+def judge_candidate(
+    store: ObjectStore,
     recipe: str,
     version: str,
-    champion: Pointer | None,
+    champion: ChannelPointer | None,
     override: dict[str, str] | None,
 ) -> dict[str, Any]:
     """The gate's result for the candidate and this champion. What was judged once stays so: only a new version is a new look at the champion."""
-    name, out = champion.version if champion else None, layout.folder_of(recipe) / "gate.json"
-    known = gate_evidence.judged(store, recipe, version, name)
+    name, out = champion.version if champion else None, layout.recipe_folder(recipe) / "gate.json"
+    known = gate_evidence.recorded_verdict(store, recipe, version, name)
     if (
         override
     ):  # what a person promotes all the same need not be judged again, which may be what fails
         return {**(known or files.read_json(out)), "champion": name, "override": override}
     if champion and not known:
-        folder = manifests.fetch(store, recipe, champion.version, local_champion.FOLDER / recipe)
-        look = gate_evidence.look(store, recipe, version, champion.version)
+        folder = manifests.fetch_version(
+            store, recipe, champion.version, local_champion.CHAMPIONS_FOLDER / recipe
+        )
+        look = gate_evidence.claim_comparison_number(store, recipe, version, champion.version)
         out = Path(".millrace") / f"gate-{recipe}.json"
         command = [
             sys.executable,
@@ -75,52 +81,56 @@ def judge(
             str(look),
             str(out),
         ]
-        stage_process.run(command, get_run_logger().info, 3600, "gate")
+        stage_process.run_process(command, get_run_logger().info, 3600, "gate")
     judged: dict[str, Any] = known or files.read_json(out)
     if judged["verdict"] != "promote":  # where it is, that is written once the version is
-        object_store.once(
-            store, object_keys.evidence_of(recipe, version, name), files.canonical(judged)
+        object_store.create_once(
+            store, object_keys.evidence_key(recipe, version, name), files.encode_json(judged)
         )
     return judged
 
 
-@task(name="fetch the champion", retry_condition_fn=stage_task.may_pass, **NETWORK)
-def note_champion(store: Store, recipe: str, channel: str) -> None:
+@task(name="fetch the champion", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
+def fetch_champion(store: ObjectStore, recipe: str, channel: str) -> None:
     """Put what is in production where the stages find it: training is to start from it."""
-    pointer = channel_pointer.read(store, recipe, channel)
+    pointer = channel_pointer.read_pointer(store, recipe, channel)
     folder = (
-        manifests.fetch(store, recipe, pointer.version, local_champion.FOLDER / recipe)
+        manifests.fetch_version(
+            store, recipe, pointer.version, local_champion.CHAMPIONS_FOLDER / recipe
+        )
         if pointer
         else None
     )
-    local_champion.note(
-        recipe, pointer.version if pointer else None, hashing.hashes(folder) if folder else {}
+    local_champion.record_champion(
+        recipe, pointer.version if pointer else None, hashing.hash_folder(folder) if folder else {}
     )
 
 
-@task(name="promote", retry_condition_fn=stage_task.may_pass, **NETWORK)
-def promote(
-    store: Store,
+@task(name="promote", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
+def promote_candidate(
+    store: ObjectStore,
     recipe: str,
     channel: str,
     manifest: bytes,
     evidence: dict[str, Any],
-    champion: Pointer | None,
+    champion: ChannelPointer | None,
     run: str,
-) -> Move:
+) -> PromotionResult:
     """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
-    version = manifests.publish(store, recipe, layout.folder_of(recipe) / "model", manifest)
-    for name in artifacts.DOCUMENTS:
-        store.upload(f"{recipe}/versions/{version}/{name}", layout.folder_of(recipe) / name)
+    version = manifests.publish_version(
+        store, recipe, layout.recipe_folder(recipe) / "model", manifest
+    )
+    for name in artifacts.DOCUMENT_NAMES:
+        store.upload(f"{recipe}/versions/{version}/{name}", layout.recipe_folder(recipe) / name)
     by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
-    return channel_pointer.move(
+    return channel_pointer.promote(
         store, recipe, channel, version, evidence, champion, by["actor"], by["reason"]
     )
 
 
-def candidate(recipe: str, stages: list[Stage]) -> bytes:
+def build_manifest(recipe: str, stages: list[Stage]) -> bytes:
     """The manifest of what was judged: refuses a model whose files are not those of the evaluation."""
-    folder = layout.folder_of(recipe)
+    folder = layout.recipe_folder(recipe)
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     lineage = {
         stage.address: {
@@ -128,7 +138,7 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
             kind: {
                 item["path"]: item.get("md5")
                 for item in lock[stage.address].get(kind, [])
-                if not PASSING.search(item["path"])
+                if not VOLATILE_OUTPUTS.search(item["path"])
             }
             for kind in ("deps", "outs")
         }
@@ -136,13 +146,13 @@ def candidate(recipe: str, stages: list[Stage]) -> bytes:
     }
     evaluation = files.read_json(folder / "evaluation" / "metrics.json")
     runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
-    manifest = manifests.manifest(
-        recipe, folder / "model", lineage, model_card.intervals_of(evaluation), runtime
+    manifest = manifests.encode_manifest(
+        recipe, folder / "model", lineage, model_card.select_intervals(evaluation), runtime
     )
     if {
         name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
     } != evaluation["model_sha256"]:
-        raise Failure(
+        raise StageError(
             f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
         )
     return manifest

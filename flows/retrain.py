@@ -20,17 +20,17 @@ from prefect.states import Completed, Failed
 
 from flows import artifacts, embedded_s3, promotion, stage_process, stage_task
 from flows.dvc_graph import Pipeline
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.recipe import resolved
-from tasks.recipe.loading import load
+from tasks.recipe.loading import load_recipe
 from tasks.registry import channel_pointer, local_champion, manifests
 from tasks.storage import files
-from tasks.storage.locks import locked
-from tasks.storage.object_store import Store
+from tasks.storage.locks import file_lock
+from tasks.storage.object_store import ObjectStore
 
-LOCK = Path(".millrace/lock")
-RUNS = Path("runs")
-ROUNDS = 3  # gates against a champion that moved while we judged
+WORKSPACE_LOCK = Path(".millrace/lock")
+RUNS_FOLDER = Path("runs")
+MAX_ROUNDS = 3  # gates against a champion that moved while we judged
 
 
 @flow(name="retrain", flow_run_name="{recipe}", log_prints=True)
@@ -43,41 +43,47 @@ def retrain(recipe: str, override: dict[str, str] | None = None) -> State:
     record: dict[str, Any] = {
         "run": run,
         "recipe": recipe,
-        "started": now(),
-        "commit": commit(),
+        "started": format_utc_now(),
+        "commit": read_git_commit(),
         "stages": [],
     }
-    path = RUNS / f"{run}.json"
+    path = RUNS_FOLDER / f"{run}.json"
     try:
-        with workspace(), embedded_s3.opened() as store:
+        with lock_workspace(), embedded_s3.open_store() as store:
             try:
-                outcome, message = steps(store, recipe, run, record, override)
-            except Failure as failure:
+                outcome, message = run_and_promote(store, recipe, run, record, override)
+            except StageError as failure:
                 outcome, message = "Failed", str(failure)
             files.write_json(
-                path, record | {"outcome": outcome, "message": message, "ended": now()}
+                path, record | {"outcome": outcome, "message": message, "ended": format_utc_now()}
             )
             store.upload(f"{recipe}/runs/{path.name}", path)
-    except Failure as failure:
+    except StageError as failure:
         outcome, message = "Failed", str(failure)
-        files.write_json(path, record | {"outcome": outcome, "message": message, "ended": now()})
+        files.write_json(
+            path, record | {"outcome": outcome, "message": message, "ended": format_utc_now()}
+        )
     return (
         Failed(message=message) if outcome == "Failed" else Completed(name=outcome, message=message)
     )
 
 
-def steps(
-    store: Store, recipe: str, run: str, record: dict[str, Any], override: dict[str, str] | None
+def run_and_promote(
+    store: ObjectStore,
+    recipe: str,
+    run: str,
+    record: dict[str, Any],
+    override: dict[str, str] | None,
 ) -> tuple[str, str]:
     """The run itself; returns the flow's state and its reason."""
-    said = load(recipe)
-    if local_champion.wanted(said) and not override:
-        promotion.note_champion(store, recipe, said.promote.channel)
+    said = load_recipe(recipe)
+    if local_champion.is_champion_needed(said) and not override:
+        promotion.fetch_champion(store, recipe, said.promote.channel)
     pipeline = Pipeline()
     stages = pipeline.stages(recipe)
-    stage_task.bring_back(recipe, stages)
+    stage_task.restore_outputs(recipe, stages)
     for stage in stages if not override else ():
-        why, begun = pipeline.why(stage), time.monotonic()
+        why, begun = pipeline.stale_reasons(stage), time.monotonic()
         entry: dict[str, Any] = {
             "stage": stage.address,
             "state": "failed" if why else "cached",
@@ -86,7 +92,9 @@ def steps(
         }
         record["stages"].append(entry)
         if stage.name == "ingest" and not why:
-            get_run_logger().info("%s (unchanged since the last run)", artifacts.held(recipe))
+            get_run_logger().info(
+                "%s (unchanged since the last run)", artifacts.describe_source_rows(recipe)
+            )
         if why:
             options: dict[str, Any] = {
                 "name": stage.name,
@@ -96,25 +104,29 @@ def steps(
             }
             try:
                 entry |= stage_task.run_stage.with_options(**options)(stage, why)
-            except Failure:
+            except StageError:
                 entry["seconds"] = round(time.monotonic() - begun, 2)
                 raise
-    channel = files.read_json(resolved.path_of(recipe))["promote"]["channel"]
-    manifest = promotion.candidate(recipe, stages)
-    version = manifests.version_of(manifest)
-    record |= {"version": version, "channel": channel, "warnings": artifacts.shown(recipe)}
-    for _ in range(ROUNDS):
-        champion = channel_pointer.read(store, recipe, channel)
+    channel = files.read_json(resolved.resolved_path(recipe))["promote"]["channel"]
+    manifest = promotion.build_manifest(recipe, stages)
+    version = manifests.derive_version(manifest)
+    record |= {
+        "version": version,
+        "channel": channel,
+        "warnings": artifacts.publish_artifacts(recipe),
+    }
+    for _ in range(MAX_ROUNDS):
+        champion = channel_pointer.read_pointer(store, recipe, channel)
         if champion and champion.version == version:
             return (
                 "Unchanged",
                 f"{recipe} {version} is in production already (generation {champion.generation}).",
             )
-        verdict = promotion.judge(store, recipe, version, champion, override)
+        verdict = promotion.judge_candidate(store, recipe, version, champion, override)
         if verdict["model_sha256"] != {
             name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
         }:
-            raise Failure(
+            raise StageError(
                 f"The gate judged other files than those of {recipe} {version}: run `dvc repro gate@{recipe}`; nothing was promoted."
             )
         record |= {
@@ -130,13 +142,15 @@ def steps(
             key=f"{recipe}-gate",
             description=f"**{verdict['verdict']}**: {verdict['reason']}",
         )
-        artifacts.document(recipe, manifest, verdict, record["stages"])
+        artifacts.write_documents(recipe, manifest, verdict, record["stages"])
         if verdict["verdict"] != "promote" and not override:
             return "Rejected" if verdict["verdict"] == "reject" else "Inconclusive", verdict[
                 "reason"
             ]
-        promotion.push(store, recipe, stages)
-        moved = promotion.promote(store, recipe, channel, manifest, verdict, champion, run)
+        promotion.push_outputs(store, recipe, stages)
+        moved = promotion.promote_candidate(
+            store, recipe, channel, manifest, verdict, champion, run
+        )
         if moved.won:
             create_markdown_artifact(
                 f"**{recipe} {version}** is in `{channel}`.\n\n{verdict['reason']}",
@@ -155,23 +169,23 @@ def steps(
 
 
 @contextlib.contextmanager
-def workspace() -> Iterator[None]:
+def lock_workspace() -> Iterator[None]:
     """Hold the workspace's lock, and clear away what a killed run has left."""
-    LOCK.parent.mkdir(exist_ok=True)
-    with locked(LOCK, wait=False) as held:
+    WORKSPACE_LOCK.parent.mkdir(exist_ok=True)
+    with file_lock(WORKSPACE_LOCK, wait=False) as held:
         if not held:
-            raise Failure(
+            raise StageError(
                 f"Another run works in {Path.cwd()}: wait until it has ended, or use another clone."
             )
-        stage_process.sweep(get_run_logger().warning)
-        stage_process.repair_locks(get_run_logger().warning)
+        stage_process.end_orphan_processes(get_run_logger().warning)
+        stage_process.repair_dvc_locks(get_run_logger().warning)
         yield
 
 
-def commit() -> str | None:
+def read_git_commit() -> str | None:
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def now() -> str:
+def format_utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

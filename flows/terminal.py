@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-COLOURS = {
+STATE_COLOURS = {
     "ran": "green",
     "restored": "cyan",
     "cached": "dim",
@@ -15,7 +15,7 @@ COLOURS = {
 }
 
 
-def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     """Print a table; on something that is no terminal without colour and as wide as it has to be."""
     from rich import box
     from rich.console import Console
@@ -33,19 +33,22 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     )
     for row in rows:
         made.add_row(
-            *(f"[{COLOURS[cell]}]{cell}[/]" if cell in COLOURS else escape(cell) for cell in row)
+            *(
+                f"[{STATE_COLOURS[cell]}]{cell}[/]" if cell in STATE_COLOURS else escape(cell)
+                for cell in row
+            )
         )
     console.print(made)
 
 
-def run(record: dict[str, Any]) -> None:
+def print_run(record: dict[str, Any]) -> None:
     """The stages of a run record, and what each rule of the gate said."""
     if record["stages"]:
         stages = [
-            [one["stage"], one["state"], f"{one['seconds']:.1f}", reasons(one["why"])]
+            [one["stage"], one["state"], f"{one['seconds']:.1f}", format_reasons(one["why"])]
             for one in record["stages"]
         ]
-        table("Stages", ["stage", "state", "seconds", "because"], stages)
+        print_table("Stages", ["stage", "state", "seconds", "because"], stages)
     if record.get("checks"):
         order = ["fail", "open", "pass", "none"]
         checks = sorted(record["checks"], key=lambda check: order.index(check["outcome"]))
@@ -58,28 +61,28 @@ def run(record: dict[str, Any]) -> None:
             ]
             for check in checks
         ]
-        table(f"Gate: {record['verdict']}", ["rule", "metric", "outcome", "reason"], rules)
+        print_table(f"Gate: {record['verdict']}", ["rule", "metric", "outcome", "reason"], rules)
     if record.get("changed"):
         rows = [
             [name.replace("_", " "), str(one["rows"]), ", ".join(one["such_as"])]
             for name, one in record["changed"].items()
         ]
-        table(
+        print_table(
             f"Rows answered otherwise than by {record['champion']}", ["", "rows", "such as"], rows
         )
 
 
-def by(move: dict[str, Any]) -> str:
+def format_actor(move: dict[str, Any]) -> str:
     return f"{move['actor']}{', overriding the gate' if move.get('override') else ''}"
 
 
-def reasons(why: list[str]) -> str:
+def format_reasons(why: list[str]) -> str:
     return "; ".join(why[:2]) + (f"; and {len(why) - 2} more" if len(why) > 2 else "")
 
 
-def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
+def print_status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
     """What is in production, how good it was, and from which bytes it was made."""
-    table(
+    print_table(
         f"{recipe} in {now['channel']}",
         ["version", "since", "generation", "by", "because", "instead of"],
         [
@@ -87,7 +90,7 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
                 now["version"],
                 now["time"],
                 str(now["generation"]),
-                by(now),
+                format_actor(now),
                 now["reason"],
                 now["previous"] or "nothing",
             ]
@@ -97,7 +100,7 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
         [name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"]
         for name, one in sorted(manifest["metrics"].items())
     ]
-    table(
+    print_table(
         "Metrics of the exported model on the test split",
         ["metric", "value", "95 % interval"],
         metrics,
@@ -108,10 +111,10 @@ def status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
         for path, digest in about["outs"].items()
         if digest
     ]
-    table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
+    print_table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
 
 
-def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any]) -> None:
+def print_explanation(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any]) -> None:
     """Which stages would run, and which versions know rows that are to be erased."""
     rows, stale = [], ""
     for one in stages:
@@ -120,11 +123,11 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any])
             [
                 one["stage"],
                 said,
-                reasons(one["why"]) or (f"if {stale} gives something new" if stale else ""),
+                format_reasons(one["why"]) or (f"if {stale} gives something new" if stale else ""),
             ]
         )
         stale = one["stage"] if one["why"] else stale
-    table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
+    print_table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
     if erased["ids"]:
         heads, rows = ["version", "erased rows it was trained on", ""], []
         for version, count in erased["versions"].items():
@@ -136,22 +139,22 @@ def explained(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any])
             rows.append(
                 [version, said, "in production" if version == erased["in_production"] else ""]
             )
-        table("Erased rows", heads, rows or [["no version yet", "", ""]])
+        print_table("Erased rows", heads, rows or [["no version yet", "", ""]])
 
 
-def history(recipe: str, records: list[dict[str, Any]]) -> None:
+def print_history(recipe: str, records: list[dict[str, Any]]) -> None:
     rows = [
         [
             str(one["generation"]),
             one["time"],
             one["version"],
             one["previous"] or "nothing",
-            by(one),
+            format_actor(one),
             one["reason"],
         ]
         for one in records
     ]
-    table(
+    print_table(
         f"Every move of {recipe}, newest first",
         ["generation", "time", "version", "instead of", "by", "because"],
         rows,

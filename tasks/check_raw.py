@@ -10,16 +10,16 @@ from tasks.storage import files, layout
 
 
 def check_raw(name: str) -> None:
-    folder = layout.folder_of(name)
+    folder = layout.recipe_folder(name)
     sources = [
         folder / "raw" / part["file"]
         for part in files.read_json(folder / "raw" / "snapshot.json")["partitions"]
     ]
-    suite.run(
-        resolved.read(name),
+    suite.run_suite(
+        resolved.read_resolved_recipe(name),
         "raw",
         files.read_table(sources),
-        suite.fingerprint(sources),
+        suite.fingerprint_snapshot(sources),
         folder / "checks" / "raw",
     )
 

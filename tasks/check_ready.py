@@ -13,17 +13,17 @@ from tasks.storage import files, layout
 
 
 def check_ready(name: str) -> None:
-    folder = layout.folder_of(name)
+    folder = layout.recipe_folder(name)
     sources = {side: folder / "split" / f"{side}.parquet" for side in ("train", "val", "test")}
     tables = {side: files.read_table(path) for side, path in sources.items()}
-    recipe = resolved.read(name)
-    results, notes = leakage.proof(tables, recipe.modality, recipe.problem)
+    recipe = resolved.read_resolved_recipe(name)
+    results, notes = leakage.check_leakage(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
-    suite.run(
+    suite.run_suite(
         recipe,
         "ready",
         rows,
-        suite.fingerprint(list(sources.values())),
+        suite.fingerprint_snapshot(list(sources.values())),
         folder / "checks" / "ready",
         results,
         notes,

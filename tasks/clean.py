@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.cleaning import RULES, apply, incremental, pii_encryption
-from tasks.cleaning.incremental import Stream
+from tasks.cleaning.incremental import IncrementalCleaner
 from tasks.core import ray_cluster
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -26,14 +26,16 @@ from tasks.storage import code_closure, files, hashing, layout
 
 
 def clean(name: str) -> None:
-    folder = layout.folder_of(name)
-    run(resolved.read(name), folder / "raw", folder / "clean")
+    folder = layout.recipe_folder(name)
+    run(resolved.read_resolved_recipe(name), folder / "raw", folder / "clean")
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
-    ray_cluster.use(recipe)
+    ray_cluster.select_runner(recipe.engine.kind, recipe.engine.address)
     rules = [
-        apply.named(rule, recipe.modality) for rule in recipe.clean.rules if isinstance(rule, dict)
+        apply.to_rule_call(rule, recipe.modality)
+        for rule in recipe.clean.rules
+        if isinstance(rule, dict)
     ]
     names = [name for name, _ in rules]
     cut = next(
@@ -46,40 +48,42 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     )
     raws = files.read_json(source / "snapshot.json")["partitions"]
     like = pa.unify_schemas([pq.read_schema(source / raw["file"]) for raw in raws]).empty_table()
-    made_by = code_closure.fingerprint(__file__, code_closure.NO_RECIPE) + hashing.digest(
-        [rules, pii_encryption.key_id(recipe.clean.rules), like.column_names]
+    made_by = code_closure.hash_stage_code("clean") + hashing.hash_json(
+        [rules, pii_encryption.compute_key_id(recipe.clean.rules), like.column_names]
     )
     kinds = frozenset(
         kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"]
     )  # a report must not show what the data may not
-    stream = Stream(source, target, like, rules[:cut], kinds, made_by)
+    stream = IncrementalCleaner(source, target, like, rules[:cut], kinds, made_by)
     parts = [
-        stream.written(part, tables) for part, tables in incremental.ahead(stream.cleaned, raws)
+        stream.written(part, tables)
+        for part, tables in incremental.prefetch(stream.clean_partition, raws)
     ]
-    told = [apply.summed([part["rules"][at] for part in parts]) for at in range(cut)]
+    told = [apply.merge_reports([part["rules"][at] for part in parts]) for at in range(cut)]
     rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
     outputs, rejects = (
         [f"parts/{part['file']}" for part in parts],
-        [part["file"] for part in parts if incremental.REJECTS in part["sha256"]],
+        [part["file"] for part in parts if incremental.REJECTS_FOLDER in part["sha256"]],
     )
     if cut < len(rules) and rows:
         table = files.read_table([target / output for output in outputs]).sort_by("id")
-        table, dropped, more = apply.applied(table, rules[cut:], kinds)
+        table, dropped, more = apply.apply_rules(table, rules[cut:], kinds)
         told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
         files.write_table(target / "rows.parquet", table)
         if dropped:
             files.write_table(
-                target / incremental.REJECTS / "rows.parquet", rejected_rows.united(dropped, like)
+                target / incremental.REJECTS_FOLDER / "rows.parquet",
+                rejected_rows.concat_rejects(dropped, like),
             )
             rejects.append("rows.parquet")
     if rows == 0:
         worst = max(told, key=lambda rule: int(rule["rejected"]))
-        raise Failure(
+        raise StageError(
             f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe."
         )
-    rejected_rows.complete_parts(target / incremental.REJECTS, rejects, like)
+    rejected_rows.complete_rejects_folder(target / incremental.REJECTS_FOLDER, rejects, like)
     by_rule = sum((Counter({rule["rule"]: rule["rejected"]}) for rule in told), Counter[str]())
-    print(dropped_rows.line("clean", rows_in, rows, by_rule), flush=True)
+    print(dropped_rows.describe_counts("clean", rows_in, rows, by_rule), flush=True)
     about = {
         "rows_in": rows_in,
         "rows": rows,
@@ -89,15 +93,17 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     }
     files.write_json(target / "report.json", about)
     files.write_text(
-        target / "index.html", html_pages.render("cleaning", f"{recipe.name}: clean", **about)
+        target / "index.html", html_pages.render_page("cleaning", f"{recipe.name}: clean", **about)
     )
     files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
     for folder in ("parts", "keys"):
-        files.remove_others(
+        files.remove_other_files(
             target / folder, [part["file"] for part in parts if folder in part["sha256"]]
         )
-    files.remove_others(target, outputs)
-    dropped_rows.check("clean", rows_in, by_rule, recipe.max_dropped, target / incremental.REJECTS)
+    files.remove_other_files(target, outputs)
+    dropped_rows.check_max_dropped(
+        "clean", rows_in, by_rule, recipe.max_dropped, target / incremental.REJECTS_FOLDER
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks import evaluation, modalities
 from tasks.core.stage import main
 from tasks.evaluation import report
-from tasks.evaluation.base import Case
+from tasks.evaluation.base import EvaluationContext
 from tasks.recipe import resolved
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
@@ -24,17 +24,22 @@ from tasks.storage import files, hashing, layout
 
 
 def evaluate(name: str) -> None:
-    folder = layout.folder_of(name)
-    run(resolved.read(name), folder / "split", folder / "model", folder / "evaluation")
+    folder = layout.recipe_folder(name)
+    run(
+        resolved.read_resolved_recipe(name),
+        folder / "split",
+        folder / "model",
+        folder / "evaluation",
+    )
 
 
 def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     train, val, test = (
         files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
     )
-    predictor = modalities.predictor(model)
-    problem, rows = predictor.problem, modalities.rows(recipe, test)
-    case = Case(
+    predictor = modalities.load_predictor(model)
+    problem, rows = predictor.problem, modalities.extract_inputs(recipe, test)
+    case = EvaluationContext(
         recipe,
         model,
         predictor,
@@ -46,17 +51,20 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         modalities.predict(predictor, rows),
     )
     targets = case.targets
-    fit = modalities.module(recipe.modality).baseline
+    fit = modalities.import_modality(recipe.modality).predict_baseline
     answers = {
         "model": case.answers,
-        "baseline": fit(modalities.rows(recipe, train), problem.targets(train), rows, problem),
+        "baseline": fit(
+            modalities.extract_inputs(recipe, train), problem.targets(train), rows, problem
+        ),
     }
     said = {who: problem.said(targets, given) for who, given in answers.items()}
     metrics = {
-        who: problem.intervals(targets, given, recipe.evaluate) for who, given in said.items()
+        who: problem.metric_intervals(targets, given, recipe.evaluate)
+        for who, given in said.items()
     }
-    classes = problem.by_class(targets, said["model"], recipe.evaluate)
-    aspects = evaluation.measured(case)
+    classes = problem.metrics_by_class(targets, said["model"], recipe.evaluate)
+    aspects = evaluation.measure_aspects(case)
     files.write_table(
         target / "predictions.parquet",
         pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}),
@@ -69,7 +77,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "baseline": metrics["baseline"],
             "classes": classes,
             "rows": test.num_rows,
-            "model_sha256": hashing.hashes(model),
+            "model_sha256": hashing.hash_folder(model),
             "test_sha256": hashing.sha256(source / "test.parquet"),
         },
     )
@@ -109,7 +117,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "number": number,
             "content": rows[row],
         }
-        for row, actual, predicted, number in problem.worst(targets, answers["model"], report.SHOWN)
+        for row, actual, predicted, number in problem.worst(
+            targets, answers["model"], report.MAX_MISTAKES
+        )
     ]
     shown = {
         "problem": problem,
@@ -133,7 +143,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         "training": training,
     }
     files.write_text(
-        target / "report.html", html_pages.evaluation(recipe.name, worst, **shown, **more)
+        target / "report.html", html_pages.render_evaluation(recipe.name, worst, **shown, **more)
     )
 
 

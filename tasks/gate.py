@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks import modalities, problems
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.gating import comparisons, decision, latency, preconditions, unseen_rows
 from tasks.recipe import resolved
-from tasks.recipe.gate import Latency
+from tasks.recipe.gate import LatencyRule
 from tasks.recipe.recipe import Recipe
 from tasks.statistics.array_types import Floats
 from tasks.storage import files, layout
@@ -32,55 +32,67 @@ def gate(
     look: str = "1",
     out: str | None = None,
 ) -> None:
-    folder = layout.folder_of(name)
-    preconditions.checked(folder)
-    verdict = decide(
-        resolved.read(name), folder, Path(champion) if champion else None, version, int(look)
+    folder = layout.recipe_folder(name)
+    preconditions.require_passed_checks(folder)
+    verdict = run(
+        resolved.read_resolved_recipe(name),
+        folder,
+        Path(champion) if champion else None,
+        version,
+        int(look),
     )
     files.write_json(Path(out) if out else folder / "gate.json", verdict)
 
 
-def decide(
+def run(
     recipe: Recipe, folder: Path, champion: Path | None, version: str | None, look: int = 1
 ) -> dict[str, Any]:
     """The verdict on the evaluation in `folder`, against the champion whose files lie in `champion`, if there is one."""
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet").sort_by("id")
     test = files.read_table(folder / "split" / "test.parquet").sort_by("id")
-    preconditions.same(metrics, predictions, test, folder)
-    problem = problems.of_model(files.read_json(folder / "model" / "model.json"))
-    matches = {"baseline": {"": comparisons.match(problem, predictions)}}
+    preconditions.verify_evaluation_inputs(metrics, predictions, test, folder)
+    problem = problems.from_model_info(files.read_json(folder / "model" / "model.json"))
+    matches = {"baseline": {"": comparisons.pair_predictions(problem, predictions)}}
     timed: dict[int, Floats] = {}
     about: dict[str, Any] = {}
     if champion is not None:
-        predictor = modalities.predictor(champion)
+        predictor = modalities.load_predictor(champion)
         if predictor.problem.NAME != problem.NAME:
-            raise Failure(
+            raise StageError(
                 f"gate: the champion is a model for {predictor.problem.NAME}, and this one for {problem.NAME}: promote it to a channel of its own."
             )
         rows, new = (
-            modalities.rows(recipe, test),
-            unseen_rows.rows(test, folder, champion, recipe.modality),
+            modalities.extract_inputs(recipe, test),
+            unseen_rows.find_unseen_rows(test, folder, champion, recipe.modality),
         )
-        answers = problem.aligned(modalities.predict(predictor, rows), predictor.labels)
+        answers = problem.align_labels(modalities.predict(predictor, rows), predictor.labels)
         groups = {
             "": new,
-            **{name: new & mask for name, mask in comparisons.slices(recipe, test).items()},
+            **{
+                name: new & mask
+                for name, mask in comparisons.build_slice_masks(recipe, test).items()
+            },
         }
         matches["champion"] = {
-            name: comparisons.match(problem, predictions, answers, mask, int((~new).sum()))
+            name: comparisons.pair_predictions(
+                problem, predictions, answers, mask, int((~new).sum())
+            )
             for name, mask in groups.items()
         }
-        models = modalities.predictor(folder / "model", 1), modalities.predictor(champion, 1)
+        models = (
+            modalities.load_predictor(folder / "model", 1),
+            modalities.load_predictor(champion, 1),
+        )
         timed = {
-            rule.batch: latency.measured(models, rows, rule.batch)
+            rule.batch: latency.measure_latency(models, rows, rule.batch)
             for rule in recipe.gate
-            if isinstance(rule, Latency)
+            if isinstance(rule, LatencyRule)
         }
         about = {
             "look": look,
             "left_out": matches["champion"][""].left_out,
-            "changed": comparisons.changed(problem, matches["champion"][""]),
+            "changed": comparisons.find_disagreements(problem, matches["champion"][""]),
         }
     verdict = decision.judge(recipe, metrics, problem, matches, look, timed)
     return {

@@ -20,32 +20,39 @@ from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.rows import dropped_rows, table_columns
 from tasks.sources import partitions
-from tasks.sources.partitions import Repeated
+from tasks.sources.partitions import IdNotUnique
 from tasks.storage import layout
 
 
 def ingest(name: str) -> None:
-    folder = layout.folder_of(name)
-    run(resolved.read(name), folder / "raw", partitions.erasures(folder / "erase.csv"))
+    folder = layout.recipe_folder(name)
+    run(
+        resolved.read_resolved_recipe(name),
+        folder / "raw",
+        partitions.read_erased_ids(folder / "erase.csv"),
+    )
 
 
 def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
     erased = pa.array(sorted(erase), pa.string())
     kind = (
-        partitions.NAMED
-        if recipe.columns.id or recipe.ingest.kind in partitions.OWN_IDS
-        else partitions.FOUND
+        partitions.NAMED_ID
+        if recipe.columns.id or recipe.ingest.kind in partitions.KINDS_WITH_OWN_IDS
+        else partitions.FOUND_ID
     )
-    if kind == partitions.FOUND and partitions.still_ordinary(recipe, folder, erased):
-        kind = partitions.ORDINARY
+    if kind == partitions.FOUND_ID and partitions.is_still_ordinary(recipe, folder, erased):
+        kind = partitions.ORDINARY_ID
     try:
-        told = partitions.take(recipe, folder, erased, kind)
-    except Repeated:
-        kind = partitions.ORDINARY
-        told = partitions.take(recipe, folder, erased, kind)
-    print(dropped_rows.line("ingest", told["rows_in"], told["rows"], told["rules"]), flush=True)
-    if kind == partitions.ORDINARY:
-        done = f"it is kept as the ordinary column {table_columns.ORDINARY_ID!r}, and rows are named after their content"
+        told = partitions.write_snapshot(recipe, folder, erased, kind)
+    except IdNotUnique:
+        kind = partitions.ORDINARY_ID
+        told = partitions.write_snapshot(recipe, folder, erased, kind)
+    print(
+        dropped_rows.describe_counts("ingest", told["rows_in"], told["rows"], told["rules"]),
+        flush=True,
+    )
+    if kind == partitions.ORDINARY_ID:
+        done = f"it is kept as the ordinary column {table_columns.ORDINARY_ID_COLUMN!r}, and rows are named after their content"
         print(
             f"ingest: the column 'id' repeats or lacks values, and columns.id does not name it: {done}.",
             flush=True,
@@ -54,8 +61,12 @@ def run(recipe: Recipe, folder: Path, erase: Iterable[str] = ()) -> None:
             "ingest: write columns: {id: id} to have it name the rows; of the rows with one id only the first then stays.",
             flush=True,
         )
-    dropped_rows.check(
-        "ingest", told["rows_in"], told["rules"], recipe.max_dropped, folder / partitions.REJECTS
+    dropped_rows.check_max_dropped(
+        "ingest",
+        told["rows_in"],
+        told["rules"],
+        recipe.max_dropped,
+        folder / partitions.REJECTS_FOLDER,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.labelling import annotations, label_errors, resolve_labels, review_queue
 from tasks.labelling import functions as labelling_functions
@@ -25,33 +25,35 @@ from tasks.storage import files, layout
 
 
 def label(name: str) -> None:
-    folder = layout.folder_of(name)
-    run(resolved.read(name), folder / "clean", folder / "labelled")
+    folder = layout.recipe_folder(name)
+    run(resolved.read_resolved_recipe(name), folder / "clean", folder / "labelled")
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     table, section = files.read_rows(source), recipe.label
-    said = annotations.of_people(section, recipe.problem)
+    said = annotations.load_annotations(section, recipe.problem)
     people = pa.array([said.get(name) for name in table["id"].to_pylist()], pa.string())
     given = pc.utf8_trim_whitespace(table["label"].combine_chunks())
     given = pc.if_else(pc.equal(given, ""), None, given)
     written = [
-        label_values.text(recipe.problem, value)
-        for value in label_values.values(recipe.problem, given.to_pylist(), table["id"].to_pylist())
+        label_values.format_label(recipe.problem, value)
+        for value in label_values.parse_labels(
+            recipe.problem, given.to_pylist(), table["id"].to_pylist()
+        )
     ]
     stated = [
         ("people", people),
         ("given", given if recipe.problem == "regression" else pa.array(written, pa.string())),
     ]
-    cast = labelling_functions.cast(recipe, table)
+    cast = labelling_functions.cast_votes(recipe, table)
     trusted = [
         (function.kind, vote)
         for function, vote in zip(section.functions, cast, strict=True)
         if function.trusted
     ]
-    known = resolve_labels.first([*stated, *trusted])[0]
-    there = label_values.named(recipe.problem, known.drop_null().to_pylist())
-    resolve_labels.check_classes(table.filter(pc.is_valid(known)), there, section)
+    known = resolve_labels.first_non_null([*stated, *trusted])[0]
+    there = label_values.assign_strata(recipe.problem, known.drop_null().to_pylist())
+    resolve_labels.check_allowed_classes(table.filter(pc.is_valid(known)), there, section)
     classes = (
         section.classes
         or sorted(
@@ -63,14 +65,14 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         )
         or [""]
     )
-    decided, posterior, functions = resolve_labels.by_votes(
-        section, classes, cast, resolve_labels.first(stated)[0], known
+    decided, posterior, functions = resolve_labels.label_by_votes(
+        section, classes, cast, resolve_labels.first_non_null(stated)[0], known
     )
-    labels, sources = resolve_labels.first([*stated, *trusted, ("functions", decided)])
+    labels, sources = resolve_labels.first_non_null([*stated, *trusted, ("functions", decided)])
     # What people, the source or a trusted function says was somebody's decision; what functions agree on is worth what the label model says.
     confidence = pc.if_else(pc.is_valid(known), 1.0, posterior.max(axis=1, initial=0))
     missing = pc.is_null(labels)
-    why, guesses = resolve_labels.unsure(
+    why, guesses = resolve_labels.explain_unlabelled(
         section, classes, posterior[missing.to_numpy(zero_copy_only=False)]
     )
     table = table.set_column(table.column_names.index("label"), "label", labels)
@@ -79,13 +81,15 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     )
     kept, queue = table.filter(pc.invert(missing)), table.filter(missing)
     if kept.num_rows == 0:
-        raise Failure(
+        raise StageError(
             f"label: none of {table.num_rows} rows has a label: name the column in columns.label, or give label.functions."
         )
     rejected = [
-        rejected_rows.rejects(queue, "label", "no label", pa.chunked_array([why], pa.string()))
+        rejected_rows.build_rejects(
+            queue, "label", "no label", pa.chunked_array([why], pa.string())
+        )
     ]
-    wrong = {} if section.errors == "keep" else label_errors.suspects(recipe, kept)
+    wrong = {} if section.errors == "keep" else label_errors.find_label_issues(recipe, kept)
     doubted, looks = (
         kept.take(pa.array(list(wrong), pa.int64())),
         [right for right, _ in wrong.values()],
@@ -96,17 +100,17 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     ]
     queue, why, guesses = pa.concat_tables([queue, doubted]), why + doubts, guesses + looks
     if section.errors == "relabel":
-        kept = resolve_labels.relabelled(kept, wrong)
+        kept = resolve_labels.relabel_rows(kept, wrong)
     if section.errors == "drop":
         kept = kept.filter(pa.array([index not in wrong for index in range(kept.num_rows)]))
         rejected.append(
-            rejected_rows.rejects(
+            rejected_rows.build_rejects(
                 doubted, "label", "label looks wrong", pa.chunked_array([doubts], pa.string())
             )
         )
     files.write_table(target / "rows.parquet", kept)
     rules = rejected_rows.write_rejects(target / "rejects.parquet", rejected, table)
-    review_queue.write(target, recipe, queue, why, guesses, classes)
+    review_queue.write_review_queue(target, recipe, queue, why, guesses, classes)
     counts = {
         "rows_in": table.num_rows,
         "rows": kept.num_rows,
@@ -115,7 +119,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     }
     shares = Counter(
         name
-        for names in label_values.named(recipe.problem, kept["label"].to_pylist())
+        for names in label_values.assign_strata(recipe.problem, kept["label"].to_pylist())
         for name in names
     )
     whose = Counter(kept["label_source"].to_pylist())
@@ -134,10 +138,11 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     }
     files.write_json(target / "report.json", report)
     files.write_text(
-        target / "index.html", html_pages.render("labels", f"{recipe.name}: labels", report=report)
+        target / "index.html",
+        html_pages.render_page("labels", f"{recipe.name}: labels", report=report),
     )
-    print(dropped_rows.line("label", table.num_rows, kept.num_rows, rules), flush=True)
-    dropped_rows.check(
+    print(dropped_rows.describe_counts("label", table.num_rows, kept.num_rows, rules), flush=True)
+    dropped_rows.check_max_dropped(
         "label", table.num_rows, rules, recipe.max_dropped, target / "rejects.parquet"
     )
 

@@ -23,26 +23,25 @@ from tasks.training import corpus
 
 
 def pretrain(name: str) -> None:
-    folder = layout.folder_of(name)
-    recipe = resolved.read(name)
+    folder = layout.recipe_folder(name)
+    recipe = resolved.read_resolved_recipe(name)
     if recipe.pretrain is None:
         files.write_json(folder / "pretrained" / "report.json", {})
         return
-    from tasks.training import (
-        distributed,
-        launch,  # brings torch, which a recipe without this need not wait for
-    )
+    from tasks.training import distributed, launch
 
-    if recipe.pretrain.processes > 1 and not distributed.launched():
-        launch.launch(recipe, recipe.pretrain.processes, "tasks.pretrain")
+    if recipe.pretrain.processes > 1 and not distributed.is_launched():
+        launch.launch_processes(recipe, recipe.pretrain.processes, "tasks.pretrain")
         return
-    with distributed.joined(), energy.measured():
-        watch = tensorboard.curves(f"{name}-pretrain") if distributed.rank() == 0 else None
+    with distributed.process_group(), energy.measure_energy():
+        watch = (
+            tensorboard.build_curve_writer(f"{name}-pretrain") if distributed.rank() == 0 else None
+        )
         run(
             recipe,
             folder,
             folder / "pretrained",
-            layout.of_repository(f"checkpoints/.pretrain/{name}"),
+            layout.shared_path(f"checkpoints/.pretrain/{name}"),
             watch,
         )
 
@@ -54,21 +53,21 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     from tasks.training.epoch_record import History
 
     assert recipe.pretrain
-    train, val, about = corpus.corpus(source, recipe.modality)
-    rows, ids = modalities.rows(recipe, train), train["id"].to_pylist()
-    adapter = modalities.module(recipe.modality).Pretrainer(recipe.pretrain, rows)
-    examples, held = adapter.encode(rows), adapter.encode(modalities.rows(recipe, val))
+    train, val, about = corpus.load_corpus(source, recipe.modality)
+    rows, ids = modalities.extract_inputs(recipe, train), train["id"].to_pylist()
+    adapter = modalities.modality_class(recipe.modality, "Pretrainer")(recipe.pretrain, rows)
+    examples, held = adapter.encode(rows), adapter.encode(modalities.extract_inputs(recipe, val))
     history: History = []
-    data = [hashing.sha256(source / name) for name in corpus.READ]
+    data = [hashing.sha256(source / name) for name in corpus.CORPUS_FILES]
     of = [
         recipe.pretrain,
         recipe.columns,
         recipe.modality,
         data,
-        code_closure.fingerprint(__file__),
-        distributed.place(),
+        code_closure.hash_stage_code("pretrain"),
+        distributed.hardware_fingerprint(),
     ]
-    with checkpoint.own(checkpoints, of) as mine:
+    with checkpoint.lock_run_folder(checkpoints, of) as mine:
         if recipe.pretrain.epochs:
             none, none_held = (
                 np.zeros(len(examples), np.int64),
@@ -84,7 +83,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
                 none_held,
                 mine,
                 named,
-                watch or loop.nobody,
+                watch or loop.no_callback,
             )
         if distributed.rank() > 0:
             return
@@ -98,9 +97,9 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
             if best
             else None
         )
-        with files.whole_folder(target) as folder:
+        with files.atomic_folder(target) as folder:
             about |= adapter.export(folder)
-            files.write_text(folder / "history.jsonl", epoch_record.lines(history))
+            files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
             files.write_json(
                 folder / "report.json",
                 {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()},

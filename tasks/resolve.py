@@ -12,46 +12,46 @@ from typing import Any
 
 from tasks import sources
 from tasks.cleaning import pii_encryption
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.core.stage import main
-from tasks.recipe import resolved as recipe_resolved
+from tasks.recipe import resolved
 from tasks.recipe.label import Label
-from tasks.recipe.loading import load
+from tasks.recipe.loading import load_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion
 from tasks.storage import files, hashing
 
 
-def resolved(recipe: Recipe) -> dict[str, Any]:
+def resolve_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a plain mapping, all defaults explicit, with a section `sources` of fingerprints by the section that reads them."""
     tables = {}
-    for key, name in named(recipe.label):
+    for key, name in list_label_files(recipe.label):
         if not Path(name).exists():
-            raise Failure(f"{key}: {name} does not exist: put it there or correct the path.")
+            raise StageError(f"{key}: {name} does not exist: put it there or correct the path.")
         tables[name] = (
-            hashing.hashes(Path(name)) if Path(name).is_dir() else hashing.sha256(Path(name))
+            hashing.hash_folder(Path(name)) if Path(name).is_dir() else hashing.sha256(Path(name))
         )
     distil, teacher = recipe.export.distil, {}
     if distil and distil.teacher != "champion":
-        teacher = hashing.hashes(Path(distil.teacher))
+        teacher = hashing.hash_folder(Path(distil.teacher))
         if "model.json" not in teacher:
-            raise Mistake(
+            raise ConfigError(
                 f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an exported model, or champion."
             )
     read = {
-        "ingest": sources.fingerprint(recipe.ingest),
-        "clean": pii_encryption.key_id(recipe.clean.rules),
+        "ingest": sources.list_partition_versions(recipe.ingest),
+        "clean": pii_encryption.compute_key_id(recipe.clean.rules),
         "label": tables,
     }
     read |= {
-        "train": local_champion.noted(recipe),
+        "train": local_champion.read_champion(recipe),
         "export": teacher,
-        "libraries": hashing.versions(),
+        "libraries": hashing.read_library_versions(),
     }
     return {**recipe.model_dump(), "sources": read}
 
 
-def named(label: Label) -> Iterator[tuple[str, str]]:
+def list_label_files(label: Label) -> Iterator[tuple[str, str]]:
     """The files and folders that the label section names, each with its key: what people said, and what labelling functions read."""
     for name in [label.answers] if isinstance(label.answers, str) else label.answers:
         yield "label.answers", name
@@ -64,16 +64,16 @@ def named(label: Label) -> Iterator[tuple[str, str]]:
                 yield f"label.functions[{number}].{key}", path
 
 
-def outdated(name: str) -> bool:
+def is_outdated(name: str) -> bool:
     """Whether a source is no longer what it was when the recipe was resolved; DVC sees that only below data/sources."""
-    return unchanged(name, resolved(load(name))) is None
+    return previous_if_unchanged(name, resolve_recipe(load_recipe(name))) is None
 
 
-def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
+def previous_if_unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
     """The recipe as it was resolved before, where that differs in the champion at most: another one alone is no reason to train again."""
-    if not recipe_resolved.path_of(name).is_file():
+    if not resolved.resolved_path(name).is_file():
         return None
-    old: dict[str, Any] = files.read_json(recipe_resolved.path_of(name))
+    old: dict[str, Any] = files.read_json(resolved.resolved_path(name))
     same = json.loads(json.dumps(new))
     return (
         old
@@ -84,8 +84,8 @@ def unchanged(name: str, new: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def resolve(name: str) -> None:
-    new = resolved(load(name))
-    files.write_json(recipe_resolved.path_of(name), unchanged(name, new) or new)
+    new = resolve_recipe(load_recipe(name))
+    files.write_json(resolved.resolved_path(name), previous_if_unchanged(name, new) or new)
 
 
 if __name__ == "__main__":

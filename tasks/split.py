@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -28,28 +28,29 @@ from tasks.storage import files, layout
 
 
 def split(name: str) -> None:
-    folder = layout.folder_of(name)
-    run(resolved.read(name), folder / "labelled", folder / "split")
+    folder = layout.recipe_folder(name)
+    run(resolved.read_resolved_recipe(name), folder / "labelled", folder / "split")
 
 
 def run(recipe: Recipe, source: Path, target: Path) -> None:
     section = recipe.split
     table = files.read_table(source / "rows.parquet")
     if section.folds and "fold" in table.column_names:
-        raise Failure(
+        raise StageError(
             "split.folds: the data has a column 'fold' already, which the folds would replace: rename it in the source, or remove split.folds."
         )
     rows, placed, bounds, broken = (
-        assignment.by_time(table, section) if section.time else (table, [], None, [])
+        assignment.split_by_time(table, section) if section.time else (table, [], None, [])
     )
-    content = near_duplicates.contents(rows, recipe.modality)
-    keys = assignment.groups_of(rows, content, section)
+    content = near_duplicates.read_contents(rows, recipe.modality)
+    keys = assignment.build_group_keys(rows, content, section)
     placed = placed or [
-        assignment.side_of(assignment.share(key, str(section.seed)), section) for key in keys
+        assignment.choose_split(assignment.hash_to_fraction(key, str(section.seed)), section)
+        for key in keys
     ]
-    lost, pairs, clusters = leakage.set_aside(rows["id"].to_pylist(), content, placed)
+    lost, pairs, clusters = leakage.remove_leaking_rows(rows["id"].to_pylist(), content, placed)
     out = rows.take(pa.array(sorted(lost), pa.int64()))
-    aside = rejected_rows.rejects(
+    aside = rejected_rows.build_rejects(
         out,
         "split",
         "near-duplicate on another side",
@@ -57,7 +58,7 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     )
     if section.folds:
         rows = rows.append_column(
-            "fold", pa.array(assignment.folds(keys, pairs, section), pa.int32())
+            "fold", pa.array(assignment.assign_folds(keys, pairs, section), pa.int32())
         )
     tables = {
         side: rows.filter(
@@ -65,14 +66,14 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
                 [place == side and row not in lost for row, place in enumerate(placed)], pa.bool_()
             )
         )
-        for side in leakage.SIDES
+        for side in leakage.SPLITS
     }
     if section.folds:
         tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
     named = dict(
         zip(
             rows["id"].to_pylist(),
-            label_values.named(recipe.problem, rows["label"].to_pylist()),
+            label_values.assign_strata(recipe.problem, rows["label"].to_pylist()),
             strict=True,
         )
     )
@@ -83,16 +84,16 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
     whole = sum(labels.values(), Counter())
     rules = rejected_rows.write_rejects(target / "rejects.parquet", [*broken, aside], table)
     print(
-        dropped_rows.line(
+        dropped_rows.describe_counts(
             "split", table.num_rows, sum(part.num_rows for part in tables.values()), rules
         ),
         flush=True,
     )
-    dropped_rows.check(
+    dropped_rows.check_max_dropped(
         "split", table.num_rows, rules, recipe.max_dropped, target / "rejects.parquet"
     )
     if recipe.columns.label:
-        stratification.complete(
+        stratification.require_learnable_split(
             labels,
             whole,
             sorted({name for names in named.values() for name in names}),
@@ -109,7 +110,9 @@ def run(recipe: Recipe, source: Path, target: Path) -> None:
         "clusters": clusters,
         "time": bounds,
     }
-    gaps = {side: stratification.stratification(counts, whole) for side, counts in labels.items()}
+    gaps = {
+        side: stratification.compare_class_shares(counts, whole) for side, counts in labels.items()
+    }
     members = Counter(tables["train"]["fold"].to_pylist()) if section.folds else None
     files.write_json(
         target / "report.json",

@@ -37,23 +37,27 @@ from tasks.training import (
     temperature_scaling,
     warm_start,
 )
-from tasks.training.loop import Watch
+from tasks.training.loop import EpochCallback
 
 
 def train(name: str) -> None:
-    folder = layout.folder_of(name)
-    recipe = resolved.read(name).tuned(files.read_json(folder / "tuned" / "best.json"))
-    if recipe.train.processes > 1 and not distributed.launched():
-        launch.launch(recipe, recipe.train.processes, "tasks.train")
+    folder = layout.recipe_folder(name)
+    recipe = resolved.read_resolved_recipe(name).with_tuned_values(
+        files.read_json(folder / "tuned" / "best.json")
+    )
+    if recipe.train.processes > 1 and not distributed.is_launched():
+        launch.launch_processes(recipe, recipe.train.processes, "tasks.train")
         return
-    with distributed.joined(), energy.measured():
-        watch = tensorboard.curves(name) if distributed.rank() == 0 else loop.nobody
-        known = files.read_json(resolved.path_of(name))["sources"]["train"]
+    with distributed.process_group(), energy.measure_energy():
+        watch = (
+            tensorboard.build_curve_writer(name) if distributed.rank() == 0 else loop.no_callback
+        )
+        known = files.read_json(resolved.resolved_path(name))["sources"]["train"]
         run(
             recipe,
             folder / "split",
             folder / "model",
-            layout.of_repository(f"checkpoints/{name}"),
+            layout.shared_path(f"checkpoints/{name}"),
             watch,
             known,
         )
@@ -64,51 +68,55 @@ def run(
     source: Path,
     target: Path,
     checkpoints: Path,
-    watch: Watch = loop.nobody,
+    watch: EpochCallback = loop.no_callback,
     known_champion: dict[str, Any] | None = None,
 ) -> None:
     """Train from `source` and write `target`. All processes train, the first one writes."""
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
-    problem = problems.module(recipe.problem).fitted(recipe.train, tables["train"])
+    problem = problems.problem_class(recipe.problem).fitted(recipe.train, tables["train"])
     rows, targets, ids = (
-        modalities.rows(recipe, tables["train"]),
+        modalities.extract_inputs(recipe, tables["train"]),
         problem.targets(tables["train"]),
         tables["train"]["id"].to_pylist(),
     )
     val = problem.known(tables["val"]) if tables["val"].num_rows else tables["train"]
-    adapter = modalities.trainer(recipe, rows, problem)
+    adapter = modalities.build_trainer(recipe, rows, problem)
     start: dict[str, Any] = {}  # what the champion is to this model
     teacher: Path | None = None
     if distil := recipe.export.distil:
         teacher = Path(distil.teacher)
         if distil.teacher == "champion":
-            teacher, start["teacher"] = warm_start.teacher(recipe, known_champion, adapter)
+            teacher, start["teacher"] = warm_start.find_teacher(recipe, known_champion, adapter)
         targets = (
-            distillation.taught(adapter, distil, teacher, rows, targets) if teacher else targets
+            distillation.add_teacher_loss(adapter, distil, teacher, rows, targets)
+            if teacher
+            else targets
         )
     if recipe.train.warm_start:
-        start["start"] = warm_start.start(recipe, known_champion, adapter)
+        start["start"] = warm_start.apply_warm_start(recipe, known_champion, adapter)
     for name, found in start.items() if distributed.rank() == 0 else ():
         print(
             f"{name} of the training: {', '.join(f'{key} {value}' for key, value in found.items())}",
             flush=True,
         )
-    with checkpoint.own(checkpoints, [*fingerprint.fingerprint(recipe, source), start]) as mine:
-        judges = modalities.rows(recipe, val), problem.targets(val)
+    with checkpoint.lock_run_folder(
+        checkpoints, [*fingerprint.collect_inputs(recipe, source), start]
+    ) as mine:
+        judges = modalities.extract_inputs(recipe, val), problem.targets(val)
         data = (adapter.encode(rows), targets, adapter.encode(judges[0]), judges[1])
         history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
         with (
-            files.whole_folder(target)
+            files.atomic_folder(target)
             if distributed.rank() == 0
             else contextlib.nullcontext(target) as folder
         ):
             written, again = (
-                partial(export.write, folder, recipe, adapter, start),
+                partial(export.export_model, folder, recipe, adapter, start),
                 partial(loop.fit, adapter),
             )
             written()
-            if recipe.export.compresses:
-                compression.compress(
+            if recipe.export.has_compression:
+                compression.compress_model(
                     recipe,
                     adapter,
                     teacher,
@@ -120,18 +128,18 @@ def run(
             if distributed.rank() > 0:
                 return
             if recipe.train.lexical:
-                tfidf.fit(folder, problem, rows, problem.targets(tables["train"]))
-            temperature_scaling.calibrate(
+                tfidf.fit_tfidf(folder, problem, rows, problem.targets(tables["train"]))
+            temperature_scaling.calibrate_model(
                 folder, problem, judges[0] if tables["val"].num_rows else [], judges[1]
             )
-            files.write_text(folder / "history.jsonl", epoch_record.lines(history))
+            files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
             known = next(
                 (found["champion"] for found in start.values() if "champion" in found), None
             )
             export.write_trained_on(
                 folder / "trained_on.parquet",
                 ids,
-                local_champion.FOLDER / recipe.name / known / "trained_on.parquet"
+                local_champion.CHAMPIONS_FOLDER / recipe.name / known / "trained_on.parquet"
                 if known
                 else None,
             )

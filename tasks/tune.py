@@ -8,39 +8,39 @@ cut off is taken up from checkpoints/.tune/<recipe>/<fingerprint>/; one whose `t
 
 from pathlib import Path
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, layout
 from tasks.telemetry import energy
 from tasks.tuning import report, search, study
-from tasks.tuning.study import Record
+from tasks.tuning.study import TrialRecord
 
 
 def tune(name: str) -> None:
-    folder = layout.folder_of(name)
+    folder = layout.recipe_folder(name)
     run(
-        resolved.read(name),
+        resolved.read_resolved_recipe(name),
         folder / "split",
         folder / "tuned",
-        layout.of_repository(f"checkpoints/.tune/{name}"),
+        layout.shared_path(f"checkpoints/.tune/{name}"),
     )
 
 
 def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
-    done: list[Record] = []
+    done: list[TrialRecord] = []
     if recipe.tune:
-        with energy.measured():
-            done = search.search(recipe, recipe.tune, source, studies)
-    best = study.best(recipe, recipe.tune, done) if recipe.tune else None
+        with energy.measure_energy():
+            done = search.search_values(recipe, recipe.tune, source, studies)
+    best = study.find_best_trial(recipe, recipe.tune, done) if recipe.tune else None
     if done and best is None:
-        raise Failure(
+        raise StageError(
             f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}"
         )
     files.write_json(target / "best.json", best["values"] if best else {})
-    files.write_csv(target / "trials.csv", report.table(recipe, done))
-    files.write_text(target / "index.html", report.rendered(recipe, done, best))
+    files.write_csv(target / "trials.csv", report.tabulate_trials(recipe, done))
+    files.write_text(target / "index.html", report.render_study(recipe, done, best))
 
 
 if __name__ == "__main__":

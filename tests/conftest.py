@@ -8,15 +8,15 @@ import pytest
 
 from flows import embedded_s3
 from tasks import sources
-from tasks.sources.base import Rows
-from tasks.storage.object_store import Store
+from tasks.sources.base import RowBatch
+from tasks.storage.object_store import ObjectStore
 
 ROOT = Path(__file__).parent.parent
 
 
-def partitions(source: Any, skip: Container[str] = ()) -> Iterator[Rows]:
+def partitions(source: Any, skip: Container[str] = ()) -> Iterator[RowBatch]:
     """What the parts of the source give, one after the other, without those whose name is in `skip`."""
-    for part in sources.parts(source):
+    for part in sources.iter_partitions(source):
         if part.name not in skip:
             yield from part.read()
 
@@ -29,11 +29,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """A real S3 server on loopback."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("s3"))
         patch.delenv("MILLRACE_S3_BUCKET", raising=False)
         patch.delenv("MILLRACE_S3_ENDPOINT", raising=False)
-        with embedded_s3.opened() as opened:
+        with embedded_s3.open_store() as opened:
             yield opened

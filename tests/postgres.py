@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.embedded_s3 import free_ports
+from flows.embedded_s3 import find_free_ports
 
 USER, PASSWORD = "reader", "s3cret-of-the-database"
 MISSING = "PostgreSQL is not installed: apt-get install postgresql"
@@ -86,7 +86,7 @@ def running() -> Iterator[Server | None]:
             capture_output=True, text=True, cwd=folder,
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
-        [port] = free_ports(1)
+        [port] = find_free_ports(1)
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [

@@ -31,19 +31,19 @@ from tasks import ingest, sources
 from tasks.core import errors, stage
 from tasks.recipe import loading
 from tasks.sources import http
-from tasks.sources.base import Part
+from tasks.sources.base import SourcePartition
 from tasks.sources.formats import file_content
 from tasks.storage import files
-from tasks.storage.object_store import Store
-from tests.sources.test_http import Site
-from tests.sources.test_http import site as site  # noqa: F401
+from tasks.storage.object_store import ObjectStore
 from tests.modalities.test_image import idx
 from tests.sources.test_files import zstd
+from tests.sources.test_http import Site
+from tests.sources.test_http import site as site  # noqa: F401
 
 SECRET = "s3cret-that-nobody-may-see"
 GOOD = b"id,text,label\n1,first,no\n2,second,yes\n"
 Inputs = dict[str, bytes | Callable[[Path], object]]
-FINAL, MISTAKE, RETRYABLE = errors.EXIT_FAILED, errors.EXIT_MISTAKE, errors.EXIT_RETRYABLE
+FINAL, MISTAKE, RETRYABLE = errors.EXIT_FAILED, errors.EXIT_CONFIG_ERROR, errors.EXIT_RETRYABLE
 
 
 @dataclass
@@ -398,10 +398,10 @@ CASES = [
     Case("data set that is not there", {}, {"kind": "huggingface", "name": "not/here/at all"}, "not/here/at all is neither a folder here nor a name on the Hub"),
     Case(
         "log of requests with broken lines", {"log.jsonl": jsonl(REQUEST, '{"id": "2', {**REQUEST, "id": "3", "input": None}), "said.jsonl": jsonl(FEEDBACK, {**FEEDBACK, "id": "9"})},
-        {"kind": "requests", "path": "log.jsonl", "feedback": "said.jsonl"}, rows=1, rules={"broken row": 3}, check=labels("yes"),
+        {"kind": "request_log", "path": "log.jsonl", "feedback": "said.jsonl"}, rows=1, rules={"broken row": 3}, check=labels("yes"),
     ),
     Case("log of requests without feedback", {"log.jsonl": jsonl(REQUEST), "said.jsonl": jsonl({**FEEDBACK, "id": "9"})},
-         {"kind": "requests", "path": "log.jsonl", "feedback": "said.jsonl"}, "log.jsonl, said.jsonl holds? no rows"),
+         {"kind": "request_log", "path": "log.jsonl", "feedback": "said.jsonl"}, "log.jsonl, said.jsonl holds? no rows"),
 ]  # fmt: skip
 
 
@@ -409,8 +409,8 @@ CASES = [
 def world(here: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Credentials with a recognisable secret, small limits, and a port that never answers."""
     monkeypatch.setenv("PASSWORD", SECRET)
-    monkeypatch.setattr(file_content, "BOMB_BYTES", 1_000_000)
-    monkeypatch.setattr(http, "TIMEOUT", httpx.Timeout(0.5))
+    monkeypatch.setattr(file_content, "MIN_UNPACKED_LIMIT", 1_000_000)
+    monkeypatch.setattr(http, "HTTP_TIMEOUT", httpx.Timeout(0.5))
     site.data = GOOD
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(
@@ -423,7 +423,7 @@ def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     """The exit status of the ingest step for a recipe with this source."""
     columns = (
         {}
-        if source["kind"] in ("images", "requests") or source.get("header") == "auto"
+        if source["kind"] in ("images", "request_log") or source.get("header") == "auto"
         else {"columns": {"id": "id"}}
     )
     roles = (
@@ -441,7 +441,7 @@ def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     Path("recipe.yaml").write_text(yaml.safe_dump(made).replace("\\0CONTROL", "\0"))
 
     def ingest_step(name: str) -> None:
-        ingest.run(loading.read(Path("recipe.yaml")), Path("out/raw"))
+        ingest.run(loading.read_recipe(Path("recipe.yaml")), Path("out/raw"))
 
     ingest_step.__name__ = "ingest"
     with pytest.raises(SystemExit) as ended:
@@ -474,7 +474,7 @@ def test_a_malformed_input_is_told_or_counted(
         setattr(site, attribute, value)
     secrets = [SECRET]
     if case.needs:
-        store: Store = request.getfixturevalue("store")
+        store: ObjectStore = request.getfixturevalue("store")
         secrets.append(store.settings.secret or SECRET)
         source = {"bucket": BUCKET, "prefix": "in/", "endpoint": store.settings.endpoint, **source}
         with_objects(store, case.needs, monkeypatch)
@@ -512,7 +512,7 @@ def test_a_malformed_input_is_told_or_counted(
         assert case.check(rows)
 
 
-def with_objects(store: Store, needs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_objects(store: ObjectStore, needs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.settings.key and store.settings.secret
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.settings.key)
     monkeypatch.setenv(
@@ -521,14 +521,14 @@ def with_objects(store: Store, needs: str, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("in/a.csv", "in/b.csv"):
         store.client.put_object(Bucket=BUCKET, Key=name, Body=GOOD)
     if needs == "between":
-        whole = sources.parts
+        whole = sources.iter_partitions
 
-        def interrupted(source: Any) -> Iterator[Part]:
+        def interrupted(source: Any) -> Iterator[SourcePartition]:
             for part in whole(source):
                 yield part
                 store.client.delete_object(Bucket=BUCKET, Key="in/b.csv")
 
-        monkeypatch.setattr(sources, "parts", interrupted)
+        monkeypatch.setattr(sources, "iter_partitions", interrupted)
 
 
 def test_there_are_at_least_sixty_malformed_inputs_each_with_a_name_of_its_own() -> None:

@@ -30,11 +30,11 @@ def test_every_millrace_command_in_the_readme_has_a_help_page_with_an_example() 
 
 
 def test_the_five_line_recipe_is_one(tmp_path: Path) -> None:
-    from tasks.recipe.loading import read
+    from tasks.recipe.loading import read_recipe
 
     path = tmp_path / "reviews.yaml"
     path.write_text(TEXT.split("```yaml")[1].split("```")[0])
-    assert read(path).name == "reviews"
+    assert read_recipe(path).name == "reviews"
 
 
 def test_the_line_by_line_page_has_every_line_of_its_recipe() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tasks import check_raw, check_ready, clean, ingest, label, resolve, split
 from tasks.recipe import resolved
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.rows import leakage
 from tasks.storage import files
 from tests.conftest import ROOT
@@ -64,7 +64,7 @@ def until_split(name: str, text: str | None = None) -> dict[str, Any]:
     if text:
         path = Path(path.name)
         path.write_text(text)
-    files.write_json(resolved.path_of(name), resolve.resolved(read(path)))
+    files.write_json(resolved.resolved_path(name), resolve.resolve_recipe(read_recipe(path)))
     for run in (
         ingest.ingest,
         check_raw.check_raw,
@@ -167,7 +167,7 @@ def test_sms_spam_on_a_small_file_with_the_same_dirt(here: Path) -> None:
     assert rejected(told)["exact_duplicates"] == 7
     kept = [
         row["text"]
-        for side in leakage.SIDES
+        for side in leakage.SPLITS
         for row in pq.read_table(f"data/sms-spam/split/{side}.parquet").to_pylist()
     ]
     assert '"an opening quotation mark, and never a closing one' in kept

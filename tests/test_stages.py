@@ -9,8 +9,8 @@ import pytest
 from tasks import clean, ingest, label, split
 from tasks.cleaning import RULES
 from tasks.core import stage
-from tasks.core.errors import Failure
-from tasks.recipe.loading import read
+from tasks.core.errors import StageError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import dropped_rows, leakage
 from tasks.storage import files, hashing
@@ -59,7 +59,7 @@ def rows(count: int = 120) -> list[str]:
 def recipe(here: Path, lines: list[str], extra: str = "") -> Recipe:
     (here / "source.csv").write_text("\n".join(["id,text,label", *lines]) + "\n")
     (here / "recipe.yaml").write_text(RECIPE + extra)
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def until_split(made: Recipe, here: Path) -> Path:
@@ -74,7 +74,7 @@ def until_split(made: Recipe, here: Path) -> Path:
 def placed(folder: Path) -> dict[str, str]:
     return {
         name: side
-        for side in leakage.SIDES
+        for side in leakage.SPLITS
         for name in pq.read_table(folder / "split" / f"{side}.parquet")["id"].to_pylist()
     }
 
@@ -187,7 +187,7 @@ def test_bad_data_ends_with_a_sentence(
     here: Path, lines: list[str], extra: str, sentence: str
 ) -> None:
     made = recipe(here, lines, extra)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         until_split(made, here)
     assert sentence in str(caught.value)
 
@@ -196,7 +196,7 @@ def test_a_missing_column_names_those_that_are_there(here: Path) -> None:
     made = recipe(here, rows())
     (here / "source.csv").write_text("id,txt,label\nr1,hello,no\n")
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"there is no column 'text' \(did you mean txt\?\). It has id, txt, label: correct columns.text in the recipe.",
     ):
         ingest.run(made, here / "raw")
@@ -206,7 +206,7 @@ def test_text_that_is_not_utf8_names_the_line_and_the_cure(here: Path) -> None:
     made = recipe(here, rows())
     (here / "source.csv").write_bytes("id,text,label\nr1,hello,no\nr2,café,yes\n".encode("latin-1"))
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: save the file as utf-8, or set ingest.encoding, for example latin-1",
     ):
         ingest.run(made, here / "raw")
@@ -216,14 +216,14 @@ def test_a_truncated_parquet_file_is_named(here: Path) -> None:
     folder = until_split(recipe(here, rows()), here)
     path = folder / "split" / "train.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(Failure, match="train.parquet is not a readable Parquet file"):
+    with pytest.raises(StageError, match="train.parquet is not a readable Parquet file"):
         files.read_table(path)
 
 
 def test_a_full_disk_leaves_nothing_half_written(here: Path) -> None:
     target = here / "out.json"
     target.write_text("before")
-    with pytest.raises(OSError, match="No space left"), files.whole(target) as temporary:
+    with pytest.raises(OSError, match="No space left"), files.atomic_file(target) as temporary:
         temporary.symlink_to("/dev/full")
         temporary.write_text("x" * 100_000)
     assert target.read_text() == "before"
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_nothing_half_written(here: Path) -> None:
 
 def test_a_full_disk_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def clean(name: str) -> None:
-        with files.whole(here / name) as temporary:
+        with files.atomic_file(here / name) as temporary:
             temporary.symlink_to("/dev/full")
             temporary.write_text("x" * 100_000)
 
@@ -277,7 +277,7 @@ def test_every_step_says_what_becomes_of_the_rows(
 
 def test_an_id_that_was_named_and_repeats_stops_the_run_and_says_what_to_do(here: Path) -> None:
     lines = [line.replace(line[:4], f"r{n % 12:03d}") for n, line in enumerate(rows())]
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         until_split(recipe(here, lines), here)
     told = str(caught.value)
     assert (
@@ -313,7 +313,7 @@ def test_a_step_that_drops_more_than_half_of_its_rows_stops_unless_allowed(
     if rule == "no time":
         (here / "source.csv").write_text("\n".join(["id,text,label,when", *lines]) + "\n")
     with pytest.raises(
-        Failure,
+        StageError,
         match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, and max_dropped allows 50%: {rule} drops",
     ):
         until_split(made, here)
@@ -342,4 +342,4 @@ def test_why_rows_go_is_known_for_every_rule_that_drops_some() -> None:
         "missing",
         "spelling",
     }
-    assert set(RULES) - change_only <= set(dropped_rows.WHY)
+    assert set(RULES) - change_only <= set(dropped_rows.REASONS)

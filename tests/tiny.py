@@ -11,13 +11,13 @@ from PIL import Image
 from tasks import clean, evaluate, ingest, label, modalities
 from tasks import split as splitting
 from tasks import train as training
-from tasks.evaluation.base import Case
-from tasks.problems.classification import Problem
-from tasks.recipe.defaults import with_defaults
+from tasks.evaluation.base import EvaluationContext
+from tasks.problems.classification import ClassificationProblem
+from tasks.recipe.defaults import fill_defaults
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
 
-TWO = Problem(["no", "yes"])
+TWO = ClassificationProblem(["no", "yes"])
 WORDS = [
     "amber",
     "basil",
@@ -81,14 +81,14 @@ def base(folder: Path) -> Path:
 
 def decoder(folder: Path) -> Path:
     """A decoder, 32 wide, with its tokenizer."""
-    from tasks.modalities.causal_lm import Pretrainer
+    from tasks.modalities.causal_lm import CausalLmPretrainer
     from tasks.recipe.pretrain import Pretrain
 
-    rows = modalities.rows(recipe("causal_lm", folder), table("causal_lm", 0, 64))
+    rows = modalities.extract_inputs(recipe("causal_lm", folder), table("causal_lm", 0, 64))
     section = Pretrain.model_validate(
         {"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32}
     )
-    Pretrainer(section, rows).export(folder)
+    CausalLmPretrainer(section, rows).export(folder)
     return folder
 
 
@@ -117,7 +117,7 @@ def recipe(
     }
     if modality == "causal_lm":
         about["columns"] = {"label": None, "prompt": "{topic}: "}
-    return Recipe.model_validate(with_defaults(about))
+    return Recipe.model_validate(fill_defaults(about))
 
 
 def table(modality: str, start: int, count: int) -> pa.Table:
@@ -159,7 +159,7 @@ def split(modality: str, folder: Path, rows: int = 64) -> Path:
     return folder
 
 
-def case(modality: str, folder: Path, **train: Any) -> Case:
+def case(modality: str, folder: Path, **train: Any) -> EvaluationContext:
     """A model trained on the split and all that it is judged on: 48 rows of a test split."""
     if modality == "text":
         base(folder / "base")
@@ -169,13 +169,13 @@ def case(modality: str, folder: Path, **train: Any) -> Case:
     return judged(made, source, folder / "model")
 
 
-def judged(made: Recipe, source: Path, model: Path) -> Case:
+def judged(made: Recipe, source: Path, model: Path) -> EvaluationContext:
     """As the evaluation makes it."""
     train, val, test = (
         files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
     )
-    predictor, rows = modalities.predictor(model), modalities.rows(made, test)
-    return Case(
+    predictor, rows = modalities.load_predictor(model), modalities.extract_inputs(made, test)
+    return EvaluationContext(
         made,
         model,
         predictor,

@@ -6,17 +6,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.rows import table_columns
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-EXAMPLES, LONG = 5, 200
+MAX_EXAMPLES, MAX_VALUE_LENGTH = 5, 200
 # All row numbers, but not their names: asking for an index column, or storing the result, takes minutes where a million rows fail.
-FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
-Declared = list[dict[str, dict[str, Any]]]
+RESULT_FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
+DeclaredExpectations = list[dict[str, dict[str, Any]]]
 
 
-def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[str, Any]]:
+def validate_rows(
+    rows: pa.Table, declared: DeclaredExpectations, suite_name: str
+) -> list[dict[str, Any]]:
     """One result for each declared expectation: whether it holds, the number of unexpected values, examples, and the rows concerned.
 
     Raises Mistake for arguments that an expectation does not take, and Failure where not every expectation ran.
@@ -31,11 +33,11 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
     suite = gx.ExpectationSuite(name=suite_name)
     classes = {name.lower(): getattr(gx.expectations, name) for name in dir(gx.expectations)}
     for number, item in enumerate(declared):
-        name, arguments = parts(item)
-        missing = [column for column in columns_of(arguments) if column not in rows.column_names]
+        name, arguments = split_declaration(item)
+        missing = [column for column in list_columns(arguments) if column not in rows.column_names]
         if missing and name != "expect_column_to_exist":
             has = ", ".join(rows.column_names)
-            raise Mistake(
+            raise ConfigError(
                 f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {has}."
             )
         try:
@@ -43,7 +45,7 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
                 classes[name.replace("_", "")](**arguments, meta={"number": number})
             )
         except (TypeError, ValueError) as error:
-            raise Mistake(
+            raise ConfigError(
                 f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}."
             ) from None
     definition = (
@@ -53,7 +55,7 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
     )
     validator = Validator(
         batch_definition=definition,
-        result_format=FORMAT,
+        result_format=RESULT_FORMAT,
         batch_parameters={"dataframe": rows.to_pandas(ignore_metadata=True)},
     )
     outcomes = {
@@ -62,53 +64,58 @@ def validate(rows: pa.Table, declared: Declared, suite_name: str) -> list[dict[s
     }
     for number in set(range(len(declared))) - outcomes.keys():
         counted = f"{len(declared)} expectations were declared, but only {len(outcomes)} ran"
-        lost = f"check.{suite_name}[{number}], {parts(declared[number])[0]}, is not among them"
-        raise Failure(
+        lost = f"check.{suite_name}[{number}], {split_declaration(declared[number])[0]}, is not among them"
+        raise StageError(
             f"check {suite_name}: {counted}, and {lost}: the data is not accepted. Remove it if another says the same."
         )
-    return [plain(item, outcomes[number], suite_name, rows) for number, item in enumerate(declared)]
+    return [
+        build_result(item, outcomes[number], suite_name, rows)
+        for number, item in enumerate(declared)
+    ]
 
 
-def parts(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+def split_declaration(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """An expectation's name and its own arguments, without the severity, which is ours."""
     name, arguments = next(iter(item.items()))
     return name, {key: value for key, value in arguments.items() if key != "severity"}
 
 
-def columns_of(arguments: dict[str, Any]) -> list[str]:
+def list_columns(arguments: dict[str, Any]) -> list[str]:
     """The columns whose values an expectation looks at."""
     return [
         str(arguments[key]) for key in ("column", "column_A", "column_B") if key in arguments
     ] + list(arguments.get("column_list", []))
 
 
-def plain(
+def build_result(
     item: dict[str, dict[str, Any]], outcome: Any, suite_name: str, rows: pa.Table
 ) -> dict[str, Any]:
     """The result as the checks give it. Raises Failure where the expectation ended in an exception."""
-    name, arguments = parts(item)
-    columns = columns_of(arguments)
+    name, arguments = split_declaration(item)
+    columns = list_columns(arguments)
     info = outcome.exception_info or {}  # one record, or a mapping of records
     for record in [info] if "raised_exception" in info else info.values():
         if record.get("raised_exception"):
-            advice = "" if "regex" in name else about_text(columns, suite_name, rows)
-            raise Failure(
+            advice = "" if "regex" in name else suggest_type_rule(columns, suite_name, rows)
+            raise StageError(
                 f"check {suite_name}: {name} could not be evaluated: {str(record['exception_message']).rstrip('.')}.{advice}"
             )
     found = outcome.result
     examples = list(
-        dict.fromkeys(shown(value)[:80] for value in found.get("partial_unexpected_list") or [])
-    )[:EXAMPLES]
+        dict.fromkeys(
+            format_value(value)[:80] for value in found.get("partial_unexpected_list") or []
+        )
+    )[:MAX_EXAMPLES]
     observed, unexpected, numbers = (
         found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list")
     )
     observed = (
         observed
         if observed is None or isinstance(observed, (int, float, str))
-        else str(observed)[:LONG]
+        else str(observed)[:MAX_VALUE_LENGTH]
     )
     concerned = (
-        failing(rows, columns, [] if outcome.success else numbers)
+        collect_failing_rows(rows, columns, [] if outcome.success else numbers)
         if numbers is not None and len(numbers) == unexpected
         else None
     )
@@ -127,7 +134,7 @@ def plain(
     }
 
 
-def about_text(columns: list[str], suite_name: str, rows: pa.Table) -> str:
+def suggest_type_rule(columns: list[str], suite_name: str, rows: pa.Table) -> str:
     """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
     if not (
         texts := [
@@ -145,11 +152,13 @@ def about_text(columns: list[str], suite_name: str, rows: pa.Table) -> str:
     return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."
 
 
-def failing(rows: pa.Table, columns: list[str], numbers: list[int]) -> pa.Table:
+def collect_failing_rows(rows: pa.Table, columns: list[str], numbers: list[int]) -> pa.Table:
     """The id of each of these rows, and its value in the columns that the expectation looks at."""
     at = pa.array(numbers, pa.int64())
     values = [
-        pc.utf8_slice_codeunits(table_columns.as_text(rows[name].take(at)), 0, LONG)
+        pc.utf8_slice_codeunits(
+            table_columns.convert_to_text(rows[name].take(at)), 0, MAX_VALUE_LENGTH
+        )
         for name in columns
     ]
     value = (
@@ -168,7 +177,7 @@ def failing(rows: pa.Table, columns: list[str], numbers: list[int]) -> pa.Table:
     )
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """An unexpected value as text; expectations on several columns give theirs together."""
     values = (
         value.values()

@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.checks import drift, expectations
-from tasks.checks.drift import Accepted
-from tasks.core.errors import Failure
+from tasks.checks.drift import AcceptedSnapshot
+from tasks.core.errors import StageError
 from tasks.recipe.recipe import Recipe
 from tasks.reports import html_pages
 from tasks.storage import files, hashing
 
-ACCEPTED, FAILING = "accepted.json", "failing.parquet"
-SCHEMA = pa.schema(
+ACCEPTED_FILE, FAILING_FILE = "accepted.json", "failing.parquet"
+FAILING_SCHEMA = pa.schema(
     [
         ("number", pa.int32()),
         ("expectation", pa.string()),
@@ -30,12 +30,12 @@ SCHEMA = pa.schema(
 )
 
 
-def fingerprint(sources: Sequence[Path]) -> str:
+def fingerprint_snapshot(sources: Sequence[Path]) -> str:
     """What a snapshot is: the hash of its files."""
-    return hashing.digest([hashing.sha256(path) for path in sources])
+    return hashing.hash_json([hashing.sha256(path) for path in sources])
 
 
-def run(
+def run_suite(
     recipe: Recipe,
     suite: str,
     table: pa.Table,
@@ -45,9 +45,9 @@ def run(
     notes: Sequence[str] = (),
 ) -> None:
     """Check the rows of `table`; `more` are results of other checks. All is written whether the expectations hold or not. Raises Failure where one does not."""
-    accepted = drift.read(target / ACCEPTED)
+    accepted = drift.read_accepted(target / ACCEPTED_FILE)
     for path in set(target.glob("*")) - {
-        target / ACCEPTED
+        target / ACCEPTED_FILE
     }:  # what the last run wrote may have been of other data
         path.unlink()
     declared, rules = getattr(recipe.check, suite), recipe.check.drift
@@ -56,7 +56,7 @@ def run(
     )
     results = [
         {**result, "of": "recipe"}
-        for result in (expectations.validate(rows, declared, suite) if declared else [])
+        for result in (expectations.validate_rows(rows, declared, suite) if declared else [])
     ]
     results += [{**result, "of": "split"} for result in more]
     reference = (
@@ -66,18 +66,18 @@ def run(
         if accepted.snapshot == snapshot
         else accepted.profile
     )
-    now = drift.profile(table, recipe.modality, recipe.problem)
+    now = drift.build_profile(table, recipe.modality, recipe.problem)
     if rules and reference:
         results += [
             {**result, "of": "drift", "failing": None}
-            for result in drift.compare(table, now, reference, rules)
+            for result in drift.check_drift(table, now, reference, rules)
         ]
     elif rules:
         notes = [
             *notes,
             "There is no earlier accepted snapshot to compare with: this one is the first.",
         ]
-    if stopped := write(
+    if stopped := write_results(
         target, f"{recipe.name}: check {suite}", suite, rows.num_rows, results, list(notes)
     ):
         kinds = {result["of"] for result in stopped}
@@ -88,31 +88,31 @@ def run(
         ]
         change = f", or change {' and '.join(sections)} in the recipe" if sections else ""
         ids = (
-            f", and {target / FAILING} for the ids"
+            f", and {target / FAILING_FILE} for the ids"
             if any(result["ids"] for result in stopped)
             else ""
         )
         accept = (
-            f" If the data is meant to be so now, delete {target / ACCEPTED}: it is then compared with nothing."
+            f" If the data is meant to be so now, delete {target / ACCEPTED_FILE}: it is then compared with nothing."
             if "drift" in kinds
             else ""
         )
         see = f"See {target / 'index.html'}{ids}; mend the data{change}.{accept}"
-        raise Failure(
-            f"check {suite}: {len(stopped)} of {len(results)} expectations fail. {' '.join(map(told, stopped))} {see}"
+        raise StageError(
+            f"check {suite}: {len(stopped)} of {len(results)} expectations fail. {' '.join(map(describe_result, stopped))} {see}"
         )
     files.write_json(target / "passed.json", {"snapshot": snapshot})
     files.write_json(
-        target / ACCEPTED,
-        Accepted(snapshot=snapshot, profile=now, reference=reference).model_dump(),
+        target / ACCEPTED_FILE,
+        AcceptedSnapshot(snapshot=snapshot, profile=now, reference=reference).model_dump(),
     )
 
 
-def write(
+def write_results(
     target: Path, title: str, suite: str, rows: int, results: list[dict[str, Any]], notes: list[str]
 ) -> list[dict[str, Any]]:
     """Write all that is for people and print the warnings. Returns the results that stop the run."""
-    parts = [SCHEMA.empty_table()]
+    parts = [FAILING_SCHEMA.empty_table()]
     for number, result in enumerate(results):
         part = result.pop("failing")
         result["ids"] = None if part is None else part.num_rows
@@ -121,11 +121,13 @@ def write(
                 pa.repeat(pa.scalar(number, pa.int32()), part.num_rows),
                 pa.repeat(result["expectation"], part.num_rows),
             )
-            parts.append(pa.table([*which, *part.columns], schema=SCHEMA))
-    files.write_table(target / FAILING, pa.concat_tables(parts), sort="number")
+            parts.append(pa.table([*which, *part.columns], schema=FAILING_SCHEMA))
+    files.write_table(target / FAILING_FILE, pa.concat_tables(parts), sort="number")
     failed = [result for result in results if not result["success"]]
     warnings = [
-        f"check {suite}: {told(result)}" for result in failed if result["severity"] == "warn"
+        f"check {suite}: {describe_result(result)}"
+        for result in failed
+        if result["severity"] == "warn"
     ]
     for warning in warnings:
         print(f"warning: {warning}", flush=True)
@@ -141,12 +143,12 @@ def write(
     )
     files.write_text(
         target / "index.html",
-        html_pages.render("checks", title, rows=rows, results=results, notes=notes),
+        html_pages.render_page("checks", title, rows=rows, results=results, notes=notes),
     )
     return [result for result in failed if result["severity"] == "fail"]
 
 
-def told(result: dict[str, Any]) -> str:
+def describe_result(result: dict[str, Any]) -> str:
     arguments = ", ".join(f"{key}={value}" for key, value in result["arguments"].items())
     seen = (
         f"observed {result['observed']}" if result["observed"] is not None else "it does not hold"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from tasks.cleaning import duplicates, images, pii, tables, text
 
 
-class Rule(NamedTuple):
+class CleaningRule(NamedTuple):
     """`apply` takes, beside the arguments of the recipe, an Arrow table. It returns one with the same rows and columns, whose cells and their types may be
     others; or for each row why it is dropped, or None; or both. One for `texts` takes and returns a Daft expression: each text becomes a text.
 
@@ -21,24 +21,28 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "encoding": Rule(text.mended, texts=True),
-    "html": Rule(text.html_to_text, texts=True),
-    "unicode": Rule(text.composed, texts=True),
-    "white_space": Rule(text.single_spaces, texts=True),
-    "control": Rule(text.visible, texts=True),
-    "language": Rule(text.language),
-    "length": Rule(text.length),
-    "unreadable": Rule(images.unreadable, whole=True),
-    "size": Rule(images.size),
-    "pii": Rule(pii.protected, by_modality=True),
-    "trim": Rule(tables.trim),
-    "missing": Rule(tables.missing),
-    "types": Rule(tables.types),
-    "spelling": Rule(tables.spelling, whole=True),
-    "range": Rule(tables.outside),
-    "outliers": Rule(tables.outliers, whole=True),
-    "repair": Rule(tables.repair, whole=True),
-    "exact_duplicates": Rule(duplicates.exact_duplicates, by_modality=True),
-    "conflicting_duplicates": Rule(duplicates.conflicting_duplicates, whole=True, by_modality=True),
-    "near_duplicates": Rule(duplicates.near_duplicates, whole=True, by_modality=True),
+    "encoding": CleaningRule(text.fix_encoding, texts=True),
+    "html": CleaningRule(text.strip_html, texts=True),
+    "unicode": CleaningRule(text.normalize_unicode, texts=True),
+    "white_space": CleaningRule(text.normalize_white_space, texts=True),
+    "control": CleaningRule(text.strip_invisible, texts=True),
+    "language": CleaningRule(text.reject_language),
+    "length": CleaningRule(text.reject_length),
+    "unreadable": CleaningRule(images.reject_unreadable, whole=True),
+    "size": CleaningRule(images.reject_size),
+    "pii": CleaningRule(pii.protect_pii, by_modality=True),
+    "trim": CleaningRule(tables.trim_cells),
+    "missing": CleaningRule(tables.replace_missing_markers),
+    "types": CleaningRule(tables.parse_types),
+    "spelling": CleaningRule(tables.correct_spelling, whole=True),
+    "range": CleaningRule(tables.reject_out_of_range),
+    "outliers": CleaningRule(tables.handle_outliers, whole=True),
+    "repair": CleaningRule(tables.repair_cells, whole=True),
+    "exact_duplicates": CleaningRule(duplicates.reject_exact_duplicates, by_modality=True),
+    "conflicting_duplicates": CleaningRule(
+        duplicates.reject_conflicting_duplicates, whole=True, by_modality=True
+    ),
+    "near_duplicates": CleaningRule(
+        duplicates.reject_near_duplicates, whole=True, by_modality=True
+    ),
 }

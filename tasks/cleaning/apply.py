@@ -12,27 +12,27 @@ from daft import col
 from tasks.cleaning import RULES, pii
 from tasks.rows import rejected_rows
 
-EXAMPLES = 3
-CANDIDATES = 30  # rows among which examples are looked for that differ and may be shown
-Named = tuple[str, dict[str, Any]]  # a rule and its arguments
-Told = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
+MAX_EXAMPLES = 3
+MAX_CANDIDATES = 30  # rows among which examples are looked for that differ and may be shown
+RuleCall = tuple[str, dict[str, Any]]  # a rule and its arguments
+RuleReport = dict[str, Any]  # what a rule did: {rule, changed, rejected, examples}
 
 
-def named(rule: dict[str, Any], modality: str) -> Named:
+def to_rule_call(rule: dict[str, Any], modality: str) -> RuleCall:
     """A rule of the recipe with its arguments, the modality among them where it asks for it."""
     name, arguments = next(iter(rule.items()))
     return name, {**arguments, "modality": modality} if RULES[name].by_modality else arguments
 
 
-def applied(
-    table: pa.Table, rules: list[Named], kinds: frozenset[str]
-) -> tuple[pa.Table, list[pa.Table], list[Told]]:
+def apply_rules(
+    table: pa.Table, rules: list[RuleCall], kinds: frozenset[str]
+) -> tuple[pa.Table, list[pa.Table], list[RuleReport]]:
     """The table after the rules, the rows that they dropped, and what each did."""
     dropped: list[pa.Table] = []
-    told: list[Told] = []
+    told: list[RuleReport] = []
     for texts, group in groupby(rules, key=lambda rule: RULES[rule[0]].texts):
         if texts:
-            table, more = transformed(table, list(group), kinds)
+            table, more = apply_text_rules(table, list(group), kinds)
             told += more
             continue
         for rule, arguments in group:
@@ -50,7 +50,7 @@ def applied(
                 else pa.array(reasons, pa.string())
             )
             # a row that goes is kept as it was before the rule, but for what must be kept nowhere
-            out = rejected_rows.rejects(
+            out = rejected_rows.build_rejects(
                 (after if rule == "pii" else table).filter(why.is_valid()),
                 "clean",
                 rule,
@@ -59,10 +59,10 @@ def applied(
             dropped += [out] if out.num_rows else []
             before, left = table.filter(why.is_null()), after.filter(why.is_null())
             changed, examples = (
-                (0, []) if after is table else differences(before, left, left, kinds)
+                (0, []) if after is table else find_differences(before, left, left, kinds)
             )
-            examples += pii.safe(
-                out.slice(0, EXAMPLES).select(["id", "detail"]).to_pylist(), kinds, EXAMPLES
+            examples += pii.redact_examples(
+                out.slice(0, MAX_EXAMPLES).select(["id", "detail"]).to_pylist(), kinds, MAX_EXAMPLES
             )
             told.append(
                 {"rule": rule, "changed": changed, "rejected": out.num_rows, "examples": examples}
@@ -71,9 +71,9 @@ def applied(
     return table, dropped, told
 
 
-def transformed(
-    table: pa.Table, rules: list[Named], kinds: frozenset[str]
-) -> tuple[pa.Table, list[Told]]:
+def apply_text_rules(
+    table: pa.Table, rules: list[RuleCall], kinds: frozenset[str]
+) -> tuple[pa.Table, list[RuleReport]]:
     """The table after rules for texts, as one Daft plan, and for each rule how many texts it changed, with examples."""
     steps = ["text", *(f"text {number}" for number in range(len(rules)))]
     plan = daft.from_arrow(table.select(["id", "text"]))
@@ -83,7 +83,7 @@ def transformed(
     if not done["id"].equals(table["id"]):  # a cluster may give its parts in another order
         done, table = done.sort_by("id"), table.sort_by("id")
     texts = [pa.table({"id": done["id"], "text": done[step]}) for step in steps]
-    found = [differences(before, after, texts[-1], kinds) for before, after in pairwise(texts)]
+    found = [find_differences(before, after, texts[-1], kinds) for before, after in pairwise(texts)]
     told = [
         {"rule": rule, "changed": changed, "rejected": 0, "examples": examples}
         for (rule, _), (changed, examples) in zip(rules, found, strict=True)
@@ -91,7 +91,7 @@ def transformed(
     return table.set_column(table.column_names.index("text"), "text", texts[-1]["text"]), told
 
 
-def differences(
+def find_differences(
     before: pa.Table, after: pa.Table, last: pa.Table, kinds: frozenset[str]
 ) -> tuple[int, list[dict[str, Any]]]:
     """How many rows differ, and for each column the first cells that do; `last` is what the rules that follow leave."""
@@ -108,22 +108,24 @@ def differences(
             pc.fill_null(pc.not_equal(old, new), False), pc.xor(pc.is_null(old), pc.is_null(new))
         )
         touched |= differs.to_numpy()
-        few = pa.array(differs.to_numpy() & (np.cumsum(differs) <= CANDIDATES))
+        few = pa.array(differs.to_numpy() & (np.cumsum(differs) <= MAX_CANDIDATES))
         cells = pa.table(
             {"id": before["id"], "before": old, "after": new, "last": last[name]}
         ).filter(few)
         found = cells.cast(
             pa.schema([(key, pa.string()) for key in cells.column_names])
         ).to_pylist()
-        examples += pii.safe([{**cell, "column": name} for cell in found], kinds, EXAMPLES)
+        examples += pii.redact_examples(
+            [{**cell, "column": name} for cell in found], kinds, MAX_EXAMPLES
+        )
     return int(touched.sum()), examples
 
 
-def summed(told: list[Told]) -> Told:
+def merge_reports(told: list[RuleReport]) -> RuleReport:
     """What a rule did to all parts."""
     counts = {key: sum(one[key] for one in told) for key in ("changed", "rejected")}
     return {
         "rule": told[0]["rule"],
         **counts,
-        "examples": [example for one in told for example in one["examples"]][:EXAMPLES],
+        "examples": [example for one in told for example in one["examples"]][:MAX_EXAMPLES],
     }

@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tasks.cleaning import apply
-from tasks.cleaning.apply import Named
-from tasks.cleaning.duplicates import Firsts
+from tasks.cleaning.apply import RuleCall
+from tasks.cleaning.duplicates import FirstOccurrences
 from tasks.rows import rejected_rows
 from tasks.storage import files, hashing
 
-REJECTS = "rejects.parquet"
+REJECTS_FOLDER = "rejects.parquet"
 T = TypeVar("T")
 
 
-class Stream:
+class IncrementalCleaner:
     """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays.
 
     Each part has the columns of `like`, those of all parts: what a part lacks is null in it.
@@ -28,7 +28,7 @@ class Stream:
         source: Path,
         target: Path,
         like: pa.Table,
-        rules: list[Named],
+        rules: list[RuleCall],
         kinds: frozenset[str],
         made_by: str,
     ) -> None:
@@ -37,7 +37,7 @@ class Stream:
             target,
             like,
             kinds,
-            Firsts(),
+            FirstOccurrences(),
         )
         self.rules = [
             (
@@ -52,14 +52,16 @@ class Stream:
             if before.get("made_by") == made_by
             else {}
         )
-        self.expected, self.unmoved = (
+        self.expected, self.is_prefix_of_previous = (
             iter(self.before),
             True,
         )  # unmoved: all parts so far are those of the earlier run, in its order
 
     def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
-        self.unmoved = next(self.expected, None) == raw["sha256"] and self.unmoved
+        self.is_prefix_of_previous = (
+            next(self.expected, None) == raw["sha256"] and self.is_prefix_of_previous
+        )
         part: dict[str, Any] = self.before.get(raw["sha256"], {})
         paths = {
             self.target / folder / raw["file"]: digest
@@ -71,12 +73,14 @@ class Stream:
             return None
         if "keys" in part["sha256"]:
             known = files.read_table(self.target / "keys" / raw["file"])
-            if not self.unmoved and (part["crossed"] or self.firsts.hold(known)):
+            if not self.is_prefix_of_previous and (
+                part["crossed"] or self.firsts.contains_any(known)
+            ):
                 return None
             self.firsts.note(known)
         return part
 
-    def cleaned(self, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+    def clean_partition(self, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, pa.Table]]:
         """The record of a part, and what is to be written for it by folder: nothing if it was kept."""
         if part := self.kept(raw):
             return part, {}
@@ -85,18 +89,18 @@ class Stream:
             before = pa.concat_tables(
                 [self.like, before], promote_options="default"
             ).combine_chunks()
-        table, dropped, told = apply.applied(before, self.rules, self.kinds)
+        table, dropped, told = apply.apply_rules(before, self.rules, self.kinds)
         tables = {
             "parts": table,
             "keys": self.firsts.latest,
-            REJECTS: rejected_rows.united(dropped, before) if dropped else None,
+            REJECTS_FOLDER: rejected_rows.concat_rejects(dropped, before) if dropped else None,
         }
         part = {
             "raw": raw["sha256"],
             "file": raw["file"],
             "rows_in": before.num_rows,
             "rows": table.num_rows,
-            "crossed": self.firsts.crossed,
+            "crossed": self.firsts.duplicates_across_parts,
             "rules": told,
         }
         return part, {folder: content for folder, content in tables.items() if content is not None}
@@ -112,7 +116,7 @@ class Stream:
         }
 
 
-def ahead(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+def prefetch(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
     """The function's results, of which the next is made while one is used."""
     with ThreadPoolExecutor(1) as pool:
         made: list[Future[T]] = []

@@ -8,12 +8,14 @@ import re
 from decimal import Decimal
 from typing import Any
 
-LONGEST = 100  # characters; what is longer is no number or date, and need not be searched for one
-BLANKS = " \u00a0\u2009\u202f'’"  # between groups of three digits
-BODY = re.compile(
-    rf"([+\-−]?)\s*([$€£¥₹]?)\s*((?:[\d.,](?:[\d.,{BLANKS}]*\d)?\.?)(?:[eE][+-]?\d{{1,3}})?)\s*(\D.*)?"
+MAX_CELL_LENGTH = (
+    100  # characters; what is longer is no number or date, and need not be searched for one
 )
-GROUPED = re.compile(rf"\d{{1,3}}(?:([.,{BLANKS}])\d{{3}}(?:\1\d{{3}})*)?")
+GROUP_SEPARATORS = " \u00a0\u2009\u202f'’"  # between groups of three digits
+NUMBER_PATTERN = re.compile(
+    rf"([+\-−]?)\s*([$€£¥₹]?)\s*((?:[\d.,](?:[\d.,{GROUP_SEPARATORS}]*\d)?\.?)(?:[eE][+-]?\d{{1,3}})?)\s*(\D.*)?"
+)
+GROUPED_DIGITS_PATTERN = re.compile(rf"\d{{1,3}}(?:([.,{GROUP_SEPARATORS}])\d{{3}}(?:\1\d{{3}})*)?")
 
 # dimension: the size of a unit in the first of its dimension, and its names
 UNITS = {
@@ -60,18 +62,18 @@ UNITS = {
         "1073741824": "gib",
     },
 }
-SIZES = {
+UNIT_SIZES = {
     name: (dimension, Decimal(size))
     for dimension, sizes in UNITS.items()
     for size, names in sizes.items()
     for name in names.split()
 }
-DEGREES = {
+TEMPERATURE_SCALES = {
     "k": (Decimal(0), Decimal(1)),
     "c": (Decimal("273.15"), Decimal(1)),
     "f": (Decimal("459.67"), Decimal(5) / 9),
 }  # (t + offset) × size is in kelvin
-SAME = {
+UNIT_ALIASES = {
     "$": "usd",
     "€": "eur",
     "£": "gbp",
@@ -82,12 +84,23 @@ SAME = {
     "celsius": "c",
     "fahrenheit": "f",
 }
-YES, NO = {"true", "t", "yes", "y", "1", "on"}, {"false", "f", "no", "n", "0", "off"}
+TRUE_WORDS, FALSE_WORDS = (
+    {"true", "t", "yes", "y", "1", "on"},
+    {"false", "f", "no", "n", "0", "off"},
+)
 # beside ISO 8601; day and month in figures alone could be either
-DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y")
+DATE_FORMATS = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+)
 
 
-def plain(body: str, mark: str | None) -> Decimal:
+def parse_digits(body: str, mark: str | None) -> Decimal:
     """A number as people write it, 1,234.5 or 1.234,5 or 1 234; `mark` is the decimal mark. Where it is not given, 1,234 is more than a thousand."""
     digits, _, power = body.lower().partition("e")
     if mark is None:
@@ -97,12 +110,12 @@ def plain(body: str, mark: str | None) -> Decimal:
             last
             if last in ".,"
             and (both or digits.count(last) == 1)
-            and (both or last == "." or not GROUPED.fullmatch(digits))
+            and (both or last == "." or not GROUPED_DIGITS_PATTERN.fullmatch(digits))
             else "\0"
         )
     whole, _, fraction = digits.partition(mark)
     if (
-        (whole and not whole.isdecimal() and not GROUPED.fullmatch(whole))
+        (whole and not whole.isdecimal() and not GROUPED_DIGITS_PATTERN.fullmatch(whole))
         or (fraction and not fraction.isdecimal())
         or not whole + fraction
     ):
@@ -111,10 +124,10 @@ def plain(body: str, mark: str | None) -> Decimal:
     return Decimal(f"{figures or 0}.{fraction or 0}e{power or 0}")
 
 
-def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
+def convert_unit(number: Decimal, given: str, wanted: str | None) -> Decimal:
     """The number in the wanted unit. A unit that is not in the tables, such as a currency, is only equal to itself."""
     given, wanted = (
-        SAME.get(name, name)
+        UNIT_ALIASES.get(name, name)
         for name in (
             given.lower().strip().removeprefix("°"),
             (wanted or "").lower().removeprefix("°"),
@@ -124,36 +137,36 @@ def converted(number: Decimal, given: str, wanted: str | None) -> Decimal:
         return number
     if not wanted:
         raise ValueError(f"has the unit {given}, and the recipe names none")
-    if given in DEGREES and wanted in DEGREES:
-        (offset, size), (other, unit) = DEGREES[given], DEGREES[wanted]
+    if given in TEMPERATURE_SCALES and wanted in TEMPERATURE_SCALES:
+        (offset, size), (other, unit) = TEMPERATURE_SCALES[given], TEMPERATURE_SCALES[wanted]
         return (number + offset) * size / unit - other
     (dimension, size), (target, unit) = (
-        SIZES.get(given, (given, Decimal(1))),
-        SIZES.get(wanted, (wanted, Decimal(1))),
+        UNIT_SIZES.get(given, (given, Decimal(1))),
+        UNIT_SIZES.get(wanted, (wanted, Decimal(1))),
     )
     if dimension != target:
         raise ValueError(f"has the unit {given} where {wanted} is expected")
     return number * size / unit
 
 
-def exact(cell: str, unit: str | None, mark: str | None) -> Decimal:
-    if not (match := BODY.fullmatch(cell)):
+def parse_number(cell: str, unit: str | None, mark: str | None) -> Decimal:
+    if not (match := NUMBER_PATTERN.fullmatch(cell)):
         raise ValueError("is no number")
     sign, currency, body, suffix = match.groups(default="")
     if currency and suffix:
         raise ValueError("has two units")
     try:
-        number = plain(body, mark)
-        return converted(-number if sign in ("-", "−") else number, currency or suffix, unit)
+        number = parse_digits(body, mark)
+        return convert_unit(-number if sign in ("-", "−") else number, currency or suffix, unit)
     except decimal.DecimalException:
         raise ValueError("is too large") from None
 
 
-def date(cell: str, format: str | None) -> datetime.date:
+def parse_date(cell: str, format: str | None) -> datetime.date:
     if format is None:
         with contextlib.suppress(ValueError):
             return datetime.datetime.fromisoformat(cell).date()
-    for pattern in [format] if format else DATES:
+    for pattern in [format] if format else DATE_FORMATS:
         with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(cell, pattern).date()
     raise ValueError(
@@ -163,20 +176,22 @@ def date(cell: str, format: str | None) -> datetime.date:
     )
 
 
-def parsed(cell: str, type: str, unit: str | None, decimal: str | None, format: str | None) -> Any:
+def parse_cell(
+    cell: str, type: str, unit: str | None, decimal: str | None, format: str | None
+) -> Any:
     """The value that the cell's text has as this type; None for a blank cell."""
     text = cell.strip()
-    if len(text) > LONGEST:
+    if len(text) > MAX_CELL_LENGTH:
         raise ValueError(f"is no {type}: it has {len(text)} characters")
     if not text:
         return None
     if type == "date":
-        return date(text, format)
+        return parse_date(text, format)
     if type == "boolean":
-        if text.lower() not in YES | NO:
+        if text.lower() not in TRUE_WORDS | FALSE_WORDS:
             raise ValueError("is neither yes nor no")
-        return text.lower() in YES
-    value = exact(text, unit, decimal)
+        return text.lower() in TRUE_WORDS
+    value = parse_number(text, unit, decimal)
     if abs(value) >= 2**63 if type == "integer" else math.isinf(float(value)):
         raise ValueError("is too large")
     if type == "integer" and round(value, 9) != round(value):

@@ -12,15 +12,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 
-KEY = "MILLRACE_PII_KEY"
-ENCRYPTED = re.compile(r"\[([a-z]+):enc:([A-Za-z0-9_-]+)\]")
+KEY_VARIABLE = "MILLRACE_PII_KEY"
+ENCRYPTED_PATTERN = re.compile(r"\[([a-z]+):enc:([A-Za-z0-9_-]+)\]")
 
 
-def key_for(use: str) -> bytes:
+def derive_key(use: str) -> bytes:
     """64 bytes for one use, derived (HKDF, Krawczyk and Eronen 2010) from the key in the environment. Raises Mistake where that is missing or weak."""
-    given = os.environ.get(KEY, "")
+    given = os.environ.get(KEY_VARIABLE, "")
     try:
         secret = base64.b64decode(given, validate=True)
     except ValueError:
@@ -31,24 +31,24 @@ def key_for(use: str) -> bytes:
             if given
             else "is not set"
         )
-        raise Mistake(
-            f"pii: the environment variable {KEY} {problem}: make a key with `openssl rand -base64 32`, keep it safe, and export it before the run."
+        raise ConfigError(
+            f"pii: the environment variable {KEY_VARIABLE} {problem}: make a key with `openssl rand -base64 32`, keep it safe, and export it before the run."
         )
     return HKDF(SHA256(), 64, None, f"millrace pii {use}".encode()).derive(secret)
 
 
-def key_id(rules: Iterable[Any]) -> str | None:
+def compute_key_id(rules: Iterable[Any]) -> str | None:
     """A name for the key that does not give it away, where one of these cleaning rules hashes or encrypts: with another key the values change."""
     keyed = any(
         isinstance(rule, dict) and rule.get("pii", {}).get("action") in ("hash", "encrypt")
         for rule in rules
     )
-    return key_for("name").hex()[:16] if keyed else None
+    return derive_key("name").hex()[:16] if keyed else None
 
 
-def hashing() -> Callable[[str, str], str]:
+def build_hasher() -> Callable[[str, str], str]:
     """From a kind and a value to its HMAC-SHA-256, the first 64 bits: [email:3fa2b1c49d0e5f67]. Case and, for numbers, separators do not count."""
-    key = key_for("hash")
+    key = derive_key("hash")
 
     def write(kind: str, value: str) -> str:
         plain = value if kind == "url" else value.casefold()
@@ -59,17 +59,17 @@ def hashing() -> Callable[[str, str], str]:
     return write
 
 
-def encrypting() -> Callable[[str, str], str]:
+def build_encrypter() -> Callable[[str, str], str]:
     """From a kind and a value to [email:enc:…], by AES-SIV (Rogaway and Shrimpton 2006; RFC 5297), which is deterministic and notices changes."""
-    cipher = AESSIV(key_for("encrypt"))
+    cipher = AESSIV(derive_key("encrypt"))
     return lambda kind, value: (
         f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
     )
 
 
-def revealed(text: str) -> str:
+def decrypt_text(text: str) -> str:
     """The text with all encrypted values restored. Raises Failure where one was not encrypted with this key."""
-    cipher = AESSIV(key_for("encrypt"))
+    cipher = AESSIV(derive_key("encrypt"))
 
     def value(match: re.Match[str]) -> str:
         try:
@@ -78,7 +78,7 @@ def revealed(text: str) -> str:
             ).decode()
         except (InvalidTag, ValueError):
             line = text.count("\n", 0, match.start()) + 1
-            told = f"line {line}: the {match[1]} there was encrypted with another key than {KEY} holds, or was changed since: set the key of that run."
-            raise Failure(told) from None
+            told = f"line {line}: the {match[1]} there was encrypted with another key than {KEY_VARIABLE} holds, or was changed since: set the key of that run."
+            raise StageError(told) from None
 
-    return ENCRYPTED.sub(value, text)
+    return ENCRYPTED_PATTERN.sub(value, text)

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 
-Spans = Callable[[str], list[tuple[float, int, int]]]  # of a text: (score, start, end)
-NAMES = {"person": {"PERSON", "PER"}, "place": {"GPE", "LOC"}}  # the labels of spaCy's models
-SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
-UNSPACED = re.compile(
+SpanFinder = Callable[[str], list[tuple[float, int, int]]]  # of a text: (score, start, end)
+SPACY_LABELS = {
+    "person": {"PERSON", "PER"},
+    "place": {"GPE", "LOC"},
+}  # the labels of spaCy's models
+MIN_SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
+UNSPACED_LETTERS = re.compile(
     "[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )  # Thai, Lao, Chinese, Japanese, Korean
-REGIONS = (
+PHONE_REGIONS = (
     "US",
     "GB",
     "DE",
@@ -31,7 +34,7 @@ REGIONS = (
     "MX",
     "NL",
 )  # of numbers that are written without their country
-PHONE = r"""(?x) (?<![\w.+/:#$€£-])
+PHONE_PATTERN = r"""(?x) (?<![\w.+/:#$€£-])
 (?: (?:\+|00)\d{1,3} [ .-]? (?:\(0\)[ .-]?)? (?:\(\d{1,4}\)[ .-]?)? \d{1,5} (?:[ .-]\d{2,5}){1,4}   # with the country's code
   | \(\d{1,4}\) [ .-]? \d{2,5} (?:[ .-]\d{2,5}){1,3}                                              # area code in brackets
   | (?:1[ .-])? \d{3}[ .-]\d{3}[ .-]\d{4} | [2-9]\d\d[ -]\d{4}                                      # North America, and without the area code
@@ -41,28 +44,28 @@ PHONE = r"""(?x) (?<![\w.+/:#$€£-])
 ) (?: [ ]? (?:x|ext\.?) [ ]? \d{1,6} )? (?! [\w/%°] | [.,:-]\d )"""
 
 
-class Finding(NamedTuple):
+class PiiFinding(NamedTuple):
     start: int
     end: int
     kind: str
 
 
-def digits(count: int, between: str = r"\D{0,4}") -> str:
+def build_digits_pattern(count: int, between: str = r"\D{0,4}") -> str:
     return rf"(?:\d{between}){{{count - 1}}}\d"
 
 
 # Patterns without which a text holds nothing of a kind: cheap to look for, in RE2's syntax and Python's.
-HINTS = {
+HINT_PATTERNS = {
     "email": "@",
-    "phone": digits(7),
-    "card": digits(12, r"\D?"),
+    "phone": build_digits_pattern(7),
+    "card": build_digits_pattern(12, r"\D?"),
     "iban": r"[A-Za-z]{2}\d{2}",
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[\da-fA-F]*:[\da-fA-F]*:",
-    "id": digits(6, r"\D{0,3}") + r"|[A-Za-z]\d{4}[A-Za-z]",
+    "id": build_digits_pattern(6, r"\D{0,3}") + r"|[A-Za-z]\d{4}[A-Za-z]",
     "url": r"\.[a-zA-Z]",
-    **dict.fromkeys(NAMES, r"\S"),
+    **dict.fromkeys(SPACY_LABELS, r"\S"),
 }
-IDS = [
+ID_RECOGNIZERS = [
     "UsSsn",
     "UsItin",
     "CaSin",
@@ -76,24 +79,27 @@ IDS = [
     "DeTaxId",
     "DeSocialSecurity",
 ]
-IDS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
+ID_RECOGNIZERS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
 
 
-class Alarm(logging.Handler):
+class PresidioLogHandler(logging.Handler):
     """Presidio logs what it gives up on, which would be let through, and what it cannot check, value and all: the first ends the step, the second is dropped."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if "timed out" in str(record.msg):
-            raise Failure(
+            raise StageError(
                 "pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii` in clean.rules."
             )
 
 
 @cache
-def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
+def load_recognizers(kinds: frozenset[str]) -> list[tuple[str, str, SpanFinder]]:
     """The recognisers of these kinds, as (kind, hint, spans). Presidio takes seconds to import, so this is asked for only once a text has a hint."""
-    found = [(kind, HINTS[kind], names(kind)) for kind in sorted(kinds & NAMES.keys())]
-    if kinds <= NAMES.keys():
+    found = [
+        (kind, HINT_PATTERNS[kind], build_name_finder(kind))
+        for kind in sorted(kinds & SPACY_LABELS.keys())
+    ]
+    if kinds <= SPACY_LABELS.keys():
         return found
     import presidio_analyzer.predefined_recognizers as presidio
     import tldextract
@@ -101,7 +107,7 @@ def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
 
     log = logging.getLogger("presidio-analyzer")
     log.propagate = False
-    log.handlers = [Alarm(logging.WARNING)]
+    log.handlers = [PresidioLogHandler(logging.WARNING)]
     suffixes = tldextract.TLDExtract(
         suffix_list_urls=(), cache_dir=None
     )  # those that the package carries
@@ -115,33 +121,44 @@ def recognisers(kinds: frozenset[str]) -> list[tuple[str, str, Spans]]:
 
     lists: dict[str, list[Any]] = {
         "email": [Email()],
-        "phone": [PatternRecognizer("PHONE_NUMBER", patterns=[Pattern("grouped", PHONE, SCORE)])],
+        "phone": [
+            PatternRecognizer(
+                "PHONE_NUMBER", patterns=[Pattern("grouped", PHONE_PATTERN, MIN_SCORE)]
+            )
+        ],
         "card": [presidio.CreditCardRecognizer()],
         "iban": [
             presidio.IbanRecognizer(regex_flags=int(re.DOTALL | re.MULTILINE | re.IGNORECASE))
         ],
         "ip": [presidio.IpRecognizer()],
-        "id": [getattr(presidio, f"{name}Recognizer")() for name in IDS]
+        "id": [getattr(presidio, f"{name}Recognizer")() for name in ID_RECOGNIZERS]
         + [presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])],
         "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
     }
-    for kind in sorted(kinds - NAMES.keys()):
+    for kind in sorted(kinds - SPACY_LABELS.keys()):
         found += [
-            (kind, HINTS[kind], forms(one, no_version if kind == "ip" else lambda *_: True))
+            (
+                kind,
+                HINT_PATTERNS[kind],
+                build_pattern_finder(one, is_not_version if kind == "ip" else lambda *_: True),
+            )
             for one in lists[kind]
         ]
     if "phone" in kinds:
         found.append(
             (
                 "phone",
-                digits(9, r"[^\w]{0,2}"),
-                forms(presidio.PhoneRecognizer(supported_regions=REGIONS, leniency=1), long),
+                build_digits_pattern(9, r"[^\w]{0,2}"),
+                build_pattern_finder(
+                    presidio.PhoneRecognizer(supported_regions=PHONE_REGIONS, leniency=1),
+                    is_long_number,
+                ),
             )
         )
     return found
 
 
-def forms(recogniser: Any, accept: Callable[[str, int, int], bool]) -> Spans:
+def build_pattern_finder(recogniser: Any, accept: Callable[[str, int, int], bool]) -> SpanFinder:
     """What one of Presidio's recognisers finds, but for pieces of a longer word or number, which a few of its patterns allow."""
 
     def apart(text: str, start: int, end: int) -> bool:
@@ -157,19 +174,19 @@ def forms(recogniser: Any, accept: Callable[[str, int, int], bool]) -> Spans:
         return [
             (score, *place)
             for score, *place in results
-            if score >= SCORE and apart(text, *place) and accept(text, *place)
+            if score >= MIN_SCORE and apart(text, *place) and accept(text, *place)
         ]
 
     return spans
 
 
-def no_version(text: str, start: int, end: int) -> bool:
+def is_not_version(text: str, start: int, end: int) -> bool:
     return not re.match(r"\.\d", text[end : end + 2]) and not re.search(
         r"\d\.$", text[max(0, start - 2) : start]
     )
 
 
-def long(text: str, start: int, end: int) -> bool:
+def is_long_number(text: str, start: int, end: int) -> bool:
     """Nine digits or more, and no sum: somewhere on earth, almost every shorter number is a telephone's."""
     value = text[start:end]
     return sum(letter.isdigit() for letter in value) >= 9 and not re.search(
@@ -177,18 +194,18 @@ def long(text: str, start: int, end: int) -> bool:
     )
 
 
-def names(kind: str) -> Spans:
+def build_name_finder(kind: str) -> SpanFinder:
     """What an installed spaCy model, an English one first, finds. Raises Mistake where there is none."""
-    model = spacy_model()
+    model = load_spacy_model()
     return lambda text: [
-        (SCORE, found.start_char, found.end_char)
+        (MIN_SCORE, found.start_char, found.end_char)
         for found in model(text).ents
-        if found.label_ in NAMES[kind]
+        if found.label_ in SPACY_LABELS[kind]
     ]
 
 
 @cache
-def spacy_model() -> Any:
+def load_spacy_model() -> Any:
     import spacy
 
     models = sorted(
@@ -196,20 +213,20 @@ def spacy_model() -> Any:
     )
     if not models:
         advice = "run `python -m spacy download en_core_web_sm`, or leave them out"
-        raise Mistake(
+        raise ConfigError(
             f"pii.kinds: person and place need a spaCy model, and none is installed: {advice}."
         )
     return spacy.load(models[0])
 
 
-def find(text: str, kinds: frozenset[str]) -> list[Finding]:
+def find_pii(text: str, kinds: frozenset[str]) -> list[PiiFinding]:
     """Personal data of these kinds, by position, searched as if words ended where a script without spaces begins. Findings that overlap are one, of the kind
     that is most certain, then longest, then first."""
-    plain = UNSPACED.sub("。", text)
+    plain = UNSPACED_LETTERS.sub("。", text)
     groups: list[list[tuple[float, int, int, str]]] = []
     told = [
-        (kind, spans(text if kind in NAMES else plain))
-        for kind, hint, spans in recognisers(kinds)
+        (kind, spans(text if kind in SPACY_LABELS else plain))
+        for kind, hint, spans in load_recognizers(kinds)
         if re.search(hint, text)
     ]
     for start, end, kind, score in sorted(
@@ -223,6 +240,6 @@ def find(text: str, kinds: frozenset[str]) -> list[Finding]:
         for group in groups
     ]
     return [
-        Finding(group[0][1], max(span[2] for span in group), one[3])
+        PiiFinding(group[0][1], max(span[2] for span in group), one[3])
         for group, one in zip(groups, best, strict=True)
     ]

@@ -5,22 +5,22 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-EXIT_FAILED, EXIT_MISTAKE, EXIT_RETRYABLE = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
+EXIT_FAILED, EXIT_CONFIG_ERROR, EXIT_RETRYABLE = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
 
 
-class Failure(Exception):
+class StageError(Exception):
     """A final failure: running the step again would end the same way. The message is one sentence for the person who can mend it."""
 
     exit_status = EXIT_FAILED
 
 
-class Mistake(Failure):
+class ConfigError(StageError):
     """A mistake in the call or the recipe."""
 
-    exit_status = EXIT_MISTAKE
+    exit_status = EXIT_CONFIG_ERROR
 
 
-class Retryable(Failure):
+class RetryableError(StageError):
     """A failure that may pass by itself: a lost connection, a full GPU."""
 
     exit_status = EXIT_RETRYABLE

@@ -11,21 +11,29 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks.core import errors
-from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.core.errors import ConfigError, RetryableError, StageError
 
-MEASURED: dict[str, Any] = {}  # what the run record is to say of this stage besides its time
+RUN_MEASUREMENTS: dict[
+    str, Any
+] = {}  # what the run record is to say of this stage besides its time
 
 
-def note_status(kind: str, reason: str = "") -> None:
+def write_status(kind: str, reason: str = "") -> None:
     """Tell whoever supervises this process how it stands. DVC ends with 255 whatever the step's status was, so a file has to carry it."""
     path = os.environ.get("MILLRACE_STATUS")
     if path:
         Path(path).write_text(
-            json.dumps({"kind": kind, "reason": reason, "measured": {**MEASURED, **memory()}})
+            json.dumps(
+                {
+                    "kind": kind,
+                    "reason": reason,
+                    "measured": {**RUN_MEASUREMENTS, **measure_peak_memory()},
+                }
+            )
         )
 
 
-def memory() -> dict[str, int]:
+def measure_peak_memory() -> dict[str, int]:
     """The most memory that this process and its GPU have held so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (
         20 if sys.platform == "darwin" else 10
@@ -60,51 +68,51 @@ def main(step: Callable[[str], None], argv: list[str] | None = None) -> NoReturn
             f"usage: python -m {step.__module__ if step.__module__ != '__main__' else 'tasks.' + step.__name__} RECIPE",
             file=sys.stderr,
         )
-        sys.exit(errors.EXIT_MISTAKE)
-    note_status("started")
+        sys.exit(errors.EXIT_CONFIG_ERROR)
+    write_status("started")
     try:
         step(arguments[0])
-    except Failure as failure:
-        end(failure)
+    except StageError as failure:
+        exit_with_error(failure)
     except MemoryError:
-        end(
-            Failure(
+        exit_with_error(
+            StageError(
                 f"{step.__name__} ran out of memory: use a machine with more, or a smaller batch or data set."
             )
         )
     except OSError as error:
-        end(from_os_error(error, step.__name__))
+        exit_with_error(convert_os_error(error, step.__name__))
     except Exception as error:
         traceback.print_exc()
-        end(
-            Failure(
+        exit_with_error(
+            StageError(
                 f"{step.__name__} met an error that it does not know: {type(error).__name__}: {error}"
             )
         )
-    note_status("done")
+    write_status("done")
     sys.exit(0)
 
 
-def from_os_error(error: OSError, step: str) -> Failure:
+def convert_os_error(error: OSError, step: str) -> StageError:
     """A sentence for an error of the operating system; a full disk is the usual one."""
     where = f" at {error.filename}" if error.filename else ""
     if error.errno == 28:
-        return Failure(
+        return StageError(
             f"No space is left on the disk{where} while {step} was writing: free some space and run it again; nothing half-written was kept."
         )
     if isinstance(error, (ConnectionError, TimeoutError)):
-        return Retryable(f"{step} lost a connection: {error}.")
-    return Failure(f"{step} could not read or write{where}: {error.strerror or error}.")
+        return RetryableError(f"{step} lost a connection: {error}.")
+    return StageError(f"{step} could not read or write{where}: {error.strerror or error}.")
 
 
-def end(failure: Failure) -> NoReturn:
+def exit_with_error(failure: StageError) -> NoReturn:
     kind = (
         "retryable"
-        if isinstance(failure, Retryable)
+        if isinstance(failure, RetryableError)
         else "mistake"
-        if isinstance(failure, Mistake)
+        if isinstance(failure, ConfigError)
         else "final"
     )
-    note_status(kind, str(failure))
+    write_status(kind, str(failure))
     print(f"error: {failure}", file=sys.stderr, flush=True)
     sys.exit(failure.exit_status)

@@ -8,7 +8,7 @@ from typing import Any
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """The value as a finite number, or None."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if (
@@ -20,7 +20,7 @@ def number(value: Any) -> float | None:
     return None
 
 
-def instant(value: Any) -> float | None:
+def parse_timestamp(value: Any) -> float | None:
     """The date or time as seconds since 1970, or None where it is none, as in the years 0 and 10000."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.datetime.fromisoformat(str(value).strip())
@@ -30,9 +30,9 @@ def instant(value: Any) -> float | None:
     return None
 
 
-def ordered(first: Any, second: Any) -> bool:
+def is_before(first: Any, second: Any) -> bool:
     """Whether both are numbers or both are times, and the first is before the second."""
-    for read in (number, instant):
+    for read in (parse_number, parse_timestamp):
         a, b = read(first), read(second)
         if a is not None and b is not None:
             return a < b

@@ -6,11 +6,11 @@ calibration.expected_calibration_error or slices.channel.email.accuracy. An aspe
 
 import importlib
 
-from tasks.evaluation.base import Case, Found
+from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.recipe.metric_names import ASPECTS
 
 
-def measured(case: Case) -> dict[str, Found]:
+def measure_aspects(case: EvaluationContext) -> dict[str, AspectResult]:
     """What each aspect has found, by its name."""
     found = {
         name: importlib.import_module(f"tasks.evaluation.{name}").measure(case) for name in ASPECTS

@@ -12,24 +12,24 @@ import torch
 from markupsafe import Markup
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation.base import Case, Found
-from tasks.evaluation.differentiable import Batch, Inside
-from tasks.evaluation.rendering import CELLS, pair, picture
+from tasks.evaluation.base import AspectResult, EvaluationContext
+from tasks.evaluation.differentiable import DifferentiableBatch, DifferentiableModel
+from tasks.evaluation.rendering import MAX_CELLS, render_difference, render_image
 from tasks.modalities import tabular
-from tasks.statistics.intervals import share
+from tasks.statistics.intervals import proportion_interval
 
-NUMBERS = 400_000  # in the inputs of the rows that are attacked, at most 200: some 20 texts, or all rows of a table
-METHODS = {
+MAX_INPUT_NUMBERS = 400_000  # in the inputs of the rows that are attacked, at most 200: some 20 texts, or all rows of a table
+ATTACK_METHODS = {
     "fgsm": (1, 1.0),
     "pgd": (5, 0.4),
 }  # steps, and the length of each as a share of the strength
-SHOWN, HALVINGS = (
+MAX_EXAMPLES, N_BISECTIONS = (
     4,
     4,
 )  # rows of which the smallest change is sought, and how often its bounds are brought together
 
 
-class Space(NamedTuple):
+class PerturbationSpace(NamedTuple):
     """In what inputs may move: the strengths that are tried, in a unit of so many of the network's own, and the bounds of each number."""
 
     strengths: tuple[int, ...]
@@ -40,29 +40,38 @@ class Space(NamedTuple):
     euclidean: bool = False
 
 
-def space(case: Case, inside: Inside) -> Space | None:
+def build_perturbation_space(
+    case: EvaluationContext, inside: DifferentiableModel
+) -> PerturbationSpace | None:
     if inside.embeddings:
         length = float(inside.embeddings.weight.norm(dim=1).mean())
-        return Space(
+        return PerturbationSpace(
             (0, 5, 20, 50),
             "hundredths of the length of a token's vector",
             length / 100,
             euclidean=True,
         )
     if not inside.columns:
-        return Space((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
+        return PerturbationSpace((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
     mask = torch.zeros(inside.columns[-1][1].stop)
     mask[[place.start for column, place in inside.columns if column["kind"] == "number"]] = 1
     unit = "hundredths of a column's standard deviation"
     return (
-        Space((0, 5, 10, 20, 50, 100), unit, 0.01, (-tabular.FAR, tabular.FAR), mask)
+        PerturbationSpace(
+            (0, 5, 10, 20, 50, 100), unit, 0.01, (-tabular.CLIP_STD, tabular.CLIP_STD), mask
+        )
         if mask.any()
         else None
     )
 
 
-def attacked(
-    inside: Inside, space: Space, batch: Batch, targets: torch.Tensor, strengths: Any, method: str
+def attack_batch(
+    inside: DifferentiableModel,
+    space: PerturbationSpace,
+    batch: DifferentiableBatch,
+    targets: torch.Tensor,
+    strengths: Any,
+    method: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The inputs, each row changed by at most its strength, and which of them are answered wrongly then; a row is left as soon as it is."""
     one = (-1, *[1] * (batch.inputs.dim() - 1))  # the shape of a number for each row
@@ -75,7 +84,7 @@ def attacked(
         torch.as_tensor(strengths, dtype=torch.float32).expand(len(targets)).reshape(one)
         * space.size
     )
-    steps, pace = METHODS[method] if radius.any() else (0, 0.0)
+    steps, pace = ATTACK_METHODS[method] if radius.any() else (0, 0.0)
     for step in range(steps + 1):
         at = (~wrong).nonzero()[:, 0]
         now, most = moved[at].requires_grad_(step < steps), radius[at]
@@ -102,12 +111,12 @@ def attacked(
     return moved, wrong
 
 
-def told(
-    inside: Inside, row: Any, before: torch.Tensor, after: torch.Tensor
+def render_change(
+    inside: DifferentiableModel, row: Any, before: torch.Tensor, after: torch.Tensor
 ) -> tuple[Markup, Markup]:
     """What changed: an image before and after, the tokens of a text by how far they moved, or the columns of a table that moved most."""
     if isinstance(row, bytes):
-        return picture(before), picture(after.round())
+        return render_image(before), render_image(after.round())
     if isinstance(row, str):
         return inside.tokens(row, (after - before).norm(dim=1).tolist()), Markup()
     places = sorted(
@@ -115,49 +124,49 @@ def told(
         for column, place in inside.columns
         if column["kind"] == "number"
     )
-    return pair(
+    return render_difference(
         *(
             {
                 column["name"]: column["mean"] + column["spread"] * float(side[at])
-                for _, at, column in places[:CELLS]
+                for _, at, column in places[:MAX_CELLS]
             }
             for side in (before, after)
         )
     )
 
 
-def measure(case: Case) -> Found | None:
+def measure(case: EvaluationContext) -> AspectResult | None:
     if case.problem.NAME != "classification":
         return None
-    inside, names = Inside(case.trained), case.problem.labels
-    if (field := space(case, inside)) is None:  # a table without numbers
+    inside, names = DifferentiableModel(case.trained), case.problem.labels
+    if (field := build_perturbation_space(case, inside)) is None:  # a table without numbers
         return None
     drawn, strengths = (
-        inside.drawn(case.rows, NUMBERS, case.recipe.evaluate.seed),
+        inside.drawn(case.rows, MAX_INPUT_NUMBERS, case.recipe.evaluate.seed),
         np.array(field.strengths),
     )
     rows, targets = [case.rows[row] for row in drawn], torch.from_numpy(case.targets[drawn])
     withstood = {
-        method: np.full(len(rows), -1) for method in METHODS
+        method: np.full(len(rows), -1) for method in ATTACK_METHODS
     }  # the place of the strongest attack that each row withstands
     for whole in inside.batches(rows):
         for method, found in withstood.items():
             batch = whole
             for place in reversed(range(len(strengths))):
-                _, wrong = attacked(
+                _, wrong = attack_batch(
                     inside, field, batch, targets[batch.rows], strengths[place], method
                 )
                 found[np.array(batch.rows, int)[~wrong.numpy()]] = place
                 batch = batch.of(wrong.nonzero()[:, 0])
     metrics = {
         method: {
-            str(strength): share(found >= place, case.recipe.evaluate)
+            str(strength): proportion_interval(found >= place, case.recipe.evaluate)
             for place, strength in enumerate(field.strengths)
         }
         for method, found in withstood.items()
     }
     places, shown = withstood["pgd"], []
-    flipped = np.flatnonzero((places >= 0) & (places < len(strengths) - 1))[:SHOWN]
+    flipped = np.flatnonzero((places >= 0) & (places < len(strengths) - 1))[:MAX_EXAMPLES]
     for batch in inside.batches([rows[row] for row in flipped]):
         picked = flipped[batch.rows]
         low, high, best = (
@@ -165,9 +174,9 @@ def measure(case: Case) -> Found | None:
             strengths[places[picked] + 1] * 1.0,
             batch.inputs.clone(),
         )
-        for halving in range(HALVINGS + 1):
+        for halving in range(N_BISECTIONS + 1):
             middle = (low + high) / 2 if halving else high
-            moved, wrong = attacked(inside, field, batch, targets[picked], middle, "pgd")
+            moved, wrong = attack_batch(inside, field, batch, targets[picked], middle, "pgd")
             low, high, best[wrong] = (
                 np.where(wrong, low, middle),
                 np.where(wrong, middle, high),
@@ -181,5 +190,7 @@ def measure(case: Case) -> Found | None:
                 "strength": round(float(high[at]), 1),
                 "said": (names[targets[row]], names[said]),
             }
-            shown.append({**about, "sides": told(inside, rows[row], batch.inputs[at], best[at])})
-    return Found(metrics, {"rows": len(rows), "unit": field.unit, "examples": shown})
+            shown.append(
+                {**about, "sides": render_change(inside, rows[row], batch.inputs[at], best[at])}
+            )
+    return AspectResult(metrics, {"rows": len(rows), "unit": field.unit, "examples": shown})

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tasks import modalities
 from tasks.modalities.base import Predictor, Trainer
-from tasks.problems.base import Problem, Said, Targets
+from tasks.problems.base import Predictions, Problem, Targets
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
@@ -17,7 +17,7 @@ from tasks.storage import files
 
 
 @dataclass(frozen=True)
-class Found:
+class AspectResult:
     """What one aspect has found: numbers for metrics.json, whatever its part of the report shows, and for cost.json what another moment would measure otherwise."""
 
     metrics: dict[str, Any]
@@ -26,7 +26,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Case:
+class EvaluationContext:
     """The model that is judged, in its folder, and all that it is judged on. Its inputs `rows`, `targets` and `answers` are those of the test split."""
 
     recipe: Recipe
@@ -44,7 +44,7 @@ class Case:
         return self.predictor.problem
 
     @cached_property
-    def said(self) -> Said:
+    def said(self) -> Predictions:
         return self.problem.said(self.targets, self.answers)
 
     @cached_property
@@ -58,8 +58,8 @@ class Case:
         from safetensors.torch import load_file
 
         section = Train.model_validate(files.read_json(self.model / "model.json")["train"])
-        adapter: Trainer = modalities.module(self.recipe.modality).Trainer(
-            section, modalities.rows(self.recipe, self.train), self.problem
+        adapter: Trainer = modalities.modality_class(self.recipe.modality, "Trainer")(
+            section, modalities.extract_inputs(self.recipe, self.train), self.problem
         )
         adapter.network.load_state_dict(load_file(self.model / "model.safetensors"))
         adapter.network.eval()

@@ -17,22 +17,22 @@ from tasks.modalities import tabular
 from tasks.statistics.array_types import Floats
 
 
-class Batch(NamedTuple):
+class DifferentiableBatch(NamedTuple):
     """Which rows are in it, their inputs as numbers, and what else `outputs` needs of them."""
 
     rows: list[int]
     inputs: torch.Tensor
     rest: tuple[torch.Tensor, ...]
 
-    def of(self, kept: torch.Tensor) -> "Batch":
-        return Batch(
+    def of(self, kept: torch.Tensor) -> "DifferentiableBatch":
+        return DifferentiableBatch(
             [self.rows[at] for at in kept.tolist()],
             self.inputs[kept],
             tuple(part[kept] for part in self.rest),
         )
 
 
-class Inside:
+class DifferentiableModel:
     def __init__(self, adapter: Any) -> None:
         self.adapter, self.network = adapter, adapter.network.requires_grad_(False)
         self.embeddings = (
@@ -42,7 +42,7 @@ class Inside:
         )
         columns = getattr(adapter, "columns", [])
         ends = np.cumsum(
-            [0, *(tabular.encoded([column], [{}]).shape[1] for column in columns)]
+            [0, *(tabular.encode_features([column], [{}]).shape[1] for column in columns)]
         ).tolist()
         self.columns = [
             (column, slice(*ends[at : at + 2])) for at, column in enumerate(columns)
@@ -62,14 +62,14 @@ class Inside:
         )
         return sorted(order[: max(least, int((sizes <= numbers).sum()))])
 
-    def batches(self, rows: Sequence[Any]) -> Iterator[Batch]:
+    def batches(self, rows: Sequence[Any]) -> Iterator[DifferentiableBatch]:
         encoded = self.adapter.encode(rows) if rows else []
         for at in self.adapter.batches(encoded, None):
             inputs = self.adapter.collate([encoded[row] for row in at], None)
             yield (
-                Batch(at, self.embeddings(inputs[0]), inputs)
+                DifferentiableBatch(at, self.embeddings(inputs[0]), inputs)
                 if self.embeddings
-                else Batch(at, inputs[0], ())
+                else DifferentiableBatch(at, inputs[0], ())
             )
 
     def outputs(self, inputs: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:

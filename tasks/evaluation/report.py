@@ -1,3 +1,3 @@
 """Report."""
 
-SHOWN = 15  # mistakes in the report
+MAX_MISTAKES = 15  # mistakes in the report

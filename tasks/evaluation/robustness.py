@@ -15,43 +15,45 @@ import torch
 from PIL import Image
 
 from tasks import modalities
-from tasks.evaluation.base import Case, Found
-from tasks.evaluation.rendering import pair
+from tasks.evaluation.base import AspectResult, EvaluationContext
+from tasks.evaluation.rendering import render_difference
 from tasks.modalities import image, tabular
 from tasks.problems.base import Problem
 from tasks.recipe.train import Augment
 from tasks.statistics import intervals
 from tasks.statistics.array_types import Floats
-from tasks.statistics.intervals import share
+from tasks.statistics.intervals import proportion_interval
 
-ROWS = 100  # of the test split, drawn at random
-NEAR = 0.1  # standard deviations of the targets
-TYPOS, LETTERS, LEFT = (
+MAX_ROWS = 100  # of the test split, drawn at random
+TOLERANCE_STD = 0.1  # standard deviations of the targets
+TYPO_RATE, LOOK_ALIKE_RATE, TRUNCATED_LENGTH = (
     0.08,
     0.1,
     0.75,
 )  # of pairs of letters that change places, of letters with a look-alike, and of a text that is left: shares
-SIDE, ANGLE, GREY, LIGHT = (
+MAX_SHIFT, MAX_ROTATION, NOISE_LEVEL, BRIGHTNESS_CHANGE = (
     1 / 8,
     15.0,
     13.0,
     0.2,
 )  # the furthest shift, as a share of the side; the most degrees; levels of 255; a share of the brightness
-CELLS, SPREADS = (
+MISSING_CELL_RATE, JITTER_STD = (
     0.1,
     0.1,
 )  # the share of cells that go missing; standard deviations of a column by which its numbers move
-ALIKE = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
+LOOK_ALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
 
-Change = Callable[[Any, random.Random], Any]
+Perturbation = Callable[[Any, random.Random], Any]
 
 
-def drawn(change: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> Change:
+def build_image_perturbation(
+    change: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+) -> Perturbation:
     """A change of an image as numbers of shape (1, channels, height, width), from file to file; of a kind that costs little to write."""
 
     def changed(row: bytes, rng: random.Random) -> bytes:
         found = change(
-            torch.from_numpy(image.pixels([row])).float(),
+            torch.from_numpy(image.decode_images([row])).float(),
             torch.Generator().manual_seed(rng.getrandbits(32)),
         )
         Image.fromarray(
@@ -62,18 +64,18 @@ def drawn(change: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> Ch
     return changed
 
 
-def changes(case: Case) -> dict[str, Change]:
+def build_perturbations(case: EvaluationContext) -> dict[str, Perturbation]:
     """The ways in which an input of this modality may change, by name."""
     spreads = {
         column["name"]: column["spread"]
         for column in getattr(case.predictor, "columns", [])
         if column["kind"] == "number"
     }
-    reach = max(1, round(min(getattr(case.predictor, "shape", [0])[1:], default=0) * SIDE))
+    reach = max(1, round(min(getattr(case.predictor, "shape", [0])[1:], default=0) * MAX_SHIFT))
     texts: dict[str, Callable[[str, random.Random], str]] = {
         "typos": lambda text, rng: re.sub(
             r"(?<=\w)(\w)(\w)(?=\w)",
-            lambda two: two[2] + two[1] if rng.random() < TYPOS else two[0],
+            lambda two: two[2] + two[1] if rng.random() < TYPO_RATE else two[0],
             text,
         ),
         "case": lambda text, rng: text.swapcase(),
@@ -82,30 +84,35 @@ def changes(case: Case) -> dict[str, Change]:
             " ", lambda _: rng.choice(("  ", "\n", "\t", "\u00a0")), text
         ),
         "look_alikes": lambda text, rng: "".join(
-            letter.translate(ALIKE) if rng.random() < LETTERS else letter for letter in text
+            letter.translate(LOOK_ALIKES) if rng.random() < LOOK_ALIKE_RATE else letter
+            for letter in text
         ),
-        "truncation": lambda text, rng: text[: round(len(text) * LEFT)],
+        "truncation": lambda text, rng: text[: round(len(text) * TRUNCATED_LENGTH)],
     }
     images = {
-        "shift": drawn(lambda pixels, rng: image.moved(pixels, Augment(shift=reach), rng)),
-        "rotate": drawn(lambda pixels, rng: image.moved(pixels, Augment(rotate=ANGLE), rng)),
-        "noise": drawn(
-            lambda pixels, rng: pixels + GREY * torch.randn(pixels.shape, generator=rng)
+        "shift": build_image_perturbation(
+            lambda pixels, rng: image.augment_images(pixels, Augment(shift=reach), rng)
         ),
-        "brightness": drawn(
+        "rotate": build_image_perturbation(
+            lambda pixels, rng: image.augment_images(pixels, Augment(rotate=MAX_ROTATION), rng)
+        ),
+        "noise": build_image_perturbation(
+            lambda pixels, rng: pixels + NOISE_LEVEL * torch.randn(pixels.shape, generator=rng)
+        ),
+        "brightness": build_image_perturbation(
             lambda pixels, rng: (
-                pixels * (1 + LIGHT * (2 * torch.randint(2, (1,), generator=rng) - 1))
+                pixels * (1 + BRIGHTNESS_CHANGE * (2 * torch.randint(2, (1,), generator=rng) - 1))
             )
         ),
     }
-    tables: dict[str, Change] = {
+    tables: dict[str, Perturbation] = {
         "missing": lambda row, rng: {
-            name: None if rng.random() < CELLS else cell for name, cell in row.items()
+            name: None if rng.random() < MISSING_CELL_RATE else cell for name, cell in row.items()
         },
         "jitter": lambda row, rng: (
             row
             | {
-                name: tabular.number(row[name]) + rng.gauss(0, SPREADS) * spread
+                name: tabular.parse_number(row[name]) + rng.gauss(0, JITTER_STD) * spread
                 for name, spread in spreads.items()
                 if row.get(name) is not None
             }
@@ -114,22 +121,22 @@ def changes(case: Case) -> dict[str, Change]:
     return {"text": texts, "image": images, "tabular": tables}[case.recipe.modality]
 
 
-def kept(problem: Problem, before: Floats, after: Floats, spread: float) -> Any:
+def find_kept_answers(problem: Problem, before: Floats, after: Floats, spread: float) -> Any:
     if problem.NAME == "classification":
         return before.argmax(1) == after.argmax(1)
     return (
         ((before >= 0.5) == (after >= 0.5)).all(1)
         if problem.NAME == "multilabel"
-        else np.abs(before - after)[:, 0] <= NEAR * spread
+        else np.abs(before - after)[:, 0] <= TOLERANCE_STD * spread
     )
 
 
-def measure(case: Case) -> Found | None:
+def measure(case: EvaluationContext) -> AspectResult | None:
     problem, section, metrics, shown = case.problem, case.recipe.evaluate, dict[str, Any](), []
     if problem.NAME == "language":
         return None
     picked = sorted(
-        random.Random(section.seed).sample(range(len(case.rows)), min(ROWS, len(case.rows)))  # noqa: S311
+        random.Random(section.seed).sample(range(len(case.rows)), min(MAX_ROWS, len(case.rows)))  # noqa: S311
     )
     rows, targets, before, metric = (
         [case.rows[row] for row in picked],
@@ -138,15 +145,15 @@ def measure(case: Case) -> Found | None:
         problem.metrics[0],
     )
     spread = float(np.std(problem.targets(case.train))) if problem.NAME == "regression" else 0.0
-    for name, change in changes(case).items():
+    for name, change in build_perturbations(case).items():
         rng = random.Random(f"{section.seed}-{name}")  # noqa: S311
         changed = [
             change(row, rng) or row for row in rows
         ]  # a text that nothing is left of stays as it is
         after = modalities.predict(case.predictor, changed)
-        same = kept(problem, before, after, spread)
+        same = find_kept_answers(problem, before, after, spread)
         metrics[name] = {
-            "kept": share(same, section),
+            "kept": proportion_interval(same, section),
             metric: round(problem.measure(targets, after)[metric], intervals.DIGITS),
         }
         at = int(
@@ -161,8 +168,10 @@ def measure(case: Case) -> Found | None:
             targets[[at, at]],
             dict.fromkeys(("model", "baseline"), np.stack([before[at], after[at]])),
         )["predicted"].to_pylist()
-        shown.append({"name": name, "sides": pair(rows[at], changed[at]), "said": said})
-    return Found(
+        shown.append(
+            {"name": name, "sides": render_difference(rows[at], changed[at]), "said": said}
+        )
+    return AspectResult(
         metrics,
         {
             "metric": metric,

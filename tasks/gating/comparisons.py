@@ -8,18 +8,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.problems.base import Problem, Said, Targets
-from tasks.recipe.gate import Baseline, Champion
+from tasks.problems.base import Predictions, Problem, Targets
+from tasks.recipe.gate import BaselineRule, ChampionRule
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
 from tasks.rows import table_columns
 from tasks.statistics import comparison, intervals
 from tasks.statistics.array_types import Floats
 
-LEAST = 16  # rows: of fewer, no bound and no comparison is believed
-FEW = 10  # rows that tell two models apart, below which the bootstrap is too sure
-EXAMPLES = 5
-NONE = {
+MIN_ROWS = 16  # rows: of fewer, no bound and no comparison is believed
+MIN_DISCORDANT = 10  # rows that tell two models apart, below which the bootstrap is too sure
+MAX_EXAMPLES = 5
+SKIPPED_RESULT = {
     "outcome": "none",
     "value": None,
     "low": None,
@@ -28,34 +28,36 @@ NONE = {
 }
 
 
-class Match(NamedTuple):
+class PairedPredictions(NamedTuple):
     """The same rows as answered by the model and by another one."""
 
     ids: list[str]
     targets: Targets
-    model: Said
-    other: Said
+    model: Predictions
+    other: Predictions
     left_out: int = 0  # rows that are not new to the other one
 
 
-Matches = Mapping[str, Mapping[str, Match]]  # opponent → "" for all rows, or column=value → match
+PairsByOpponent = Mapping[
+    str, Mapping[str, PairedPredictions]
+]  # opponent → "" for all rows, or column=value → match
 
 
-def match(
+def pair_predictions(
     problem: Problem,
     predictions: pa.Table,
     answers: Floats | None = None,
     mask: Any = True,
     left_out: int = 0,
-) -> Match:
+) -> PairedPredictions:
     """The rows in `mask` as answered by the model and, with these answers to all rows, by another one, or else by the baseline."""
     there = np.full(len(predictions), mask)
     table = predictions.filter(pa.array(there))
     ids = table["id"].to_pylist()
-    if len(ids) < LEAST:  # which may be none
-        return Match(ids, None, None, None, left_out)  # type: ignore[arg-type]
+    if len(ids) < MIN_ROWS:  # which may be none
+        return PairedPredictions(ids, None, None, None, left_out)  # type: ignore[arg-type]
     targets, said = problem.targets(table), problem.read(table)
-    return Match(
+    return PairedPredictions(
         ids,
         targets,
         said["model"],
@@ -64,13 +66,13 @@ def match(
     )
 
 
-def slices(recipe: Recipe, test: pa.Table) -> dict[str, NDArray[np.bool_]]:
+def build_slice_masks(recipe: Recipe, test: pa.Table) -> dict[str, NDArray[np.bool_]]:
     """Which rows have each value of the columns by which rules compare, by column=value."""
     found: dict[str, NDArray[np.bool_]] = {}
     for column in dict.fromkeys(
-        rule.by for rule in recipe.gate if isinstance(rule, Champion) and rule.by
+        rule.by for rule in recipe.gate if isinstance(rule, ChampionRule) and rule.by
     ):
-        values = table_columns.column(test, column, "gate: by").to_pylist()
+        values = table_columns.get_column(test, column, "gate: by").to_pylist()
         found |= {
             f"{column}={one}": np.array([value == one for value in values])
             for one in sorted(set(values), key=str)
@@ -78,12 +80,12 @@ def slices(recipe: Recipe, test: pa.Table) -> dict[str, NDArray[np.bool_]]:
     return found
 
 
-def changed(problem: Problem, match: Match) -> dict[str, Any] | None:
+def find_disagreements(problem: Problem, match: PairedPredictions) -> dict[str, Any] | None:
     """The rows on which only the model or only the champion is right: how many, and some of their ids."""
     right = (
         None
         if match.targets is None
-        else [problem.right(match.targets, said) for said in (match.model, match.other)]
+        else [problem.is_correct(match.targets, said) for said in (match.model, match.other)]
     )
     if right is None or right[0] is None or right[1] is None:
         return None
@@ -91,18 +93,18 @@ def changed(problem: Problem, match: Match) -> dict[str, Any] | None:
     return {
         name: {
             "rows": int(rows.sum()),
-            "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:EXAMPLES]],
+            "such_as": [match.ids[row] for row in np.flatnonzero(rows)[:MAX_EXAMPLES]],
         }
         for name, rows in apart.items()
     }
 
 
-def versus(
-    recipe: Recipe, rule: Baseline | Champion, problem: Problem, matches: Matches
+def compare_with_opponent(
+    recipe: Recipe, rule: BaselineRule | ChampionRule, problem: Problem, matches: PairsByOpponent
 ) -> Iterator[dict[str, Any]]:
     """The model against the rule's opponent on all rows, or on each slice that the rule names."""
     if rule.rule == "champion" and "champion" not in matches:
-        yield dict(NONE)
+        yield dict(SKIPPED_RESULT)
     by = getattr(rule, "by", None)
     for name, one in matches.get(rule.rule, {}).items():
         about = {"path": name, "before": f"On {name}: " if name else "", "after": ""}
@@ -112,25 +114,25 @@ def versus(
             )
         if not (name.startswith(f"{by}=") if by else name == ""):
             continue
-        if len(one.ids) < LEAST:
-            few = f"{about['before']}{len(one.ids)} test rows are too few to compare with the {rule.rule}: at least {LEAST} are needed.{about['after']}"
-            yield {**NONE, "outcome": "open", "path": name, "reason": few}
+        if len(one.ids) < MIN_ROWS:
+            few = f"{about['before']}{len(one.ids)} test rows are too few to compare with the {rule.rule}: at least {MIN_ROWS} are needed.{about['after']}"
+            yield {**SKIPPED_RESULT, "outcome": "open", "path": name, "reason": few}
         else:
-            yield {**about, **compared(recipe, rule, problem, one)}
+            yield {**about, **paired_comparison(recipe, rule, problem, one)}
 
 
-def compared(
-    recipe: Recipe, rule: Baseline | Champion, problem: Problem, match: Match
+def paired_comparison(
+    recipe: Recipe, rule: BaselineRule | ChampionRule, problem: Problem, match: PairedPredictions
 ) -> dict[str, Any]:
     """Two models on the same rows, by the paired bootstrap of the difference; positive is better. `p` is that of no difference beyond the bound."""
     sign = -1 if rule.metric in LOWER_IS_BETTER else 1
     points = [
-        problem.points(match.targets, one, [rule.metric])[rule.metric]
+        problem.point_estimates(match.targets, one, [rule.metric])[rule.metric]
         for one in (match.model, match.other)
     ]
     drawn = problem.samples(rule.metric, match.targets, [match.model, match.other], recipe.evaluate)
     differences = sign * (drawn[:, 0] - drawn[:, 1])
-    low, high = intervals.bounds(differences, recipe.evaluate.confidence)
+    low, high = intervals.percentile_bounds(differences, recipe.evaluate.confidence)
     value = sign * (points[0] - points[1])
     check: dict[str, Any] = {
         "value": value,
@@ -141,24 +143,27 @@ def compared(
         "rows": len(match.ids),
     }
     check["p"] = (
-        comparison.bootstrapped(value, differences, rule.bound) if math.isfinite(value) else 1.0
+        comparison.bootstrap_p_value(value, differences, rule.bound)
+        if math.isfinite(value)
+        else 1.0
     )
     right, other_right = (
-        problem.right(match.targets, match.model),
-        problem.right(match.targets, match.other),
+        problem.is_correct(match.targets, match.model),
+        problem.is_correct(match.targets, match.other),
     )
     if right is not None and other_right is not None:
         only, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
         shares, exact = (
             rule.metric in ("accuracy", "subset_accuracy"),
-            comparison.mcnemar(only, lost),
+            comparison.mcnemar_p_value(only, lost),
         )
         check |= {"only_model_right": only, "only_other_right": lost, "mcnemar": round(exact, 6)}
         if shares and rule.bound == 0:
             check["p"] = exact
-        elif rule.bound < 0 < rule.margin < 1 and (shares or only + lost < FEW):
+        elif rule.bound < 0 < rule.margin < 1 and (shares or only + lost < MIN_DISCORDANT):
             check["p"] = max(
-                check["p"], comparison.noninferior(only, lost, len(match.ids), rule.margin)
+                check["p"],
+                comparison.noninferiority_p_value(only, lost, len(match.ids), rule.margin),
             )
             check["error"] = max(
                 check["error"], math.sqrt(rule.margin / len(match.ids))
@@ -166,7 +171,9 @@ def compared(
     return check
 
 
-def decided(rule: Any, check: dict[str, Any], p: float, alpha: float, look: int) -> dict[str, Any]:
+def decide_comparison(
+    rule: Any, check: dict[str, Any], p: float, alpha: float, look: int
+) -> dict[str, Any]:
     """A comparison with its outcome: p, adjusted, held against alpha; and where it is open, what would decide it."""
     value, error, points, before, after = (
         check.pop(name) for name in ("value", "error", "points", "before", "after")
@@ -177,7 +184,7 @@ def decided(rule: Any, check: dict[str, Any], p: float, alpha: float, look: int)
     shown = f"{before}{rule.metric} {points[0]:.4f} against {points[1]:.4f} of the {rule.rule} (difference {value:+.4f}, interval {low:+.4f} to {high:+.4f}"
     shown += f", p {p:.4f} at error rate {alpha:.2g}{f' of look {look} at it' if rule.rule == 'champion' else ''})"
     needed = comparison.rows_needed(rows, value - rule.bound, error, alpha)
-    smallest = rule.bound + comparison.detectable(error, alpha)
+    smallest = rule.bound + comparison.detectable_difference(error, alpha)
     reason = f"{shown} {'is' if outcome == 'pass' else 'must be'} {wanted}"
     if outcome == "open":
         reason += f", which {rows} test rows do not decide: with 80 % power they show differences from {smallest:+.4f}"
@@ -200,7 +207,7 @@ def decided(rule: Any, check: dict[str, Any], p: float, alpha: float, look: int)
         outcome, reason, numbers = (
             "fail",
             f"The value is not a number ({value}), so nothing is known: {reason}",
-            {**NONE, "path": check["path"]},
+            {**SKIPPED_RESULT, "path": check["path"]},
         )
     rounded = {
         name: round(number, 6) if isinstance(number, float) else number

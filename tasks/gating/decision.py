@@ -4,22 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.gating import comparisons, latency, thresholds
-from tasks.gating.comparisons import Matches
+from tasks.gating.comparisons import PairsByOpponent
 from tasks.problems.base import Problem
-from tasks.recipe.gate import Baseline, Bounded, Champion, Latency
+from tasks.recipe.gate import BaselineRule, ChampionRule, LatencyRule, ThresholdRule
 from tasks.recipe.recipe import Recipe
 from tasks.statistics import comparison
 from tasks.statistics.array_types import Floats
 
 PROMOTE, REJECT, INCONCLUSIVE = "promote", "reject", "inconclusive"
-NOTHING = {"outcome": "fail", "reason": "The rule gave no result, so nothing is known of it."}
+MISSING_RESULT = {
+    "outcome": "fail",
+    "reason": "The rule gave no result, so nothing is known of it.",
+}
 
 
 def judge(
     recipe: Recipe,
     metrics: Any,
     problem: Problem,
-    matches: Matches,
+    matches: PairsByOpponent,
     look: int = 1,
     timed: Mapping[int, Floats] | None = None,
 ) -> dict[str, Any]:
@@ -32,25 +35,33 @@ def judge(
     ]  # of each rule all that it says: of several slices or numbers the worst counts
     alpha = (1 - recipe.evaluate.confidence) / 2
     for number, rule in enumerate(recipe.gate):
-        if isinstance(rule, Bounded):
+        if isinstance(rule, ThresholdRule):
             found[number] = [
-                thresholds.held(rule, *one) for one in thresholds.at(metrics, rule.metric)
+                thresholds.check_threshold(rule, *one)
+                for one in thresholds.resolve_path(metrics, rule.metric)
             ]
-        elif isinstance(rule, Latency):
+        elif isinstance(rule, LatencyRule):
             found[number] = [
-                latency.judged(rule, (timed or {}).get(rule.batch), recipe.evaluate.confidence)
+                latency.check_latency(
+                    rule, (timed or {}).get(rule.batch), recipe.evaluate.confidence
+                )
             ]
-    for kind, rate in ((Baseline, alpha), (Champion, comparison.spent(alpha, look))):
+    for kind, rate in (
+        (BaselineRule, alpha),
+        (ChampionRule, comparison.alpha_for_comparison(alpha, look)),
+    ):
         family = [
             (at, check)
             for at, rule in enumerate(recipe.gate)
             if isinstance(rule, kind)
-            for check in comparisons.versus(recipe, rule, problem, matches)
+            for check in comparisons.compare_with_opponent(recipe, rule, problem, matches)
         ]
-        adjusted = comparison.holm([check["p"] for _, check in family if "p" in check])
+        adjusted = comparison.holm_p_values([check["p"] for _, check in family if "p" in check])
         for number, check in family:
             found[number].append(
-                comparisons.decided(recipe.gate[number], check, adjusted.pop(0), rate, look)
+                comparisons.decide_comparison(
+                    recipe.gate[number], check, adjusted.pop(0), rate, look
+                )
                 if "p" in check
                 else check
             )
@@ -60,7 +71,7 @@ def judge(
             "metric": None,
             **rule.model_dump(exclude={"reason"}),
             "why": rule.reason,
-            **thresholds.worst(said or [NOTHING]),
+            **thresholds.worst_result(said or [MISSING_RESULT]),
         }
         if check["outcome"] in ("fail", "open"):
             why = f" The rule is there because: {rule.reason}." if rule.reason else ""
@@ -72,9 +83,9 @@ def judge(
     }
     verdict = REJECT if against["fail"] else INCONCLUSIVE if against["open"] else PROMOTE
     reason = " ".join(filter(None, against.values())) or "Every rule is met."
-    if (rows := metrics.get("rows", 0)) < comparisons.LEAST and verdict == PROMOTE:
+    if (rows := metrics.get("rows", 0)) < comparisons.MIN_ROWS and verdict == PROMOTE:
         verdict, reason = (
             INCONCLUSIVE,
-            f"Every rule is met, but on {rows} test rows, which decide nothing: at least {comparisons.LEAST} are needed.",
+            f"Every rule is met, but on {rows} test rows, which decide nothing: at least {comparisons.MIN_ROWS} are needed.",
         )
     return {"verdict": verdict, "reason": reason, "checks": checks}

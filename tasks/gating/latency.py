@@ -8,22 +8,22 @@ import numpy as np
 from scipy.stats import t
 
 from tasks.modalities.base import Predictor
-from tasks.recipe.gate import Latency
+from tasks.recipe.gate import LatencyRule
 from tasks.statistics.array_types import Floats
 
-ROUNDS, CALLS = 10, 40
-SECONDS, LEAST_ROUNDS = 30.0, 4  # slow models get fewer rounds
+MAX_ROUNDS, CALLS_PER_ROUND = 10, 40
+MAX_SECONDS, MIN_ROUNDS = 30.0, 4  # slow models get fewer rounds
 
 
-def measured(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: int) -> Floats:
+def measure_latency(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: int) -> Floats:
     """The 95th percentile in seconds of each model's calls in each round, shape (rounds, 2). Who goes first alternates."""
     found: list[list[float]] = []
     begun = time.monotonic()
-    while len(found) <= LEAST_ROUNDS or (
-        len(found) <= ROUNDS and time.monotonic() - begun < SECONDS
+    while len(found) <= MIN_ROUNDS or (
+        len(found) <= MAX_ROUNDS and time.monotonic() - begun < MAX_SECONDS
     ):
         seconds: tuple[list[float], list[float]] = ([], [])
-        for call in range(CALLS):
+        for call in range(CALLS_PER_ROUND):
             part = [rows[(call * batch + at) % len(rows)] for at in range(batch)]
             for which in (call % 2, 1 - call % 2):
                 start = time.perf_counter()
@@ -33,7 +33,7 @@ def measured(models: tuple[Predictor, Predictor], rows: Sequence[Any], batch: in
     return np.array(found[1:])  # the first round warmed up
 
 
-def judged(rule: Latency, timed: Floats | None, confidence: float) -> dict[str, Any]:
+def check_latency(rule: LatencyRule, timed: Floats | None, confidence: float) -> dict[str, Any]:
     """The ratio with its interval over the rounds (Student's t on its logarithm) against what the rule allows."""
     if timed is None:
         return {

@@ -4,23 +4,26 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.core.suggest import nearest
-from tasks.recipe.gate import Bounded
+from tasks.core.suggest import suggest_nearest
+from tasks.recipe.gate import ThresholdRule
 
-ORDER = ("fail", "open", "pass", "none")  # the worst outcome first
-SHOWN = 3  # numbers that are named beside the worst
+OUTCOMES_WORST_FIRST = ("fail", "open", "pass", "none")  # the worst outcome first
+MAX_OTHERS = 3  # numbers that are named beside the worst
 
 
-def worst(checks: list[dict[str, Any]]) -> dict[str, Any]:
+def worst_result(checks: list[dict[str, Any]]) -> dict[str, Any]:
     """What a rule says of several numbers or slices: what it says of the worst, and which others do not meet it."""
-    found = sorted(checks, key=lambda check: (ORDER.index(check["outcome"]), -check.get("lack", 0)))
+    found = sorted(
+        checks,
+        key=lambda check: (OUTCOMES_WORST_FIRST.index(check["outcome"]), -check.get("lack", 0)),
+    )
     others = [
-        check["path"] + ("" if check["value"] is None else f" ({shown(check['value'])})")
+        check["path"] + ("" if check["value"] is None else f" ({format_value(check['value'])})")
         for check in found[1:]
-        if check["outcome"] in ORDER[:2]
+        if check["outcome"] in OUTCOMES_WORST_FIRST[:2]
     ]
-    more = ", ".join(others[:SHOWN]) + (
-        f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    more = ", ".join(others[:MAX_OTHERS]) + (
+        f" and {len(others) - MAX_OTHERS} more" if len(others) > MAX_OTHERS else ""
     )
     of = (
         f" It is the worst of {len(found)}{'; the rule is not met by ' + more + ' either' if others else ''}."
@@ -30,7 +33,7 @@ def worst(checks: list[dict[str, Any]]) -> dict[str, Any]:
     return {**found[0], "reason": found[0]["reason"] + of}
 
 
-def at(
+def resolve_path(
     found: Any, path: str, where: str = "", rows: int | None = None
 ) -> Iterator[tuple[str, Any, int | None]]:
     """Each number at a path as (its path, what is there, of how many rows). `*` stands for each key; of keys with dots in them the longest that fits counts.
@@ -51,11 +54,11 @@ def at(
         ]
         rest = path[len(keys[0]) + 1 :] if keys else ""
     for key in keys:
-        yield from at(here[key], rest, f"{where}.{key}".lstrip("."), rows)
+        yield from resolve_path(here[key], rest, f"{where}.{key}".lstrip("."), rows)
     if not keys:
         first = path.partition(".")[0]
         there = f"it has {', '.join(here)}" if here else "nothing is there"
-        lost = f"{where or 'The evaluation'} has no {first!r}{nearest(first, here)}, so nothing is known of {f'{where}.{path}'.lstrip('.')}: {there}."
+        lost = f"{where or 'The evaluation'} has no {first!r}{suggest_nearest(first, here)}, so nothing is known of {f'{where}.{path}'.lstrip('.')}: {there}."
         yield (
             f"{where}.{path}".lstrip("."),
             None if here and set(here) <= {"rows", "support", "range"} else lost,
@@ -63,7 +66,7 @@ def at(
         )
 
 
-def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, Any]:
+def check_threshold(rule: ThresholdRule, path: str, found: Any, rows: int | None) -> dict[str, Any]:
     """One number against the bound. Where only the whole interval decides and the bound lies in it, the question is open."""
     value, low, high = (
         (found.get(part) for part in ("value", "low", "high"))
@@ -87,17 +90,17 @@ def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, An
             else "has no rows, so nothing is known of it"
         )
         return {**check, "outcome": "open" if rows else "fail", "reason": f"{path} {few}."}
-    if not number(value):
+    if not is_finite_number(value):
         given = (
             f"it has {', '.join(found)}"
             if isinstance(found, dict) and "value" not in found
             else f"it is {value}"
         )
         return {**check, "reason": f"{path} is not a number, so nothing is known of it: {given}."}
-    if rule.on == "interval" and not (number(low) and number(high)):
+    if rule.on == "interval" and not (is_finite_number(low) and is_finite_number(high)):
         return {
             **check,
-            "reason": f"{path} {shown(value)} has no interval to be held against the bound: write `on: point`.",
+            "reason": f"{path} {format_value(value)} has no interval to be held against the bound: write `on: point`.",
         }
     sign = 1 if rule.rule == "floor" else -1
     worst, best = (
@@ -105,15 +108,17 @@ def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, An
     )
     lack = sign * (rule.bound - worst)
     outcome = "pass" if lack <= 0 else "open" if sign * (rule.bound - best) <= 0 else "fail"
-    wanted = f"at {'least' if sign == 1 else 'most'} {shown(rule.bound, 'g')}"
-    told = f"{path} {shown(value)} {'is' if outcome == 'pass' else 'must be'} {wanted}"
+    wanted = f"at {'least' if sign == 1 else 'most'} {format_value(rule.bound, 'g')}"
+    told = f"{path} {format_value(value)} {'is' if outcome == 'pass' else 'must be'} {wanted}"
     told += (
-        f" over its whole interval {shown(low)} to {shown(high)}" if rule.on == "interval" else ""
+        f" over its whole interval {format_value(low)} to {format_value(high)}"
+        if rule.on == "interval"
+        else ""
     )
     told += ": more test rows would decide" if outcome == "open" else ""
     if outcome == "fail":
         by = sign * (rule.bound - value)
-        told += f". It is {shown(by)} too {'low' if sign == 1 else 'high'}"
+        told += f". It is {format_value(by)} too {'low' if sign == 1 else 'high'}"
         if path.endswith("accuracy") and sign == 1 and rows:
             told += (
                 f", about {math.ceil(by * rows - 1e-9)} more of {rows} rows right would reach it"
@@ -129,9 +134,9 @@ def held(rule: Bounded, path: str, found: Any, rows: int | None) -> dict[str, An
     }
 
 
-def number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def shown(value: float, kind: str = ".4f") -> str:
+def format_value(value: float, kind: str = ".4f") -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 or isinstance(value, int) else f"{value:{kind}}"

@@ -12,18 +12,24 @@ from daft import col
 from numpy.typing import NDArray
 
 from tasks import modalities
-from tasks.core.errors import Failure
-from tasks.core.suggest import nearest
+from tasks.core.errors import StageError
+from tasks.core.suggest import suggest_nearest
 from tasks.labelling import annotations
-from tasks.recipe.label import Keyword, Lookup, Model, Regex, Similarity
+from tasks.recipe.label import (
+    KeywordFunction,
+    LookupFunction,
+    ModelFunction,
+    RegexFunction,
+    SimilarityFunction,
+)
 from tasks.recipe.recipe import Recipe
 from tasks.rows import table_columns
 from tasks.storage import files
 
-UNSPACED = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
+UNSPACED_LETTERS = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
 
 
-def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
+def cast_votes(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
     """The votes of each function for each row."""
     encoded: dict[
         tuple[str, str], NDArray[np.float64]
@@ -31,49 +37,54 @@ def cast(recipe: Recipe, table: pa.Table) -> list[pa.Array]:
     made = []
     for number, function in enumerate(recipe.label.functions):
         key = f"label.functions[{number}]"
-        if isinstance(function, Model):
-            votes = by_model(function, recipe, table, key)
-        elif isinstance(function, Lookup):
-            said = annotations.from_csv(Path(function.file), function.column, function.value, key)
+        if isinstance(function, ModelFunction):
+            votes = vote_by_model(function, recipe, table, key)
+        elif isinstance(function, LookupFunction):
+            said = annotations.read_csv_labels(
+                Path(function.file), function.column, function.value, key
+            )
             votes = pa.array(
-                [said.get(text) for text in column_of(table, function.column, key).to_pylist()],
+                [
+                    said.get(text)
+                    for text in read_text_column(table, function.column, key).to_pylist()
+                ],
                 pa.string(),
             )
         else:
-            texts = column_of(table, function.column, key)
+            texts = read_text_column(table, function.column, key)
             hits = (
-                by_similarity(function, texts, encoded, key)
-                if isinstance(function, Similarity)
-                else by_pattern(pattern_of(function), texts, key)
+                match_examples(function, texts, encoded, key)
+                if isinstance(function, SimilarityFunction)
+                else match_pattern(build_pattern(function), texts, key)
             )
             votes = pc.if_else(hits, function.label, pa.scalar(None, pa.string()))
-        check(votes, recipe.label.classes, key)
+        check_votes(votes, recipe.label.classes, key)
         made.append(votes)
     return made
 
 
-def pattern_of(function: Regex | Keyword) -> str:
+def build_pattern(function: RegexFunction | KeywordFunction) -> str:
     return (
         function.pattern
-        if isinstance(function, Regex)
-        else "|".join(whole(phrase.split()) for phrase in function.words)
+        if isinstance(function, RegexFunction)
+        else "|".join(build_phrase_pattern(phrase.split()) for phrase in function.words)
     )
 
 
-def whole(parts: list[str]) -> str:
+def build_phrase_pattern(parts: list[str]) -> str:
     """A pattern for a word or phrase, whatever white space stands between its parts. A word ends where another kind of letter begins; one of a script without
     spaces between words may stand anywhere."""
     first, last = (
-        bool(re.match(f"[{UNSPACED}]", letter)) for letter in (parts[0][0], parts[-1][-1])
+        bool(re.match(f"[{UNSPACED_LETTERS}]", letter)) for letter in (parts[0][0], parts[-1][-1])
     )
     before, after = (
-        "" if first else rf"(?:^|[\W{UNSPACED}])",
-        "" if last else rf"(?:[\W{UNSPACED}]|$)",
+        "" if first else rf"(?:^|[\W{UNSPACED_LETTERS}])",
+        "" if last else rf"(?:[\W{UNSPACED_LETTERS}]|$)",
     )
     return before + r"\s+".join(map(re.escape, parts)) + after
 
 
-def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
+def match_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
     try:
         found = (
             daft.from_arrow(pa.table({"text": texts}))
@@ -81,14 +92,14 @@ def by_pattern(pattern: str, texts: pa.Array, key: str) -> pa.Array:
             .to_arrow()
         )
     except ValueError as error:  # Daft's patterns are Rust's, which know less than Python's
-        raise Failure(
+        raise StageError(
             f"{key}.pattern: {pattern} cannot be matched ({str(error).strip().splitlines()[-1]}): write it without that."
         ) from None
     return found.column(0).combine_chunks()
 
 
-def by_similarity(
-    function: Similarity,
+def match_examples(
+    function: SimilarityFunction,
     texts: pa.Array,
     encoded: dict[tuple[str, str], NDArray[np.float64]],
     key: str,
@@ -97,31 +108,31 @@ def by_similarity(
 
     try:
         if (at := (function.base, function.column)) not in encoded:
-            encoded[at] = text.embeddings(function.base, pc.fill_null(texts, "").to_pylist())
-        nearness = (encoded[at] @ text.embeddings(function.base, function.examples).T).max(axis=1)
-    except Failure as error:
+            encoded[at] = text.embed_texts(function.base, pc.fill_null(texts, "").to_pylist())
+        nearness = (encoded[at] @ text.embed_texts(function.base, function.examples).T).max(axis=1)
+    except StageError as error:
         raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
     return pc.and_(pc.is_valid(texts), pa.array(nearness >= function.threshold))
 
 
-def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
+def vote_by_model(function: ModelFunction, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
     folder = Path(function.path)
     modality, predictor = (
         files.read_json(folder / "model.json").get("modality"),
-        modalities.predictor(folder),
+        modalities.load_predictor(folder),
     )
     if predictor.problem.NAME != "classification":
-        raise Failure(
+        raise StageError(
             f"{key}.path: {folder} is a model for {predictor.problem.NAME}, which votes for no class: name a classifier."
         )
     if function.column is None and modality != recipe.modality:
-        raise Failure(
+        raise StageError(
             f"{key}.path: {folder} predicts from {modality}, but this recipe's modality is {recipe.modality}: name another model, or give column."
         )
     inputs: list[Any] = (
-        modalities.rows(recipe, table, gaps=True)
+        modalities.extract_inputs(recipe, table, gaps=True)
         if function.column is None
-        else column_of(table, function.column, key).to_pylist()
+        else read_text_column(table, function.column, key).to_pylist()
     )
     present = [row for row, value in enumerate(inputs) if value is not None]
     votes = np.full(table.num_rows, None, object)
@@ -134,20 +145,20 @@ def by_model(function: Model, recipe: Recipe, table: pa.Table, key: str) -> pa.A
     return pa.array(votes, pa.string())
 
 
-def column_of(table: pa.Table, name: str, key: str) -> pa.Array:
+def read_text_column(table: pa.Table, name: str, key: str) -> pa.Array:
     """A column as text. Raises Failure where there is none or it holds something else."""
-    column = table_columns.column(table, name, f"{key}.column")
+    column = table_columns.get_column(table, name, f"{key}.column")
     try:
         return pc.cast(column.combine_chunks(), pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise Failure(
+        raise StageError(
             f"{key}.column: {name!r} holds {column.type}, not text: name another column."
         ) from None
 
 
-def check(votes: pa.Array, classes: list[str] | None, key: str) -> None:
+def check_votes(votes: pa.Array, classes: list[str] | None, key: str) -> None:
     for label in sorted(filter(None, pc.unique(votes).to_pylist())):
         if classes is not None and label not in classes:
-            raise Failure(
-                f"{key} says {label!r}, which is not among label.classes{nearest(label, classes)}: correct what it reads, or add it to the list."
+            raise StageError(
+                f"{key} says {label!r}, which is not among label.classes{suggest_nearest(label, classes)}: correct what it reads, or add it to the list."
             )

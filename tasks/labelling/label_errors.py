@@ -5,35 +5,37 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks import modalities, problems
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 
-FOLDS = 5
+MAX_FOLDS = 5
 
 
-def suspicion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+def rank_by_self_confidence(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Row numbers, the most suspicious first: those whose own label has the least probability. `probabilities` (rows, classes) come from a model that has
     not seen the row. Unlike margins this needs no second class, so a row between two wrong classes is not excused."""
     return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
 
 
-def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
+def find_label_issues(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
     """Rows whose label looks wrong, the most suspicious first, with the label that looks right and its probability, from out-of-fold predictions of the
     modality's baseline. Labels that people gave are never among them."""
     from cleanlab.filter import find_label_issues
     from sklearn.model_selection import StratifiedKFold
 
-    problem = problems.module("classification").fitted(Train(), table)
+    problem = problems.problem_class("classification").fitted(Train(), table)
     classes, labels = problem.labels, problem.targets(table)
-    folds = min(FOLDS, int(np.bincount(labels).min()))
+    folds = min(MAX_FOLDS, int(np.bincount(labels).min()))
     if folds < 2 or len(classes) < 2:
         rare = [name for name, count in zip(classes, np.bincount(labels), strict=True) if count < 2]
-        raise Failure(
+        raise StageError(
             f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows."
         )
-    rows = modalities.rows(recipe, table)
-    fit = modalities.module(recipe.modality).baseline
+    rows = modalities.extract_inputs(recipe, table)
+    fit = modalities.import_modality(recipe.modality).predict_baseline
     probabilities = np.zeros((len(rows), len(classes)))
     for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):
         probabilities[held] = fit(
@@ -46,7 +48,7 @@ def suspects(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
     sources = table["label_source"].to_pylist()
     ranked = [
         int(index)
-        for index in suspicion(labels, probabilities)
+        for index in rank_by_self_confidence(labels, probabilities)
         if wrong[index] and sources[index] != "people"
     ]
     return {

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.errors import Failure
-from tasks.core.suggest import nearest
+from tasks.core.errors import StageError
+from tasks.core.suggest import suggest_nearest
 from tasks.labelling import label_model
-from tasks.labelling.label_model import Votes
+from tasks.labelling.label_model import VoteMatrix
 from tasks.recipe.label import Label
 
 
-def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:
+def first_non_null(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:
     """The first answer for each row, and whose it is."""
     whose = [
         pc.if_else(pc.is_valid(answer), name, pa.scalar(None, pa.string())) for name, answer in said
@@ -24,12 +24,12 @@ def first(said: list[tuple[str, pa.Array]]) -> tuple[pa.Array, pa.Array]:
     )
 
 
-def by_votes(
+def label_by_votes(
     section: Label, classes: list[str], cast: list[pa.Array], stated: pa.Array, known: pa.Array
 ) -> tuple[pa.Array, NDArray[np.float64], list[Any]]:
     """The label of each row on which the functions that are not trusted agree enough, the classes' posterior, and the report on all functions."""
 
-    def numbers(labels: pa.Array) -> Votes:
+    def numbers(labels: pa.Array) -> VoteMatrix:
         at = pc.fill_null(pc.index_in(labels, value_set=pa.array(classes, pa.string())), -1)
         return np.asarray(at, np.int64)
 
@@ -39,22 +39,26 @@ def by_votes(
         else np.zeros((len(known), 0), int)
     )
     voters = [number for number, function in enumerate(section.functions) if not function.trusted]
-    fitted = label_model.MODELS[section.model](matrix[:, voters], len(classes), numbers(known))
-    best, sure = fitted.decided(section.confidence)
+    fitted = label_model.LABEL_MODELS[section.model](
+        matrix[:, voters], len(classes), numbers(known)
+    )
+    best, sure = fitted.decide(section.confidence)
     decided = pc.if_else(pa.array(sure), pa.array(classes, pa.string()).take(pa.array(best)), None)
     return (
         decided,
         fitted.posterior,
-        label_model.functions(section.functions, matrix, numbers(stated), numbers(known), fitted),
+        label_model.report_functions(
+            section.functions, matrix, numbers(stated), numbers(known), fitted
+        ),
     )
 
 
-def unsure(
+def explain_unlabelled(
     section: Label, classes: list[str], posterior: NDArray[np.float64]
 ) -> tuple[list[str], list[str]]:
     """Why rows have no label, and the one that they may have: the class with most votes, if there is one."""
     reasons, guesses = [], []
-    for row, single in zip(posterior, label_model.single(posterior), strict=True):
+    for row, single in zip(posterior, label_model.has_unique_best(posterior), strict=True):
         ranked = sorted(
             (-share, name) for share, name in zip(row, classes, strict=True) if share > 0
         )
@@ -70,7 +74,7 @@ def unsure(
     return reasons, guesses
 
 
-def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
+def relabel_rows(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
     wrong = pa.array([index in right for index in range(rows.num_rows)], pa.bool_())
     labels, shares = (
         zip(*(right[index] for index in sorted(right)), strict=True) if right else ((), ())
@@ -85,10 +89,10 @@ def relabelled(rows: pa.Table, right: dict[int, tuple[str, float]]) -> pa.Table:
     return rows
 
 
-def check_classes(table: pa.Table, labels: list[list[str]], section: Label) -> None:
+def check_allowed_classes(table: pa.Table, labels: list[list[str]], section: Label) -> None:
     """Raises Failure for a label that is not among those that the recipe lists."""
     for names, row in zip(labels, table["id"].to_pylist(), strict=True):
         for label_ in sorted(set(names) - set(section.classes or names)):
             count = sum(label_ in names for names in labels)
-            told = f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{nearest(label_, section.classes or [])}"
-            raise Failure(f"{told}: correct the source, or add it to the list in the recipe.")
+            told = f"label {label_!r} of {count} row(s), first {row}, is not among label.classes{suggest_nearest(label_, section.classes or [])}"
+            raise StageError(f"{told}: correct the source, or add it to the list in the recipe.")

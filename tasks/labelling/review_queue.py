@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import modalities
-from tasks.recipe.defaults import CONTENT
+from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.recipe.recipe import Recipe
 from tasks.reports import html_pages
 from tasks.storage import files
 
 
-def write(
+def write_review_queue(
     folder: Path,
     recipe: Recipe,
     rows: pa.Table,
@@ -25,7 +25,7 @@ def write(
 
     For each row: why it is there, and what its label may be ('' where nothing says).
     """
-    shown = ["id", *(["text"] if CONTENT[recipe.modality] == "text" else [])]
+    shown = ["id", *(["text"] if CONTENT_COLUMN[recipe.modality] == "text" else [])]
     cells = (
         [*row, ""]
         for row in zip(*(rows[name].to_pylist() for name in shown), why, guesses, strict=True)
@@ -33,26 +33,26 @@ def write(
     files.write_csv(
         folder / "review.csv", [[*shown, "why", "guess", "label"], *cells], "\r\n"
     )  # so that it quotes a cell that holds either
-    kind = "image" if CONTENT[recipe.modality] == "image" else "text"
+    kind = "image" if CONTENT_COLUMN[recipe.modality] == "image" else "text"
     about = zip(
         rows["id"].to_pylist(),
         why,
         guesses,
-        map(content, modalities.rows(recipe, rows, gaps=True)),
+        map(format_content, modalities.extract_inputs(recipe, rows, gaps=True)),
         strict=True,
     )
     tasks = [
-        {"data": {"row": name, "why": reason, kind: seen}, "predictions": predicted(guess)}
+        {"data": {"row": name, "why": reason, kind: seen}, "predictions": build_prediction(guess)}
         for name, reason, guess, seen in about
     ]
     files.write_json(folder / "review.labelstudio.json", tasks)
-    config = html_pages.PAGES.get_template("labelling.xml").render(
+    config = html_pages.TEMPLATES.get_template("labelling.xml").render(
         kind=kind, problem=recipe.problem, classes=classes
     )
     files.write_text(folder / "review.labelstudio.xml", config)
 
 
-def predicted(guess: str) -> list[dict[str, Any]]:
+def build_prediction(guess: str) -> list[dict[str, Any]]:
     """The guess as a prediction, which Label Studio shows as the choice already made."""
     result = {
         "from_name": "label",
@@ -63,7 +63,7 @@ def predicted(guess: str) -> list[dict[str, Any]]:
     return [{"model_version": "millrace", "result": [result]}] if guess else []
 
 
-def content(cell: Any) -> str:
+def format_content(cell: Any) -> str:
     """A row's content as Label Studio shows it: text, a table's cells as lines, or an image inside the file, since no server holds it."""
     if isinstance(cell, bytes):
         kind = "png" if cell.startswith(b"\x89PNG") else "jpeg"

@@ -30,7 +30,7 @@ class Trainer(Protocol):
 
     def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
         """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
-        return batching.batches(len(examples), epoch, self.section)
+        return batching.split_into_batches(len(examples), epoch, self.section)
 
     def inputs(self) -> Any:
         """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tasks.recipe.train import Train
+from tasks.recipe.train import Train as Train  # noqa: F401
 
 if TYPE_CHECKING:
     from tasks.recipe.train import Train
 
 
-def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
+def split_into_batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
     """Indices of examples of one size in batches, shuffled as a pure function of (seed, epoch); in reading order where epoch is None."""
     order = list(range(count))
     if epoch is not None:
@@ -24,23 +24,23 @@ def batches(count: int, epoch: int | None, section: "Train") -> list[list[int]]:
     ]
 
 
-CHUNK = (
+TOKENIZER_CHUNK = (
     1024  # texts that are in the tokenizer at once, which keeps far more of each than its tokens
 )
-Tokens = NDArray[np.int32]
+TokenIds = NDArray[np.int32]
 
 
-def tokens(tokenizer: Tokenizer, rows: Sequence[str], special: bool = True) -> Iterator[Tokens]:
+def tokenize(tokenizer: Tokenizer, rows: Sequence[str], special: bool = True) -> Iterator[TokenIds]:
     """The ids of each text's tokens, with `special` those that begin and end it among them."""
-    for start in range(0, len(rows), CHUNK):
+    for start in range(0, len(rows), TOKENIZER_CHUNK):
         for encoding in tokenizer.encode_batch_fast(
-            list(rows[start : start + CHUNK]), add_special_tokens=special
+            list(rows[start : start + TOKENIZER_CHUNK]), add_special_tokens=special
         ):
             yield np.array(encoding.ids, np.int32)
 
 
-def packed(
-    order: list[int], examples: Sequence[Sequence[int] | Tokens], section: Train
+def pack_batches(
+    order: list[int], examples: Sequence[Sequence[int] | TokenIds], section: Train
 ) -> list[list[int]]:
     """Consecutive indices in batches of at most batch_size rows and batch_tokens tokens, padding counted; a longer row stands alone."""
     made: list[list[int]] = [[]]
@@ -57,8 +57,8 @@ def packed(
     return [batch for batch in made if batch]
 
 
-def padded(
-    examples: Sequence[Sequence[int] | Tokens], pad: int
+def pad_batch(
+    examples: Sequence[Sequence[int] | TokenIds], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and attention mask, each of shape (rows, longest row)."""
     lengths = np.array([len(example) for example in examples])

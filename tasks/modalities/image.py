@@ -7,28 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.errors import Failure
-from tasks.modalities import base, onnx
-from tasks.problems import of_model
+from tasks.core.errors import StageError
+from tasks.modalities import onnx
+from tasks.modalities.base import Trainer
+from tasks.problems import from_model_info
 from tasks.problems.base import Problem, Targets
 from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
 from tasks.statistics.array_types import Floats
 
-SMALL = 7  # pixels, up to which a side is not halved further
-WIDTH, WIDEST = 32, 256  # channels of the first layer, and of any
-KNOTS = 7  # along each side, between which a distortion is interpolated
+MIN_SIDE = 7  # pixels, up to which a side is not halved further
+FIRST_CHANNELS, MAX_CHANNELS = 32, 256  # channels of the first layer, and of any
+ELASTIC_KNOTS = 7  # along each side, between which a distortion is interpolated
 
 
-def pixels(rows: Sequence[bytes]) -> NDArray[np.uint8]:
+def decode_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     """Encoded images → array (rows, channels, height, width) with values 0 to 255. Raises Failure where sizes differ."""
     arrays = []
     for data in rows:
-        array = np.asarray(image_decoding.decode(data), dtype=np.uint8)
+        array = np.asarray(image_decoding.decode_image(data), dtype=np.uint8)
         arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
-        raise Failure(
+        raise StageError(
             f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): resize them to one."
         )
     return np.stack(arrays)
@@ -39,20 +40,20 @@ def check_contrast(images: NDArray[np.uint8]) -> None:
     if all((image == image[:, :1, :1]).all() for image in images):
         what = "has one colour from edge to edge, so that there is nothing to learn"
         advice = "look at the files, and save them with 8 or 16 bits a channel"
-        raise Failure(f"each of the {len(images)} images to train on {what}: {advice}.")
+        raise StageError(f"each of the {len(images)} images to train on {what}: {advice}.")
 
 
-class Trainer(base.Trainer):
+class ImageTrainer(Trainer):
     mixed = True
 
     def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
         import torch
 
         self.section, self.problem = section, problem
-        images = pixels(rows)
+        images = decode_images(rows)
         check_contrast(images)
         torch.manual_seed(section.seed)
-        self.network = network(
+        self.network = build_convolutional_network(
             images.shape[1:],
             problem.width,
             float(images.mean()),
@@ -62,7 +63,7 @@ class Trainer(base.Trainer):
     def encode(self, rows: Sequence[bytes]) -> list[Any]:
         import torch
 
-        return list(torch.from_numpy(pixels(rows)))
+        return list(torch.from_numpy(decode_images(rows)))
 
     def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
         import torch
@@ -72,14 +73,14 @@ class Trainer(base.Trainer):
         return (
             images
             if generator is None or augment == Augment()
-            else moved(images, augment, generator),
+            else augment_images(images, augment, generator),
         )
 
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
 
         shape = [int(size) for size in self.network.shape]
-        onnx.export_onnx(
+        onnx.export_network(
             self.network.cpu(),
             (torch.zeros(2, *shape),),
             ["pixels"],
@@ -89,7 +90,7 @@ class Trainer(base.Trainer):
         return {"base": None, "shape": shape}
 
 
-def moved(images: Any, augment: Augment, generator: Any) -> Any:
+def augment_images(images: Any, augment: Augment, generator: Any) -> Any:
     """Each image shifted, rotated, enlarged and distorted at random, by one look-up; what comes in from outside is the border's colour.
 
     A distortion moves each pixel by a smooth field of normal numbers, `elastic` pixels on average (root mean square; Simard, Steinkraus and Platt 2003).
@@ -103,7 +104,7 @@ def moved(images: Any, augment: Augment, generator: Any) -> Any:
 
     def smooth(side: int) -> Any:
         """What each knot counts for each pixel of a side: by a Gaussian (Parzen window) that reaches to the next, such that the field's variance is 1."""
-        apart = torch.linspace(0, KNOTS - 1, side)[:, None] - torch.arange(KNOTS)
+        apart = torch.linspace(0, ELASTIC_KNOTS - 1, side)[:, None] - torch.arange(ELASTIC_KNOTS)
         return torch.nn.functional.normalize(torch.exp(-(apart**2) / 2), dim=1)
 
     angle, zoom = within() * augment.rotate * torch.pi / 180, 1 + within() * augment.zoom
@@ -119,7 +120,7 @@ def moved(images: Any, augment: Augment, generator: Any) -> Any:
     )
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     if augment.elastic:
-        knots = torch.randn(rows, KNOTS, KNOTS, 2, generator=generator)
+        knots = torch.randn(rows, ELASTIC_KNOTS, ELASTIC_KNOTS, 2, generator=generator)
         grid += (
             torch.einsum("yi,rijc,xj->ryxc", smooth(height), knots, smooth(width))
             * augment.elastic
@@ -128,7 +129,9 @@ def moved(images: Any, augment: Augment, generator: Any) -> Any:
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -> Any:
+def build_convolutional_network(
+    shape: Sequence[int], classes: int, mean: float, deviation: float
+) -> Any:
     """Layers of 3 x 3 with batch normalisation. Each second one halves the image, until a side is SMALL, and the one after it has twice the channels."""
     import torch
     from torch import nn
@@ -138,9 +141,9 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
             nn.Conv2d(inputs, outputs, 3, step, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
         )
 
-    layers, width, (height, breadth) = [block(shape[0], WIDTH)], WIDTH, shape[1:]
-    while min(height, breadth) > SMALL:
-        wider = min(2 * width, WIDEST)
+    layers, width, (height, breadth) = [block(shape[0], FIRST_CHANNELS)], FIRST_CHANNELS, shape[1:]
+    while min(height, breadth) > MIN_SIDE:
+        wider = min(2 * width, MAX_CHANNELS)
         layers += [block(width, width, 2), block(width, wider)]
         width, height, breadth = wider, (height + 1) // 2, (breadth + 1) // 2
 
@@ -163,19 +166,19 @@ def network(shape: Sequence[int], classes: int, mean: float, deviation: float) -
     return Convolutions().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class Predictor:
+class ImagePredictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.problem = of_model(about)
+        self.problem = from_model_info(about)
         self.labels = self.problem.labels
         self.shape = tuple(about["shape"])
-        self.session = onnx.session(folder / "model.onnx", threads)
+        self.session = onnx.open_session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[bytes], batch: int = 256) -> NDArray[np.float64]:
         parts = []
         for start in range(0, len(rows), batch):
-            images = pixels(rows[start : start + batch])
+            images = decode_images(rows[start : start + batch])
             if images.shape[1:] != self.shape:
-                raise Failure(
+                raise StageError(
                     f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}."
                 )
             parts.append(
@@ -186,7 +189,7 @@ class Predictor:
         return np.concatenate(parts)
 
 
-def baseline(
+def predict_baseline(
     train: Sequence[bytes], targets: Targets, rows: Sequence[bytes], problem: Problem
 ) -> Floats:
     """A linear model (logistic regression) on the pixels, fitted on `train`; answers for `rows`, shape (rows, width)."""
@@ -194,6 +197,6 @@ def baseline(
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), problem.linear()).fit(
-        pixels(train).reshape(len(train), -1), targets
+        decode_images(train).reshape(len(train), -1), targets
     )
-    return problem.asked(model, pixels(rows).reshape(len(rows), -1))
+    return problem.asked(model, decode_images(rows).reshape(len(rows), -1))

@@ -2,33 +2,33 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import Mistake
-from tasks.core.suggest import nearest
+from tasks.core.errors import ConfigError
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe.train import Lora
 
 if TYPE_CHECKING:
     import torch
 
 
-def add(network: "torch.nn.Module", section: Lora, seed: int) -> None:
+def add_lora_layers(network: "torch.nn.Module", section: Lora, seed: int) -> None:
     """Put the narrow layers into the network; they and its head are left to train. Raises Mistake where peft is missing, or no layer has the name given."""
     import torch
 
     try:
         import peft
     except ImportError:
-        raise Mistake(
+        raise ConfigError(
             "train.lora: peft is not installed: pip install 'millrace[lora]', or leave out lora."
         ) from None
     names = {
         name.split(".")[-1]
         for name, layer in network.named_modules()
-        if linear(layer) and name.split(".")[-1] not in ("head", "lm_head")
+        if is_linear_layer(layer) and name.split(".")[-1] not in ("head", "lm_head")
     }
     for name in section.layers or []:
         if name not in names:
-            raise Mistake(
-                f"train.lora.layers: {name!r} is not a linear layer of the base{nearest(name, sorted(names))}; they are {', '.join(sorted(names))}."
+            raise ConfigError(
+                f"train.lora.layers: {name!r} is not a linear layer of the base{suggest_nearest(name, sorted(names))}; they are {', '.join(sorted(names))}."
             )
     torch.manual_seed(seed)
     settings = peft.LoraConfig(
@@ -42,14 +42,14 @@ def add(network: "torch.nn.Module", section: Lora, seed: int) -> None:
         parameter.requires_grad_("lora_" in name or name.startswith("head."))
 
 
-def linear(layer: Any) -> bool:
+def is_linear_layer(layer: Any) -> bool:
     import torch
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(layer, (torch.nn.Linear, Conv1D))
 
 
-def merge(network: "torch.nn.Module") -> None:
+def merge_lora_layers(network: "torch.nn.Module") -> None:
     """Add what was learnt to the weights and take the narrow layers out: what is left is the network as it was before `add`."""
     layers = [(name, layer) for name, layer in network.named_modules() if hasattr(layer, "lora_A")]
     for name, layer in layers:

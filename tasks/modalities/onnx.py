@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core import errors
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.storage import files
 
 if TYPE_CHECKING:
     import torch
 
 
-def session(path: Path, threads: int) -> Any:
+def open_session(path: Path, threads: int) -> Any:
     """An onnxruntime session on the CPU."""
     import onnxruntime
 
@@ -22,12 +22,12 @@ def session(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise Failure(
+        raise StageError(
             f"{path} cannot be loaded as an ONNX model ({errors.first_line(error)}): train again, or fetch it again."
         ) from None
 
 
-def export_onnx(
+def export_network(
     network: "torch.nn.Module",
     inputs: tuple["torch.Tensor", ...],
     names: list[str],
@@ -43,7 +43,7 @@ def export_onnx(
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with files.whole(path) as temporary, warnings.catch_warnings():
+    with files.atomic_file(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.eval(),

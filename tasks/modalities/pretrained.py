@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core import errors
-from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.train import Train
 from tasks.storage import hashing
 
-EAGER = 512  # tokens
+MAX_EAGER_TOKENS = 512  # tokens
 
 
-def base_folder(section: Train) -> Path:
+def resolve_base_folder(section: Train) -> Path:
     """Where the base model lies: package:NAME, a folder, or a hub id. Its weights are checked against `sha256` before anything reads them."""
     base, sha256, key = section.base or "", section.sha256, section.base_key
     if base.startswith("package:"):
         spec = importlib.util.find_spec(base.removeprefix("package:"))
         if spec is None or not spec.submodule_search_locations:
-            raise Mistake(
+            raise ConfigError(
                 f"{key}: the package {base.removeprefix('package:')!r} is not installed: install it, or name a folder or a hub id."
             )
         root = Path(spec.submodule_search_locations[0])
@@ -29,9 +29,9 @@ def base_folder(section: Train) -> Path:
     elif Path(base).is_dir():
         folder = Path(base)
     elif base.count("/") > 1 or base.startswith((".", "/")):
-        raise Mistake(f"{key}: the folder {base} does not exist: correct the path.")
+        raise ConfigError(f"{key}: the folder {base} does not exist: correct the path.")
     else:
-        folder = downloaded(base, key)
+        folder = download_base(base, key)
     weights = folder / "model.safetensors"
     pickles = sorted(
         path.name
@@ -39,11 +39,11 @@ def base_folder(section: Train) -> Path:
         for path in folder.glob(pattern)
     )
     if not weights.is_file() and pickles:
-        raise Mistake(
+        raise ConfigError(
             f"{key}: {folder} has its weights in {pickles[0]}, a pickle, which may run any code when it is read: convert them to model.safetensors."
         )
     if not weights.is_file() or not (folder / "config.json").is_file():
-        raise Mistake(
+        raise ConfigError(
             f"{key}: {folder} has no model.safetensors with a config.json: only safetensors are read; convert the model first."
         )
     for path in (
@@ -54,21 +54,21 @@ def base_folder(section: Train) -> Path:
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise Failure(
+            raise StageError(
                 f"{key}: {path} is not valid JSON ({error}): the model is damaged; get it again."
             ) from None
         if "auto_map" in about:
-            raise Mistake(
+            raise ConfigError(
                 f"{key}: {path} asks for code of the model's own (auto_map), which is never run: use a model that transformers knows itself."
             )
     if sha256 and (found := hashing.sha256(weights)) != sha256:
-        raise Failure(
+        raise StageError(
             f"{key}: {weights} has sha256 {found}, but the recipe expects {sha256}: the file was changed or damaged; install it again, or correct the sha256."
         )
     return folder
 
 
-def downloaded(base: str, key: str) -> Path:
+def download_base(base: str, key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -82,24 +82,24 @@ def downloaded(base: str, key: str) -> Path:
             snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
         )
     except (RepositoryNotFoundError, HFValidationError):
-        raise Mistake(
+        raise ConfigError(
             f"{key}: {base!r} is neither a folder nor a model on the hub: correct the name."
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Retryable(
+        raise RetryableError(
             f"{key}: {base} could not be fetched from the hub ({errors.first_line(error)}): check the connection, or name a local folder."
         ) from None
 
 
-def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
+def load_base(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
     """The base model, its tokenizer, and how what it says of a text's tokens becomes one vector."""
     import torch
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    quiet()
-    folder = base_folder(section)
+    silence_transformers()
+    folder = resolve_base_folder(section)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         for name in (
@@ -131,19 +131,19 @@ def loaded(section: Train, kind: str = "AutoModel") -> tuple[Any, Any, str]:
         StrictDataclassError,
     ) as error:
         why = f"{errors.first_line(error).rstrip(': ')}): it is damaged, lacks its tokenizer, or is a kind that transformers does not support"
-        raise Failure(
+        raise StageError(
             f"{section.base_key}: {folder} cannot be loaded by transformers ({why}."
         ) from None
-    wrong = disagreements(model, found)
+    wrong = find_weight_mismatches(model, found)
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise Failure(
+        raise StageError(
             f"{section.base_key}: the config.json of {folder} does not describe its model.safetensors: {wrong[0]}{more}: take both from one model."
         )
-    return model, tokenizer, pooling(folder / "1_Pooling" / "config.json")
+    return model, tokenizer, read_pooling(folder / "1_Pooling" / "config.json")
 
 
-def pooling(path: Path) -> str:
+def read_pooling(path: Path) -> str:
     """How a base makes one vector of its tokens' vectors: as it says in the way of sentence-transformers, in old or new words; else the first one's."""
     said = (
         json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"pooling_mode": "cls"}
@@ -153,7 +153,7 @@ def pooling(path: Path) -> str:
     )
 
 
-def disagreements(encoder: Any, found: dict[str, Any]) -> list[str]:
+def find_weight_mismatches(encoder: Any, found: dict[str, Any]) -> list[str]:
     """What transformers would pass over with a warning: weights of another shape, missing ones, and those of layers that the config does not have."""
     wrong = [
         f"{name} has the shape {tuple(given)} there and {tuple(wanted)} here"
@@ -173,14 +173,14 @@ def disagreements(encoder: Any, found: dict[str, Any]) -> list[str]:
     return wrong + [f"{name} is there and has no place" for name in extra]
 
 
-def quiet() -> None:
+def silence_transformers() -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
 
 
-def longest(section: Train, config: Any, tokenizer: Any) -> int:
+def resolve_max_length(section: Train, config: Any, tokenizer: Any) -> int:
     """How many tokens of a text go into the network. Some have fewer than they have positions, of which the tokenizer tells."""
     most: int = min(
         getattr(config, "max_position_embeddings", section.max_length), tokenizer.model_max_length
@@ -195,10 +195,10 @@ def longest(section: Train, config: Any, tokenizer: Any) -> int:
     return min(section.max_length, most)
 
 
-def checkpointed(model: Any, section: Train) -> None:
+def enable_activation_checkpointing(model: Any, section: Train) -> None:
     if not model.supports_gradient_checkpointing:
         key = f"{section.base_key.removesuffix('base')}activation_checkpointing"
-        raise Mistake(
+        raise ConfigError(
             f"{key}: transformers does not offer it for a {model.config.model_type}: leave it out."
         )
     model.activation_checkpointing_enable({"use_reentrant": False})

@@ -11,13 +11,14 @@ from typing import Any
 from tasks.problems.base import Problem
 
 
-def module(name: str) -> type[Problem]:
-    made: type[Problem] = importlib.import_module(f"tasks.problems.{name}").Problem
+def problem_class(name: str) -> type[Problem]:
+    module = importlib.import_module(f"tasks.problems.{name}")
+    made: type[Problem] = getattr(module, f"{name.capitalize()}Problem")
     return made
 
 
-def of_model(about: dict[str, Any]) -> Problem:
+def from_model_info(about: dict[str, Any]) -> Problem:
     """The problem that a model solves, from its model.json."""
-    made = module(about.get("problem", "classification"))(about["labels"])
+    made = problem_class(about.get("problem", "classification"))(about["labels"])
     made.temperature = about.get("temperature", 1.0)
     return made

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.recipe.evaluate import Evaluate
-from tasks.recipe.metric_names import METRICS
+from tasks.recipe.metric_names import METRICS_BY_PROBLEM
 from tasks.recipe.train import Train
 from tasks.statistics import bootstrap, class_metrics, intervals
 from tasks.statistics.array_types import Floats
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 else:
     Tensor = Module = Any  # torch takes seconds to import
 Targets = NDArray[Any]  # of shape (rows, …): what the labels become
-Said = Any  # what is kept of a model's answers to compare it with others
-UNDEFINED = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
-UNKNOWN = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
+Predictions = Any  # what is kept of a model's answers to compare it with others
+UNDEFINED_METRIC_MESSAGE = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
+UNKNOWN_CLASS_MESSAGE = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
 
 
 class Problem:
@@ -56,7 +56,7 @@ class Problem:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return METRICS[self.NAME]
+        return METRICS_BY_PROBLEM[self.NAME]
 
     @property
     def width(self) -> int:
@@ -82,9 +82,9 @@ class Problem:
 
     def measure(self, targets: Targets, answers: Floats) -> dict[str, float]:
         """The metrics of all rows, by name, without those that these rows do not have. Raises Failure where that is the one to train for."""
-        points = self.points(targets, self.said(targets, answers))
+        points = self.point_estimates(targets, self.said(targets, answers))
         if math.isnan(points.get(self.section.metric, 0.0)):
-            raise Failure(UNDEFINED.format(self.section.metric, len(targets)))
+            raise StageError(UNDEFINED_METRIC_MESSAGE.format(self.section.metric, len(targets)))
         return {metric: value for metric, value in points.items() if not math.isnan(value)}
 
     def head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
@@ -92,7 +92,7 @@ class Problem:
         return None
 
     @contextlib.contextmanager
-    def exporting(self, network: Module) -> Iterator[None]:
+    def prepare_for_export(self, network: Module) -> Iterator[None]:
         """While the network is exported, its outputs are what `answers` expects."""
         yield
 
@@ -100,15 +100,17 @@ class Problem:
         """What the exported network gave as answers."""
         raise NotImplementedError
 
-    def tempered(self, answers: Floats, temperature: float) -> Floats:
+    def scale_by_temperature(self, answers: Floats, temperature: float) -> Floats:
         """Answers as a network would give them whose outputs are divided by the temperature."""
         raise NotImplementedError
 
-    def confidences(self, targets: Targets, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def extract_confidences(
+        self, targets: Targets, answers: Floats
+    ) -> tuple[Floats, NDArray[np.bool_]]:
         """Probabilities that were given, and whether what they are of is true, each of shape (rows, how many of a row)."""
         raise NotImplementedError
 
-    def sound(self, answers: Floats) -> NDArray[np.bool_]:
+    def is_valid(self, answers: Floats) -> NDArray[np.bool_]:
         """Which rows' answers can be ones."""
         return np.asarray(np.isfinite(answers).all(axis=1))
 
@@ -116,7 +118,7 @@ class Problem:
         """The baseline's estimator of scikit-learn; the greater the strength, the less it is held back."""
         raise NotImplementedError
 
-    def trees(self) -> Any:
+    def build_tree_baseline(self) -> Any:
         """The same for tables that are large enough."""
         raise NotImplementedError
 
@@ -124,10 +126,10 @@ class Problem:
         """The answers of such an estimator."""
         raise NotImplementedError
 
-    def said(self, targets: Targets, answers: Floats) -> Said:
+    def said(self, targets: Targets, answers: Floats) -> Predictions:
         return np.round(answers, intervals.DIGITS)
 
-    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+    def align_labels(self, answers: Floats, labels: list[str]) -> Floats:
         """Answers of a model that has learnt other labels, as for these; one that it has not learnt it never gives."""
         return np.stack(
             [
@@ -137,31 +139,35 @@ class Problem:
             1,
         )
 
-    def part(self, said: Said, rows: NDArray[Any]) -> Said:
+    def take(self, said: Predictions, rows: NDArray[Any]) -> Predictions:
         """What was said of some of the rows."""
         return said[rows]
 
     def values(
-        self, metrics: Collection[str], targets: Targets, said: Said, weights: Floats
+        self, metrics: Collection[str], targets: Targets, said: Predictions, weights: Floats
     ) -> dict[str, Floats]:
         """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
         raise NotImplementedError
 
-    def points(
-        self, targets: Targets, said: Said, metrics: Collection[str] = ()
+    def point_estimates(
+        self, targets: Targets, said: Predictions, metrics: Collection[str] = ()
     ) -> dict[str, float]:
         """These metrics of all rows, or all metrics."""
         found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
         return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
 
     def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
-        return bootstrap.resampled(len(targets), section)
+        return bootstrap.draw_weights(len(targets), section)
 
     def drawn(
-        self, metrics: Collection[str], targets: Targets, models: list[Said], section: Evaluate
+        self,
+        metrics: Collection[str],
+        targets: Targets,
+        models: list[Predictions],
+        section: Evaluate,
     ) -> dict[str, Floats]:
         """The metrics of each model in each resample, each of shape (resamples, models)."""
-        return bootstrap.joined(
+        return bootstrap.join_metrics(
             metrics,
             (
                 [self.values(metrics, targets, said, weights) for said in models]
@@ -170,15 +176,15 @@ class Problem:
         )
 
     def samples(
-        self, metric: str, targets: Targets, models: list[Said], section: Evaluate
+        self, metric: str, targets: Targets, models: list[Predictions], section: Evaluate
     ) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
         return self.drawn([metric], targets, models, section)[metric]
 
-    def intervals(
+    def metric_intervals(
         self,
         targets: Targets,
-        said: Said,
+        said: Predictions,
         section: Evaluate,
         metrics: Collection[str] = (),
         drawn: Any = None,
@@ -188,24 +194,24 @@ class Problem:
         The resamples are those that `drawn` made, where it is given.
         """
         points, drawn = (
-            self.points(targets, said, metrics),
+            self.point_estimates(targets, said, metrics),
             drawn or self.drawn(metrics or self.metrics, targets, [said], section),
         )
         return {
-            metric: intervals.interval(value, drawn[metric][:, 0], section)
+            metric: intervals.percentile_interval(value, drawn[metric][:, 0], section)
             for metric, value in points.items()
             if not math.isnan(value)
         }
 
-    def flags(self, targets: Targets, said: Said) -> tuple[Flags, Flags] | None:
+    def class_flags(self, targets: Targets, said: Predictions) -> tuple[Flags, Flags] | None:
         """Which classes each row has, and which it was given, where there are classes."""
         return None
 
-    def errors(self, targets: Targets, said: Said) -> Floats:
+    def errors(self, targets: Targets, said: Predictions) -> Floats:
         """How wrong each row's answer is, shape (rows,): where it is right or wrong, 0 or 1."""
-        return 1.0 - np.asarray(self.right(targets, said))
+        return 1.0 - np.asarray(self.is_correct(targets, said))
 
-    def right(self, targets: Targets, said: Said) -> NDArray[np.bool_] | None:
+    def is_correct(self, targets: Targets, said: Predictions) -> NDArray[np.bool_] | None:
         """Which rows were answered rightly, where an answer is right or wrong."""
         return None
 
@@ -213,29 +219,32 @@ class Problem:
         """What predictions.parquet holds beside the id: all that the gate compares, for the model and for the baseline."""
         raise NotImplementedError
 
-    def read(self, predictions: pa.Table) -> dict[str, Said]:
+    def read(self, predictions: pa.Table) -> dict[str, Predictions]:
         """What was said by the model and by the baseline."""
         raise NotImplementedError
 
-    def by_class(
-        self, targets: Targets, said: Said, section: Evaluate
+    def metrics_by_class(
+        self, targets: Targets, said: Predictions, section: Evaluate
     ) -> dict[str, dict[str, Any]]:
         """Precision, recall and F1 with their intervals, and support, for each class."""
-        if (both := self.flags(targets, said)) is None:
+        if (both := self.class_flags(targets, said)) is None:
             return {}
-        whole = class_metrics.counts(*both, np.ones((1, len(targets))))
+        whole = class_metrics.count_outcomes(*both, np.ones((1, len(targets))))
         parts = [
-            class_metrics.counts(*both, weights) for weights in self.resampled(targets, section)
+            class_metrics.count_outcomes(*both, weights)
+            for weights in self.resampled(targets, section)
         ]
-        points = {part: of(*whole)[0] for part, of in class_metrics.BY_CLASS.items()}
+        points = {part: of(*whole)[0] for part, of in class_metrics.PER_CLASS_METRICS.items()}
         spread = {
             part: np.concatenate([of(*counts) for counts in parts])
-            for part, of in class_metrics.BY_CLASS.items()
+            for part, of in class_metrics.PER_CLASS_METRICS.items()
         }
         return {
             name: {
                 **{
-                    part: intervals.interval(float(points[part][at]), spread[part][:, at], section)
+                    part: intervals.percentile_interval(
+                        float(points[part][at]), spread[part][:, at], section
+                    )
                     for part in points
                 },
                 "support": int(whole[1][0, at]),
@@ -243,7 +252,7 @@ class Problem:
             for at, name in enumerate(self.labels)
         }
 
-    def pairs(self, targets: Targets, said: Said) -> list[tuple[str, str]]:
+    def pairs(self, targets: Targets, said: Predictions) -> list[tuple[str, str]]:
         """The true and the predicted class of rows, for the confusion matrix."""
         return []
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from tasks.core.errors import Failure, Mistake
-from tasks.core.suggest import nearest
+from tasks.core.errors import ConfigError, StageError
+from tasks.core.suggest import suggest_nearest
 from tasks.problems import base
-from tasks.problems.base import Tensor
+from tasks.problems.base import Problem, Tensor
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.train import Train
 from tasks.statistics import bootstrap, class_metrics
@@ -24,7 +24,7 @@ from tasks.statistics.class_metrics import Flags
 from tasks.statistics.intervals import DIGITS
 
 
-class Scored(NamedTuple):
+class ClassPredictions(NamedTuple):
     """What a model said about the rows: predicted class and −log p(true class), each of shape (rows,), and if known all probabilities, (rows, classes)."""
 
     predicted: Ints
@@ -32,7 +32,7 @@ class Scored(NamedTuple):
     answers: Floats | None = None
 
 
-class Problem(base.Problem):
+class ClassificationProblem(Problem):
     NAME = "classification"
     RESAMPLED = "stratified bootstrap"
     WORST = ("Wrong with most certainty", "probability", "true class", "model said")
@@ -43,10 +43,10 @@ class Problem(base.Problem):
     def fitted(cls, section: Train, table: pa.Table) -> Self:
         made = cls(sorted(set(table["label"].to_pylist())), section)
         if made.width < 2:
-            raise Failure(
+            raise StageError(
                 f"train: all rows have the label {made.labels[0]!r}: a classifier needs at least two classes."
             )
-        made.weights = class_weights(section, made.targets(table), made.labels)
+        made.weights = compute_class_weights(section, made.targets(table), made.labels)
         return made
 
     def known(self, table: pa.Table) -> pa.Table:
@@ -55,13 +55,13 @@ class Problem(base.Problem):
         )
 
     def targets(self, table: pa.Table) -> Ints:
-        return self.positions(table["label"].to_pylist())
+        return self.class_indices(table["label"].to_pylist())
 
-    def positions(self, names: list[str]) -> Ints:
+    def class_indices(self, names: list[str]) -> Ints:
         position = {label: index for index, label in enumerate(self.labels)}
         unknown = sorted(set(names) - set(position))
         if unknown:
-            raise Failure(base.UNKNOWN.format(unknown[0]))
+            raise StageError(base.UNKNOWN_CLASS_MESSAGE.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
     def loss(
@@ -90,23 +90,25 @@ class Problem(base.Problem):
     def answers(self, outputs: NDArray[Any]) -> Floats:
         return np.asarray(softmax(outputs.astype(np.float64) / self.temperature, axis=1))
 
-    def tempered(self, answers: Floats, temperature: float) -> Floats:
+    def scale_by_temperature(self, answers: Floats, temperature: float) -> Floats:
         powers = (answers / answers.max(axis=1, keepdims=True)) ** (1 / temperature)
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def confidences(self, targets: Ints, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def extract_confidences(
+        self, targets: Ints, answers: Floats
+    ) -> tuple[Floats, NDArray[np.bool_]]:
         """Of the class that was given alone (Guo et al. 2017)."""
         return answers.max(axis=1, keepdims=True), (answers.argmax(1) == targets)[:, None]
 
-    def sound(self, answers: Floats) -> NDArray[np.bool_]:
-        return np.asarray(super().sound(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6))
+    def is_valid(self, answers: Floats) -> NDArray[np.bool_]:
+        return np.asarray(super().is_valid(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6))
 
     def linear(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=strength, max_iter=300)
 
-    def trees(self) -> Any:
+    def build_tree_baseline(self) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         return HistGradientBoostingClassifier(random_state=0)
@@ -117,68 +119,82 @@ class Problem(base.Problem):
         result[:, model.classes_] = found
         return result
 
-    def said(self, targets: Ints, answers: Floats) -> Scored:
+    def said(self, targets: Ints, answers: Floats) -> ClassPredictions:
         true = answers[np.arange(len(targets)), targets]
-        return Scored(answers.argmax(1), -np.log(np.clip(true, 1e-15, 1.0)), answers.round(DIGITS))
+        return ClassPredictions(
+            answers.argmax(1), -np.log(np.clip(true, 1e-15, 1.0)), answers.round(DIGITS)
+        )
 
-    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+    def align_labels(self, answers: Floats, labels: list[str]) -> Floats:
         """A class that these do not know is never right: the best of them comes last."""
         other = [index for index, name in enumerate(labels) if name not in self.labels]
         return np.column_stack(
-            [super().aligned(answers, labels), answers[:, other].max(axis=1, initial=0)]
+            [super().align_labels(answers, labels), answers[:, other].max(axis=1, initial=0)]
         )
 
-    def part(self, said: Scored, rows: NDArray[Any]) -> Scored:
-        return Scored(
+    def take(self, said: ClassPredictions, rows: NDArray[Any]) -> ClassPredictions:
+        return ClassPredictions(
             said.predicted[rows],
             said.loss[rows],
             None if said.answers is None else said.answers[rows],
         )
 
-    def flags(self, targets: Ints, said: Scored) -> tuple[Flags, Flags]:
+    def class_flags(self, targets: Ints, said: ClassPredictions) -> tuple[Flags, Flags]:
         """With a last class for what another model answers that these do not know."""
         classes = np.arange(self.width + 1)
         return targets[:, None] == classes, said.predicted[:, None] == classes
 
     def values(
-        self, metrics: Collection[str], targets: Ints, said: Scored, weights: Floats
+        self, metrics: Collection[str], targets: Ints, said: ClassPredictions, weights: Floats
     ) -> dict[str, Floats]:
-        there, given = self.flags(targets, said)
+        there, given = self.class_flags(targets, said)
         found = (
-            class_metrics.counted(metrics, class_metrics.counts(there, given, weights))
-            if set(metrics) & set(class_metrics.COUNTED)
+            class_metrics.compute_count_metrics(
+                metrics, class_metrics.count_outcomes(there, given, weights)
+            )
+            if set(metrics) & set(class_metrics.COUNT_METRICS)
             else {}
         )
         loss = {"log_loss": weights @ said.loss / weights.sum(1)} if "log_loss" in metrics else {}
         return (
             found
             | loss
-            | class_metrics.ranked(metrics, there[:, : self.width], said.answers, weights)
+            | class_metrics.compute_ranking_metrics(
+                metrics, there[:, : self.width], said.answers, weights
+            )
         )
 
     def resampled(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
-        return bootstrap.resampled(len(targets), section, targets)
+        return bootstrap.draw_weights(len(targets), section, targets)
 
     def drawn(
-        self, metrics: Collection[str], targets: Ints, models: list[Scored], section: Evaluate
+        self,
+        metrics: Collection[str],
+        targets: Ints,
+        models: list[ClassPredictions],
+        section: Evaluate,
     ) -> dict[str, Floats]:
         counted, others = (
-            [metric for metric in metrics if (metric in class_metrics.COUNTED) == kind]
+            [metric for metric in metrics if (metric in class_metrics.COUNT_METRICS) == kind]
             for kind in (True, False)
         )
-        counts = bootstrap.resampled_counts(
+        counts = bootstrap.draw_class_counts(
             targets, [said.predicted for said in models], self.width + 1, section
         )  # which draws nothing before it is asked
         found = (
-            bootstrap.joined(
-                counted, ([class_metrics.counted(counted, one) for one in part] for part in counts)
+            bootstrap.join_metrics(
+                counted,
+                (
+                    [class_metrics.compute_count_metrics(counted, one) for one in part]
+                    for part in counts
+                ),
             )
             if counted
             else {}
         )
         return found | (super().drawn(others, targets, models, section) if others else {})
 
-    def right(self, targets: Ints, said: Scored) -> NDArray[np.bool_]:
+    def is_correct(self, targets: Ints, said: ClassPredictions) -> NDArray[np.bool_]:
         return np.asarray(said.predicted == targets)
 
     def columns(self, targets: Ints, answers: dict[str, Floats]) -> dict[str, pa.Array]:
@@ -189,21 +205,23 @@ class Problem(base.Problem):
                 f"{prefix}predicted": pa.array(names[said.predicted], pa.string()),
                 f"{prefix}loss": pa.array(said.loss.round(DIGITS)),
             }
-            found[f"{prefix}probabilities"] = listed(answers[who])
+            found[f"{prefix}probabilities"] = build_probability_column(answers[who])
         return {"label": pa.array(names[targets], pa.string()), **found}
 
-    def read(self, predictions: pa.Table) -> dict[str, Scored]:
+    def read(self, predictions: pa.Table) -> dict[str, ClassPredictions]:
         found = {}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             predicted, loss, shares = (
                 predictions[f"{prefix}{part}"] for part in ("predicted", "loss", "probabilities")
             )
-            found[who] = Scored(
-                self.positions(predicted.to_pylist()), loss.to_numpy(), np.array(shares.to_pylist())
+            found[who] = ClassPredictions(
+                self.class_indices(predicted.to_pylist()),
+                loss.to_numpy(),
+                np.array(shares.to_pylist()),
             )
         return found
 
-    def pairs(self, targets: Ints, said: Scored) -> list[tuple[str, str]]:
+    def pairs(self, targets: Ints, said: ClassPredictions) -> list[tuple[str, str]]:
         return [
             (self.labels[true], self.labels[guess])
             for true, guess in zip(targets, said.predicted, strict=True)
@@ -226,7 +244,7 @@ class Problem(base.Problem):
         ]
 
 
-def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor | None:
+def compute_class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor | None:
     """The weight of each class in the loss, such that the average row has 1; `balanced` gives every class the same total (King and Zeng 2001)."""
     import torch
 
@@ -238,12 +256,12 @@ def class_weights(section: Train, targets: Ints, classes: list[str]) -> Tensor |
     else:
         for name in section.class_weights:
             if name not in classes:
-                raise Mistake(
-                    f"train.class_weights: {name!r} is not a class of the training rows{nearest(name, classes)}; they are {', '.join(classes)}."
+                raise ConfigError(
+                    f"train.class_weights: {name!r} is not a class of the training rows{suggest_nearest(name, classes)}; they are {', '.join(classes)}."
                 )
         weights = np.array([section.class_weights.get(name, 1.0) for name in classes])
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
-def listed(answers: Floats) -> pa.Array:
+def build_probability_column(answers: Floats) -> pa.Array:
     return pa.array(answers.round(DIGITS).tolist(), pa.list_(pa.float64()))

@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.problems import base
-from tasks.problems.base import Tensor
+from tasks.problems.base import Problem, Tensor
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
 from tasks.statistics.intervals import DIGITS
 
-IGNORED = -100  # the target where no token is to be predicted
-PARTS = (
+IGNORED_TARGET = -100  # the target where no token is to be predicted
+PREDICTION_COLUMNS = (
     "loss",
     "tokens",
     "hits",
@@ -25,7 +24,7 @@ PARTS = (
 )  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
 
 
-class Problem(base.Problem):
+class LanguageProblem(Problem):
     """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
 
     NAME = "language"
@@ -42,7 +41,7 @@ class Problem(base.Problem):
 
     @property
     def width(self) -> int:
-        return len(PARTS)
+        return len(PREDICTION_COLUMNS)
 
     def targets(self, table: pa.Table) -> NDArray[np.int64]:
         """The texts themselves are the targets."""
@@ -54,13 +53,13 @@ class Problem(base.Problem):
         from torch.nn.functional import cross_entropy
 
         total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
-        return total, float((inputs[3] != IGNORED).sum())
+        return total, float((inputs[3] != IGNORED_TARGET).sum())
 
     def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         import torch
 
         _, _, texts, targets, owners, sizes = inputs
-        counted = targets != IGNORED
+        counted = targets != IGNORED_TARGET
         logits, wanted = outputs[counted].float(), targets[counted]
         loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").double()
         tokens = torch.stack(
@@ -71,7 +70,7 @@ class Problem(base.Problem):
         )
         return torch.cat([rows, sizes[:, None].double()], 1)
 
-    def aligned(self, answers: Floats, labels: list[str]) -> Floats:
+    def align_labels(self, answers: Floats, labels: list[str]) -> Floats:
         """Of a model with another tokenizer only the loss by the byte is known, since its tokens are others."""
         return (
             answers
@@ -106,12 +105,14 @@ class Problem(base.Problem):
         return {
             f"{prefix}{part}": pa.array(said[:, at].round(DIGITS))
             for prefix, said in told.items()
-            for at, part in enumerate(PARTS)
+            for at, part in enumerate(PREDICTION_COLUMNS)
         }
 
     def read(self, predictions: pa.Table) -> dict[str, Floats]:
         return {
-            who: np.stack([predictions[f"{prefix}{part}"].to_numpy() for part in PARTS], 1)
+            who: np.stack(
+                [predictions[f"{prefix}{part}"].to_numpy() for part in PREDICTION_COLUMNS], 1
+            )
             for who, prefix in (("model", ""), ("baseline", "baseline_"))
         }
 

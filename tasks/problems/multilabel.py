@@ -8,20 +8,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.problems import base
-from tasks.problems.base import Tensor
-from tasks.problems.classification import listed
+from tasks.problems.base import Problem, Tensor
+from tasks.problems.classification import build_probability_column
 from tasks.recipe.train import Train
 from tasks.rows import label_values
 from tasks.statistics import class_metrics
 from tasks.statistics.array_types import Floats
+from tasks.statistics.class_metrics import Flags
 from tasks.statistics.intervals import DIGITS
 
-Flags = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
+LabelMatrix = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)
 
 
-class Problem(base.Problem):
+class MultilabelProblem(Problem):
     NAME = "multilabel"
     CLASSES = "Labels"
     WORST = ("Largest loss", "log-loss", "true classes", "model said")
@@ -29,23 +30,28 @@ class Problem(base.Problem):
 
     @classmethod
     def fitted(cls, section: Train, table: pa.Table) -> Self:
-        labels = sorted({name for names in read(table) for name in names})
+        labels = sorted({name for names in parse_label_sets(table) for name in names})
         if len(labels) < 2:
-            raise Failure(
+            raise StageError(
                 f"train: the rows have {labels[0] if labels else 'no label'} alone: problem: multilabel needs at least two labels."
             )
         return cls(labels, section)
 
     def known(self, table: pa.Table) -> pa.Table:
         return table.filter(
-            pa.array([set(names) <= set(self.labels) for names in read(table)], pa.bool_())
+            pa.array(
+                [set(names) <= set(self.labels) for names in parse_label_sets(table)], pa.bool_()
+            )
         )
 
-    def targets(self, table: pa.Table) -> Flags:
-        said, position = read(table), {name: index for index, name in enumerate(self.labels)}
+    def targets(self, table: pa.Table) -> LabelMatrix:
+        said, position = (
+            parse_label_sets(table),
+            {name: index for index, name in enumerate(self.labels)},
+        )
         unknown = sorted({name for names in said for name in names} - set(position))
         if unknown:
-            raise Failure(base.UNKNOWN.format(unknown[0]))
+            raise StageError(base.UNKNOWN_CLASS_MESSAGE.format(unknown[0]))
         result = np.zeros((len(said), self.width), np.float32)
         for row, names in enumerate(said):
             result[row, [position[name] for name in names]] = 1
@@ -63,7 +69,7 @@ class Problem(base.Problem):
     def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().sigmoid()
 
-    def head(self, features: Floats, targets: Flags) -> tuple[Floats, Floats] | None:
+    def head(self, features: Floats, targets: LabelMatrix) -> tuple[Floats, Floats] | None:
         fitted = self.linear(10).fit(features, targets).estimators_
         if not all(hasattr(one, "coef_") for one in fitted):  # a label that all rows have
             return None
@@ -75,10 +81,12 @@ class Problem(base.Problem):
     def answers(self, outputs: NDArray[Any]) -> Floats:
         return np.asarray(expit(outputs.astype(np.float64) / self.temperature))
 
-    def tempered(self, answers: Floats, temperature: float) -> Floats:
+    def scale_by_temperature(self, answers: Floats, temperature: float) -> Floats:
         return np.asarray(expit(logit(answers) / temperature))
 
-    def confidences(self, targets: Flags, answers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def extract_confidences(
+        self, targets: LabelMatrix, answers: Floats
+    ) -> tuple[Floats, NDArray[np.bool_]]:
         """Of every label."""
         return answers, targets > 0
 
@@ -88,7 +96,7 @@ class Problem(base.Problem):
 
         return OneVsRestClassifier(LogisticRegression(C=strength, max_iter=300))
 
-    def trees(self) -> Any:
+    def build_tree_baseline(self) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.multiclass import OneVsRestClassifier
 
@@ -97,46 +105,46 @@ class Problem(base.Problem):
     def asked(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict_proba(rows))
 
-    def flags(
-        self, targets: Flags, said: Floats
-    ) -> tuple[class_metrics.Flags, class_metrics.Flags]:
+    def class_flags(self, targets: LabelMatrix, said: Floats) -> tuple[Flags, Flags]:
         return targets > 0, said >= 0.5
 
     def values(
-        self, metrics: Collection[str], targets: Flags, said: Floats, weights: Floats
+        self, metrics: Collection[str], targets: LabelMatrix, said: Floats, weights: Floats
     ) -> dict[str, Floats]:
-        there, given = self.flags(targets, said)
+        there, given = self.class_flags(targets, said)
         rows = {
-            "log_loss": losses(targets, said),
-            "subset_accuracy": self.right(targets, said),
+            "log_loss": compute_row_losses(targets, said),
+            "subset_accuracy": self.is_correct(targets, said),
             "hamming_loss": (there != given).mean(1),
         }
         means = {
             metric: weights @ rows[metric] / weights.sum(1) for metric in metrics if metric in rows
         }
         return (
-            class_metrics.counted(metrics, class_metrics.counts(there, given, weights))
+            class_metrics.compute_count_metrics(
+                metrics, class_metrics.count_outcomes(there, given, weights)
+            )
             | means
-            | class_metrics.ranked(metrics, there, said, weights)
+            | class_metrics.compute_ranking_metrics(metrics, there, said, weights)
         )
 
-    def right(self, targets: Flags, said: Floats) -> NDArray[np.bool_]:
+    def is_correct(self, targets: LabelMatrix, said: Floats) -> NDArray[np.bool_]:
         return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
 
-    def columns(self, targets: Flags, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+    def columns(self, targets: LabelMatrix, answers: dict[str, Floats]) -> dict[str, pa.Array]:
         found = {"label": pa.array([self.told(row) for row in targets], pa.string())}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = self.said(targets, answers[who])
             found[f"{prefix}predicted"] = pa.array([self.told(row) for row in said], pa.string())
             found |= {
-                f"{prefix}loss": pa.array(losses(targets, said).round(DIGITS)),
-                f"{prefix}probabilities": listed(said),
+                f"{prefix}loss": pa.array(compute_row_losses(targets, said).round(DIGITS)),
+                f"{prefix}probabilities": build_probability_column(said),
             }
         return found
 
     def told(self, row: NDArray[Any]) -> str:
         return str(
-            label_values.text(
+            label_values.format_label(
                 self.NAME,
                 [name for name, share in zip(self.labels, row, strict=True) if share >= 0.5],
             )
@@ -148,7 +156,7 @@ class Problem(base.Problem):
             for who, prefix in (("model", ""), ("baseline", "baseline_"))
         }
 
-    def pairs(self, targets: Flags, said: Floats) -> list[tuple[str, str]]:
+    def pairs(self, targets: LabelMatrix, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""
         found = []
         for true, guess in zip(targets > 0, said >= 0.5, strict=True):
@@ -160,9 +168,9 @@ class Problem(base.Problem):
         return found
 
     def worst(
-        self, targets: Flags, answers: Floats, count: int
+        self, targets: LabelMatrix, answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
-        loss, wrong = losses(targets, answers), ~self.right(targets, answers)
+        loss, wrong = compute_row_losses(targets, answers), ~self.is_correct(targets, answers)
         ordered = [row for row in np.argsort(-loss, kind="stable").tolist() if wrong[row]][:count]
         return [
             (row, self.told(targets[row]), self.told(answers[row]), float(loss[row]))
@@ -170,11 +178,13 @@ class Problem(base.Problem):
         ]
 
 
-def read(table: pa.Table) -> list[list[str]]:
-    return label_values.values("multilabel", table["label"].to_pylist(), table["id"].to_pylist())
+def parse_label_sets(table: pa.Table) -> list[list[str]]:
+    return label_values.parse_labels(
+        "multilabel", table["label"].to_pylist(), table["id"].to_pylist()
+    )
 
 
-def losses(targets: Flags, answers: Floats) -> Floats:
+def compute_row_losses(targets: LabelMatrix, answers: Floats) -> Floats:
     """−log p of what is true of each label, the mean over labels, shape (rows,)."""
     return np.asarray(
         -np.log(np.clip(np.where(targets > 0, answers, 1 - answers), 1e-15, 1.0)).mean(axis=1)

@@ -8,17 +8,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.errors import Failure
-from tasks.problems import base, classification
-from tasks.problems.base import Module, Tensor
-from tasks.problems.classification import Scored
+from tasks.core.errors import StageError
+from tasks.problems.base import Module, Problem, Tensor
+from tasks.problems.classification import ClassificationProblem, ClassPredictions
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.train import Train
 from tasks.rows import label_values
 from tasks.statistics.array_types import Floats, Ints
 
 
-class Problem(base.Problem):
+class RegressionProblem(Problem):
     NAME = "regression"
     CLASSES = "Fifths of the target"
     ERROR = "absolute error"
@@ -32,18 +31,20 @@ class Problem(base.Problem):
             made.mean, made.scale = float(targets.mean()), float(targets.std())
         if not np.isfinite(made.scale):
             worst = int(np.abs(targets).argmax())
-            raise Failure(
+            raise StageError(
                 f"train: the target of the row {table['id'][worst]} is {targets[worst]:g}, which is too large to learn from: correct it, or reject the row."
             )
         if made.scale <= 1e-12 * abs(made.mean):
-            raise Failure(
+            raise StageError(
                 f"train: all rows have the target {made.mean:g}: there is nothing to learn; add rows with others."
             )
         return made
 
     def targets(self, table: pa.Table) -> Floats:
         return np.array(
-            label_values.values(self.NAME, table["label"].to_pylist(), table["id"].to_pylist()),
+            label_values.parse_labels(
+                self.NAME, table["label"].to_pylist(), table["id"].to_pylist()
+            ),
             dtype=np.float64,
         )
 
@@ -63,7 +64,7 @@ class Problem(base.Problem):
         return fitted.coef_[None], np.array([fitted.intercept_])
 
     @contextlib.contextmanager
-    def exporting(self, network: Module) -> Iterator[None]:
+    def prepare_for_export(self, network: Module) -> Iterator[None]:
         with network.register_forward_hook(
             lambda _, inputs, outputs: outputs * self.scale + self.mean
         ):
@@ -77,7 +78,7 @@ class Problem(base.Problem):
 
         return Ridge(1 / strength)
 
-    def trees(self) -> Any:
+    def build_tree_baseline(self) -> Any:
         from sklearn.ensemble import HistGradientBoostingRegressor
 
         return HistGradientBoostingRegressor(random_state=0)
@@ -96,7 +97,7 @@ class Problem(base.Problem):
         found: dict[str, Callable[[], Floats]] = {
             "rmse": lambda: np.sqrt(weights @ errors**2 / rows),
             "mae": lambda: weights @ np.abs(errors) / rows,
-            "median_absolute_error": lambda: median(np.abs(errors), weights),
+            "median_absolute_error": lambda: weighted_median(np.abs(errors), weights),
             "r2": lambda: (
                 1 - np.divide(weights @ errors**2, spread, out=np.ones(len(rows)), where=spread > 0)
             ),
@@ -122,14 +123,14 @@ class Problem(base.Problem):
             "baseline": predictions["baseline_predicted"].to_numpy(),
         }
 
-    def by_class(
+    def metrics_by_class(
         self, targets: Floats, said: Floats, section: Evaluate
     ) -> dict[str, dict[str, Any]]:
-        problem, true, guess = ranges(targets, said)
-        return problem.by_class(true, guess, section)
+        problem, true, guess = bin_into_fifths(targets, said)
+        return problem.metrics_by_class(true, guess, section)
 
     def pairs(self, targets: Floats, said: Floats) -> list[tuple[str, str]]:
-        problem, true, guess = ranges(targets, said)
+        problem, true, guess = bin_into_fifths(targets, said)
         return problem.pairs(true, guess)
 
     def worst(
@@ -142,7 +143,7 @@ class Problem(base.Problem):
         ]
 
 
-def median(numbers: Floats, weights: Floats) -> Floats:
+def weighted_median(numbers: Floats, weights: Floats) -> Floats:
     """Of the numbers so often as weights (whole ones) have them, shape (resamples,)."""
     order = np.argsort(numbers, kind="stable")
     upto = weights[:, order].cumsum(1)
@@ -150,11 +151,15 @@ def median(numbers: Floats, weights: Floats) -> Floats:
     return np.asarray((numbers[order][middle[0]] + numbers[order][middle[1]]) / 2)
 
 
-def ranges(targets: Floats, said: Floats) -> tuple[classification.Problem, Ints, Scored]:
+def bin_into_fifths(
+    targets: Floats, said: Floats
+) -> tuple[ClassificationProblem, Ints, ClassPredictions]:
     """The fifths of the target as classes, for a rough picture: which one is true, and in which one the answer lies."""
-    names, true = label_values.fifths(targets, targets)
+    names, true = label_values.split_into_quintiles(targets, targets)
     return (
-        classification.Problem(names),
+        ClassificationProblem(names),
         true,
-        Scored(label_values.fifths(targets, said)[1], np.zeros(len(targets))),
+        ClassPredictions(
+            label_values.split_into_quintiles(targets, said)[1], np.zeros(len(targets))
+        ),
     )

@@ -19,12 +19,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         """What is wrong with the values together, where each alone is allowed."""
         yield from ()
 
     @model_validator(mode="after")
-    def agrees(self) -> Self:
-        if told := "; ".join(self.wrong()):
+    def validate_fields(self) -> Self:
+        if told := "; ".join(self.cross_field_errors()):
             raise ValueError(told)
         return self

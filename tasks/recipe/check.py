@@ -12,11 +12,11 @@ from pydantic import (
     field_validator,
 )
 
-from tasks.core.suggest import nearest
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe.base import Fraction, Section
 
 
-def around_one(rows: list[float]) -> list[float]:
+def validate_row_multiples(rows: list[float]) -> list[float]:
     if not 0 <= rows[0] <= 1 <= rows[1]:
         raise ValueError(
             "must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]"
@@ -32,7 +32,10 @@ class Drift(Section):
     """
 
     rows: (
-        Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(around_one)] | None
+        Annotated[
+            list[float], Field(min_length=2, max_length=2), AfterValidator(validate_row_multiples)
+        ]
+        | None
     ) = [0.5, 2.0]
     columns: bool = True
     shares: Fraction | None = 0.1
@@ -54,7 +57,7 @@ class Check(Section):
     @field_validator("raw", "ready")
     @classmethod
     def known(cls, declared: list[dict[str, dict[str, Any]]]) -> list[dict[str, dict[str, Any]]]:
-        names = expectation_names()
+        names = list_expectation_names()
         said = []
         for item in declared:
             if len(item) != 1:
@@ -64,7 +67,7 @@ class Check(Section):
             name, arguments = next(iter(item.items()))
             if name not in names:
                 raise ValueError(
-                    f"{name!r} is not an expectation of Great Expectations{nearest(name, names)}"
+                    f"{name!r} is not an expectation of Great Expectations{suggest_nearest(name, names)}"
                 )
             if arguments.get("severity", "fail") not in ("fail", "warn"):
                 raise ValueError(
@@ -79,7 +82,7 @@ class Check(Section):
 
 
 @cache
-def expectation_names() -> frozenset[str]:
+def list_expectation_names() -> frozenset[str]:
     """The expectations that Great Expectations offers, read from its list of them: importing it takes seconds."""
     core = importlib.metadata.distribution("great_expectations").locate_file(
         "great_expectations/expectations/core/__init__.py"

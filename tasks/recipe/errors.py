@@ -15,10 +15,10 @@ EXAMPLES = {
 }
 
 
-def sentence(recipe: type[BaseModel], error: Any) -> str:
+def describe_error(recipe: type[BaseModel], error: Any) -> str:
     """One mistake as `key: value: what is wrong, what is allowed`."""
     location = [part for part in error["loc"] if part not in ("function-after", "function-before")]
-    model, keys = locate(recipe, location)
+    model, keys = locate_model(recipe, location)
     key = (
         "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
         or "recipe"
@@ -33,12 +33,12 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     example = f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
     if kind == "extra_forbidden":
         known = sorted(model.model_fields) if model else []
-        return f"{key}: is not a known key{suggest.nearest(str(keys[-1]), known)}. Known here: {', '.join(known)}."
+        return f"{key}: is not a known key{suggest.suggest_nearest(str(keys[-1]), known)}. Known here: {', '.join(known)}."
     if kind == "missing":
         return f"{key}: is missing; add it{example}."
     if kind == "literal_error":
         allowed = re.findall("'([^']+)'", context["expected"])
-        return f"{key}: {shown} is not allowed{suggest.nearest(str(given), allowed)}. Allowed: {', '.join(allowed)}."
+        return f"{key}: {shown} is not allowed{suggest.suggest_nearest(str(given), allowed)}. Allowed: {', '.join(allowed)}."
     if kind == "union_tag_invalid":
         return f"{key}.{context['discriminator'].strip(chr(39))}: {context['tag']!r} is not known. Allowed: {context['expected_tags']}."
     if kind == "union_tag_not_found":
@@ -48,7 +48,7 @@ def sentence(recipe: type[BaseModel], error: Any) -> str:
     return f"{key}: {shown}: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 
-def locate(
+def locate_model(
     recipe: type[BaseModel], location: list[Any]
 ) -> tuple[type[BaseModel] | None, list[Any]]:
     """The model that a pydantic location ends in, and the location without the names of union members, which no one wrote."""
@@ -72,23 +72,23 @@ def locate(
             continue
         keys.append(part)
         if isinstance(part, int):
-            model = strip(next(iter(get_args(strip(model))), None))
+            model = unwrap_annotation(next(iter(get_args(unwrap_annotation(model))), None))
         elif get_origin(model) is dict:
-            model = strip(get_args(model)[1])
+            model = unwrap_annotation(get_args(model)[1])
         else:
             parent = model if isinstance(model, type) and issubclass(model, BaseModel) else None
             field = parent.model_fields.get(str(part)) if parent else None
-            model = strip(field.annotation) if field else None
+            model = unwrap_annotation(field.annotation) if field else None
     return parent, keys
 
 
-def strip(annotation: Any) -> Any:
+def unwrap_annotation(annotation: Any) -> Any:
     """Take Annotated and `| None` off a type."""
     if get_origin(annotation) is Annotated:
-        return strip(get_args(annotation)[0])
+        return unwrap_annotation(get_args(annotation)[0])
     members = [member for member in get_args(annotation) if member is not type(None)]
     return (
-        strip(members[0])
+        unwrap_annotation(members[0])
         if len(members) == 1 and type(None) in get_args(annotation)
         else annotation
     )

@@ -25,5 +25,5 @@ class Export(Section):
     prune: float = Field(0.0, ge=0, lt=1)
 
     @property
-    def compresses(self) -> bool:
+    def has_compression(self) -> bool:
         return self.int8 or self.prune > 0 or self.distil is not None

@@ -11,7 +11,7 @@ from tasks.recipe.base import Count, Section
 from tasks.recipe.metric_names import Metric
 
 
-class Rule(Section):
+class GateRule(Section):
     """What all rules of the gate share: a name, and why the rule is there. Both are shown where it is not met."""
 
     rule: str
@@ -19,7 +19,7 @@ class Rule(Section):
     reason: str | None = Field(None, min_length=1)
 
 
-class Bounded(Rule):
+class ThresholdRule(GateRule):
     """A floor has the metric be at least `bound`, a ceiling at most. `metric` is any number of evaluation/metrics.json by its path, such as accuracy,
     classes.billing.f1 or slices.channel.*.accuracy, where `*` stands for each. It is held against `bound` itself, or with `on: interval` with the whole
     of its interval."""
@@ -30,7 +30,7 @@ class Bounded(Rule):
     on: Literal["point", "interval"] = "point"
 
 
-class Baseline(Rule):
+class BaselineRule(GateRule):
     """Better than the baseline fitted on the same split by more than `margin`."""
 
     rule: Literal["baseline"]
@@ -42,7 +42,7 @@ class Baseline(Rule):
         return self.margin
 
 
-class Champion(Rule):
+class ChampionRule(GateRule):
     """Against the model in production on the same rows: worse by less than `margin`, or with `require: better` better by more than it.
 
     With `by`, a column, so on the rows of each of its values.
@@ -62,7 +62,7 @@ class Champion(Rule):
         return self.margin if self.require == "better" else math.nextafter(-self.margin, -math.inf)
 
 
-class Latency(Rule):
+class LatencyRule(GateRule):
     """The 95th percentile of the time for `batch` rows may be at most `ratio` times that of the model in production, measured side by side at promotion."""
 
     rule: Literal["latency"]
@@ -70,7 +70,7 @@ class Latency(Rule):
     batch: Count = 1
 
 
-def told(rule: Rule) -> str:
+def format_rule(rule: GateRule) -> str:
     return ", ".join(
         f"{key}: {value}"
         for key, value in rule.model_dump(exclude={"name", "reason"}, exclude_none=True).items()

@@ -9,18 +9,18 @@ from pydantic import (
     Field,
 )
 
-from tasks.core.suggest import nearest
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
 from tasks.recipe.base import Fraction, Section
 
 
-class Function(Section):
+class LabellingFunction(Section):
     """What all labelling functions share: each votes for a label or abstains, row by row. What a trusted one says is taken as it is, before any vote."""
 
     trusted: bool = False
 
 
-class Keyword(Function):
+class KeywordFunction(LabellingFunction):
     """Votes for `label` where `column` holds one of the words or phrases, whole and in any case."""
 
     kind: Literal["keyword"]
@@ -29,7 +29,7 @@ class Keyword(Function):
     column: str = "text"
 
 
-def linear_pattern(pattern: str) -> str:
+def validate_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
@@ -41,16 +41,16 @@ def linear_pattern(pattern: str) -> str:
     return pattern
 
 
-class Regex(Function):
+class RegexFunction(LabellingFunction):
     """Votes for `label` where `column` matches the regular expression, in any case."""
 
     kind: Literal["regex"]
-    pattern: Annotated[str, AfterValidator(linear_pattern)]
+    pattern: Annotated[str, AfterValidator(validate_pattern)]
     label: str
     column: str = "text"
 
 
-class Lookup(Function):
+class LookupFunction(LabellingFunction):
     """Votes for `value` of the row of `file` (CSV) whose `column` equals the data's column of that name."""
 
     kind: Literal["lookup"]
@@ -59,7 +59,7 @@ class Lookup(Function):
     value: str = "label"
 
 
-class Similarity(Function):
+class SimilarityFunction(LabellingFunction):
     """Votes for `label` where the cosine of the text in `column` to one of the examples, as `base` encodes them, reaches `threshold`."""
 
     kind: Literal["similarity"]
@@ -70,7 +70,7 @@ class Similarity(Function):
     base: str = defaults.MINILM
 
 
-class Model(Function):
+class ModelFunction(LabellingFunction):
     """Votes for what another model (the folder of an exported one) predicts, from `column` if it is given, with at least this probability."""
 
     kind: Literal["model"]
@@ -91,13 +91,16 @@ class Label(Section):
     answers: str | list[str] = []
     errors: Literal["keep", "flag", "drop", "relabel"] = "keep"
     functions: list[
-        Annotated[Keyword | Regex | Lookup | Similarity | Model, Field(discriminator="kind")]
+        Annotated[
+            KeywordFunction | RegexFunction | LookupFunction | SimilarityFunction | ModelFunction,
+            Field(discriminator="kind"),
+        ]
     ] = []
     model: Literal["majority", "dawid_skene"] = "majority"
     confidence: float = Field(0.5, gt=0, le=1)
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         for number, function in enumerate(self.functions):
             label = getattr(function, "label", None)
             if label is not None and self.classes is not None and label not in self.classes:
-                yield f"functions[{number}].label {label!r} is not among the classes{nearest(label, self.classes)}"
+                yield f"functions[{number}].label {label!r} is not among the classes{suggest_nearest(label, self.classes)}"

@@ -9,17 +9,17 @@ from pydantic import (
     ValidationError,
 )
 
-from tasks.core.errors import Mistake
-from tasks.core.suggest import nearest
+from tasks.core.errors import ConfigError
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
-from tasks.recipe.errors import sentence
+from tasks.recipe.errors import describe_error
 from tasks.recipe.recipe import Recipe
 
-RECIPES = Path("recipes")
-PARAMS = Path("params.yaml")
+RECIPES_FOLDER = Path("recipes")
+PARAMS_FILE = Path("params.yaml")
 
 
-class Loader(yaml.SafeLoader):
+class StrictYamlLoader(yaml.SafeLoader):
     """YAML that refuses a key given twice, where PyYAML would keep the last, and that reads 1e-4 as a number, as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -32,64 +32,71 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver(
+StrictYamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
-def registered() -> list[str]:
+def list_registered_names() -> list[str]:
     """The names of the active recipes, from params.yaml."""
     try:
-        names = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["recipes"]
+        names = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))["recipes"]
     except FileNotFoundError:
-        raise Mistake(f"{PARAMS} is not here: run millrace from the repository's root.") from None
+        raise ConfigError(
+            f"{PARAMS_FILE} is not here: run millrace from the repository's root."
+        ) from None
     except (yaml.YAMLError, KeyError, TypeError):
-        raise Mistake(f"{PARAMS} must hold a list `recipes:` of names.") from None
+        raise ConfigError(f"{PARAMS_FILE} must hold a list `recipes:` of names.") from None
     return [str(name) for name in names or []]
 
 
-def load(name: str) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """The registered recipe of that name. Raises Mistake with every mistake in it."""
-    names = registered()
+    names = list_registered_names()
     if name not in names:
-        raise Mistake(
-            f"{name!r} is not a registered recipe{nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file."
+        raise ConfigError(
+            f"{name!r} is not a registered recipe{suggest_nearest(name, names)}. Registered: {', '.join(names)}. `millrace recipe add PATH` registers a file."
         )
-    recipe = read(RECIPES / f"{name}.yaml")
+    recipe = read_recipe(RECIPES_FOLDER / f"{name}.yaml")
     if recipe.name != name:
-        raise Mistake(
-            f"{RECIPES / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}."
+        raise ConfigError(
+            f"{RECIPES_FOLDER / name}.yaml: name: {recipe.name!r} differs from the file's name; write name: {name}."
         )
     return recipe
 
 
-def parsed(path: Path, extends: bool = True) -> dict[Any, Any]:
+def parse_yaml_file(path: Path, extends: bool = True) -> dict[Any, Any]:
     """What a recipe's file says; what it does not say is taken from the file of the recipe that it extends."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  Loader is a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), StrictYamlLoader)  # noqa: S506  Loader is a SafeLoader
     except FileNotFoundError:
-        raise Mistake(f"{path} does not exist: give the path of a recipe.") from None
+        raise ConfigError(f"{path} does not exist: give the path of a recipe.") from None
     except UnicodeDecodeError as error:
-        raise Mistake(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise Mistake(f"{path}{place}: not valid YAML: {error.problem}.") from None
+        raise ConfigError(f"{path}{place}: not valid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise Mistake(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
-        raise Mistake(
+        raise ConfigError(
             f"{path}: a recipe is a mapping that starts with name:, modality:, ingest:, gate:; this file holds {type(data).__name__}."
         )
     if extends and isinstance(data.get("extends"), str):
-        data = {**parsed(RECIPES / f"{data['extends']}.yaml", extends=False), **data}
+        data = {
+            **parse_yaml_file(RECIPES_FOLDER / f"{data['extends']}.yaml", extends=False),
+            **data,
+        }
     return data
 
 
-def read(path: Path) -> Recipe:
+def read_recipe(path: Path) -> Recipe:
     """A recipe from a file, with the defaults of its modality filled in. Raises Mistake with every mistake, one a line."""
     filled, mistakes, unknown = (
-        defaults.with_defaults(parsed(path)),
+        defaults.fill_defaults(parse_yaml_file(path)),
         dict[str, None](),
         list[Any]([()]),
     )
@@ -98,19 +105,19 @@ def read(path: Path) -> Recipe:
         try:
             recipe = Recipe.model_validate(filled)
         except ValidationError as error:
-            mistakes |= dict.fromkeys(sentence(Recipe, item) for item in error.errors())
+            mistakes |= dict.fromkeys(describe_error(Recipe, item) for item in error.errors())
             unknown = [item["loc"] for item in error.errors() if item["type"] == "extra_forbidden"]
             for location in unknown:  # without them pydantic goes on to what does not go together
-                remove(filled, location)
+                delete_location(filled, location)
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise Mistake(
+        raise ConfigError(
             "\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)])
         )
     return recipe
 
 
-def remove(data: Any, location: tuple[Any, ...]) -> None:
+def delete_location(data: Any, location: tuple[Any, ...]) -> None:
     """Delete what is at a pydantic location, in which names of union members stand that no one wrote."""
     for part in location[:-1]:
         data = data[part] if isinstance(data, list) or part in data else data

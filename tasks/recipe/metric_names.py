@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-METRICS = {  # by problem
+METRICS_BY_PROBLEM = {  # by problem
     "classification": (
         *(
             "accuracy",
@@ -54,16 +54,16 @@ if TYPE_CHECKING:
     Metric = str
 else:
     Metric = Literal[
-        tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
+        tuple(dict.fromkeys(name for names in METRICS_BY_PROBLEM.values() for name in names))
     ]  # of any problem
 
 
-def less_is_better(path: str) -> bool:
+def is_lower_better(path: str) -> bool:
     """Of the number at a path of an evaluation, as far as its name says so."""
     return path.endswith(("_gap", "_error")) or path.rpartition(".")[2] in LOWER_IS_BETTER
 
 
-MAIN = {
+MAIN_METRIC = {
     "multilabel": "micro_f1",
     "regression": "rmse",
     "language": "perplexity",

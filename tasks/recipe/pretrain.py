@@ -19,7 +19,7 @@ class Network(Section):
     heads: Count = 4
     vocabulary: int = Field(8000, ge=300, le=1_000_000)
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if self.width % self.heads:
             yield f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}"
 
@@ -35,11 +35,11 @@ class Pretrain(Train):
     epochs: int = Field(3, ge=0)
     metric: Literal["log_loss"] = "log_loss"
 
-    def wrong(self) -> Iterator[str]:
-        yield from super().wrong()
+    def cross_field_errors(self) -> Iterator[str]:
+        yield from super().cross_field_errors()
         if (self.base is None) == (self.network is None):
             yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
-        if labelled := self.given(
+        if labelled := self.changed_keys(
             "hidden",
             "dropout",
             "label_smoothing",

@@ -13,23 +13,31 @@ from pydantic import (
     field_validator,
 )
 
-from tasks.core.errors import Mistake
-from tasks.core.suggest import nearest
+from tasks.core.errors import ConfigError
+from tasks.core.suggest import suggest_nearest
 from tasks.recipe import clean as recipe_clean
 from tasks.recipe import columns as recipe_columns
 from tasks.recipe import defaults, metric_names, search_space
 from tasks.recipe import gate as recipe_gate
-from tasks.recipe import ingest as recipe_ingest
 from tasks.recipe.base import Section
 from tasks.recipe.check import Check
 from tasks.recipe.clean import Clean
 from tasks.recipe.columns import Columns
 from tasks.recipe.engine import Engine
-from tasks.recipe.errors import sentence
+from tasks.recipe.errors import describe_error
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.export import Export
-from tasks.recipe.gate import Baseline, Bounded, Champion, Latency
-from tasks.recipe.ingest import Files, Http, HuggingFace, Images, Package, Requests, Sql
+from tasks.recipe.gate import BaselineRule, ChampionRule, LatencyRule, ThresholdRule
+from tasks.recipe.ingest import (
+    FilesSource,
+    HttpSource,
+    HuggingFaceSource,
+    ImagesSource,
+    PackageSource,
+    RequestLogSource,
+    S3Source,
+    SqlSource,
+)
 from tasks.recipe.label import Label
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.promote import Promote
@@ -53,7 +61,14 @@ class Recipe(Section):
     modality: Literal["text", "image", "tabular", "causal_lm"]
     problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
     ingest: Annotated[
-        Files | Http | recipe_ingest.S3 | Images | Sql | HuggingFace | Package | Requests,
+        FilesSource
+        | HttpSource
+        | S3Source
+        | ImagesSource
+        | SqlSource
+        | HuggingFaceSource
+        | PackageSource
+        | RequestLogSource,
         Field(discriminator="kind"),
     ]
     columns: Columns = Columns()
@@ -67,18 +82,24 @@ class Recipe(Section):
     train: Train = Train()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
-    gate: list[Annotated[Bounded | Baseline | Champion | Latency, Field(discriminator="rule")]] = (
-        Field(min_length=1)
-    )
+    gate: list[
+        Annotated[
+            ThresholdRule | BaselineRule | ChampionRule | LatencyRule, Field(discriminator="rule")
+        ]
+    ] = Field(min_length=1)
     promote: Promote = Promote()
     engine: Engine = Engine()
 
     @field_validator("columns")
     @classmethod
-    def one_role_each(cls, columns: Columns, about: ValidationInfo) -> Columns:
+    def check_column_roles(cls, columns: Columns, about: ValidationInfo) -> Columns:
         roles = {
             role: getattr(columns, role, None)
-            for role in ("id", defaults.CONTENT.get(about.data.get("modality", "")) or "", "label")
+            for role in (
+                "id",
+                defaults.CONTENT_COLUMN.get(about.data.get("modality", "")) or "",
+                "label",
+            )
         }
         for (role, name), (other, its) in itertools.combinations(roles.items(), 2):
             if name is not None and name == its:
@@ -89,10 +110,10 @@ class Recipe(Section):
 
     @field_validator("clean")
     @classmethod
-    def rules_fit(cls, clean: Clean, about: ValidationInfo) -> Clean:
+    def check_rules_fit_modality(cls, clean: Clean, about: ValidationInfo) -> Clean:
         modality = about.data.get("modality")
         for name in (name for rule in clean.rules if isinstance(rule, dict) for name in rule):
-            allowed = recipe_clean.RULES_FOR.get(name)
+            allowed = recipe_clean.MODALITIES_OF_RULE.get(name)
             if modality and allowed and modality not in allowed:
                 raise ValueError(
                     f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out"
@@ -100,57 +121,61 @@ class Recipe(Section):
         for types in (
             rule["types"] for rule in clean.rules if isinstance(rule, dict) and "types" in rule
         ):
-            recipe_columns.refuse_types(types["columns"], (defaults.CONTENT.get(modality or ""),))
+            recipe_columns.refuse_types(
+                types["columns"], (defaults.CONTENT_COLUMN.get(modality or ""),)
+            )
         return clean
 
     @field_validator("tune", "train", "gate")
     @classmethod
-    def metrics_fit(cls, given: Any, about: ValidationInfo) -> Any:
+    def check_metrics_fit_problem(cls, given: Any, about: ValidationInfo) -> Any:
         problem = about.data.get("problem")
         for section in given if isinstance(given, list) else [given]:
             metric, places = (
                 getattr(section, "metric", None) or "",
                 ("classes", "rows", "baseline", *metric_names.ASPECTS)
-                if isinstance(section, Bounded)
+                if isinstance(section, ThresholdRule)
                 else (),
             )
-            allowed = (*metric_names.METRICS.get(problem or "", ()), *places)
+            allowed = (*metric_names.METRICS_BY_PROBLEM.get(problem or "", ()), *places)
             first = metric.partition(".")[0] if places else metric
             if problem and metric and first not in allowed:
                 raise ValueError(
-                    f"metric: {metric!r} is not a metric of {problem}{nearest(first, allowed)}. Allowed: {', '.join(allowed)}"
+                    f"metric: {metric!r} is not a metric of {problem}{suggest_nearest(first, allowed)}. Allowed: {', '.join(allowed)}"
                 )
         return given
 
     @field_validator("gate")
     @classmethod
-    def judges_soundly(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
-        quality = {"classes", "slices"}.union(*metric_names.METRICS.values())
+    def check_gate_rules(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
+        quality = {"classes", "slices"}.union(*metric_names.METRICS_BY_PROBLEM.values())
         judging = [
             rule
             for rule in rules
-            if isinstance(rule, Bounded) and rule.metric.partition(".")[0] in quality
+            if isinstance(rule, ThresholdRule) and rule.metric.partition(".")[0] in quality
         ]
         floors = [
             rule.metric
             for rule in rules
-            if rule.rule == "floor" and metric_names.less_is_better(rule.metric)
+            if rule.rule == "floor" and metric_names.is_lower_better(rule.metric)
         ]
         wrong = [
             f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}"
             for metric in floors
         ]
         if not any(
-            rule.rule == "floor" or metric_names.less_is_better(rule.metric) for rule in judging
+            rule.rule == "floor" or metric_names.is_lower_better(rule.metric) for rule in judging
         ):
-            metric = metric_names.MAIN.get(about.data.get("problem", ""), "macro_f1")
-            kind = "ceiling" if metric_names.less_is_better(metric) else "floor"
+            metric = metric_names.MAIN_METRIC.get(about.data.get("problem", ""), "macro_f1")
+            kind = "ceiling" if metric_names.is_lower_better(metric) else "floor"
             wrong.append(
                 f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}"
             )
         for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
-            names = f"gate[{first}] ({recipe_gate.told(one)}) and gate[{second}] ({recipe_gate.told(other)})"
-            bounds = {rule.rule: rule.bound for rule in (one, other) if isinstance(rule, Bounded)}
+            names = f"gate[{first}] ({recipe_gate.format_rule(one)}) and gate[{second}] ({recipe_gate.format_rule(other)})"
+            bounds = {
+                rule.rule: rule.bound for rule in (one, other) if isinstance(rule, ThresholdRule)
+            }
             if all(
                 getattr(one, key, None) == getattr(other, key, None)
                 for key in ("rule", "metric", "on", "by", "batch")
@@ -170,8 +195,8 @@ class Recipe(Section):
             raise ValueError("; ".join(wrong))
         return rules
 
-    def wrong(self) -> Iterator[str]:
-        yield from (*self.made_for_classes(), *self.of_a_language(), *self.bases())
+    def cross_field_errors(self) -> Iterator[str]:
+        yield from (*self.single_class_errors(), *self.language_errors(), *self.bases())
         if (
             self.tune
             and self.tune.folds
@@ -180,16 +205,20 @@ class Recipe(Section):
         ):
             yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
 
-    def made_for_classes(self) -> Iterator[str]:
+    def single_class_errors(self) -> Iterator[str]:
         plain = SimpleNamespace(
             label=Label(), train=Train(), export=Export()
         )  # what is so where nobody says otherwise
-        keys = [*ONE_CLASS, "label.classes"] if self.problem == "regression" else ONE_CLASS
+        keys = (
+            [*SINGLE_CLASS_KEYS, "label.classes"]
+            if self.problem == "regression"
+            else SINGLE_CLASS_KEYS
+        )
         wrong = [key for key in keys if attrgetter(key)(self) != attrgetter(key)(plain)]
-        if wrong and self.problem in metric_names.MAIN:
+        if wrong and self.problem in metric_names.MAIN_METRIC:
             yield f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it"
 
-    def of_a_language(self) -> Iterator[str]:
+    def language_errors(self) -> Iterator[str]:
         writes = self.modality == "causal_lm"
         if writes != (self.problem == "language"):
             yield f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one"
@@ -201,28 +230,28 @@ class Recipe(Section):
             yield f"train.lexical: only a text has words, and this is {self.modality}: leave it out"
 
     def bases(self) -> Iterator[str]:
-        if self.pretrain and self.modality not in PRETRAINED:
-            yield f"pretrain: only models of modality {' or '.join(PRETRAINED)} learn from rows without labels, and this is {self.modality}: leave it out"
+        if self.pretrain and self.modality not in PRETRAINABLE_MODALITIES:
+            yield f"pretrain: only models of modality {' or '.join(PRETRAINABLE_MODALITIES)} learn from rows without labels, and this is {self.modality}: leave it out"
         elif self.pretrain and (
-            self.train.base != defaults.pretrained(self.name) or self.train.sha256
+            self.train.base != defaults.pretrained_path(self.name) or self.train.sha256
         ):
             yield "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out"
 
-    def tuned(self, values: dict[str, Any]) -> "Recipe":
+    def with_tuned_values(self, values: dict[str, Any]) -> "Recipe":
         """The recipe with these values, named as in tune.space, in its train section."""
         train = self.train.model_dump()
         for name, value in values.items():
-            train = search_space.placed(train, name, value)
+            train = search_space.set_nested(train, name, value)
         try:
             return self.model_copy(update={"train": Train.model_validate(train)})
         except ValidationError as error:
-            raise Mistake(
-                f"tune.space: {values} do not go together: train.{sentence(Train, error.errors()[0])}"
+            raise ConfigError(
+                f"tune.space: {values} do not go together: train.{describe_error(Train, error.errors()[0])}"
             ) from None
 
 
-PRETRAINED = ("text", "causal_lm")
-ONE_CLASS = (
+PRETRAINABLE_MODALITIES = ("text", "causal_lm")
+SINGLE_CLASS_KEYS = (
     "label.functions",
     "label.errors",
     "train.class_weights",

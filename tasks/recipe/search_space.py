@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.core.suggest import nearest
-from tasks.recipe.errors import sentence
+from tasks.core.suggest import suggest_nearest
+from tasks.recipe.errors import describe_error
 
-NOT_TUNED = {
+UNTUNABLE_KEYS = {
     "checkpoint_seconds",
     "metric",
     "processes",
@@ -18,14 +18,14 @@ NOT_TUNED = {
 }  # they make no better model, or only a luckier one
 
 
-def checked(
+def validate_space(
     given: dict[str, Any], section: type[BaseModel], interval: type[BaseModel]
 ) -> dict[str, Any]:
     """The space with each interval complete and its bounds in the type of their key. Raises ValueError with what is wrong."""
     made, told = {}, []
     for name, option in given.items():
         try:
-            made[name] = option_of(str(name), option, section, interval)
+            made[name] = parse_option(str(name), option, section, interval)
         except ValueError as error:
             told.append(f"{name}{error}")
     if told:
@@ -33,17 +33,19 @@ def checked(
     return made
 
 
-def option_of(name: str, option: Any, section: type[BaseModel], interval: type[BaseModel]) -> Any:
-    known = names(section)
+def parse_option(
+    name: str, option: Any, section: type[BaseModel], interval: type[BaseModel]
+) -> Any:
+    known = list_tunable_keys(section)
     if name not in known:
         raise ValueError(
-            f" is not a key of train that can be tuned{nearest(name, known)}; those are {', '.join(known)}"
+            f" is not a key of train that can be tuned{suggest_nearest(name, known)}; those are {', '.join(known)}"
         )
     if isinstance(option, list):
         if not option:
             raise ValueError(" is an empty list: write the values to try")
         return [
-            value_of(f"[{number}]", name, value, section) for number, value in enumerate(option)
+            parse_value(f"[{number}]", name, value, section) for number, value in enumerate(option)
         ]
     if not isinstance(option, dict):
         raise ValueError(
@@ -53,40 +55,40 @@ def option_of(name: str, option: Any, section: type[BaseModel], interval: type[B
         made = interval.model_validate(option).model_dump()
     except ValidationError as error:
         raise ValueError(
-            f".{sentence(interval, error.errors()[0]).rstrip('.')}".replace(".recipe: ", ": ")
+            f".{describe_error(interval, error.errors()[0]).rstrip('.')}".replace(".recipe: ", ": ")
         ) from None
     return made | {
-        bound: value_of(f".{bound}", name, option[bound], section) for bound in ("low", "high")
+        bound: parse_value(f".{bound}", name, option[bound], section) for bound in ("low", "high")
     }
 
 
-def value_of(place: str, name: str, value: Any, section: type[BaseModel]) -> Any:
+def parse_value(place: str, name: str, value: Any, section: type[BaseModel]) -> Any:
     """The value as its key has it: 0 is 0.0 where fractions are allowed."""
     try:
-        return reduce(getattr, name.split("."), section.model_validate(placed({}, name, value)))
+        return reduce(getattr, name.split("."), section.model_validate(set_nested({}, name, value)))
     except ValidationError as error:
         if wrong := [item["msg"] for item in error.errors() if item["loc"]]:
             raise ValueError(f"{place}: {value!r}: {wrong[0][0].lower()}{wrong[0][1:]}") from None
         return value  # only together with the defaults of other keys it is not allowed
 
 
-def placed(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+def set_nested(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     """The values with that of augment.shift, say, in its place."""
     head, _, tail = name.partition(".")
-    return {**values, head: placed(values.get(head, {}), tail, value) if tail else value}
+    return {**values, head: set_nested(values.get(head, {}), tail, value) if tail else value}
 
 
-def names(section: type[BaseModel]) -> list[str]:
+def list_tunable_keys(section: type[BaseModel]) -> list[str]:
     """The keys that can be tuned, those of a section within it as augment.shift."""
     found = []
     for name, field in section.model_fields.items():
         inner = field.annotation
         nested = isinstance(inner, type) and issubclass(inner, BaseModel)
         found += (
-            [f"{name}.{one}" for one in names(inner)]
+            [f"{name}.{one}" for one in list_tunable_keys(inner)]
             if nested
             else [name]
-            if name not in NOT_TUNED
+            if name not in UNTUNABLE_KEYS
             else []
         )  # type: ignore[arg-type]
     return sorted(found)

@@ -13,18 +13,22 @@ from tasks.core import timestamps
 from tasks.recipe.base import Fraction, Section
 
 
-def readable_time(value: Any) -> Any:
+def validate_time(value: Any) -> Any:
     told = (
         value.isoformat() if isinstance(value, datetime.date) else value
     )  # YAML makes a date of 2026-01-31
-    if told is not None and timestamps.number(told) is None and timestamps.instant(told) is None:
+    if (
+        told is not None
+        and timestamps.parse_number(told) is None
+        and timestamps.parse_timestamp(told) is None
+    ):
         raise ValueError(
             f"{told!r} is neither a number nor a date or time as ISO 8601 has it, such as 2026-01-31 or 2026-01-31T12:00:00Z"
         )
     return told
 
 
-Moment = Annotated[float | str | None, BeforeValidator(readable_time)]
+SplitTime = Annotated[float | str | None, BeforeValidator(validate_time)]
 
 
 class Split(Section):
@@ -38,12 +42,12 @@ class Split(Section):
     test: Fraction = 0.15
     group: str | None = None
     time: str | None = None
-    val_from: Moment = None
-    test_from: Moment = None
+    val_from: SplitTime = None
+    test_from: SplitTime = None
     folds: int | None = Field(None, ge=2, le=100)
     seed: int = 0
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if self.val + self.test >= 0.9:
             yield f"val + test is {self.val + self.test:g}, which leaves less than a tenth of the rows for training: lower one"
         if self.time and self.group:
@@ -53,5 +57,5 @@ class Split(Section):
             yield "val_from and test_from need `time`, the name of the column that they are about"
         if len(given) == 1:
             yield "needs both of val_from and test_from, or none"
-        elif given and not timestamps.ordered(*given):
+        elif given and not timestamps.is_before(*given):
             yield f"val_from, {given[0]}, must be of the same kind as test_from, {given[1]}, and before it"

@@ -31,7 +31,7 @@ class Lora(Section):
     layers: list[str] | None = Field(None, min_length=1)
 
 
-def frozen_layers(value: Any) -> Any:
+def validate_frozen_layers(value: Any) -> Any:
     if value not in (None, "embeddings", "all") and (type(value) is not int or value < 1):
         raise ValueError(
             f"{value!r} is not allowed: write embeddings, all, or how many layers from the input on are to stay as they are"
@@ -39,7 +39,7 @@ def frozen_layers(value: Any) -> Any:
     return value
 
 
-def weights_by_class(value: Any) -> Any:
+def validate_class_weights(value: Any) -> Any:
     weights = (
         value.items()
         if isinstance(value, dict) and value
@@ -93,12 +93,12 @@ class Train(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Annotated[
-        Literal["none", "balanced"] | dict[str, float], BeforeValidator(weights_by_class)
+        Literal["none", "balanced"] | dict[str, float], BeforeValidator(validate_class_weights)
     ] = "none"
     clip: float = Field(1.0, gt=0)
-    freeze: Annotated[int | Literal["embeddings", "all"] | None, BeforeValidator(frozen_layers)] = (
-        None
-    )
+    freeze: Annotated[
+        int | Literal["embeddings", "all"] | None, BeforeValidator(validate_frozen_layers)
+    ] = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -112,12 +112,12 @@ class Train(Section):
     seed: int = 0
     augment: Augment = Augment()
 
-    def given(self, *names: str) -> list[str]:
+    def changed_keys(self, *names: str) -> list[str]:
         """Those of these keys that are not as they are by default."""
         return [name for name in names if getattr(self, name) != Train.model_fields[name].default]
 
-    def wrong(self) -> Iterator[str]:
-        base = self.given("freeze", "layer_decay", "lora", "activation_checkpointing")
+    def cross_field_errors(self) -> Iterator[str]:
+        base = self.changed_keys("freeze", "layer_decay", "lora", "activation_checkpointing")
         if base and self.base is None:
             yield f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one"
         if self.freeze == "all" and len(base) > 1:

@@ -14,14 +14,14 @@ from tasks.recipe.metric_names import Metric
 from tasks.recipe.train import Train
 
 
-class Interval(Section):
+class SearchInterval(Section):
     """Any value from `low` to `high`, with `log` evenly over the orders of magnitude; whole numbers where the key takes no others."""
 
     low: float
     high: float
     log: bool = False
 
-    def wrong(self) -> Iterator[str]:
+    def cross_field_errors(self) -> Iterator[str]:
         if self.low >= self.high:
             yield f"low is {self.low:g}, which must be less than high, {self.high:g}"
         if self.log and self.low <= 0:
@@ -42,7 +42,7 @@ class Tune(Section):
     space: Annotated[
         dict[str, Any],
         Field(min_length=1),
-        AfterValidator(lambda given: search_space.checked(given, Train, Interval)),
+        AfterValidator(lambda given: search_space.validate_space(given, Train, SearchInterval)),
     ]
     metric: Metric | None = None
     pruning: bool = True

@@ -20,14 +20,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.errors import Failure, Retryable
+from tasks.core.errors import RetryableError, StageError
 from tasks.registry import object_keys
 from tasks.storage import files, object_store
-from tasks.storage.object_store import Store, Unknown
+from tasks.storage.object_store import ObjectStore, WriteOutcomeUnknown
 
 
 @dataclass(frozen=True)
-class Pointer:
+class ChannelPointer:
     """What a channel names, and the ETag that a compare-and-swap has to present."""
 
     generation: int
@@ -38,39 +38,39 @@ class Pointer:
 
 
 @dataclass(frozen=True)
-class Move:
+class PromotionResult:
     """How an attempt to move the pointer ended: `won`, and the pointer as it is now."""
 
     won: bool
-    now: Pointer | None
+    now: ChannelPointer | None
 
 
-def read(store: Store, model: str, channel: str) -> Pointer | None:
+def read_pointer(store: ObjectStore, model: str, channel: str) -> ChannelPointer | None:
     """The channel's pointer, or None where nothing was promoted yet."""
     found = store.get(f"{model}/channels/{channel}.json")
     if found is None:
         return None
     try:
         record = json.loads(found[0])
-        return Pointer(
+        return ChannelPointer(
             record["generation"], record["version"], record["promotion_id"], record, found[1]
         )
     except (ValueError, KeyError, TypeError):
-        raise Failure(
+        raise StageError(
             f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal."
         ) from None
 
 
-def move(
-    store: Store,
+def promote(
+    store: ObjectStore,
     model: str,
     channel: str,
     version: str,
     evidence: dict[str, Any],
-    expected: Pointer | None,
+    expected: ChannelPointer | None,
     actor: str,
     reason: str,
-) -> Move:
+) -> PromotionResult:
     """Make `version` what the channel names, if it still names `expected`, against which the evidence was made.
 
     Exactly one of several concurrent calls with the same `expected` wins. A lost answer is settled by reading back the promotion id.
@@ -78,7 +78,7 @@ def move(
     champion = expected.version if expected else None
     override = evidence.get("override")
     if evidence["champion"] != champion or (evidence["verdict"] != "promote" and not override):
-        raise Failure(
+        raise StageError(
             f"{model} {version}: the evidence is for champion {evidence['champion']} with verdict {evidence['verdict']}; it does not allow this promotion."
         )
     record: dict[str, Any] = {
@@ -88,51 +88,53 @@ def move(
         "channel": channel,
         "version": version,
         "previous": champion,
-        "evidence": object_keys.evidence_of(
+        "evidence": object_keys.evidence_key(
             model,
             version,
             champion,
-            f"-{hashlib.sha256(files.canonical(evidence)).hexdigest()[:16]}" if override else "",
+            f"-{hashlib.sha256(files.encode_json(evidence)).hexdigest()[:16]}" if override else "",
         ),
         "actor": actor,
         "reason": reason,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **({"override": override} if override else {}),
     }
-    object_store.once(store, record["evidence"], files.canonical(evidence))
+    object_store.create_once(store, record["evidence"], files.encode_json(evidence))
     if expected:  # whoever moved it may have been killed before it could write the journal's record
-        object_store.once(
+        object_store.create_once(
             store,
-            object_keys.journal(model, channel, expected.generation),
-            files.canonical(expected.record),
+            object_keys.journal_key(model, channel, expected.generation),
+            files.encode_json(expected.record),
         )
-    name, data = f"{model}/channels/{channel}.json", files.canonical(record)
+    name, data = f"{model}/channels/{channel}.json", files.encode_json(record)
     try:
-        won = store.swap(name, data, expected.etag if expected else None)
-    except Unknown:
+        won = store.put_if_match(name, data, expected.etag if expected else None)
+    except WriteOutcomeUnknown:
         time.sleep(1)  # let a write that is still under way end
         won = False
-    now = read(store, model, channel)
-    shown = ours(store, record, now)
+    now = read_pointer(store, model, channel)
+    shown = is_our_write(store, record, now)
     if won and not shown:
-        raise Failure(
+        raise StageError(
             f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`."
         )
     if shown:
-        object_store.once(store, object_keys.journal(model, channel, record["generation"]), data)
+        object_store.create_once(
+            store, object_keys.journal_key(model, channel, record["generation"]), data
+        )
     elif now == expected:
-        raise Retryable(
+        raise RetryableError(
             f"{store.settings.place}: the move of {model} {channel} got no answer and did not happen."
         )
-    return Move(shown, now)
+    return PromotionResult(shown, now)
 
 
-def ours(store: Store, record: dict[str, Any], now: Pointer | None) -> bool:
+def is_our_write(store: ObjectStore, record: dict[str, Any], now: ChannelPointer | None) -> bool:
     """Whether a write without an answer, or refused after a silent repetition, happened: the pointer says so, or the journal where it moved on."""
     shown = now.record if now else {}
     if now and now.generation > record["generation"]:
         found = store.get(
-            object_keys.journal(record["model"], record["channel"], record["generation"])
+            object_keys.journal_key(record["model"], record["channel"], record["generation"])
         )
         shown = json.loads(found[0]) if found else {}
     return bool(shown.get("promotion_id") == record["promotion_id"])

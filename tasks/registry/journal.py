@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 from tasks.registry import channel_pointer
-from tasks.storage.object_store import Store
+from tasks.storage.object_store import ObjectStore
 
 
-def history(store: Store, model: str, channel: str) -> list[dict[str, Any]]:
+def read_history(store: ObjectStore, model: str, channel: str) -> list[dict[str, Any]]:
     """Every move of the channel, newest first; the pointer itself stands in for a journal record that is not written yet."""
-    pointer = channel_pointer.read(store, model, channel)
+    pointer = channel_pointer.read_pointer(store, model, channel)
     found = [
         json.loads(data[0])
         for name in store.names(f"{model}/journal/{channel}/")

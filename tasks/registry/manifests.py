@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.registry import object_keys
 from tasks.storage import files, hashing, object_store
-from tasks.storage.object_store import Store
+from tasks.storage.object_store import ObjectStore
 
 
-def version_of(manifest: bytes) -> str:
+def derive_version(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:16]
 
 
-def manifest(
+def encode_manifest(
     model: str,
     folder: Path,
     lineage: dict[str, Any],
@@ -32,9 +32,9 @@ def manifest(
     """The manifest of the model whose files lie in `folder`: content only, so that the same model always has the same version."""
     listed = {
         name: {"sha256": digest, "size": (folder / name).stat().st_size}
-        for name, digest in hashing.hashes(folder).items()
+        for name, digest in hashing.hash_folder(folder).items()
     }
-    return files.canonical(
+    return files.encode_json(
         {
             "model": model,
             "files": listed,
@@ -45,39 +45,41 @@ def manifest(
     )
 
 
-def publish(store: Store, model: str, folder: Path, data: bytes) -> str:
+def publish_version(store: ObjectStore, model: str, folder: Path, data: bytes) -> str:
     """Upload the manifest's blobs, read each back and compare its hash, then write the manifest. Returns the version; safe to repeat."""
 
     def upload(item: tuple[str, dict[str, Any]]) -> None:
         name, about = item
-        key = object_keys.blob(model, about["sha256"])
+        key = object_keys.blob_key(model, about["sha256"])
         if store.sha256(key) != about["sha256"]:
             store.upload(key, folder / name)
             if store.sha256(key) != about["sha256"]:
-                raise Failure(
+                raise StageError(
                     f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted."
                 )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upload, json.loads(data)["files"].items()))
-    object_store.once(store, f"{model}/versions/{version_of(data)}/manifest.json", data)
-    return version_of(data)
+    object_store.create_once(store, f"{model}/versions/{derive_version(data)}/manifest.json", data)
+    return derive_version(data)
 
 
-def read_manifest(store: Store, model: str, version: str) -> dict[str, Any]:
+def read_manifest(store: ObjectStore, model: str, version: str) -> dict[str, Any]:
     """The manifest of a version, verified against its name."""
     found = store.get(f"{model}/versions/{version}/manifest.json")
-    if found is None or version_of(found[0]) != version:
+    if found is None or derive_version(found[0]) != version:
         wrong = "missing" if found is None else "not the one that its name says"
-        raise Failure(
+        raise StageError(
             f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted."
         )
     return dict(json.loads(found[0]))
 
 
-def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | None]:
+def count_training_rows(
+    store: ObjectStore, model: str, ids: Iterable[str]
+) -> dict[str, int | None]:
     """For each version how many of these rows it was trained on; None where it does not say."""
-    wanted = pa.array(sorted(hashing.name_hash(name) for name in ids), pa.binary(8))
+    wanted = pa.array(sorted(hashing.hash_row_id(name) for name in ids), pa.binary(8))
     found: dict[str, int | None] = {}
     for version in sorted(
         name.split("/")[-2]
@@ -85,7 +87,7 @@ def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | 
         if name.endswith("/manifest.json")
     ):
         about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
-        data = store.get(object_keys.blob(model, about["sha256"])) if about else None
+        data = store.get(object_keys.blob_key(model, about["sha256"])) if about else None
         if data and hashlib.sha256(data[0]).hexdigest() == about["sha256"]:
             found[version] = int(
                 pc.sum(pc.is_in(pq.read_table(io.BytesIO(data[0]))["id"], wanted)).as_py() or 0
@@ -95,22 +97,24 @@ def trained_on(store: Store, model: str, ids: Iterable[str]) -> dict[str, int | 
     return found
 
 
-def fetch(store: Store, model: str, version: str, folder: Path) -> Path:
+def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) -> Path:
     """The files of a version, each verified against its manifest; what is here and verifies is not fetched again."""
     target = (folder / version).resolve()
     for name, about in read_manifest(store, model, version)["files"].items():
         path = target / name
         if not path.resolve().is_relative_to(target):
-            raise Failure(
+            raise StageError(
                 f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted."
             )
         if path.is_file() and hashing.sha256(path) == about["sha256"]:
             continue
-        with files.whole(path) as temporary:
-            store.download(object_keys.blob(model, about["sha256"]), temporary)
+        with files.atomic_file(path) as temporary:
+            store.download(object_keys.blob_key(model, about["sha256"]), temporary)
             if hashing.sha256(temporary) != about["sha256"]:
                 told = (
                     f"{name} of {model} {version} does not have the bytes that its manifest names"
                 )
-                raise Failure(f"{store.settings.place}: {told}: it was damaged or tampered with.")
+                raise StageError(
+                    f"{store.settings.place}: {told}: it was damaged or tampered with."
+                )
     return target

@@ -1,13 +1,13 @@
 """Object keys."""
 
 
-def evidence_of(model: str, version: str, champion: str | None, about: str = "") -> str:
+def evidence_key(model: str, version: str, champion: str | None, about: str = "") -> str:
     return f"{model}/evidence/{version}/{champion or 'none'}{about}.json"
 
 
-def journal(model: str, channel: str, generation: int) -> str:
+def journal_key(model: str, channel: str, generation: int) -> str:
     return f"{model}/journal/{channel}/{generation:09d}.json"
 
 
-def blob(model: str, digest: str) -> str:
+def blob_key(model: str, digest: str) -> str:
     return f"{model}/blobs/sha256/{digest}"

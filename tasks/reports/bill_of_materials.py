@@ -18,7 +18,7 @@ from tasks.registry import manifests
 from tasks.reports import model_card
 from tasks.storage import files, hashing
 
-LIBRARIES = (
+MODEL_LIBRARIES = (
     "numpy",
     "onnx",
     "onnxruntime",
@@ -27,17 +27,21 @@ LIBRARIES = (
     "tokenizers",
     "torch",
     "transformers",
-    *hashing.LIBRARIES,
+    *hashing.FINGERPRINTED_LIBRARIES,
 )
 
 
-def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
-    about, version = json.loads(manifest), manifests.version_of(manifest)
+def build_bill_of_materials(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
+    about, version = json.loads(manifest), manifests.derive_version(manifest)
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
-    parts = [*data(recipe, folder), *bases(recipe), *libraries(about["runtime"])]
+    parts = [
+        *list_data_components(recipe, folder),
+        *list_base_models(recipe),
+        *list_libraries(about["runtime"]),
+    ]
     model = {
-        **component("machine-learning-model", "model", recipe.name, version),
-        "description": model_card.purpose(recipe),
+        **build_component("machine-learning-model", "model", recipe.name, version),
+        "description": model_card.describe_purpose(recipe),
         **(
             {
                 "licenses": [
@@ -52,7 +56,7 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
             else {}
         ),
         "components": [
-            component("file", f"model/{name}", name, "", one["sha256"])
+            build_component("file", f"model/{name}", name, "", one["sha256"])
             for name, one in sorted(about["files"].items())
         ],
         "modelCard": {
@@ -60,14 +64,14 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
                 "approach": {
                     "type": "self-supervised" if recipe.problem == "language" else "supervised"
                 },
-                "task": model_card.header(recipe, metrics)["pipeline_tag"],
+                "task": model_card.build_hub_metadata(recipe, metrics)["pipeline_tag"],
                 "modelArchitecture": recipe.modality,
                 "datasets": [{"ref": part["bom-ref"]} for part in parts if part["type"] == "data"],
             },
-            "quantitativeAnalysis": {"performanceMetrics": performance(metrics)},
+            "quantitativeAnalysis": {"performanceMetrics": list_metrics(metrics)},
             "considerations": {
-                "useCases": [model_card.purpose(recipe)],
-                "technicalLimitations": model_card.limits(folder, metrics),
+                "useCases": [model_card.describe_purpose(recipe)],
+                "technicalLimitations": model_card.describe_limits(folder, metrics),
             },
         },
         "properties": [
@@ -88,7 +92,7 @@ def bill(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
     }
 
 
-def component(
+def build_component(
     kind: str, ref: str, name: str, version: str = "", sha256: str | None = None
 ) -> dict[str, Any]:
     more = {"version": version, "hashes": [{"alg": "SHA-256", "content": sha256}] if sha256 else []}
@@ -100,7 +104,7 @@ def component(
     }
 
 
-def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
+def list_data_components(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     """The snapshot of the source, by the hash of its parts' hashes, and the sides of the split."""
     snapshot = files.read_json(folder / "raw" / "snapshot.json")
     rows = files.read_json(folder / "split" / "report.json")["rows"]
@@ -109,17 +113,17 @@ def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
         for key, value in sorted(snapshot["source"].items())
         if value is not None
     ]
-    raw = component(
+    raw = build_component(
         "data",
         "data/raw",
         f"{recipe.name}, {snapshot['rows']} rows as they came",
-        hashing.digest([one["sha256"] for one in snapshot["partitions"]]),
+        hashing.hash_json([one["sha256"] for one in snapshot["partitions"]]),
     )
     side = {name: hashing.sha256(folder / "split" / f"{name}.parquet") for name in rows}
     return [
         {**raw, "properties": source},
         *(
-            component(
+            build_component(
                 "data",
                 f"data/{name}",
                 f"{recipe.name}, {rows[name]} rows of {name}",
@@ -131,7 +135,7 @@ def data(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def bases(recipe: Recipe) -> list[dict[str, Any]]:
+def list_base_models(recipe: Recipe) -> list[dict[str, Any]]:
     """The base models of training and of pre-training, with the hash that the recipe names or that the weights in the folder have."""
     found = []
     for key, section in (("train", recipe.train), ("pretrain", recipe.pretrain)):
@@ -139,32 +143,32 @@ def bases(recipe: Recipe) -> list[dict[str, Any]]:
             weights = Path(section.base) / "model.safetensors"
             sha256 = section.sha256 or (hashing.sha256(weights) if weights.is_file() else None)
             found.append(
-                component("machine-learning-model", f"base/{key}", section.base, "", sha256)
+                build_component("machine-learning-model", f"base/{key}", section.base, "", sha256)
             )
     return found
 
 
-def libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
+def list_libraries(runtime: dict[str, str]) -> list[dict[str, Any]]:
     """What made the model and its data, as it is installed here."""
     found = [
-        component("platform", f"runtime/{name}", name, version)
+        build_component("platform", f"runtime/{name}", name, version)
         for name, version in sorted(runtime.items())
     ]
-    for name in sorted(LIBRARIES):
+    for name in sorted(MODEL_LIBRARIES):
         version = importlib.metadata.version(name)
         purl = PackageURL("pypi", name=name, version=version).to_string()
-        found.append({**component("library", purl, name, version), "purl": purl})
+        found.append({**build_component("library", purl, name, version), "purl": purl})
     return found
 
 
-def performance(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def list_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Every metric with its interval, of all test rows and of each class."""
 
     def one(kind: str, found: dict[str, float], **where: str) -> dict[str, Any]:
         bounds = {"lowerBound": str(found["low"]), "upperBound": str(found["high"])}
         return {"type": kind, **where, "value": str(found["value"]), "confidenceInterval": bounds}
 
-    whole = [one(name, found) for name, found in model_card.intervals_of(metrics).items()]
+    whole = [one(name, found) for name, found in model_card.select_intervals(metrics).items()]
     return whole + [
         one("f1", found["f1"], slice=name) for name, found in metrics["classes"].items()
     ]

@@ -10,56 +10,64 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-PAGES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
-SHOWN = 600  # characters of an example
-AROUND = 60  # of them before its first difference
+MAX_SHOWN_CHARACTERS = 600  # characters of an example
+CONTEXT_CHARACTERS = 60  # of them before its first difference
 
 
-def render(name: str, title: str, **values: Any) -> str:
+def render_page(name: str, title: str, **values: Any) -> str:
     """The page made from pages/<name>.html."""
-    return PAGES.get_template(f"{name}.html").render(title=title, **values)
+    return TEMPLATES.get_template(f"{name}.html").render(title=title, **values)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-PAGES.globals["shown"] = shown
+TEMPLATES.globals["shown"] = format_value
 
 
-def written(row: Any) -> str:
+def format_row(row: Any) -> str:
     """A row of a table in words, a text as it is."""
     return (
-        ", ".join(f"{name} {'–' if cell is None else shown(cell)}" for name, cell in row.items())
+        ", ".join(
+            f"{name} {'–' if cell is None else format_value(cell)}" for name, cell in row.items()
+        )
         if isinstance(row, dict)
         else str(row)
     )
 
 
-def evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
+def render_evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) -> str:
     for item in mistakes:
         item["image"] = (
             base64.b64encode(item["content"]).decode()
             if isinstance(item["content"], bytes)
             else None
         )
-        item["content"] = written(item["content"])
-    return render("evaluation", f"{name}: evaluation", mistakes=mistakes, contents=[], **values)
+        item["content"] = format_row(item["content"])
+    return render_page(
+        "evaluation", f"{name}: evaluation", mistakes=mistakes, contents=[], **values
+    )
 
 
-def differences(before: Any, after: Any) -> tuple[Markup, Markup]:
+def highlight_differences(before: Any, after: Any) -> tuple[Markup, Markup]:
     """Two texts word by word, with <del> around what is only in the first and <ins> around what is only in the second."""
     old, new = ("" if value is None else str(value) for value in (before, after))
-    start = max(0, len(os.path.commonprefix([old, new])) - AROUND)
-    ends = ["…" if len(text) > start + SHOWN else "" for text in (old, new)]
+    start = max(0, len(os.path.commonprefix([old, new])) - CONTEXT_CHARACTERS)
+    ends = ["…" if len(text) > start + MAX_SHOWN_CHARACTERS else "" for text in (old, new)]
     words = [
-        re.findall(r"</?[a-zA-Z][^<>]*>|&#?\w+;|\w+|.", text[start : start + SHOWN], re.DOTALL)
+        re.findall(
+            r"</?[a-zA-Z][^<>]*>|&#?\w+;|\w+|.",
+            text[start : start + MAX_SHOWN_CHARACTERS],
+            re.DOTALL,
+        )
         for text in (old, new)
     ]
     sides: list[list[Markup]] = [[Markup("…")] if start else [], [Markup("…")] if start else []]
@@ -72,14 +80,16 @@ def differences(before: Any, after: Any) -> tuple[Markup, Markup]:
         ):
             text = "".join(found)
             if text:
-                sides[side].append(escape(text) if kind == "equal" else tag.format(visible(text)))
+                sides[side].append(
+                    escape(text) if kind == "equal" else tag.format(make_visible(text))
+                )
     return Markup("").join([*sides[0], ends[0]]), Markup("").join([*sides[1], ends[1]])
 
 
-PAGES.globals["differences"] = differences
+TEMPLATES.globals["differences"] = highlight_differences
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """White space and characters that show nothing, in a form that does."""
     named = {" ": "·", "\n": "↵\n", "\t": "⇥"}
     return "".join(

@@ -14,42 +14,42 @@ import jinja2
 import yaml
 from cyclonedx.spdx import is_supported_id
 
-from tasks.recipe.ingest import HuggingFace
-from tasks.recipe.loading import RECIPES
+from tasks.recipe.ingest import HuggingFaceSource
+from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
 
-Told = dict[str, Any]  # by a step, or by the flow
-STEPS = {
+Report = dict[str, Any]  # by a step, or by the flow
+STAGE_REPORTS = {
     "ingest": "raw/snapshot.json",
     "clean": "clean/report.json",
     "label": "labelled/report.json",
     "split": "split/report.json",
 }
-TASKS = {
+HUB_TASKS = {
     ("causal_lm", "language"): "text-generation",
     ("tabular", "regression"): "tabular-regression",
 }  # the others of a modality are its classification
-SMALL = 30  # rows, with fewer of which a class or slice says little
-SHOWN = 12  # numbers of an aspect
-WORST = 5
-PAGES = jinja2.Environment(  # noqa: S701
+MIN_ROWS = 30  # rows, with fewer of which a class or slice says little
+MAX_SHOWN = 12  # numbers of an aspect
+MAX_WORST = 5
+TEMPLATES = jinja2.Environment(  # noqa: S701
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
-PAGES.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-PAGES.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+TEMPLATES.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+TEMPLATES.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
 
 
-def card(
+def render_model_card(
     recipe: Recipe,
     folder: Path,
     version: str,
-    verdict: Told,
-    stages: Sequence[Told] = (),
+    verdict: Report,
+    stages: Sequence[Report] = (),
     override: dict[str, str] | None = None,
 ) -> str:
     """Markdown with the hub's metadata as its header, of the recipe's outputs in `folder`. `stages` are those of the run record; an override has actor and reason."""
@@ -59,32 +59,32 @@ def card(
     history = [
         json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()
     ]
-    return PAGES.get_template("model_card.md").render(
-        recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=SHOWN,
-        snapshot=files.read_json(folder / STEPS["ingest"]), about=files.read_json(folder / "model" / "model.json"),
-        header=header(recipe, metrics), purpose=purpose(recipe), steps=steps(folder), intervals=intervals_of(metrics), limits=limits(folder, metrics),
-        worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:WORST],
+    return TEMPLATES.get_template("model_card.md").render(
+        recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
+        snapshot=files.read_json(folder / STAGE_REPORTS["ingest"]), about=files.read_json(folder / "model" / "model.json"),
+        header=build_hub_metadata(recipe, metrics), purpose=describe_purpose(recipe), steps=count_rows_by_stage(folder), intervals=select_intervals(metrics), limits=describe_limits(folder, metrics),
+        worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:MAX_WORST],
         trained=next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None),
-        aspects={name: found for name in ASPECTS if (found := list(flat(metrics.get(name))))},
+        aspects={name: found for name in ASPECTS if (found := list(flatten_numbers(metrics.get(name))))},
     )  # fmt: skip
 
 
-def header(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
+def build_hub_metadata(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the model hub reads; what is not known is left out, but for the licence."""
     said, base, task = (
         recipe.license,
         recipe.train.base or "",
-        TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification"),
+        HUB_TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification"),
     )
     source = (
         recipe.ingest.name
-        if isinstance(recipe.ingest, HuggingFace) and not Path(recipe.ingest.name).exists()
+        if isinstance(recipe.ingest, HuggingFaceSource) and not Path(recipe.ingest.name).exists()
         else None
     )
     # the hub knows one F1, and says in the name how it is averaged
     found = [
         {"type": "f1" if name.endswith("f1") else name, "name": name, "value": one["value"]}
-        for name, one in intervals_of(metrics).items()
+        for name, one in select_intervals(metrics).items()
     ]
     result = {
         "task": {"type": task},
@@ -113,9 +113,9 @@ def header(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
 
 
-def purpose(recipe: Recipe) -> str:
+def describe_purpose(recipe: Recipe) -> str:
     """What the recipe says that the model is for: its description, or the first line of comment in its file."""
-    path = RECIPES / f"{recipe.name}.yaml"
+    path = RECIPES_FOLDER / f"{recipe.name}.yaml"
     first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
     return (
         recipe.description
@@ -124,7 +124,7 @@ def purpose(recipe: Recipe) -> str:
     )
 
 
-def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
+def select_intervals(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The metrics among what an evaluation says: each a value with its interval."""
     return {
         name: value
@@ -133,10 +133,10 @@ def intervals_of(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def steps(folder: Path) -> list[dict[str, Any]]:
+def count_rows_by_stage(folder: Path) -> list[dict[str, Any]]:
     """What became of the rows at each step."""
     rows = []
-    for name, report in STEPS.items():
+    for name, report in STAGE_REPORTS.items():
         told = files.read_json(folder / report)
         out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
         rules = Counter(
@@ -157,18 +157,18 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def flat(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def flatten_numbers(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """The numbers of an aspect with their paths; one with an interval as one."""
     if isinstance(found, dict) and isinstance(found.get("low"), float):
         yield path, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
     elif isinstance(found, dict):
         for name, value in found.items():
-            yield from flat(value, f"{path}.{name}" if path else name)
+            yield from flatten_numbers(value, f"{path}.{name}" if path else name)
     elif isinstance(found, (int, float)):
         yield path, f"{found:,}" if isinstance(found, int) else f"{found:.4g}"
 
 
-def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
+def describe_limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
     """Where the model is known to be weak, or not known well, one sentence each."""
     with (folder / "evaluation" / "plots" / "confusion.csv").open(
         encoding="utf-8", newline=""
@@ -181,7 +181,7 @@ def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
     sizes = {name: one["support"] for name, one in metrics["classes"].items()}
     told = [
         f"{count} of the {sizes.get(true, metrics['rows'])} test rows of {true} were taken for {said}."
-        for (true, said), count in wrong.most_common(WORST)
+        for (true, said), count in wrong.most_common(MAX_WORST)
     ]
     sizes |= {
         f"{column} {name}": one["rows"]
@@ -192,11 +192,13 @@ def limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
     small = [
         f"{name} ({count})"
         for name, count in sorted(sizes.items(), key=lambda one: one[1])
-        if count < SMALL
+        if count < MIN_ROWS
     ]
-    more = f" and {len(small) - SHOWN} more" if len(small) > SHOWN else ""
+    more = f" and {len(small) - MAX_SHOWN} more" if len(small) > MAX_SHOWN else ""
     return told + (
-        [f"Fewer than {SMALL} test rows, too few to say much: {', '.join(small[:SHOWN])}{more}."]
+        [
+            f"Fewer than {MIN_ROWS} test rows, too few to say much: {', '.join(small[:MAX_SHOWN])}{more}."
+        ]
         if small
         else []
     )

@@ -7,53 +7,55 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core import timestamps
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.recipe.split import Split
 from tasks.rows import leakage, near_duplicates, rejected_rows, table_columns
 
 
-def share(key: bytes, salt: str) -> float:
+def hash_to_fraction(key: bytes, salt: str) -> float:
     """A number from 0 to 1 that depends on the key alone."""
     return int.from_bytes(hashlib.sha256(f"{salt}:".encode() + key).digest()[:8]) / 2**64
 
 
-def side_of(share: float, section: Split) -> str:
+def choose_split(share: float, section: Split) -> str:
     return (
         "test" if share < section.test else "val" if share < section.test + section.val else "train"
     )
 
 
-def groups_of(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
+def build_group_keys(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
     """What a row's side is a hash of: its group, or its content, also where the row has no group."""
     groups = (
-        table_columns.column(table, section.group, "split.group").to_pylist()
+        table_columns.get_column(table, section.group, "split.group").to_pylist()
         if section.group
         else [None] * table.num_rows
     )
     return [
-        near_duplicates.key(value) if group is None else str(group).encode()
+        near_duplicates.content_key(value) if group is None else str(group).encode()
         for group, value in zip(groups, content, strict=True)
     ]
 
 
-def by_time(
+def split_by_time(
     table: pa.Table, section: Split
 ) -> tuple[pa.Table, list[str], dict[str, Any], list[pa.Table]]:
     """The rows whose time can be read, the side of each, the times at which val and test begin, and the other rows as rejects."""
     name = section.time or ""
-    values = table_columns.column(table, name, "split.time").to_pylist()
+    values = table_columns.get_column(table, name, "split.time").to_pylist()
     bounds = [bound for bound in (section.val_from, section.test_from) if bound is not None]
     readers = [
-        read for read in (timestamps.number, timestamps.instant) if None not in map(read, bounds)
+        read
+        for read in (timestamps.parse_number, timestamps.parse_timestamp)
+        if None not in map(read, bounds)
     ]
     read = max(readers, key=lambda one: sum(one(value) is not None for value in values))
-    wanted = "number" if read is timestamps.number else "date or time of ISO 8601"
+    wanted = "number" if read is timestamps.parse_number else "date or time of ISO 8601"
     moments = [read(value) for value in values]
     order = sorted((moment, at) for at, moment in enumerate(moments) if moment is not None)
     if not order:
         kind = f", as split.test_from, {bounds[1]!r}, is" if bounds else ""
         seen = ", ".join(repr(str(value)[:80]) for value in values[:3])
-        raise Failure(
+        raise StageError(
             f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {seen}."
         )
     note = (
@@ -86,17 +88,17 @@ def by_time(
         placed,
         report,
         [
-            rejected_rows.rejects(
+            rejected_rows.build_rejects(
                 table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost)
             )
         ],
     )
 
 
-def folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:
+def assign_folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:
     """A fold for each row, by the smallest hash among those that are like it or of its group: a row without such keeps its fold whatever comes or goes."""
-    shares = [share(key, f"fold:{section.seed}") for key in keys]
-    for members in near_duplicates.clusters([*leakage.equal(keys), *alike]):
+    shares = [hash_to_fraction(key, f"fold:{section.seed}") for key in keys]
+    for members in near_duplicates.find_clusters([*leakage.find_equal_pairs(keys), *alike]):
         least = min(shares[member] for member in members)
         for member in members:
             shares[member] = least

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 
-WHY = {
+REASONS = {
     "erased": "erase.csv lists them",
     "broken row": "they cannot be read as rows",
     "no id": "they have no id",
@@ -29,27 +29,29 @@ WHY = {
     "no time": "their time cannot be read",
 }
 # Rows that a person asked to drop, and rows that are kept for a person to label, are not lost.
-WANTED = ("erased", "no label")
+INTENDED_RULES = ("erased", "no label")
 
 
-def line(step: str, rows_in: int, rows: int, rules: Mapping[str, int]) -> str:
+def describe_counts(step: str, rows_in: int, rows: int, rules: Mapping[str, int]) -> str:
     """How many rows came to a step, how many stay, and how many each rule drops and why."""
     came = f"the source held {rows_in} rows" if step == "ingest" else f"{rows_in} rows came in"
-    parts = [f"{rule} drops {count} ({WHY[rule]})" for rule, count in rules.items() if count]
+    parts = [f"{rule} drops {count} ({REASONS[rule]})" for rule, count in rules.items() if count]
     return "; ".join([f"{step}: {came}, {rows} stay", *parts])
 
 
-def check(step: str, rows_in: int, rules: Mapping[str, int], most: float, rejects: Path) -> None:
+def check_max_dropped(
+    step: str, rows_in: int, rules: Mapping[str, int], most: float, rejects: Path
+) -> None:
     """Raise Failure where a step drops more than this share of its rows."""
-    lost = {rule: count for rule, count in rules.items() if count and rule not in WANTED}
+    lost = {rule: count for rule, count in rules.items() if count and rule not in INTENDED_RULES}
     count = sum(lost.values())
-    whole = rows_in - sum(rules.get(rule, 0) for rule in WANTED)
+    whole = rows_in - sum(rules.get(rule, 0) for rule in INTENDED_RULES)
     if count <= most * whole:
         return
     share = count / whole
     enough = math.ceil(share * 100) / 100
-    by_rule = ", ".join(f"{rule} drops {number} ({WHY[rule]})" for rule, number in lost.items())
-    raise Failure(
+    by_rule = ", ".join(f"{rule} drops {number} ({REASONS[rule]})" for rule, number in lost.items())
+    raise StageError(
         f"{step}: {count} of {whole} rows are dropped, {share:.0%}, and max_dropped allows {most:.0%}: {by_rule}. "
         f"{rejects} holds each of them with its reason. Mend the data or the recipe, "
         f"or, if they are to be dropped, set max_dropped: {enough:g} in the recipe."

@@ -8,13 +8,15 @@ import pyarrow as pa
 
 from tasks.rows import label_values, near_duplicates
 
-SIDES = ("test", "val", "train")  # in the order in which a side wins a cluster
-THRESHOLD = 0.8
-NEAR_LIMIT = 200_000  # rows up to which near-duplicates are looked for again once they are gone
-EXAMPLES = 5
+SPLITS = ("test", "val", "train")  # in the order in which a side wins a cluster
+SIMILARITY_THRESHOLD = 0.8
+MAX_ROWS_FOR_NEAR_SEARCH = (
+    200_000  # rows up to which near-duplicates are looked for again once they are gone
+)
+MAX_EXAMPLES = 5
 
 
-def equal(keys: Iterable[bytes]) -> list[tuple[int, int]]:
+def find_equal_pairs(keys: Iterable[bytes]) -> list[tuple[int, int]]:
     """For each row whose key was there before, the first row that has it, and the row."""
     first: dict[bytes, int] = {}
     heads = [
@@ -23,21 +25,23 @@ def equal(keys: Iterable[bytes]) -> list[tuple[int, int]]:
     return [(head, row) for row, head in enumerate(heads) if head != row]
 
 
-def texts(content: Sequence[Any]) -> bool:
+def are_texts(content: Sequence[Any]) -> bool:
     return all(isinstance(value, str | None) for value in content)
 
 
-def near(content: Sequence[Any]) -> list[tuple[int, int]]:
+def find_near_text_pairs(content: Sequence[Any]) -> list[tuple[int, int]]:
     """Near-duplicate texts. Images and tables are compared by what they hold exactly."""
-    if not texts(content):
+    if not are_texts(content):
         return []
     return [
         (i, j)
-        for i, j, _ in near_duplicates.near_pairs([value or "" for value in content], THRESHOLD)
+        for i, j, _ in near_duplicates.find_near_pairs(
+            [value or "" for value in content], SIMILARITY_THRESHOLD
+        )
     ]
 
 
-def set_aside(
+def remove_leaking_rows(
     ids: list[Any], content: list[Any], placed: list[str]
 ) -> tuple[dict[int, str], list[tuple[int, int]], int]:
     """The rows that are like one on a side which goes before theirs, with the reason; the pairs that are alike; and the number of clusters.
@@ -50,13 +54,17 @@ def set_aside(
         left = [row for row in range(len(content)) if row not in lost]
         kept = [content[row] for row in left]
         pairs = [
-            (left[i], left[j]) for i, j in (*equal(map(near_duplicates.key, kept)), *near(kept))
+            (left[i], left[j])
+            for i, j in (
+                *find_equal_pairs(map(near_duplicates.content_key, kept)),
+                *find_near_text_pairs(kept),
+            )
         ]
-        found = near_duplicates.clusters(pairs)
+        found = near_duplicates.find_clusters(pairs)
         clusters = clusters or len(found)
         more: dict[int, str] = {}
         for members in found:
-            winner = min((placed[member] for member in members), key=SIDES.index)
+            winner = min((placed[member] for member in members), key=SPLITS.index)
             head = next(member for member in members if placed[member] == winner)
             more |= {
                 member: f"like {ids[head]} in {winner}"
@@ -64,11 +72,11 @@ def set_aside(
                 if placed[member] != winner
             }
         lost |= more
-        if not more or len(left) > NEAR_LIMIT:
+        if not more or len(left) > MAX_ROWS_FOR_NEAR_SEARCH:
             return lost, pairs, clusters
 
 
-def proof(
+def check_leakage(
     tables: dict[str, pa.Table], modality: str, problem: str = "classification"
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
@@ -80,13 +88,13 @@ def proof(
         "id"
     )  # as the split had them when it looked for near-duplicates
     names, places = rows["id"].to_pylist(), rows["__side"].to_pylist()
-    content = near_duplicates.contents(rows.drop_columns(["__side"]), modality)
+    content = near_duplicates.read_contents(rows.drop_columns(["__side"]), modality)
 
     def apart(name: str, pairs: Iterable[tuple[int, int]], column: str) -> dict[str, Any]:
         """The result that says so of every pair of rows that stands on two sides."""
         found = [(i, j) for i, j in pairs if places[i] != places[j]]
         told = [f"{names[i]} in {places[i]} and {names[j]} in {places[j]}" for i, j in found]
-        return result(
+        return build_check_result(
             name,
             told,
             pa.table(
@@ -94,25 +102,35 @@ def proof(
             ),
         )
 
-    results = [apart("expect_ids_on_one_side", equal(str(name).encode() for name in names), "id")]
+    results = [
+        apart(
+            "expect_ids_on_one_side", find_equal_pairs(str(name).encode() for name in names), "id"
+        )
+    ]
     results.append(
         apart(
-            "expect_equal_contents_on_one_side", equal(map(near_duplicates.key, content)), "content"
+            "expect_equal_contents_on_one_side",
+            find_equal_pairs(map(near_duplicates.content_key, content)),
+            "content",
         )
     )
     notes = []
-    if not texts(content):
+    if not are_texts(content):
         notes.append(
             "Near-duplicates across sides are looked for among texts alone: these rows were compared by exactly what they hold."
         )
-    elif len(content) <= NEAR_LIMIT:
-        results.append(apart("expect_near_duplicates_on_one_side", near(content), "content"))
+    elif len(content) <= MAX_ROWS_FOR_NEAR_SEARCH:
+        results.append(
+            apart("expect_near_duplicates_on_one_side", find_near_text_pairs(content), "content")
+        )
     else:
         notes.append(
-            f"Near-duplicates across sides were not looked for again: {len(content)} rows are more than {NEAR_LIMIT}. The split has set them aside."
+            f"Near-duplicates across sides were not looked for again: {len(content)} rows are more than {MAX_ROWS_FOR_NEAR_SEARCH}. The split has set them aside."
         )
     labels = (
-        label_values.named(problem, rows["label"].to_pylist()) if problem != "regression" else []
+        label_values.assign_strata(problem, rows["label"].to_pylist())
+        if problem != "regression"
+        else []
     )
     learnt = {
         name
@@ -121,15 +139,15 @@ def proof(
         for name in names
     }
     missing = sorted(map(str, {name for names in labels for name in names} - learnt))
-    return [*results, result("expect_every_class_in_train", missing, None)], notes
+    return [*results, build_check_result("expect_every_class_in_train", missing, None)], notes
 
 
-def result(name: str, told: list[str], failing: pa.Table | None) -> dict[str, Any]:
+def build_check_result(name: str, told: list[str], failing: pa.Table | None) -> dict[str, Any]:
     about = {"expectation": name, "arguments": {}, "severity": "fail", "success": not told}
     return {
         **about,
         "unexpected": len(told),
         "observed": None,
-        "examples": told[:EXAMPLES],
+        "examples": told[:MAX_EXAMPLES],
         "failing": failing,
     }

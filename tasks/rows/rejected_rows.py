@@ -9,7 +9,7 @@ import pyarrow as pa
 from tasks.storage import files
 
 
-def rejects(
+def build_rejects(
     rows: pa.Table, step: str, rule: str | pa.ChunkedArray, detail: str | pa.ChunkedArray = ""
 ) -> pa.Table:
     """The same rows with the columns that say who dropped them and why. No step drops a row in any other way.
@@ -29,15 +29,15 @@ def rejects(
 
 def write_rejects(path: Path, parts: list[pa.Table], like: pa.Table) -> dict[str, int]:
     """Write a step's rejects.parquet (also when empty, with the columns of `like`) and return the number of rows by rule."""
-    empty = rejects(like.slice(0, 0), "", "")
-    table = united([empty, *parts], empty)
+    empty = build_rejects(like.slice(0, 0), "", "")
+    table = concat_rejects([empty, *parts], empty)
     files.write_table(path, table)
     return dict(sorted(Counter(table["rule"].to_pylist()).items()))
 
 
-def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
+def concat_rejects(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
     """All rows, with the types of `like`: a cell that was parsed on the way is text again, as in the rows that were dropped before."""
-    known = {field.name: field.type for field in rejects(like.slice(0, 0), "", "").schema}
+    known = {field.name: field.type for field in build_rejects(like.slice(0, 0), "", "").schema}
     same = [
         part.cast(
             pa.schema([(field.name, known.get(field.name, field.type)) for field in part.schema])
@@ -47,8 +47,8 @@ def united(parts: Sequence[pa.Table], like: pa.Table) -> pa.Table:
     return pa.concat_tables(same, promote_options="permissive")
 
 
-def complete_parts(folder: Path, names: Sequence[str], like: pa.Table) -> None:
+def complete_rejects_folder(folder: Path, names: Sequence[str], like: pa.Table) -> None:
     """Leave exactly these files in a folder of rejects, or one without rows, so that it can always be read as one Parquet data set."""
     if not names:
-        files.write_table(folder / "none.parquet", rejects(like.slice(0, 0), "", ""))
-    files.remove_others(folder, names or ["none.parquet"])
+        files.write_table(folder / "none.parquet", build_rejects(like.slice(0, 0), "", ""))
+    files.remove_other_files(folder, names or ["none.parquet"])

@@ -7,11 +7,11 @@ import pyarrow as pa
 from daft import Series
 from numpy.typing import NDArray
 
-Keys = tuple[NDArray[np.uint64], NDArray[np.uint64]]
-Numbered = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]
+RowKeys = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+NumberedKeys = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]
 
 
-def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
+def hash_rows(table: pa.Table, columns: Sequence[str]) -> RowKeys:
     """Two independent 64-bit hashes of each row's cells in these columns; equal for equal cells."""
     first, second = (np.full(table.num_rows, seed, np.uint64) for seed in (1, 2))
     for name in columns:
@@ -25,26 +25,26 @@ def keys(table: pa.Table, columns: Sequence[str]) -> Keys:
     return first, second
 
 
-class Seen:
+class SeenKeys:
     """The keys so far, sorted, with the number of the row that first had each; numbers go on from one call to the next."""
 
     def __init__(self) -> None:
         self.size = 0
-        self.noted: list[Numbered] = []  # not yet among the known
-        self.known: Numbered = (
+        self.noted: list[NumberedKeys] = []  # not yet among the known
+        self.known: NumberedKeys = (
             np.empty(0, np.uint64),
             np.empty(0, np.uint64),
             np.empty(0, np.int64),
         )
 
-    def note(self, found: Keys) -> None:
+    def note(self, found: RowKeys) -> None:
         """Add keys that are asked about later, if at all: many parts that were kept are then sorted at once."""
         self.noted.append((*found, np.arange(self.size, self.size + len(found[0]))))
         self.size += len(found[0])
 
-    def holds(self, found: Keys) -> NDArray[np.bool_]:
+    def contains(self, found: RowKeys) -> NDArray[np.bool_]:
         """Whether each key was seen before; nothing is added."""
-        self.take_in()
+        self.merge_pending()
         high, low, _ = self.known
         at = np.minimum(np.searchsorted(high, found[0]), len(high) - 1)
         return (
@@ -53,13 +53,13 @@ class Seen:
             else np.zeros(len(found[0]), bool)
         )
 
-    def first(self, found: Keys) -> NDArray[np.int64]:
+    def first(self, found: RowKeys) -> NDArray[np.int64]:
         """For each row the number of the first row with an equal key, which is its own where the key is new."""
         self.note(found)
-        firsts = self.take_in()
+        firsts = self.merge_pending()
         return firsts[len(firsts) - len(found[0]) :]
 
-    def take_in(self) -> NDArray[np.int64]:
+    def merge_pending(self) -> NDArray[np.int64]:
         """Merge what was noted into what is known; returns the first row for each of the noted."""
         if not self.noted:
             return np.empty(0, np.int64)

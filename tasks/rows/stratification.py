@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 
 
-def stratification(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
+def compare_class_shares(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
     """How far a side's class shares are from those of all rows: half the sum of the differences (total variation distance), and the largest."""
     total = side.total()
     gaps = {
@@ -23,16 +23,16 @@ def stratification(side: Counter[str], whole: Counter[str]) -> dict[str, Any]:
     }
 
 
-def complete(
+def require_learnable_split(
     labels: dict[str, Counter[str]], total: Counter[str], classes: list[str], problem: str
 ) -> None:
     """Refuse a split in which a class could not be learnt or not be judged; of a target it is enough that both sides have rows."""
     if len(classes) < 2 and problem == "regression":
-        raise Failure(
+        raise StageError(
             "split: all rows have the same target: there is nothing to learn; add rows with others."
         )
     if len(classes) < 2:
-        raise Failure(
+        raise StageError(
             f"split: all rows have the label {', '.join(map(repr, classes)) or 'of none'}: a classifier needs at least two classes."
         )
     problems = []
@@ -48,6 +48,6 @@ def complete(
             f"{name} ({total[name]} in all)"
             for name in sorted(classes, key=lambda name: total[name])[:3]
         )
-        raise Failure(
+        raise StageError(
             f"split: {'; '.join(problems[:5])}. The rarest classes are {rare}: add rows, merge or remove the class, or raise split.test."
         )

@@ -4,13 +4,13 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.sources.base import Part
+from tasks.sources.base import SourcePartition
 
 
-def parts(source: Any) -> Iterator[Part]:
-    yield from importlib.import_module(f"tasks.sources.{source.kind}").parts(source)
+def iter_partitions(source: Any) -> Iterator[SourcePartition]:
+    yield from importlib.import_module(f"tasks.sources.{source.kind}").iter_partitions(source)
 
 
-def fingerprint(source: Any) -> dict[str, str]:
+def list_partition_versions(source: Any) -> dict[str, str]:
     """Identity of everything that the source would give now: part → version, in their order."""
-    return {part.name: part.version for part in parts(source)}
+    return {part.name: part.version for part in iter_partitions(source)}

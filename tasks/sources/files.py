@@ -18,15 +18,15 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from tasks.core import errors
-from tasks.core.errors import Failure
-from tasks.recipe.ingest import Files, Format
-from tasks.sources.base import Broken, Part, Rows, on_disk
+from tasks.core.errors import StageError
+from tasks.recipe.ingest import FilesSource, TextFormat
+from tasks.sources.base import BrokenLines, RowBatch, SourcePartition, build_local_partition
 from tasks.sources.formats import archives, delimited, file_content, json_lines
-from tasks.sources.formats.file_content import Content, shown
+from tasks.sources.formats.file_content import FileContent, format_file_name
 from tasks.storage import hashing
 
 
-def listed(paths: str | list[str]) -> list[Path]:
+def list_files(paths: str | list[str]) -> list[Path]:
     """The files that a source names, sorted. Raises Failure for a path or pattern that matches none."""
     found: set[Path] = set()
     for pattern in [paths] if isinstance(paths, str) else paths:
@@ -34,59 +34,61 @@ def listed(paths: str | list[str]) -> list[Path]:
             matches = {
                 path
                 for path in Path(pattern).rglob("*")
-                if readable(Content(path.name, path)) and not path.name.startswith(".")
+                if is_readable(FileContent(path.name, path)) and not path.name.startswith(".")
             }
         else:
             matches = {Path(match) for match in glob.glob(pattern, recursive=True)}
         matches = {path for path in matches if not path.is_dir()}
         if not matches:
-            raise Failure(
+            raise StageError(
                 f"ingest.path: {pattern} matches no file in {Path.cwd()}: put the file there or correct the path."
             )
         found |= matches
     for path in sorted(found):
-        if shown(str(path)) != str(path):
-            raise Failure(
-                f"{shown(str(path))}: the name of this file is not UTF-8 text: rename it."
+        if format_file_name(str(path)) != str(path):
+            raise StageError(
+                f"{format_file_name(str(path))}: the name of this file is not UTF-8 text: rename it."
             )
         if not path.is_file():
-            raise Failure(
+            raise StageError(
                 f"{path} is not a file{' but a link to one that is gone' if path.is_symlink() else ''}: put the data there."
             )
     return sorted(found)
 
 
-def parts(source: Files) -> Iterator[Part]:
-    for path in listed(source.path):
-        yield on_disk(
+def iter_partitions(source: FilesSource) -> Iterator[SourcePartition]:
+    for path in list_files(source.path):
+        yield build_local_partition(
             str(path),
             partial(hashing.sha256, path),
-            partial(tables, Content(str(path), path), source),
+            partial(read_batches, FileContent(str(path), path), source),
         )
 
 
-def tables(file: Content, source: Format) -> Iterator[Rows]:
+def read_batches(file: FileContent, source: TextFormat) -> Iterator[RowBatch]:
     """The rows of the file, or of each member of the archive."""
-    for one in archives.members(file, readable) if archives.is_archive(file.name) else [file]:
-        broken: Broken = []
-        yield Rows(one.name, read(one, source, broken), broken)
+    for one in (
+        archives.iter_members(file, is_readable) if archives.is_archive(file.name) else [file]
+    ):
+        broken: BrokenLines = []
+        yield RowBatch(one.name, read_file(one, source, broken), broken)
 
 
-def readable(file: Content) -> bool:
+def is_readable(file: FileContent) -> bool:
     return file.kind in READERS or archives.is_archive(file.name)
 
 
-def read(file: Content, source: Format, broken: Broken) -> pa.Table:
+def read_file(file: FileContent, source: TextFormat, broken: BrokenLines) -> pa.Table:
     if file.kind not in READERS:
-        allowed = f"{', '.join(READERS)}, the text formats also with .gz or .zst, and archives of them ({', '.join(archives.SUFFIXES)})"
-        raise Failure(
+        allowed = f"{', '.join(READERS)}, the text formats also with .gz or .zst, and archives of them ({', '.join(archives.ARCHIVE_SUFFIXES)})"
+        raise StageError(
             f"{file.name}: files of type {file.kind or '(none)'} are not read. Allowed: {allowed}."
         )
-    file_content.check(file)
-    binary = file.kind in file_content.BINARY
+    file_content.check_content(file)
+    binary = file.kind in file_content.BINARY_FORMATS
     if not binary:
         source = source.model_copy(
-            update={"encoding": file_content.encoding(file, source.encoding)}
+            update={"encoding": file_content.resolve_encoding(file, source.encoding)}
         )
         file_content.check_text(
             file, source.encoding
@@ -100,22 +102,22 @@ def read(file: Content, source: Format, broken: Broken) -> pa.Table:
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise Failure(
+        raise StageError(
             f"{file.name} cannot be read as {file.kind[1:].upper()} ({errors.first_line(error)}): it may be cut off; copy it again."
         ) from None
     if "" in names:
-        raise Failure(
+        raise StageError(
             f"{file.name}: column {names.index('') + 1} has no name in the header: name it, or give all with ingest.names where there is no header."
         )
     if len(set(names)) < len(names):
         doubled = sorted({name for name in names if names.count(name) > 1})
-        raise Failure(
+        raise StageError(
             f"{file.name}: the header names {', '.join(doubled)} more than once: rename the columns."
         )
-    return table if binary else without_nul(table, broken)
+    return table if binary else set_aside_nul_rows(table, broken)
 
 
-def without_nul(table: pa.Table, broken: Broken) -> pa.Table:
+def set_aside_nul_rows(table: pa.Table, broken: BrokenLines) -> pa.Table:
     """Rows with a NUL character, which is no text, are set aside."""
     suspects = [
         column
@@ -137,7 +139,7 @@ def without_nul(table: pa.Table, broken: Broken) -> pa.Table:
     return table.filter(pc.invert(mask))
 
 
-def lines(file: Content, source: Format, broken: Broken) -> pa.Table:
+def read_text_lines(file: FileContent, source: TextFormat, broken: BrokenLines) -> pa.Table:
     """Plain text: a row for each line that is not blank."""
     return pa.table(
         {
@@ -153,7 +155,7 @@ def lines(file: Content, source: Format, broken: Broken) -> pa.Table:
     )
 
 
-READERS: dict[str, Callable[[Content, Format, Broken], pa.Table]] = {
-    ".csv": delimited.delimited, ".tsv": delimited.delimited, ".jsonl": json_lines.json_lines, ".txt": lines, ".parquet": lambda file, *_: pyarrow.parquet.ParquetFile(file.raw()).read(),
+READERS: dict[str, Callable[[FileContent, TextFormat, BrokenLines], pa.Table]] = {
+    ".csv": delimited.read_delimited, ".tsv": delimited.read_delimited, ".jsonl": json_lines.read_json_lines, ".txt": read_text_lines, ".parquet": lambda file, *_: pyarrow.parquet.ParquetFile(file.raw()).read(),
     ".arrow": lambda file, *_: pyarrow.feather.read_table(file.raw()), ".feather": lambda file, *_: pyarrow.feather.read_table(file.raw()),
 }  # fmt: skip

@@ -12,30 +12,30 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.recipe.ingest import Http
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.recipe.ingest import HttpSource
 from tasks.sources import base, files
-from tasks.sources.base import Part, encoded_twice, expanded
-from tasks.sources.formats.file_content import Content
+from tasks.sources.base import SourcePartition, describe_double_encoding, expand_variables
+from tasks.sources.formats.file_content import FileContent
 from tasks.storage import hashing
 
-TIMEOUT = httpx.Timeout(30.0)
+HTTP_TIMEOUT = httpx.Timeout(30.0)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL with its password
 
 
-def parts(source: Http) -> Iterator[Part]:
+def iter_partitions(source: HttpSource) -> Iterator[SourcePartition]:
     """One, whose version is the sha256 that the recipe expects, or what the server names, or, where it names none, the hash of what it gives."""
-    name, version = place(source), source.sha256 or named(source)
-    whole = functools.cache(lambda: fetched(source, version))
-    yield Part(
+    name, version = redact_url(source), source.sha256 or fetch_version(source)
+    whole = functools.cache(lambda: fetch_file(source, version))
+    yield SourcePartition(
         name,
         version or hashing.sha256(whole()),
-        lambda: files.tables(Content(name, whole()), source),
+        lambda: files.read_batches(FileContent(name, whole()), source),
     )
 
 
-def place(source: Http) -> str:
-    url = expanded(source.url)
+def redact_url(source: HttpSource) -> str:
+    url = expand_variables(source.url)
     try:
         parts = urlsplit(url)
         wrong = not parts.hostname or parts.port == 0 or not httpx.URL(url).host
@@ -43,26 +43,26 @@ def place(source: Http) -> str:
         wrong = True
     if wrong:
         form = "https://user:${PASSWORD}@host:port/file"
-        raise Mistake(
+        raise ConfigError(
             f"ingest.url is not the URL of a file once its ${{…}} are filled in: write it as {form}."
         )
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-def named(source: Http) -> str | None:
+def fetch_version(source: HttpSource) -> str | None:
     """The version as the server names it: its ETag, or time and size."""
-    with asked(source, "HEAD", {}) as response:
+    with open_response(source, "HEAD", {}) as response:
         etag, changed, size = (
             response.headers.get(name) for name in ("etag", "last-modified", "content-length")
         )
     return etag or (f"{changed} {size}" if changed else None)
 
 
-def fetched(source: Http, version: str | None) -> Path:
+def fetch_file(source: HttpSource, version: str | None) -> Path:
     """The whole file, named after its version and hash; downloaded unless it is here already."""
     folder, stem = (
-        base.DOWNLOADS / hashing.digest(expanded(source.url))[:16],
-        hashing.digest(version)[:16],
+        base.DOWNLOAD_FOLDER / hashing.hash_json(expand_variables(source.url))[:16],
+        hashing.hash_json(version)[:16],
     )
     for path in folder.glob(f"{stem}-*"):
         if version and hashing.sha256(path) == path.name.removeprefix(f"{stem}-"):
@@ -79,12 +79,12 @@ def fetched(source: Http, version: str | None) -> Path:
     )
     if condition is None:
         part.unlink(missing_ok=True)
-    download(source, part, condition or {})
+    resume_download(source, part, condition or {})
     found = hashing.sha256(part)
     if source.sha256 and found != source.sha256:
         part.unlink()
-        changed = f"{place(source)} has sha256 {found}, but the recipe expects {source.sha256}"
-        raise Failure(
+        changed = f"{redact_url(source)} has sha256 {found}, but the recipe expects {source.sha256}"
+        raise StageError(
             f"{changed}: it was changed or damaged; check it, then correct ingest.sha256."
         )
     whole = part.replace(folder / f"{stem}-{found}")
@@ -93,10 +93,12 @@ def fetched(source: Http, version: str | None) -> Path:
     return whole
 
 
-def download(source: Http, part: Path, condition: dict[str, str]) -> None:
+def resume_download(source: HttpSource, part: Path, condition: dict[str, str]) -> None:
     """Append what is missing to `part`; from the beginning where the server does not continue, or the condition no longer holds."""
     have = part.stat().st_size if part.is_file() else 0
-    with asked(source, "GET", {"Range": f"bytes={have}-", **condition} if have else {}) as response:
+    with open_response(
+        source, "GET", {"Range": f"bytes={have}-", **condition} if have else {}
+    ) as response:
         if have and response.status_code == 416:  # nothing is missing
             return
         have = have if response.status_code == 206 else 0  # it continues
@@ -105,33 +107,39 @@ def download(source: Http, part: Path, condition: dict[str, str]) -> None:
                 have += len(chunk)
                 if have > source.max_bytes:
                     part.unlink()
-                    raise Failure(
-                        f"{place(source)} is larger than {source.max_bytes:,} bytes: raise ingest.max_bytes if that is right."
+                    raise StageError(
+                        f"{redact_url(source)} is larger than {source.max_bytes:,} bytes: raise ingest.max_bytes if that is right."
                     )
                 file.write(chunk)
 
 
 @contextlib.contextmanager
-def asked(source: Http, method: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+def open_response(
+    source: HttpSource, method: str, headers: dict[str, str]
+) -> Iterator[httpx.Response]:
     """A response that was granted; its body is still to be read."""
-    name, given = place(source), {"Accept-Encoding": "identity", **headers}
+    name, given = redact_url(source), {"Accept-Encoding": "identity", **headers}
     try:
         with httpx.stream(
-            method, expanded(source.url), headers=given, timeout=TIMEOUT, follow_redirects=True
+            method,
+            expand_variables(source.url),
+            headers=given,
+            timeout=HTTP_TIMEOUT,
+            follow_redirects=True,
         ) as response:
             status = response.status_code
             if status >= 500 or status == 429:
-                raise Retryable(f"{name} answers with status {status}.")
+                raise RetryableError(f"{name} answers with status {status}.")
             if status >= 400 and status != 416:
-                raise Failure(
-                    f"{name} answers with status {status}: check the address and what its credentials may read.{encoded_twice(source.url)}"
+                raise StageError(
+                    f"{name} answers with status {status}: check the address and what its credentials may read.{describe_double_encoding(source.url)}"
                 )
             yield response
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-        raise Failure(
+        raise StageError(
             f"{name} leads to an address that is not read ({type(error).__name__}): only http and https are."
         ) from None
     except httpx.TransportError as error:
-        raise Retryable(
+        raise RetryableError(
             f"{name} cannot be read to its end ({type(error).__name__}): what came is kept, and the next try goes on from there."
         ) from None

@@ -12,42 +12,44 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core import errors
-from tasks.core.errors import Failure
-from tasks.recipe.ingest import Images
-from tasks.sources.base import Part, Rows, on_disk
-from tasks.sources.formats.file_content import Content, check_compression
+from tasks.core.errors import StageError
+from tasks.recipe.ingest import ImagesSource
+from tasks.sources.base import RowBatch, SourcePartition, build_local_partition
+from tasks.sources.formats.file_content import FileContent, check_compression
 from tasks.storage import hashing
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
-FORMATS = ("PNG", "JPEG")
-SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string())])
-BYTES = 8  # IDX's code for unsigned bytes, the only type that images and labels use
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+IMAGE_FORMATS = ("PNG", "JPEG")
+IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string())])
+IDX_UNSIGNED_BYTE = 8  # IDX's code for unsigned bytes, the only type that images and labels use
 
 
-def parts(source: Images) -> Iterator[Part]:
+def iter_partitions(source: ImagesSource) -> Iterator[SourcePartition]:
     for number, pair in enumerate(source.pairs):
         for path, key in zip(pair, ("path", "labels"), strict=True):
             if not Path(path).is_file():
-                raise Failure(
+                raise StageError(
                     f"ingest.{key}: {path} does not exist: put the file there or correct the path."
                 )
         images, labels = map(Path, pair)
-        yield on_disk(
+        yield build_local_partition(
             str(images),
-            partial(digest, images, labels),
-            partial(idx, images, labels, number * 1_000_000),
+            partial(hash_files, images, labels),
+            partial(read_idx_pair, images, labels, number * 1_000_000),
         )
     if not source.pairs:
         assert isinstance(source.path, str)
-        for folder, paths in classes(Path(source.path)).items():
-            yield on_disk(str(folder), partial(digest, *paths), partial(pictures, folder, paths))
+        for folder, paths in list_class_images(Path(source.path)).items():
+            yield build_local_partition(
+                str(folder), partial(hash_files, *paths), partial(read_class_folder, folder, paths)
+            )
 
 
-def digest(*paths: Path) -> str:
-    return hashing.digest([[str(path), hashing.sha256(path)] for path in paths])
+def hash_files(*paths: Path) -> str:
+    return hashing.hash_json([[str(path), hashing.sha256(path)] for path in paths])
 
 
-def classes(root: Path) -> dict[Path, list[Path]]:
+def list_class_images(root: Path) -> dict[Path, list[Path]]:
     """The images of each class, both in order of name."""
     folders = (
         sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -55,30 +57,30 @@ def classes(root: Path) -> dict[Path, list[Path]]:
         else []
     )
     if not folders:
-        raise Failure(
+        raise StageError(
             f"ingest.path: {root} holds no folders: put the images of each class into a folder with its name, such as {root}/cat/1.png."
         )
     found = {
         folder: sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.is_dir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
         )
         for folder in folders
     }
     for folder, paths in found.items():
         if not paths:
-            raise Failure(
+            raise StageError(
                 f"ingest.path: {folder} holds no PNG or JPEG file: add images, or remove the folder."
             )
     return found
 
 
-def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
+def read_class_folder(folder: Path, paths: list[Path]) -> Iterator[RowBatch]:
     rows, broken = [], []
     for path in paths:
         data = path.read_bytes()
-        if problem := unreadable(data):
+        if problem := explain_unreadable(data):
             broken.append((str(path), problem))
         else:
             rows.append(
@@ -88,13 +90,13 @@ def pictures(folder: Path, paths: list[Path]) -> Iterator[Rows]:
                     "label": folder.name,
                 }
             )
-    yield Rows(str(folder), pa.Table.from_pylist(rows, schema=SCHEMA), broken)
+    yield RowBatch(str(folder), pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA), broken)
 
 
-def unreadable(data: bytes) -> str | None:
+def explain_unreadable(data: bytes) -> str | None:
     """Why the bytes are no image, decoded to the last pixel; None where they are one."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             image.load()
     except (
         UnidentifiedImageError
@@ -105,11 +107,11 @@ def unreadable(data: bytes) -> str | None:
     return None
 
 
-def idx(images: Path, labels: Path, first: int) -> Iterator[Rows]:
+def read_idx_pair(images: Path, labels: Path, first: int) -> Iterator[RowBatch]:
     """A pair of IDX files: images of shape (rows, height, width) and labels of shape (rows,)."""
-    pixels, numbers = array(images, 3), array(labels, 1)
+    pixels, numbers = read_idx_array(images, 3), read_idx_array(labels, 1)
     if len(pixels) != len(numbers):
-        raise Failure(
+        raise StageError(
             f"{images} has {len(pixels)} images, but {labels} has {len(numbers)} labels: they do not belong together."
         )
     rows = []
@@ -117,25 +119,25 @@ def idx(images: Path, labels: Path, first: int) -> Iterator[Rows]:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         rows.append({"id": f"{first + index:06d}", "image": buffer.getvalue(), "label": str(label)})
-    yield Rows(str(images), pa.Table.from_pylist(rows, schema=SCHEMA))
+    yield RowBatch(str(images), pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA))
 
 
-def array(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    file = Content(str(path), path)
-    if file.beginning(2) == b"\x1f\x8b":
-        file = Content(str(path), path, "gzip")
+def read_idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    file = FileContent(str(path), path)
+    if file.read_beginning(2) == b"\x1f\x8b":
+        file = FileContent(str(path), path, "gzip")
     if file.compression:
         check_compression(file)
     data = file.read()
-    if data[:4] != bytes([0, 0, BYTES, dimensions]):
-        raise Failure(
+    if data[:4] != bytes([0, 0, IDX_UNSIGNED_BYTE, dimensions]):
+        raise StageError(
             f"{path} is not an IDX file of unsigned bytes with {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}."
         )
     start = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", data[4:start]) if len(data) >= start else (0,)
     size = int(np.prod(shape, dtype=np.uint64))
     if len(data) != start + size:
-        raise Failure(
+        raise StageError(
             f"{path} has {len(data):,} bytes where its header, shape {shape}, promises {start + size:,}: copy it again."
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

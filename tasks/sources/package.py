@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tasks.recipe.ingest import Package
-from tasks.sources.base import Part, Rows
+from tasks.recipe.ingest import PackageSource
+from tasks.sources.base import RowBatch, SourcePartition
 
 
-def parts(source: Package) -> Iterator[Part]:
+def iter_partitions(source: PackageSource) -> Iterator[SourcePartition]:
     distribution = "scikit-learn" if source.name.startswith("sklearn.") else source.name
-    yield Part(
+    yield SourcePartition(
         source.name,
         importlib.metadata.version(distribution),
-        lambda: [Rows(source.name, pa.Table.from_pylist(list(READERS[source.name]())))],
+        lambda: [RowBatch(source.name, pa.Table.from_pylist(list(READERS[source.name]())))],
     )
 
 
-def botocore_operations() -> Iterator[dict[str, object]]:
+def read_botocore_operations() -> Iterator[dict[str, object]]:
     """One row per operation: id `service.Operation`, service, operation, and its documentation as HTML."""
     import botocore.loaders
 
@@ -36,7 +36,7 @@ def botocore_operations() -> Iterator[dict[str, object]]:
             }
 
 
-def digits() -> Iterator[dict[str, object]]:
+def read_digits() -> Iterator[dict[str, object]]:
     """The 1,797 handwritten digits of 8×8 pixels (UCI, Alpaydin and Kaynak 1998), as greyscale PNG; levels 0 to 16 become 0 to 240."""
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -48,7 +48,7 @@ def digits() -> Iterator[dict[str, object]]:
         yield {"id": f"digit-{index:04d}", "image": buffer.getvalue(), "label": str(label)}
 
 
-def breast_cancer() -> Iterator[dict[str, object]]:
+def read_breast_cancer() -> Iterator[dict[str, object]]:
     """569 tumours, malignant or benign, with 30 measures of their cells (UCI, Wolberg, Mangasarian, Street and Street 1993)."""
     from sklearn.datasets import load_breast_cancer
 
@@ -63,7 +63,7 @@ def breast_cancer() -> Iterator[dict[str, object]]:
 
 
 READERS = {
-    "botocore": botocore_operations,
-    "sklearn.breast_cancer": breast_cancer,
-    "sklearn.digits": digits,
+    "botocore": read_botocore_operations,
+    "sklearn.breast_cancer": read_breast_cancer,
+    "sklearn.digits": read_digits,
 }

@@ -9,10 +9,10 @@ from tasks.recipe.evaluate import Evaluate
 from tasks.statistics.array_types import Floats, Ints
 from tasks.statistics.class_metrics import Counts
 
-CHUNK = 1_000_000  # numbers drawn at once
+MAX_NUMBERS_PER_CHUNK = 1_000_000  # numbers drawn at once
 
 
-def resampled(
+def draw_weights(
     rows: int, section: Evaluate, strata: NDArray[np.int64] | None = None
 ) -> Iterator[Floats]:
     """How often each row is in each resample, shape (some of the resamples, rows); as many rows of each stratum as there are, if strata are given."""
@@ -22,7 +22,7 @@ def resampled(
         if strata is None
         else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     )
-    size = max(1, CHUNK // rows)
+    size = max(1, MAX_NUMBERS_PER_CHUNK // rows)
     for start in range(0, section.resamples, size):
         count = min(size, section.resamples - start)
         weights = np.zeros((rows, count))
@@ -34,7 +34,7 @@ def resampled(
         yield weights.T
 
 
-def joined(
+def join_metrics(
     metrics: Collection[str], parts: Iterable[Sequence[dict[str, Floats]]]
 ) -> dict[str, Floats]:
     """The metrics of each model in each part of the resamples, as one array for each metric, shape (resamples, models)."""
@@ -45,7 +45,7 @@ def joined(
     }
 
 
-def resampled_counts(
+def draw_class_counts(
     targets: Ints, columns: list[Ints], classes: int, section: Evaluate
 ) -> Iterator[list[Counts]]:
     """For some of the resamples at a time, for each model's predictions in `columns` the counts in the same resamples, each of shape (resamples, classes)."""
@@ -58,7 +58,7 @@ def resampled_counts(
             return_counts=True,
         )
         strata.append((label, seen, counts))
-    size = max(1, CHUNK // classes**2)
+    size = max(1, MAX_NUMBERS_PER_CHUNK // classes**2)
     for start in range(0, section.resamples, size):
         count = min(size, section.resamples - start)
         models = [

@@ -10,65 +10,81 @@ from pathlib import Path
 
 from tasks.storage import hashing
 
-# Modules that change no result: what they do is shown, or reaches a step through the resolved recipe, which has its own place in a fingerprint.
-NO_RESULT = frozenset(
+# Modules and packages that change no result. They show what happens, or reach a stage through the
+# resolved recipe, whose sections have a place of their own in a fingerprint.
+RESULT_NEUTRAL = frozenset(
     {
-        "tasks.telemetry.tensorboard",
-        "tasks.storage.code_closure",
-        "tasks.telemetry.energy",
-        "tasks.recipe.errors",
-        "tasks.telemetry.progress",
-        "tasks.resolve",
+        "tasks.core.errors",
         "tasks.core.stage",
+        "tasks.core.suggest",
+        "tasks.recipe",
+        "tasks.resolve",
+        "tasks.storage.code_closure",
+        "tasks.storage.layout",
+        "tasks.telemetry",
     }
 )
-# For what has its sections of the recipe in its fingerprint: how a recipe is read changes nothing else.
-NO_RECIPE = NO_RESULT | {"tasks.recipe.clean", "tasks.recipe.search_space"}
-BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statements hold others
+BLOCK_FIELDS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statements hold others
 
 
 @cache
-def fingerprint(path: str, without: frozenset[str] = NO_RESULT) -> str:
+def hash_closure(path: str, without: frozenset[str] = RESULT_NEUTRAL) -> str:
     """Hash the module in the file `path`, all of ours that it needs, and the versions of the libraries that decide what is written."""
-    root = root_of(Path(path))
+    root = find_root(Path(path))
     found = [
-        [name_of(module, root), hashing.sha256(module)] for module in closure(Path(path), without)
+        [dotted_name(module, root), hashing.sha256(module)]
+        for module in list_closure(Path(path), without)
     ]
-    return hashing.digest([found, hashing.versions()])
+    return hashing.hash_json([found, hashing.read_library_versions()])
 
 
-def closure(path: Path, without: Collection[str] = NO_RESULT) -> list[Path]:
+def list_closure(path: Path, without: Collection[str] = RESULT_NEUTRAL) -> list[Path]:
     """List the module in the file `path` and those of ours that it imports, directly or by way of others, but for those `without`, by their dotted names.
 
     Where a package imports modules by name, they all count.
     """
-    root, found = root_of(path), set[Path]()
-    waiting = list(files_of(name_of(path, root), root))
+    root, found = find_root(path), set[Path]()
+    waiting = list(list_files(dotted_name(path, root), root))
     while waiting:
         module = waiting.pop()
         if module in found:
             continue
         found.add(module)
-        waiting += [one for one in needed(module, root) if name_of(one, root) not in without]
+        waiting += [
+            one
+            for one in list_direct_imports(module, root)
+            if not is_within(dotted_name(one, root), without)
+        ]
     return sorted(found)
+
+
+def is_within(name: str, packages: Collection[str]) -> bool:
+    """Return whether a dotted name is one of these modules, or lies in one of these packages."""
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in packages for end in range(1, len(parts) + 1))
+
+
+def hash_stage_code(stage: str) -> str:
+    """Hash the code that decides what a stage writes: tasks/<stage>.py and its closure."""
+    return hash_closure(str(Path(__file__).parents[1] / f"{stage}.py"))
 
 
 @cache
-def needed(path: Path, root: Path) -> list[Path]:
+def list_direct_imports(path: Path, root: Path) -> list[Path]:
     """List the files of ours that a module itself imports, and those of the packages that they are in."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    names = imported(tree, name_of(path, root), path.name == "__init__.py")
-    found = {file for name in names for file in files_of(name, root)}
+    names = imported_names(tree, dotted_name(path, root), path.name == "__init__.py")
+    found = {file for name in names for file in list_files(name, root)}
     if "import_module" in text:
-        found |= loaded(tree, path, root)
+        found |= modules_loaded_by_name(tree, path, root)
     return sorted(found)
 
 
-def imported(tree: ast.Module, module: str, package: bool) -> set[str]:
+def imported_names(tree: ast.Module, module: str, package: bool) -> set[str]:
     """Return the dotted names in a module's import statements, wherever they stand; of `from a import b` a and a.b."""
     names: set[str] = set()
-    for statement in statements(tree):
+    for statement in iter_statements(tree):
         if isinstance(statement, ast.Import):
             names |= {alias.name for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
@@ -81,15 +97,15 @@ def imported(tree: ast.Module, module: str, package: bool) -> set[str]:
     return names
 
 
-def statements(block: ast.AST) -> Iterator[ast.AST]:
+def iter_statements(block: ast.AST) -> Iterator[ast.AST]:
     """Yield the statements in a block and in those within it. Expressions are passed over, which is what makes this quick."""
-    for name in BLOCKS:
+    for name in BLOCK_FIELDS:
         for inner in getattr(block, name, ()):
             yield inner
-            yield from statements(inner)
+            yield from iter_statements(inner)
 
 
-def loaded(tree: ast.Module, path: Path, root: Path) -> set[Path]:
+def modules_loaded_by_name(tree: ast.Module, path: Path, root: Path) -> set[Path]:
     """Return all modules of the packages from which a module imports by name, as in `import_module(f"tasks.problems.{name}")`.
 
     A package that does so in a way that does not tell from where imports its own.
@@ -101,7 +117,7 @@ def loaded(tree: ast.Module, path: Path, root: Path) -> set[Path]:
             or getattr(call.func, "attr", getattr(call.func, "id", "")) != "import_module"
         ):
             continue
-        folder = package_of(call, root)
+        folder = find_loaded_package(call, root)
         if folder is None and path.name == "__init__.py":
             folder = path.parent
         if folder:
@@ -109,7 +125,7 @@ def loaded(tree: ast.Module, path: Path, root: Path) -> set[Path]:
     return found
 
 
-def package_of(call: ast.Call, root: Path) -> Path | None:
+def find_loaded_package(call: ast.Call, root: Path) -> Path | None:
     """Return the folder of the package that begins the name in a call of `import_module`, if it is written there."""
     name = call.args[0] if call.args else None
     start = name.values[0] if isinstance(name, ast.JoinedStr) else None
@@ -120,7 +136,7 @@ def package_of(call: ast.Call, root: Path) -> Path | None:
 
 
 @cache
-def files_of(name: str, root: Path) -> list[Path]:
+def list_files(name: str, root: Path) -> list[Path]:
     """List the file of a module of ours and those of the packages around it; none for what is not ours or no module."""
     parts = name.split(".")
     found = []
@@ -135,7 +151,7 @@ def files_of(name: str, root: Path) -> list[Path]:
     return found
 
 
-def root_of(path: Path) -> Path:
+def find_root(path: Path) -> Path:
     """Return the folder in which the outermost package around a module lies."""
     folder = path.resolve().parent
     while (folder / "__init__.py").is_file():
@@ -143,7 +159,7 @@ def root_of(path: Path) -> Path:
     return folder
 
 
-def name_of(path: Path, root: Path) -> str:
+def dotted_name(path: Path, root: Path) -> str:
     """Return a module's dotted name."""
     inside = path.resolve().relative_to(root).with_suffix("")
     return ".".join(inside.parent.parts if inside.name == "__init__" else inside.parts)

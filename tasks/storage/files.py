@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core import errors
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 
-ROW_GROUP = 64_000
+ROWS_PER_GROUP = 64_000
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Write to a temporary neighbour that takes the name `path` only once it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -39,7 +39,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Write the files of a folder into a temporary neighbour that takes the name `path`, and the place of what has it, only once they are complete."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
@@ -53,7 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -69,11 +69,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Failure(
+        raise StageError(
             f"{path} does not exist: run the stage that writes it, with `dvc repro`."
         ) from None
     except ValueError as error:
-        raise Failure(
+        raise StageError(
             f"{path} is not valid JSON ({error}): delete it and run `dvc repro`."
         ) from None
 
@@ -94,12 +94,12 @@ def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, 
             reader = csv.DictReader(file)
             for name in columns:
                 if name not in (reader.fieldnames or []):
-                    raise Failure(
+                    raise StageError(
                         f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}."
                     )
             return list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(
+        raise StageError(
             f"{path} is not a CSV file in UTF-8 ({errors.first_line(error)}): save it as one."
         ) from None
 
@@ -111,8 +111,8 @@ def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
         if not pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py():
             table = table.sort_by(sort)
     table = table.replace_schema_metadata(None).combine_chunks()
-    with whole(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
 
 
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
@@ -122,11 +122,11 @@ def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -
         try:
             tables.append(pq.read_table(path, columns=columns))
         except FileNotFoundError:
-            raise Failure(
+            raise StageError(
                 f"{path} does not exist: run the stage that writes it, with `dvc repro`."
             ) from None
         except (pa.ArrowInvalid, OSError) as error:
-            raise Failure(
+            raise StageError(
                 f"{path} is not a readable Parquet file ({errors.first_line(error)}): it may be truncated; write or copy it again."
             ) from None
     return pa.concat_tables(tables, promote_options="permissive")
@@ -138,14 +138,14 @@ def read_rows(folder: Path) -> pa.Table:
     return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
 
 
-def remove_others(folder: Path, names: Sequence[str]) -> None:
+def remove_other_files(folder: Path, names: Sequence[str]) -> None:
     """Also what a killed run left half-written."""
     for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
         if path.is_file() and path.name not in names:
             path.unlink()
 
 
-def canonical(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     return (
         json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
+FINGERPRINTED_LIBRARIES = (
     "charset-normalizer",
     "daft",
     "ftfy",
@@ -21,18 +21,18 @@ LIBRARIES = (
 )
 
 
-def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+def read_library_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in FINGERPRINTED_LIBRARIES}
 
 
-def digest(value: Any) -> str:
+def hash_json(value: Any) -> str:
     """The sha256 of a value's canonical JSON; a section of the recipe counts as what it holds."""
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, default=lambda section: section.model_dump()).encode()
     ).hexdigest()
 
 
-def name_hash(name: str) -> bytes:
+def hash_row_id(name: str) -> bytes:
     """Eight bytes that stand for a row's id, blanks around it aside, where the id itself should not be kept."""
     return hashlib.sha256(name.strip().encode()).digest()[:8]
 
@@ -42,7 +42,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hashes(folder: Path) -> dict[str, str]:
+def hash_folder(folder: Path) -> dict[str, str]:
     """The sha256 of every file below a folder, by its path there."""
     return {
         path.relative_to(folder).as_posix(): sha256(path)

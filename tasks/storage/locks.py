@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file; False where another has it who is not to be waited for. Each call opens it anew, so that threads exclude each other too."""
     with path.open("w") as file:
         held = True

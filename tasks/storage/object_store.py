@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks.core.errors import Failure, Retryable
+from tasks.core.errors import RetryableError, StageError
 from tasks.storage import locks
 
-REFUSED = {
+REFUSED_CODES = {
     "PreconditionFailed",
     "ConditionalRequestConflict",
     "NoSuchKey",
@@ -24,10 +24,10 @@ REFUSED = {
     "409",
     "412",
 }
-DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
+DENIED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
 
 
-class Settings(NamedTuple):
+class StoreSettings(NamedTuple):
     """Where the store is. `endpoint` None is AWS itself; keys None are found by boto3 as usual."""
 
     bucket: str
@@ -44,14 +44,14 @@ class Settings(NamedTuple):
     )
 
     @classmethod
-    def configured(cls) -> "Settings | None":
+    def from_environment(cls) -> "StoreSettings | None":
         """From MILLRACE_S3_BUCKET, MILLRACE_S3_ENDPOINT and MILLRACE_S3_PREFIX; None where no store is configured."""
         bucket, endpoint = (
             os.environ.get("MILLRACE_S3_BUCKET"),
             os.environ.get("MILLRACE_S3_ENDPOINT"),
         )
         if endpoint and not bucket:
-            raise Failure(
+            raise StageError(
                 "MILLRACE_S3_ENDPOINT is set but MILLRACE_S3_BUCKET is not: name the bucket too."
             )
         return (
@@ -67,7 +67,7 @@ class Settings(NamedTuple):
         )
 
 
-class Object(NamedTuple):
+class ObjectInfo(NamedTuple):
     """An object as it was listed; `version` where the bucket keeps versions and they were asked for."""
 
     name: str
@@ -75,12 +75,12 @@ class Object(NamedTuple):
     version: str | None = None
 
 
-class Unknown(Exception):
+class WriteOutcomeUnknown(Exception):
     """A conditional write whose answer did not come: it may have happened or not. Read back to know."""
 
 
-class Store:
-    def __init__(self, settings: Settings) -> None:
+class ObjectStore:
+    def __init__(self, settings: StoreSettings) -> None:
         """Raises Failure where what AWS's variables or files say cannot be used."""
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
@@ -95,12 +95,12 @@ class Store:
             max_pool_connections=48,
         )
         try:
-            self.client: Any = session(settings).client(
+            self.client: Any = create_session(settings).client(
                 "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
                 region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
             )  # fmt: skip
         except BotoCoreError as error:
-            raise Failure(
+            raise StageError(
                 f"{settings.place} cannot be opened ({str(error).rstrip('.')}): "
                 "correct or unset the variable of AWS that says so, such as AWS_PROFILE, or correct the files in ~/.aws."
             ) from None
@@ -120,7 +120,7 @@ class Store:
             found = self.answer(self.key(name))
             return hashlib.file_digest(found["Body"], "sha256").hexdigest() if found else None
 
-    def save(self, item: Object, path: Path) -> bool:
+    def save(self, item: ObjectInfo, path: Path) -> bool:
         """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
         with self.explained():
             found = self.answer(
@@ -137,18 +137,20 @@ class Store:
         try:
             return self.client.get_object(Bucket=self.settings.bucket, Key=key, **condition)
         except self.client.exceptions.ClientError as error:
-            if code(error) == "NoSuchKey" or (condition and code(error) in REFUSED):
+            if get_error_code(error) == "NoSuchKey" or (
+                condition and get_error_code(error) in REFUSED_CODES
+            ):
                 return None
             raise
 
-    def swap(self, name: str, data: bytes, etag: str | None) -> bool:
+    def put_if_match(self, name: str, data: bytes, etag: str | None) -> bool:
         """Write over the object that has this ETag, or where there must be none yet; False where it is otherwise. Raises Unknown where the answer was lost."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with (
             self.explained(),
-            locks.locked(self.settings.lock) if self.settings.lock else contextlib.nullcontext(),
+            locks.file_lock(self.settings.lock) if self.settings.lock else contextlib.nullcontext(),
         ):
             try:
                 self.client.put_object(
@@ -159,14 +161,14 @@ class Store:
                     **condition,
                 )
             except (BotoCoreError, ClientError) as error:
-                if code(error) in REFUSED:
+                if get_error_code(error) in REFUSED_CODES:
                     return False
                 if (
                     isinstance(error, BotoCoreError)
-                    or code(error).startswith("5")
-                    or code(error) in ("InternalError", "SlowDown", "RequestTimeout")
+                    or get_error_code(error).startswith("5")
+                    or get_error_code(error) in ("InternalError", "SlowDown", "RequestTimeout")
                 ):
-                    raise Unknown(str(error)) from error
+                    raise WriteOutcomeUnknown(str(error)) from error
                 raise
         return True
 
@@ -183,7 +185,7 @@ class Store:
         """The names of all objects that start with `under`, in order."""
         return (item.name.removeprefix(self.key("")) for item in self.listed(self.key(under)))
 
-    def listed(self, prefix: str, *, versions: bool = False) -> Iterator[Object]:
+    def listed(self, prefix: str, *, versions: bool = False) -> Iterator[ObjectInfo]:
         """All objects of the bucket, whoever wrote them, whose whole names start with `prefix`, in order."""
         pages, entries = (
             ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
@@ -194,7 +196,9 @@ class Store:
             ):
                 for item in page.get(entries, []):
                     if item.get("IsLatest", True):
-                        yield Object(item["Key"], item["ETag"].strip('"'), item.get("VersionId"))
+                        yield ObjectInfo(
+                            item["Key"], item["ETag"].strip('"'), item.get("VersionId")
+                        )
 
     def check(self) -> None:
         """Raise a sentence where the store cannot be reached, refuses the credentials or has no such bucket."""
@@ -211,34 +215,34 @@ class Store:
         try:
             yield
         except NoCredentialsError:
-            raise Failure(
+            raise StageError(
                 f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             ) from None
         except BotoCoreError as error:
-            raise Retryable(
+            raise RetryableError(
                 f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right."
             ) from None
         except (ClientError, Boto3Error) as error:
-            said = code(error)
-            if said in DENIED:
-                raise Failure(
+            said = get_error_code(error)
+            if said in DENIED_CODES:
+                raise StageError(
                     f"{place} refuses the credentials ({said}), or the bucket {self.settings.bucket!r} is not theirs: "
                     f"check the access key, its secret, what it may do and {bucket_key}."
                 ) from None
             if name and said in ("NoSuchKey", "404"):
-                raise Failure(
+                raise StageError(
                     f"{place} has no object {name}: it was deleted, or the upload never ended."
                 ) from None
             if said in ("NoSuchBucket", "404"):
-                raise Failure(
+                raise StageError(
                     f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}."
                 ) from None
-            raise Retryable(
+            raise RetryableError(
                 f"{place} answered with an error ({said or type(error).__name__})."
             ) from None
 
 
-def session(settings: Settings) -> Any:
+def create_session(settings: StoreSettings) -> Any:
     """A session of boto3. With keys given it reads no profile and no file of AWS, which may be wrong and say nothing of this store."""
     import boto3
     import botocore.session
@@ -253,7 +257,7 @@ def session(settings: Settings) -> Any:
     return boto3.Session(botocore_session=botocore.session.Session(session_vars=without))
 
 
-def code(error: Exception) -> str:
+def get_error_code(error: Exception) -> str:
     """The S3 error code of a boto3 exception, or an empty string."""
     response = (
         getattr(error, "response", None) or {}
@@ -261,22 +265,22 @@ def code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def settled(store: Store, name: str, data: bytes) -> bytes:
+def create_or_get(store: ObjectStore, name: str, data: bytes) -> bytes:
     """What an object holds that never changes: these bytes, which are written where it is not there yet, or those that came first."""
-    with contextlib.suppress(Unknown):
-        if store.swap(name, data, None):
+    with contextlib.suppress(WriteOutcomeUnknown):
+        if store.put_if_match(name, data, None):
             return data
     found = store.get(name)
     if found is None:
-        raise Retryable(
+        raise RetryableError(
             f"{store.settings.place}: writing {name} got no answer, and it is not there."
         )
     return found[0]
 
 
-def once(store: Store, name: str, data: bytes) -> None:
+def create_once(store: ObjectStore, name: str, data: bytes) -> None:
     """Write an object that never changes. That it is there already with the same bytes is as good."""
-    if settled(store, name, data) != data:
-        raise Failure(
+    if create_or_get(store, name, data) != data:
+        raise StageError(
             f"{store.settings.place}: {name} exists with other content; it is never written over. Compare the two by hand."
         )

@@ -4,26 +4,26 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tasks.training.epoch_record import History
-    from tasks.training.loop import Watch
+    from tasks.training.loop import EpochCallback
 
 
-FOLDER = "MILLRACE_TENSORBOARD"
+FOLDER_VARIABLE = "MILLRACE_TENSORBOARD"
 
 
-def curves(name: str) -> "Watch":
+def build_curve_writer(name: str) -> "EpochCallback":
     """What the training loop is to call after each epoch."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return lambda history: None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
-        raise Mistake(
-            f"{FOLDER} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it."
+        raise ConfigError(
+            f"{FOLDER_VARIABLE} is set, but tensorboard is not installed: run `pip install -e '.[tensorboard]' -c constraints.txt`, or unset it."
         ) from None
     writer = SummaryWriter(Path(folder) / name)  # type: ignore[no-untyped-call]
 

@@ -18,27 +18,27 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks.core.errors import Retryable
+from tasks.core.errors import RetryableError
 from tasks.storage import files, hashing
 from tasks.training import distributed
 
-KEPT = 2
-SHARE = 0.03  # of the training's time that checkpoints may take
-BYTES_PER_SECOND = 200e6  # of a save, until one has been measured
+MAX_CHECKPOINTS = 2
+MAX_TIME_FRACTION = 0.03  # of the training's time that checkpoints may take
+ASSUMED_BYTES_PER_SECOND = 200e6  # of a save, until one has been measured
 Tensors = dict[str, torch.Tensor]
 
 
-class Clock:
+class CheckpointSchedule:
     """Says when the next checkpoint is due: `seconds` after the last one, or later where saving would take more than SHARE; with 0 after every step."""
 
     def __init__(self, seconds: float, size: int) -> None:
-        self.seconds, self.cost = seconds, size / BYTES_PER_SECOND
+        self.seconds, self.cost = seconds, size / ASSUMED_BYTES_PER_SECOND
         self.begun = self.last = time.monotonic()
-        self.saves, self.spent = 0, 0.0
+        self.n_saves, self.spent = 0, 0.0
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         return self.seconds == 0 or time.monotonic() - self.last >= max(
-            self.seconds, self.cost / SHARE
+            self.seconds, self.cost / MAX_TIME_FRACTION
         )
 
     def measure(self, save: Callable[[], None]) -> None:
@@ -47,20 +47,20 @@ class Clock:
         self.last = time.monotonic()
         self.cost = self.last - started
         self.spent += self.cost
-        self.saves += 1
+        self.n_saves += 1
 
     def told(self) -> str:
         whole = time.monotonic() - self.begun
-        return f"{self.saves} checkpoints took {self.spent:.1f} s, {self.spent / whole:.1%} of the training"
+        return f"{self.n_saves} checkpoints took {self.spent:.1f} s, {self.spent / whole:.1%} of the training"
 
 
 @contextlib.contextmanager
-def own(folder: Path, of: Any) -> Iterator[Path]:
+def lock_run_folder(folder: Path, of: Any) -> Iterator[Path]:
     """Hold the folder in `folder` for the checkpoints of a run that is all that `of` says, and delete those of other runs of this worktree, or of one that is gone.
 
     Raises Retryable where another process holds it: in another worktree the same is being trained.
     """
-    mine, here = folder / hashing.digest(of)[:16], str(Path.cwd())
+    mine, here = folder / hashing.hash_json(of)[:16], str(Path.cwd())
     if distributed.rank() > 0:  # the first process holds it for all
         yield mine
         return
@@ -72,7 +72,7 @@ def own(folder: Path, of: Any) -> Iterator[Path]:
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(mine.name[:15], 16)
             )  # a byte for each run: others of the recipe may go on beside it
         except OSError:
-            raise Retryable(
+            raise RetryableError(
                 f"the same data and recipe are being trained already, by another worktree's run in {mine}: wait until it has ended."
             ) from None
         files.write_text(owner, here)
@@ -87,7 +87,9 @@ def own(folder: Path, of: Any) -> Iterator[Path]:
         yield mine
 
 
-def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tensors]) -> Path:
+def write_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tensors]
+) -> Path:
     """Write the checkpoint of `step`; `groups` maps a file's name to its tensors."""
     target = folder / f"{step:09d}"
     temporary = folder / f".{step:09d}.tmp"
@@ -100,24 +102,24 @@ def save(folder: Path, step: int, state: dict[str, Any], groups: dict[str, Tenso
             {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path
         )
         hashes[name] = hashing.sha256(path)
-        sync(path)
+        sync_to_disk(path)
     (temporary / "state.json").write_text(
         json.dumps(
             {"of": folder.name, "step": step, "state": state, "sha256": hashes}, sort_keys=True
         )
     )
-    sync(temporary / "state.json")
+    sync_to_disk(temporary / "state.json")
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
-    sync(folder)
-    for old in found(folder)[:-KEPT]:
+    sync_to_disk(folder)
+    for old in list_checkpoints(folder)[:-MAX_CHECKPOINTS]:
         shutil.rmtree(old)
     return target
 
 
-def latest(folder: Path) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
+def load_latest(folder: Path) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
     """The newest checkpoint whose bytes verify, as (state, groups), or None."""
-    for path in reversed(found(folder)):
+    for path in reversed(list_checkpoints(folder)):
         try:
             about = json.loads((path / "state.json").read_text())
             if about["of"] != folder.name:
@@ -135,13 +137,13 @@ def latest(folder: Path) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
     return None
 
 
-def found(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     return (
         sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
     )
 
 
-def sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import kl_div, log_softmax
 
 from tasks import modalities
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Problem
 from tasks.recipe.export import Distil
 
 
-def taught(
+def add_teacher_loss(
     adapter: Trainer,
     section: Distil,
     teacher: Path,
@@ -27,7 +27,7 @@ def taught(
 
     The teacher is asked once for each row. Its part of the loss is the divergence (Kullback and Leibler) of the two predictions, softened by the temperature.
     """
-    soft = torch.from_numpy(softened(section, teacher, rows, adapter.problem))
+    soft = torch.from_numpy(soften_teacher_predictions(section, teacher, rows, adapter.problem))
     hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.problem.loss, adapter.prepare
 
     def loss(
@@ -44,14 +44,14 @@ def taught(
     return np.arange(len(targets))
 
 
-def softened(
+def soften_teacher_predictions(
     section: Distil, folder: Path, rows: Sequence[Any], problem: Problem
 ) -> NDArray[np.float32]:
     """What the teacher says of each row, shape (rows, labels)."""
-    teacher = modalities.predictor(folder, 1)
+    teacher = modalities.load_predictor(folder, 1)
     labels = problem.labels
     if sorted(teacher.labels) != labels or teacher.problem.NAME != problem.NAME:
-        raise Mistake(
+        raise ConfigError(
             f"export.distil.teacher: {section.teacher} knows the classes {', '.join(sorted(teacher.labels)[:10])}, "
             f"but the training rows have {', '.join(labels[:10])}: name a model of the same classes."
         )

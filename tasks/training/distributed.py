@@ -19,10 +19,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tasks.core.errors import EXIT_RETRYABLE, Retryable
+from tasks.core.errors import EXIT_RETRYABLE, RetryableError
 
-DEVICES = Path("/dev")
-LOST = (
+DEVICE_FOLDER = Path("/dev")
+CONNECTION_ERRORS = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
@@ -32,7 +32,7 @@ LOST = (
 )
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether torchrun, Ray or `launch` has started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ or distributed.is_initialized()
 
@@ -41,19 +41,19 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def device() -> torch.device:
+def compute_device() -> torch.device:
     """The GPU where there is one. Raises Retryable where there is one that does not answer: on the CPU all would begin anew, and take days."""
     there = (
         torch.version.cuda
         and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-        and any(DEVICES.glob("nvidia[0-9]*"))
+        and any(DEVICE_FOLDER.glob("nvidia[0-9]*"))
     )
     if there and not torch.cuda.is_available():
-        raise Retryable(
+        raise RetryableError(
             "this machine's GPU does not answer: see what nvidia-smi says. To train on the CPU, set CUDA_VISIBLE_DEVICES to nothing."
         )
     return (
@@ -63,20 +63,20 @@ def device() -> torch.device:
     )
 
 
-def home(shard: bool) -> torch.device:
+def parameter_device(shard: bool) -> torch.device:
     """Where the whole network is: what is divided among processes may be too large for one's GPU."""
-    return torch.device("cpu") if shard and size() > 1 else device()
+    return torch.device("cpu") if shard and world_size() > 1 else compute_device()
 
 
-def place() -> list[Any]:
+def hardware_fingerprint() -> list[Any]:
     """What the bits of the weights depend on besides data, recipe and code."""
-    where = device()
+    where = compute_device()
     named = (
         torch.cuda.get_device_name(where)
         if where.type == "cuda"
         else f"cpu {torch.get_num_threads()} {has_bf16(where)}"
     )
-    return [torch.__version__, named, size()]
+    return [torch.__version__, named, world_size()]
 
 
 def has_bf16(where: torch.device) -> bool:
@@ -87,9 +87,9 @@ def has_bf16(where: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Within it the processes know each other. One that loses another ends without a word: the other has said what happened."""
-    if not launched() or distributed.is_initialized():  # Ray has made them known to each other
+    if not is_launched() or distributed.is_initialized():  # Ray has made them known to each other
         yield
         return
     if sys.platform == "linux":
@@ -97,7 +97,7 @@ def joined() -> Iterator[None]:
             1, signal.SIGKILL
         )  # PR_SET_PDEATHSIG: without its launcher it would go on beside the next try
     if torch.cuda.is_available():
-        torch.cuda.set_device(device())
+        torch.cuda.set_device(compute_device())
     try:
         store, number, processes = next(rendezvous("env://"))
         store = PrefixStore(
@@ -112,7 +112,7 @@ def joined() -> Iterator[None]:
         yield
         distributed.destroy_process_group()
     except RuntimeError as error:
-        if not any(word in str(error) for word in LOST):
+        if not any(word in str(error) for word in CONNECTION_ERRORS):
             raise
         print(
             f"process {rank()} lost another one: {str(error).splitlines()[0]}",
@@ -122,26 +122,26 @@ def joined() -> Iterator[None]:
         sys.exit(EXIT_RETRYABLE)
 
 
-def share(batches: list[Any]) -> list[Any]:
+def slice_for_rank(batches: list[Any]) -> list[Any]:
     """This process's part of a list, which may be empty."""
-    return batches[rank() :: size()]
+    return batches[rank() :: world_size()]
 
 
-def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
+def parallelize(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
     """The network whose gradients are the mean over all processes. It starts from the weights of the first.
 
     With `shard` each process holds a part of every layer's weights, gradients and moments (FSDP2), in a copy that leaves the network as it is, in the memory of
     the CPU: of a GPU's memory no more than a layer is used at once.
     """
-    if size() == 1:
+    if world_size() == 1:
         return network
     if not shard:
         return DistributedDataParallel(
-            network, device_ids=[device().index] if torch.cuda.is_available() else None
+            network, device_ids=[compute_device().index] if torch.cuda.is_available() else None
         )
     whole = copy.deepcopy(network)
     for tensor in whole.state_dict().values():
-        there = tensor.to(device())
+        there = tensor.to(compute_device())
         distributed.broadcast(there, 0)
         tensor.copy_(there)
     layers = [
@@ -155,7 +155,7 @@ def parallel(network: torch.nn.Module, shard: bool) -> torch.nn.Module:
     return whole
 
 
-def plain(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def full_state_dict(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The weights by name. Where they are in parts, all processes have to call this, and the first one gets them."""
     if isinstance(network, FSDPModule):
         return get_model_state_dict(
@@ -166,11 +166,11 @@ def plain(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     ).state_dict()
 
 
-def together(value: torch.Tensor) -> torch.Tensor:
+def gather(value: torch.Tensor) -> torch.Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def shard_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The value as `like` is kept: on its device, in parts or whole, and in its order in memory, by which fused optimizers find what belongs together."""
     if value.shape != like.shape:
         return value.to(like.device)
@@ -179,7 +179,7 @@ def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
-def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+def gradient_sync(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
     """Around forward and backward of one part of a step: gradients are exchanged with the last alone."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(last)
@@ -190,13 +190,15 @@ def syncing(network: torch.nn.Module, last: bool) -> contextlib.AbstractContextM
     )
 
 
-def total(value: torch.Tensor) -> torch.Tensor:
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """The sum over all processes."""
-    if size() > 1:
+    if world_size() > 1:
         distributed.all_reduce(value)
     return value
 
 
-def agreed(first: bool) -> bool:
+def broadcast_flag(first: bool) -> bool:
     """What the first process says."""
-    return bool(total(torch.tensor(float(first and rank() == 0), device=device())).item())
+    return bool(
+        sum_over_ranks(torch.tensor(float(first and rank() == 0), device=compute_device())).item()
+    )

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-VAL = "val_"  # before the name of a metric of the validation split, where a record is a flat object
+VAL_PREFIX = (
+    "val_"  # before the name of a metric of the validation split, where a record is a flat object
+)
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,24 @@ class EpochRecord:
 
     def flat(self) -> dict[str, Any]:
         """The record as one flat object, as it is written to files."""
-        metrics = {f"{VAL}{name}": value for name, value in self.val.items()}
+        metrics = {f"{VAL_PREFIX}{name}": value for name, value in self.val.items()}
         gpu = {"gpu_mib": self.gpu_mib} if self.gpu_mib else {}
         return {"epoch": self.epoch, "step": self.step, "loss": self.loss, **metrics, **gpu}
 
     @classmethod
     def read(cls, flat: Mapping[str, Any]) -> Self:
         """Read what `flat` gives."""
-        val = {key.removeprefix(VAL): value for key, value in flat.items() if key.startswith(VAL)}
+        val = {
+            key.removeprefix(VAL_PREFIX): value
+            for key, value in flat.items()
+            if key.startswith(VAL_PREFIX)
+        }
         return cls(flat["epoch"], flat["step"], flat["loss"], val, flat.get("gpu_mib", 0))
 
 
 History = list[EpochRecord]
 
 
-def lines(history: History) -> str:
+def format_history(history: History) -> str:
     """Return what history.jsonl holds: an object on each line, its keys in the order of the alphabet."""
     return "".join(json.dumps(record.flat(), sort_keys=True) + "\n" for record in history)

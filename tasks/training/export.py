@@ -13,18 +13,18 @@ from tasks.storage import files, hashing
 from tasks.training import distributed
 
 
-def write(target: Path, recipe: Recipe, adapter: Trainer, start: dict[str, Any]) -> None:
+def export_model(target: Path, recipe: Recipe, adapter: Trainer, start: dict[str, Any]) -> None:
     """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
     if distributed.rank() > 0:
         return
-    lora.merge(adapter.network)
+    lora.merge_lora_layers(adapter.network)
     weights = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in adapter.network.state_dict().items()
     }
-    with files.whole(target / "model.safetensors") as temporary:
+    with files.atomic_file(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    with adapter.problem.exporting(adapter.network):
+    with adapter.problem.prepare_for_export(adapter.network):
         about = adapter.export(target)
     count = sum(
         weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights
@@ -48,7 +48,7 @@ def write_trained_on(path: Path, ids: list[str], before: Path | None = None) -> 
         pa.table(
             {
                 "id": pa.array(
-                    sorted(known | {hashing.name_hash(name) for name in ids}), pa.binary(8)
+                    sorted(known | {hashing.hash_row_id(name) for name in ids}), pa.binary(8)
                 )
             }
         ),

@@ -10,24 +10,30 @@ from typing import Any
 import torch
 
 from tasks.core import errors, ray_cluster
-from tasks.core.errors import EXIT_MISTAKE, EXIT_RETRYABLE, Failure, Mistake, Retryable
+from tasks.core.errors import (
+    EXIT_CONFIG_ERROR,
+    EXIT_RETRYABLE,
+    ConfigError,
+    RetryableError,
+    StageError,
+)
 from tasks.recipe.recipe import Recipe
 
 
-def launch(recipe: Recipe, processes: int, step: str) -> None:
+def launch_processes(recipe: Recipe, processes: int, step: str) -> None:
     """Run `python -m STEP RECIPE` in several processes and wait for them; ends this process as the one that failed first did.
 
     They are processes of this machine, or workers of the recipe's Ray cluster, which have to see this folder. There are no restarts here: whoever runs the
     step decides whether it is run again, and it then goes on from the last checkpoint.
     """
     if recipe.engine.kind == "ray":
-        on_ray(recipe, processes, step)
+        launch_on_ray(recipe, processes, step)
         return
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise Mistake(
+        raise ConfigError(
             f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number."
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
@@ -45,16 +51,16 @@ def launch(recipe: Recipe, processes: int, step: str) -> None:
         elastic_launch(config, sys.executable)("-m", step, recipe.name)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
-        if failure.exitcode in (1, EXIT_MISTAKE, EXIT_RETRYABLE):
+        if failure.exitcode in (1, EXIT_CONFIG_ERROR, EXIT_RETRYABLE):
             sys.exit(failure.exitcode)  # it has said why, here and in the status file
-        raise Retryable(
+        raise RetryableError(
             f"process {number} of the {processes} that train was killed from outside, perhaps for want of memory; it is taken up where it was."
         ) from None
 
 
-def on_ray(recipe: Recipe, processes: int, step: str) -> None:
+def launch_on_ray(recipe: Recipe, processes: int, step: str) -> None:
     """The same with Ray Train, whose workers call the step's function."""
-    with ray_cluster.reaching(recipe):
+    with ray_cluster.explain_connection_errors(recipe.engine.address):
         import ray
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -62,7 +68,7 @@ def on_ray(recipe: Recipe, processes: int, step: str) -> None:
 
         ray.init(recipe.engine.address, ignore_reinit_error=True)
     trainer = TorchTrainer(
-        work,
+        run_ray_worker,
         train_loop_config={"folder": os.getcwd(), "step": step, "recipe": recipe.name},
         torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
         scaling_config=ScalingConfig(num_workers=processes, use_gpu=torch.cuda.is_available()),
@@ -74,15 +80,15 @@ def on_ray(recipe: Recipe, processes: int, step: str) -> None:
         trainer.fit()
     except WorkerGroupError as error:
         reasons = [getattr(failure, "cause", failure) for failure in error.worker_failures.values()]
-        lost = Retryable(
+        lost = RetryableError(
             f"a worker of train on the Ray cluster was lost ({errors.first_line(reasons[0])}); it is taken up where it was."
         )
-        raise next((reason for reason in reasons if isinstance(reason, Failure)), lost) from None
+        raise next((reason for reason in reasons if isinstance(reason, StageError)), lost) from None
     finally:
         shutil.rmtree(Path("checkpoints/.ray") / recipe.name, ignore_errors=True)
 
 
-def work(about: dict[str, Any]) -> None:
+def run_ray_worker(about: dict[str, Any]) -> None:
     """One worker on a Ray cluster."""
     os.chdir(about["folder"])
     sys.path.insert(0, about["folder"])

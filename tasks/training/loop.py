@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core import errors
-from tasks.core.errors import Retryable
+from tasks.core.errors import RetryableError
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Targets
 from tasks.recipe.train import Train
 from tasks.telemetry.progress import Progress
 from tasks.training import checkpoint, distributed, memory, optimizer
-from tasks.training.checkpoint import Clock
+from tasks.training.checkpoint import CheckpointSchedule
 from tasks.training.epoch_record import History
-from tasks.training.state import Run
+from tasks.training.state import TrainingState
 
-Watch = Callable[[History], None]
+EpochCallback = Callable[[History], None]
 
 
-def nobody(history: History) -> None:
+def no_callback(history: History) -> None:
     """Nobody watches."""
 
 
@@ -31,23 +31,23 @@ def fit(
     val_targets: Targets,
     checkpoints: Path,
     ids: Sequence[str] | None = None,
-    watch: Watch = nobody,
+    watch: EpochCallback = no_callback,
 ) -> History:
     """Train the adapter's network and leave the weights of its best epoch, of equal ones the last, in it; returns one record per epoch.
 
     `rows` and `val` are encoded examples, the targets of shape (rows, …), `ids` what messages call the rows. Takes up from `checkpoints` where a run was cut off.
     `watch` is given the history when training begins or goes on, and after each epoch; what it raises ends the training.
     """
-    optimizer.reproducible()
-    memory.keep_memory()
+    optimizer.make_deterministic()
+    memory.keep_freed_memory()
     try:
-        found = checkpoint.latest(checkpoints)
+        found = checkpoint.load_latest(checkpoints)
         if found is None and distributed.rank() == 0:
-            where = distributed.home(section.shard)
+            where = distributed.parameter_device(section.shard)
             adapter.network.to(where)
-            with optimizer.autocast(section, adapter.mixed, where):
+            with optimizer.build_autocast(section, adapter.mixed, where):
                 adapter.prepare(rows, targets)
-        run = Run(
+        run = TrainingState(
             adapter,
             section,
             rows,
@@ -59,14 +59,14 @@ def fit(
             run.resume(*found)
         if (checkpoints / "pieces").is_file():
             run.pieces = max(run.pieces, int((checkpoints / "pieces").read_text()))
-        train(run, val, val_targets, watch)
+        run_epochs(run, val, val_targets, watch)
     except (RuntimeError, MemoryError) as error:
-        if memory.out_of_memory(error):
-            raise Retryable(
-                f"no memory is left on the {distributed.device().type} ({errors.first_line(error)}): lower train.batch_size or train.batch_tokens."
+        if memory.is_out_of_memory(error):
+            raise RetryableError(
+                f"no memory is left on the {distributed.compute_device().type} ({errors.first_line(error)}): lower train.batch_size or train.batch_tokens."
             ) from None
         if "CUDA error" in str(error):
-            raise Retryable(
+            raise RetryableError(
                 f"the GPU failed or is gone ({errors.first_line(error)}): training goes on from the last checkpoint once there is one."
             ) from None
         raise
@@ -75,13 +75,15 @@ def fit(
     return run.history
 
 
-def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
+def run_epochs(
+    run: TrainingState, val: list[Any], val_targets: Targets, watch: EpochCallback
+) -> None:
     section, first = run.section, distributed.rank() == 0
     steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
     size = getattr(run.adapter, "tokens", None)
     unit = "tokens" if size else "rows"
     progress = Progress(steps, section.epochs, run.step, first, unit, section.metric, run.history)
-    clock = Clock(
+    clock = CheckpointSchedule(
         section.checkpoint_seconds,
         sum(parameter.nbytes for parameter in run.network.parameters()) * 4,
     )
@@ -91,14 +93,20 @@ def train(run: Run, val: list[Any], val_targets: Targets, watch: Watch) -> None:
     while run.epoch < section.epochs and run.stale < section.patience:
         run.network.train()
         for batches in run.steps(run.epoch)[run.position :]:
-            loss = run.update(batches, optimizer.rate(section, run.step, steps, run.factor))
+            loss = run.update(
+                batches, optimizer.compute_learning_rate(section, run.step, steps, run.factor)
+            )
             progress.step(
                 run.epoch,
                 run.step,
                 loss,
                 sum(size(run.rows[index]) if size else 1 for batch in batches for index in batch),
             )
-            if distributed.agreed(clock.due()) if section.shard else first and clock.due():
+            if (
+                distributed.broadcast_flag(clock.is_due())
+                if section.shard
+                else first and clock.is_due()
+            ):
                 clock.measure(run.save)
         run.finish_epoch(run.adapter.problem.measure(val_targets, run.scores(val)))
         progress.epoch()

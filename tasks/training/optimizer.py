@@ -5,14 +5,14 @@ import os
 
 import torch
 
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 from tasks.recipe.train import Train
 from tasks.training import distributed
 
-MOMENTUM = 0.9
+SGD_MOMENTUM = 0.9
 
 
-def reproducible() -> None:
+def make_deterministic() -> None:
     """From here on torch gives equal bits for equal inputs, or refuses."""
     os.environ.setdefault(
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
@@ -21,7 +21,7 @@ def reproducible() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a tenth of a step's time, for memory that nobody reads before it is written
 
 
-def autocast(section: Train, mixed: bool, where: torch.device) -> torch.autocast:
+def build_autocast(section: Train, mixed: bool, where: torch.device) -> torch.autocast:
     """bf16 as the recipe says; with `auto` where the modality gains from it and the hardware has it."""
     enabled = section.precision == "bf16" or (
         section.precision == "auto" and mixed and distributed.has_bf16(where)
@@ -29,7 +29,7 @@ def autocast(section: Train, mixed: bool, where: torch.device) -> torch.autocast
     return torch.autocast(where.type, torch.bfloat16, enabled=enabled)
 
 
-def depths(network: torch.nn.Module) -> tuple[dict[str, int], int]:
+def measure_depths(network: torch.nn.Module) -> tuple[dict[str, int], int]:
     """How far each parameter is from the input: 0 for embeddings, 1 to n for the encoder's layers, n + 1 for what follows them; and n."""
     stacks = [
         (sum(p.numel() for p in module.parameters()), name, len(module))
@@ -52,11 +52,11 @@ def depths(network: torch.nn.Module) -> tuple[dict[str, int], int]:
     return found, layers
 
 
-def freeze(network: torch.nn.Module, section: Train) -> None:
+def freeze_parameters(network: torch.nn.Module, section: Train) -> None:
     """Exclude from training what the recipe says: the embeddings, they and the first layers, or all but the head."""
-    depth, layers = depths(network)
+    depth, layers = measure_depths(network)
     if isinstance(section.freeze, int) and section.freeze > layers:
-        raise Mistake(
+        raise ConfigError(
             f"train.freeze: {section.freeze} layers are to be frozen, but the base has {layers}: write {layers} or fewer, or all."
         )
     last = section.freeze if isinstance(section.freeze, int) else 0
@@ -67,12 +67,12 @@ def freeze(network: torch.nn.Module, section: Train) -> None:
             )
 
 
-def optimizer(network: torch.nn.Module, section: Train) -> torch.optim.Optimizer:
+def build_optimizer(network: torch.nn.Module, section: Train) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov's momentum. Vectors, such as biases, do not decay.
 
     A group's `scale` is its share of the learning rate: with layer_decay, less for each layer nearer to the input (Howard and Ruder 2018).
     """
-    depth, layers = depths(network)
+    depth, layers = measure_depths(network)
     groups: dict[tuple[bool, int], list[torch.nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -88,12 +88,12 @@ def optimizer(network: torch.nn.Module, section: Train) -> torch.optim.Optimizer
     ]
     if section.optimizer == "sgd":
         return torch.optim.SGD(
-            listed, lr=section.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True
+            listed, lr=section.learning_rate, momentum=SGD_MOMENTUM, nesterov=True, fused=True
         )
     return torch.optim.AdamW(listed, lr=section.learning_rate, fused=True)
 
 
-def rate(section: Train, step: int, steps: int, factor: float) -> float:
+def compute_learning_rate(section: Train, step: int, steps: int, factor: float) -> float:
     """The learning rate of a step: linear warm-up, then as the schedule says; `factor` is how far plateau has lowered it."""
     warmup = max(1, round(section.warmup * steps))
     if step < warmup:

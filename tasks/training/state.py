@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel
 
-from tasks.core.errors import Failure, Retryable
+from tasks.core.errors import RetryableError, StageError
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Targets
 from tasks.recipe.metric_names import LOWER_IS_BETTER
@@ -29,7 +29,7 @@ from tasks.training.epoch_record import EpochRecord, History
 Batches = list[list[int]]  # row numbers
 
 
-class Run:
+class TrainingState:
     """One training run; `STATE`, the history and the weights are what a checkpoint holds."""
 
     STATE = (
@@ -61,20 +61,22 @@ class Run:
             folder,
         )
         self.targets = torch.from_numpy(targets)
-        self.device = distributed.device()
-        optimizer.freeze(adapter.network.to(distributed.home(section.shard)), section)
-        self.parallel = distributed.parallel(adapter.network, section.shard)
+        self.device = distributed.compute_device()
+        optimizer.freeze_parameters(
+            adapter.network.to(distributed.parameter_device(section.shard)), section
+        )
+        self.parallel = distributed.parallelize(adapter.network, section.shard)
         self.network = self.parallel if section.shard else adapter.network
-        self.optimizer = optimizer.optimizer(self.network, section)
-        self.autocast = optimizer.autocast(section, adapter.mixed, self.device)
+        self.optimizer = optimizer.build_optimizer(self.network, section)
+        self.autocast = optimizer.build_autocast(section, adapter.mixed, self.device)
         self.average = (
             AveragedModel(
-                self.network, multi_avg_fn=partial(moved, section.average), use_buffers=True
+                self.network, multi_avg_fn=partial(ema_update, section.average), use_buffers=True
             )
             if section.average
             else None
         )
-        self.computed: Any = (
+        self.compiled_network: Any = (
             torch.compile(self.parallel, dynamic=True) if section.compile else self.parallel
         )
         self.step = 0
@@ -92,20 +94,20 @@ class Run:
         self.history: History = []
 
     def save(self) -> None:
-        self.see_memory()
+        self.record_gpu_memory()
         moments: Tensors = {}
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                whole = distributed.together(value)
+                whole = distributed.gather(value)
                 if distributed.rank() == 0:
                     moments[f"{number}.{name}"] = whole.cpu()
         state = {name: getattr(self, name) for name in self.STATE}
         state["best"] = self.best if math.isfinite(self.best) else None
         state["history"] = [record.flat() for record in self.history]
-        weights = distributed.plain(self.parallel)
+        weights = distributed.full_state_dict(self.parallel)
         if distributed.rank() == 0:
             groups = {"weights": weights, "moments": moments, "best": self.best_weights}
-            checkpoint.save(
+            checkpoint.write_checkpoint(
                 self.folder,
                 self.step,
                 state,
@@ -116,7 +118,7 @@ class Run:
         own = self.network.state_dict()
         self.network.load_state_dict(
             {
-                name: distributed.parted(value, own[name])
+                name: distributed.shard_like(value, own[name])
                 for name, value in groups["weights"].items()
             }
         )
@@ -126,14 +128,14 @@ class Run:
         for key, value in groups["moments"].items():
             number, name = key.split(".", 1)
             parameter = parameters[int(number)]
-            self.optimizer.state[parameter][name] = distributed.parted(value, parameter)
+            self.optimizer.state[parameter][name] = distributed.shard_like(value, parameter)
         for name in self.STATE:
             setattr(self, name, state[name])
         self.history = [EpochRecord.read(record) for record in state["history"]]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_weights = groups["best"]
 
-    def see_memory(self) -> None:
+    def record_gpu_memory(self) -> None:
         if self.device.type == "cuda":
             self.gpu_mib = max(self.gpu_mib, torch.cuda.max_memory_allocated(self.device) >> 20)
 
@@ -156,18 +158,16 @@ class Run:
         """One step; returns its mean loss. Raises Failure, and leaves the weights, where that or a gradient is not a number."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
-        while (summed := self.gradients(batches)) is None:
-            self.narrow(batches)
+        while (summed := self.accumulate_gradients(batches)) is None:
+            self.halve_microbatch(batches)
         loss = summed[0] / summed[1] if summed[1] else 0.0
         norm = float(
-            distributed.together(
-                torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip)
-            )
+            distributed.gather(torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip))
         )
         for name, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):
-                raise Failure(
-                    f"training diverged: the {name} of step {self.step} (epoch {self.epoch + 1}) is {value}, in {self.culprits(batches)}: "
+                raise StageError(
+                    f"training diverged: the {name} of step {self.step} (epoch {self.epoch + 1}) is {value}, in {self.rows_with_nonfinite_loss(batches)}: "
                     "lower train.learning_rate, or look for extreme values in the data."
                 )
         self.optimizer.step()
@@ -180,7 +180,7 @@ class Run:
         self.position += 1
         return loss
 
-    def gradients(self, batches: Batches) -> tuple[float, float] | None:
+    def accumulate_gradients(self, batches: Batches) -> tuple[float, float] | None:
         """Leave the gradients of the step's mean loss; returns the loss's sum and what it is to be divided by, or None where memory was too small."""
         seed = self.section.seed * 1_000_003 + self.step + (distributed.rank() << 40)
         torch.manual_seed(seed)
@@ -193,9 +193,11 @@ class Run:
                 counted = float(
                     bool(part)
                 )  # a process without a row of its own still takes part, with one that does not count
-                with distributed.syncing(self.parallel, number == len(parts) - 1):
-                    loss, weight = self.loss(self.computed, part or batches[0][:1], generator)
-                    (loss * counted * distributed.size() / rows).backward()  # type: ignore[no-untyped-call]
+                with distributed.gradient_sync(self.parallel, number == len(parts) - 1):
+                    loss, weight = self.loss(
+                        self.compiled_network, part or batches[0][:1], generator
+                    )
+                    (loss * counted * distributed.world_size() / rows).backward()  # type: ignore[no-untyped-call]
                 sums += (
                     torch.stack(
                         [
@@ -206,10 +208,10 @@ class Run:
                     * counted
                 )
         except (RuntimeError, MemoryError) as error:
-            if memory.out_of_memory(error):
+            if memory.is_out_of_memory(error):
                 return None
             raise
-        summed, weighed = distributed.total(sums).tolist()
+        summed, weighed = distributed.sum_over_ranks(sums).tolist()
         for parameter in self.parameters():
             if parameter.grad is not None and weighed not in (0, rows):
                 parameter.grad.mul_(rows / weighed)
@@ -230,31 +232,34 @@ class Run:
 
     def parts(self, batch: list[int]) -> Batches:
         """This process's share of a batch, in `pieces` parts or fewer: as many in every process, so some may be empty."""
-        mine, most = distributed.share(batch), math.ceil(len(batch) / distributed.size())
+        mine, most = (
+            distributed.slice_for_rank(batch),
+            math.ceil(len(batch) / distributed.world_size()),
+        )
         length = math.ceil(most / self.pieces)
         return [mine[start : start + length] for start in range(0, most, length)]
 
-    def narrow(self, batches: Batches) -> None:
+    def halve_microbatch(self, batches: Batches) -> None:
         """After a step that did not fit into memory: half the rows at a time, twice the accumulation."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         largest = max(len(part) for batch in batches for part in self.parts(batch))
         if largest <= 1:
-            raise Failure(
+            raise StageError(
                 f"one row alone does not fit into the memory of the {self.device.type} (step {self.step}): "
                 "lower train.max_length, set train.activation_checkpointing, or use a smaller model or more memory."
             )
         self.pieces *= 2
         said = f"{largest} rows at once do not fit into memory: from step {self.step} on a batch is computed in {self.pieces} parts, which add up to the same batch"
         if (
-            distributed.size() > 1
+            distributed.world_size() > 1
         ):  # the others are waiting for this one's gradients, so all begin again
             files.write_text(self.folder / "pieces", str(self.pieces))
-            raise Retryable(f"{said}; all processes begin again at the last checkpoint.")
+            raise RetryableError(f"{said}; all processes begin again at the last checkpoint.")
         print(said, flush=True)
 
     @torch.no_grad()
-    def culprits(self, batches: Batches) -> str:
+    def rows_with_nonfinite_loss(self, batches: Batches) -> str:
         """The rows of a step whose own loss is no number, or all where none is alone to blame."""
         self.network.eval()
         rows = [index for batch in batches for index in batch]
@@ -272,9 +277,9 @@ class Run:
         network = self.judged.eval()
         result = torch.zeros(0)
         batches = self.adapter.batches(examples, None)
-        mine = distributed.share(batches)
+        mine = distributed.slice_for_rank(batches)
         for number in range(
-            math.ceil(len(batches) / distributed.size())
+            math.ceil(len(batches) / distributed.world_size())
         ):  # as many in every process
             batch, counted = (mine[number], 1.0) if number < len(mine) else (batches[0], 0.0)
             inputs = tuple(
@@ -291,14 +296,14 @@ class Run:
                 )
             )
             result[batch] += part * counted
-        return distributed.total(result).cpu().numpy()
+        return distributed.sum_over_ranks(result).cpu().numpy()
 
     def finish_epoch(self, measured: dict[str, float]) -> None:
         """Record the epoch and keep its weights where they are the best so far on the validation split."""
         metric = measured[self.section.metric] * (
             -1 if self.section.metric in LOWER_IS_BETTER else 1
         )
-        self.see_memory()
+        self.record_gpu_memory()
         loss = round(self.loss_sum / self.weight_sum, 6)
         val = {name: round(value, 6) for name, value in measured.items()}
         self.history.append(EpochRecord(self.epoch + 1, self.step, loss, val, self.gpu_mib))
@@ -311,14 +316,14 @@ class Run:
             self.best = metric
             self.best_weights = {
                 name: tensor.detach().cpu().clone()
-                for name, tensor in distributed.plain(self.judged).items()
+                for name, tensor in distributed.full_state_dict(self.judged).items()
             }
         self.epoch += 1
         self.position, self.loss_sum, self.weight_sum = 0, 0.0, 0.0
 
 
 @torch.no_grad()
-def moved(
+def ema_update(
     share: float, averages: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor
 ) -> None:
     """Move averages towards the weights: they keep `share` of themselves, in the first steps less, or a short training would keep its start (Kingma and Ba 2015)."""

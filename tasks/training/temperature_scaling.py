@@ -12,15 +12,15 @@ from tasks.problems.base import Problem, Targets
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
 
-FEWEST, ENOUGH = (
+MIN_ROWS, MAX_ROWS = (
     50,
     2000,
 )  # rows: with fewer nothing is known of how certain answers should be, and more tell nothing new of one number
-SPREAD = (
+PRIOR_STD = (
     0.5  # of the temperature's logarithm around 0, before any row is seen (normal distribution)
 )
-WIDEST = math.log(20.0)
-WEIGHTS = (
+MAX_LOG_TEMPERATURE = math.log(20.0)
+TFIDF_WEIGHTS = (
     0.0,
     0.25,
     0.35,
@@ -35,27 +35,27 @@ WEIGHTS = (
 )  # of the lexical part, where the network's is 1
 
 
-def calibrate(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
+def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
     """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json; so too the weight of a lexical part."""
     if not problem.CALIBRATED:
         return
     step, about, found = (
-        math.ceil(len(rows) / ENOUGH) or 1,
+        math.ceil(len(rows) / MAX_ROWS) or 1,
         files.read_json(folder / "model.json"),
         {"temperature": 1.0},
     )
-    if len(rows) >= FEWEST:
-        predictor: Any = modalities.predictor(folder)
+    if len(rows) >= MIN_ROWS:
+        predictor: Any = modalities.load_predictor(folder)
         rows, targets, predictor.weight = rows[::step], targets[::step], 0.0
         answers, best = modalities.predict(predictor, rows), math.inf
         lexical = predictor.lexical(rows) if "lexical" in about else None
-        for weight in (0.0,) if lexical is None else WEIGHTS:
+        for weight in (0.0,) if lexical is None else TFIDF_WEIGHTS:
             both = (
                 answers
                 if lexical is None
                 else problem.answers(np.log(np.maximum(answers, 1e-30)) + weight * lexical)
             )
-            temperature, loss = fitted(problem, targets, both)
+            temperature, loss = fit_temperature(problem, targets, both)
             if loss < best:
                 found, best = (
                     {
@@ -67,7 +67,7 @@ def calibrate(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targ
     files.write_json(folder / "model.json", {**about, **found})
 
 
-def fitted(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, float]:
+def fit_temperature(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, float]:
     """What the outputs of the network that gave these answers are to be divided by, such that the log-loss is least (Guo et al. 2017); 1 where nothing is better; and the loss with it.
 
     Where all rows are answered rightly the least loss is that of any certainty: so 1 is held to be likely beforehand, which a few wrong answers outweigh.
@@ -75,10 +75,12 @@ def fitted(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, 
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
-        said = problem.said(targets, problem.tempered(answers, math.exp(logarithm)))
-        return problem.points(targets, said, ["log_loss"])["log_loss"] + (
-            logarithm / SPREAD
+        said = problem.said(targets, problem.scale_by_temperature(answers, math.exp(logarithm)))
+        return problem.point_estimates(targets, said, ["log_loss"])["log_loss"] + (
+            logarithm / PRIOR_STD
         ) ** 2 / 2 / len(targets)
 
-    found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
+    found = minimize_scalar(
+        loss, bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded"
+    )
     return (round(math.exp(found.x), 4), found.fun) if found.fun < loss(0.0) else (1.0, loss(0.0))

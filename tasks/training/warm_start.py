@@ -11,21 +11,25 @@ from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion
 from tasks.storage import files
 
-START = (
+WARM_START_FILES = (
     "model.json",
     "model.safetensors",
     "trained_on.parquet",
 )  # what training starts from; a teacher needs all files
-NONE = "nothing is in production yet"
+NO_CHAMPION = "nothing is in production yet"
 
 
-def start(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> dict[str, Any]:
+def apply_warm_start(
+    recipe: Recipe, champion: dict[str, Any] | None, adapter: Any
+) -> dict[str, Any]:
     """Have the adapter's network begin with the champion's weights where they fit, and say what it begins with and why, as model.json is to."""
     from safetensors.torch import load_file
 
-    why = NONE
+    why = NO_CHAMPION
     if champion:
-        folder = local_champion.verified("train.warm_start", recipe, champion, START)
+        folder = local_champion.verify_champion_files(
+            "train.warm_start", recipe, champion, WARM_START_FILES
+        )
         about, weights = (
             files.read_json(folder / "model.json"),
             load_file(folder / "model.safetensors"),
@@ -38,7 +42,7 @@ def start(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> dict
             }
             != wanted,
         }
-        why = unlike(recipe, about, adapter) or next(
+        why = describe_mismatch(recipe, about, adapter) or next(
             (reason for reason, found in apart.items() if found), ""
         )
         if not why:
@@ -48,19 +52,21 @@ def start(recipe: Recipe, champion: dict[str, Any] | None, adapter: Any) -> dict
     return {"base": recipe.train.base, "why": why}
 
 
-def teacher(
+def find_teacher(
     recipe: Recipe, champion: dict[str, Any] | None, adapter: Any
 ) -> tuple[Path | None, dict[str, Any]]:
     """The folder of the champion to learn from, None where there is none that fits, and what model.json is to say of it."""
     if not champion:
-        return None, {"why": NONE}
-    folder = local_champion.verified("export.distil", recipe, champion, list(champion["files"]))
-    if why := unlike(recipe, files.read_json(folder / "model.json"), adapter):
+        return None, {"why": NO_CHAMPION}
+    folder = local_champion.verify_champion_files(
+        "export.distil", recipe, champion, list(champion["files"])
+    )
+    if why := describe_mismatch(recipe, files.read_json(folder / "model.json"), adapter):
         return None, {"why": f"the champion {champion['version']} does not fit: {why}"}
     return folder, {"champion": champion["version"]}
 
 
-def unlike(recipe: Recipe, about: dict[str, Any], adapter: Any) -> str:
+def describe_mismatch(recipe: Recipe, about: dict[str, Any], adapter: Any) -> str:
     """Why a model cannot say anything of these rows, or nothing."""
     if (about["modality"], about["problem"]) != (recipe.modality, recipe.problem):
         return "it is another kind of model"

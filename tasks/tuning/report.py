@@ -7,16 +7,16 @@ from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
 from tasks.reports import html_pages
 from tasks.tuning import study
-from tasks.tuning.study import Record
+from tasks.tuning.study import TrialRecord
 
-Point = tuple[float, float, str, str]  # as pages/plots.html draws it
+PlotPoint = tuple[float, float, str, str]  # as pages/plots.html draws it
 
 
-def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
+def render_study(recipe: Recipe, done: list[TrialRecord], best: TrialRecord | None) -> str:
     section, title = recipe.tune, f"{recipe.name}: tuning"
     if section is None or best is None:
-        return html_pages.render("study", title, trials=[])
-    metric = study.metric(recipe, section)
+        return html_pages.render_page("study", title, trials=[])
+    metric = study.get_objective_metric(recipe, section)
     sign = -1 if metric in LOWER_IS_BETTER else 1
     complete = [
         record for record in done if record["state"] == "done"
@@ -26,10 +26,11 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
         for count in range(1, len(complete) + 1)
     ]
 
-    def points(places: list[float]) -> list[Point]:
+    def points(places: list[float]) -> list[PlotPoint]:
         kinds = ["best" if record is best else record["state"] for record in done]
         titles = [
-            f"trial {record['number'] + 1}: {html_pages.shown(record['value'])}" for record in done
+            f"trial {record['number'] + 1}: {html_pages.format_value(record['value'])}"
+            for record in done
         ]
         return [
             point
@@ -46,13 +47,16 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
     slices = [
         (
             name,
-            points([place(option, record["values"][name]) for record in done]),
-            [(place(option, value), html_pages.shown(value)) for value in ends(option)],
+            points([locate_on_axis(option, record["values"][name]) for record in done]),
+            [
+                (locate_on_axis(option, value), html_pages.format_value(value))
+                for value in list_axis_ends(option)
+            ],
         )
         for name, option in sorted(section.space.items())
     ]
-    own = study.own(recipe, section) == done[0]["values"]
-    return html_pages.render(
+    own = study.get_recipe_values(recipe, section) == done[0]["values"]
+    return html_pages.render_page(
         "study",
         title,
         own=own,
@@ -66,7 +70,7 @@ def rendered(recipe: Recipe, done: list[Record], best: Record | None) -> str:
     )
 
 
-def place(option: Any, value: Any) -> float:
+def locate_on_axis(option: Any, value: Any) -> float:
     """Where a value lies between the ends of its axis."""
     if isinstance(option, list):
         return (option.index(value) + 0.5) / len(option)
@@ -74,11 +78,11 @@ def place(option: Any, value: Any) -> float:
     return (scale(value) - scale(option["low"])) / (scale(option["high"]) - scale(option["low"]))
 
 
-def ends(option: Any) -> list[Any]:
+def list_axis_ends(option: Any) -> list[Any]:
     return option if isinstance(option, list) else [option["low"], option["high"]]
 
 
-def table(recipe: Recipe, done: list[Record]) -> list[list[Any]]:
+def tabulate_trials(recipe: Recipe, done: list[TrialRecord]) -> list[list[Any]]:
     """The heading, and a row for each trial, numbered from 1."""
     names = sorted(recipe.tune.space) if recipe.tune else []
     rows = (

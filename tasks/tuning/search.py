@@ -6,42 +6,42 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import Failure, Mistake, Retryable
+from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.tune import Tune
 from tasks.storage import code_closure, files
 from tasks.tuning import study
-from tasks.tuning.study import Record
+from tasks.tuning.study import TrialRecord
 
 
-def search(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[Record]:
+def search_values(recipe: Recipe, section: Tune, source: Path, studies: Path) -> list[TrialRecord]:
     from tasks.training import checkpoint
     from tasks.tuning import trial  # bring torch, which a recipe without tune need not wait for
 
-    of = [*trial.fingerprint(recipe, source), code_closure.fingerprint(__file__)]
-    with checkpoint.own(studies, of) as folder:
-        done = study.records(folder)[: section.trials]
+    of = [*trial.collect_fingerprint_inputs(recipe, source), code_closure.hash_stage_code("tune")]
+    with checkpoint.lock_run_folder(studies, of) as folder:
+        done = study.load_trials(folder)[: section.trials]
         while len(done) < section.trials and (
             section.seconds is None or sum(record["seconds"] for record in done) < section.seconds
         ):
-            record = attempt(recipe, section, source, folder, done)
+            record = run_trial(recipe, section, source, folder, done)
             files.write_json(folder / f"{record['number']:05d}.json", record)
             shutil.rmtree(folder / "trial", ignore_errors=True)
             done.append(record)
-            say(section, record, study.best(recipe, section, done))
+            print_trial(section, record, study.find_best_trial(recipe, section, done))
     return done
 
 
-def attempt(
-    recipe: Recipe, section: Tune, source: Path, folder: Path, done: list[Record]
-) -> Record:
+def run_trial(
+    recipe: Recipe, section: Tune, source: Path, folder: Path, done: list[TrialRecord]
+) -> TrialRecord:
     """The next trial, carried out; where an earlier one had the same values, what came of that."""
     from tasks.tuning import trial
-    from tasks.tuning.trial import Behind
+    from tasks.tuning.trial import TrialPruned
 
-    asked = study.ask(recipe, section, done)
-    values = study.values(section, asked)
-    about: Record = {
+    asked = study.ask_trial(recipe, section, done)
+    values = study.decode_values(section, asked)
+    about: TrialRecord = {
         "number": len(done),
         "values": values,
         "state": "done",
@@ -50,7 +50,11 @@ def attempt(
         "seconds": 0.0,
         "note": "",
     }
-    print(f"trial {len(done) + 1}/{section.trials}: {listed(values)}", file=sys.stderr, flush=True)
+    print(
+        f"trial {len(done) + 1}/{section.trials}: {format_values(values)}",
+        file=sys.stderr,
+        flush=True,
+    )
     for earlier in done:
         if earlier["values"] == values:
             return (
@@ -65,20 +69,22 @@ def attempt(
             asked.report(value, len(about["course"]))
             about["course"].append(value)
         if course and asked.should_prune():
-            raise Behind
+            raise TrialPruned
 
     try:
-        about["value"] = trial.run(recipe.tuned(values), source, folder / "trial", report)
-    except Behind:
+        about["value"] = trial.train_and_score(
+            recipe.with_tuned_values(values), source, folder / "trial", report
+        )
+    except TrialPruned:
         about |= {"state": "pruned", "value": about["course"][-1]}
-    except (Mistake, Retryable):
+    except (ConfigError, RetryableError):
         raise
-    except Failure as failure:
+    except StageError as failure:
         about |= {"state": "failed", "note": str(failure)}
     return about | {"seconds": round(time.monotonic() - begun, 3)}
 
 
-def say(section: Tune, record: Record, best: Record | None) -> None:
+def print_trial(section: Tune, record: TrialRecord, best: TrialRecord | None) -> None:
     told = record["note"] if record["state"] == "failed" else f"{record['value']:.4f}"
     known = f"; best {best['value']:.4f} of trial {best['number'] + 1}" if best else ""
     print(
@@ -88,7 +94,7 @@ def say(section: Tune, record: Record, best: Record | None) -> None:
     )
 
 
-def listed(values: dict[str, Any]) -> str:
+def format_values(values: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()

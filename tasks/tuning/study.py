@@ -9,7 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.tune import Tune
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     import optuna
 
 
-RANDOM = 6  # trials that are drawn before the others are judged by them
-Record = dict[
+N_STARTUP_TRIALS = 6  # trials that are drawn before the others are judged by them
+TrialRecord = dict[
     str, Any
 ]  # number, state, values, value, course (the value after each epoch or fold), seconds, note
 
 
-def records(folder: Path) -> list[Record]:
+def load_trials(folder: Path) -> list[TrialRecord]:
     """The trials that are done, in their order."""
     return [files.read_json(path) for path in sorted(folder.glob("[0-9]*.json"))]
 
 
-def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
+def ask_trial(recipe: Recipe, section: Tune, done: list[TrialRecord]) -> "optuna.Trial":
     """The next trial, in a study made of those that are done. The first has the recipe's own values, where the space holds them."""
     try:
         import optuna
     except ModuleNotFoundError:
-        raise Mistake(
+        raise ConfigError(
             "tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe."
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options = {name: distribution(section.space[name]) for name in sorted(section.space)}
+    options = {name: build_distribution(section.space[name]) for name in sorted(section.space)}
     sampler = optuna.samplers.TPESampler(
-        seed=section.seed * 1_000_003 + len(done), n_startup_trials=RANDOM
+        seed=section.seed * 1_000_003 + len(done), n_startup_trials=N_STARTUP_TRIALS
     )
     pruner = (
-        optuna.pruners.MedianPruner(RANDOM, n_warmup_steps=1)
+        optuna.pruners.MedianPruner(N_STARTUP_TRIALS, n_warmup_steps=1)
         if section.pruning
         else optuna.pruners.NopPruner()
     )
-    lower = metric(recipe, section) in LOWER_IS_BETTER
+    lower = get_objective_metric(recipe, section) in LOWER_IS_BETTER
     study = optuna.create_study(
         direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner
     )
@@ -59,7 +59,8 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
         )  # one that failed is as bad as can be
         value = record["value"] if complete else None
         tried = {
-            name: encoded(section.space[name], value) for name, value in record["values"].items()
+            name: encode_choice(section.space[name], value)
+            for name, value in record["values"].items()
         }
         seen = dict(enumerate(record["course"]))
         study.add_trial(
@@ -74,20 +75,20 @@ def ask(recipe: Recipe, section: Tune, done: list[Record]) -> "optuna.Trial":
     if not done:
         study.enqueue_trial(
             {
-                name: encoded(section.space[name], value)
-                for name, value in own(recipe, section).items()
-                if within(section.space[name], value)
+                name: encode_choice(section.space[name], value)
+                for name, value in get_recipe_values(recipe, section).items()
+                if is_within(section.space[name], value)
             }
         )
     return study.ask(options)
 
 
-def own(recipe: Recipe, section: Tune) -> dict[str, Any]:
+def get_recipe_values(recipe: Recipe, section: Tune) -> dict[str, Any]:
     """The recipe's own values of what is searched."""
     return {name: reduce(getattr, name.split("."), recipe.train) for name in section.space}
 
 
-def values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:
+def decode_values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:
     """What a trial is to try, by the keys of train."""
     return {
         name: json.loads(value) if isinstance(section.space[name], list) else value
@@ -95,22 +96,22 @@ def values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:
     }
 
 
-def distribution(option: Any) -> Any:
+def build_distribution(option: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(option, list):
-        return CategoricalDistribution([encoded(option, value) for value in option])
+        return CategoricalDistribution([encode_choice(option, value) for value in option])
     return (IntDistribution if isinstance(option["low"], int) else FloatDistribution)(
         option["low"], option["high"], log=option["log"]
     )
 
 
-def encoded(option: Any, value: Any) -> Any:
+def encode_choice(option: Any, value: Any) -> Any:
     """Values of a list are told apart by their JSON, since they may be lists themselves."""
     return json.dumps(value) if isinstance(option, list) else value
 
 
-def within(option: Any, value: Any) -> bool:
+def is_within(option: Any, value: Any) -> bool:
     return (
         value in option
         if isinstance(option, list)
@@ -118,13 +119,13 @@ def within(option: Any, value: Any) -> bool:
     )
 
 
-def metric(recipe: Recipe, section: Tune) -> str:
+def get_objective_metric(recipe: Recipe, section: Tune) -> str:
     return section.metric or recipe.train.metric
 
 
-def best(recipe: Recipe, section: Tune, done: list[Record]) -> Record | None:
+def find_best_trial(recipe: Recipe, section: Tune, done: list[TrialRecord]) -> TrialRecord | None:
     """The first of those trials that went to their end with the best value."""
-    sign = 1 if metric(recipe, section) in LOWER_IS_BETTER else -1
+    sign = 1 if get_objective_metric(recipe, section) in LOWER_IS_BETTER else -1
     return min(
         (record for record in done if record["state"] == "done"),
         key=lambda record: sign * record["value"],

@@ -43,8 +43,6 @@ def timed(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -
     import ftfy  # noqa: F401
     import pandas  # noqa: F401
 
-    import tasks.clean
-    import tasks.ingest
     import tasks.sources.files  # noqa: F401
 
     begun = time.perf_counter()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks import clean, ingest
 from tasks.cleaning import text
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.rows import near_duplicates
 from tasks.storage import files
 from tests.bench import documents
@@ -37,18 +37,20 @@ def ingested(source: str, target: str) -> int:
     recipe = Path(target) / "recipe.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(RECIPE.replace("PATH", f"{source}/*.parquet"))
-    ingest.run(read(recipe), Path(target) / "raw")
+    ingest.run(read_recipe(recipe), Path(target) / "raw")
     return int(files.read_json(Path(target) / "raw" / "snapshot.json")["rows"])
 
 
 def cleaned(target: str) -> int:
-    clean.run(read(Path(target) / "recipe.yaml"), Path(target) / "raw", Path(target) / "clean")
+    clean.run(
+        read_recipe(Path(target) / "recipe.yaml"), Path(target) / "raw", Path(target) / "clean"
+    )
     return int(files.read_json(Path(target) / "clean" / "report.json")["rows"])
 
 
 SCRIPTS = re.compile(r"(?is)<(script|style)\b.*?</(script|style)\s*>|<!--.*?-->")
-BLOCKS = re.compile(rf"(?i)</?(?:{text.BLOCK})(?:\s[^<>]*)?/?>")
-INLINES = re.compile(rf"(?i)</?(?:{text.INLINE})(?:\s[^<>]*)?/?>")
+BLOCKS = re.compile(rf"(?i)</?(?:{text.BLOCK_TAGS})(?:\s[^<>]*)?/?>")
+INLINES = re.compile(rf"(?i)</?(?:{text.INLINE_TAGS})(?:\s[^<>]*)?/?>")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
 
 
@@ -207,7 +209,7 @@ NEAR = 0.8
 
 def near_ours(path: str) -> set[tuple[int, int]]:
     texts = pq.read_table(path)["text"].to_pylist()
-    return {(i, j) for i, j, _ in near_duplicates.near_pairs(texts, NEAR)}
+    return {(i, j) for i, j, _ in near_duplicates.find_near_pairs(texts, NEAR)}
 
 
 def near_datasketch(path: str, count: int) -> set[tuple[int, int]]:
@@ -215,14 +217,19 @@ def near_datasketch(path: str, count: int) -> set[tuple[int, int]]:
     from datasketch import MinHash, MinHashLSH
 
     texts = pq.read_table(path)["text"].to_pylist()[-count:]
-    bands = near_duplicates.bands_for(NEAR)
+    bands = near_duplicates.count_bands(NEAR)
     index, found = (
-        MinHashLSH(params=(bands, near_duplicates.ROWS), num_perm=bands * near_duplicates.ROWS),
+        MinHashLSH(
+            params=(bands, near_duplicates.HASHES_PER_BAND),
+            num_perm=bands * near_duplicates.HASHES_PER_BAND,
+        ),
         set(),
     )
-    for row, text in enumerate(texts):
-        sketch = MinHash(num_perm=bands * near_duplicates.ROWS)
-        sketch.update_batch([shingle.encode() for shingle in near_duplicates.shingles(text)])
+    for row, content in enumerate(texts):
+        sketch = MinHash(num_perm=bands * near_duplicates.HASHES_PER_BAND)
+        sketch.update_batch(
+            [shingle.encode() for shingle in near_duplicates.extract_shingles(content)]
+        )
         found |= {(other, row) for other in index.query(sketch)}
         index.insert(row, sketch)
     return found
@@ -261,5 +268,5 @@ def test_data_near_duplicates_beside_datasketch(tmp_path: Path) -> None:
 
 
 def jaccard(one: str, other: str) -> float:
-    a, b = near_duplicates.shingles(one), near_duplicates.shingles(other)
+    a, b = near_duplicates.extract_shingles(one), near_duplicates.extract_shingles(other)
     return len(a & b) / len(a | b)

@@ -56,13 +56,13 @@ def few(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
     """Write a recipe and take its rows through the steps before training."""
     from tasks import clean, ingest, label, split
-    from tasks.recipe.loading import read
+    from tasks.recipe.loading import read_recipe
 
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(name=name, path=folder / "rows.csv"))
-    recipe = read(path)
+    recipe = read_recipe(path)
     ingest.run(recipe, folder / "raw")
     clean.run(recipe, folder / "raw", folder / "clean")
     label.run(recipe, folder / "clean", folder / "labelled")
@@ -79,12 +79,15 @@ def side_of(folder: Path, side: str) -> tuple[list[str], list[str]]:
 def answers_ours(folder: Path) -> list[str]:
     """Train as the recipe says and return what the exported model says of the test rows."""
     from tasks import modalities, train
-    from tasks.recipe.loading import read
+    from tasks.recipe.loading import read_recipe
 
     train.run(
-        read(folder / "recipe.yaml"), folder / "split", folder / "model", folder / "checkpoints"
+        read_recipe(folder / "recipe.yaml"),
+        folder / "split",
+        folder / "model",
+        folder / "checkpoints",
     )
-    predictor = modalities.predictor(folder / "model")
+    predictor = modalities.load_predictor(folder / "model")
     answers = predictor(side_of(folder, "test")[0])
     return [predictor.labels[best] for best in answers.argmax(1)]
 
@@ -95,12 +98,12 @@ def answers_trainer(folder: Path) -> list[str]:
     import transformers
 
     from tasks.modalities import pretrained
-    from tasks.recipe.loading import read
+    from tasks.recipe.loading import read_recipe
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
-    section = read(folder / "recipe.yaml").train
-    base = pretrained.base_folder(section)
+    section = read_recipe(folder / "recipe.yaml").train
+    base = pretrained.resolve_base_folder(section)
     (texts, labels), (test, _) = side_of(folder, "train"), side_of(folder, "test")
     names = sorted(set(labels))
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
@@ -131,7 +134,7 @@ def answers_trainer(folder: Path) -> list[str]:
 @pytest.mark.parametrize("rows_of", [banking77, sms_spam], ids=lambda rows_of: rows_of.__name__)
 def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: Path) -> None:
     """The Trainer may not be above the interval of ours, which is by bootstrap, as in evaluation."""
-    from tasks.problems.classification import Problem, Scored
+    from tasks.problems.classification import ClassificationProblem, ClassPredictions
     from tasks.recipe.evaluate import Evaluate
     from tasks.statistics import intervals
 
@@ -144,7 +147,10 @@ def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: P
     split_of(name.replace("_", "-"), rows, tmp_path)
     labels = side_of(tmp_path, "test")[1]
     classes = sorted(set(side_of(tmp_path, "train")[1]) | set(labels))
-    problem, targets = Problem(classes), np.array([classes.index(label) for label in labels])
+    problem, targets = (
+        ClassificationProblem(classes),
+        np.array([classes.index(label) for label in labels]),
+    )
     counts = {side: len(side_of(tmp_path, side)[0]) for side in ("train", "val", "test")}
     print(f"\n{name}: {counts} rows; accuracy on test with its interval of 95 %")
     scores, highest = {}, {}
@@ -153,12 +159,12 @@ def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: P
         "transformers' Trainer": answers_trainer,
     }.items():
         found = measured(function, tmp_path)
-        said = Scored(
+        said = ClassPredictions(
             np.array([classes.index(answer) for answer in found.result]), np.zeros(len(labels))
         )
-        low, high = intervals.bounds(
+        low, high = intervals.percentile_bounds(
             problem.samples("accuracy", targets, [said], Evaluate())[:, 0], 0.95
         )
-        scores[who], highest[who] = problem.points(targets, said)["accuracy"], high
+        scores[who], highest[who] = problem.point_estimates(targets, said)["accuracy"], high
         print(f"{who:24} {scores[who]:.4f} ({low:.4f} to {high:.4f})   {found.seconds:,.0f} s")
     assert scores["transformers' Trainer"] <= highest["Millrace"]

@@ -49,7 +49,9 @@ def base(kind: str, folder: Path) -> None:
     from tasks.modalities import pretrained
     from tasks.recipe.train import Train
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained.base_folder(Train(base=BASE)))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        pretrained.resolve_base_folder(Train(base=BASE))
+    )
     tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
     of = size(kind)
     same = {
@@ -101,12 +103,12 @@ def waited() -> float:
 def ours(kind: str) -> tuple[float, float, float]:
     """Seconds of a step, of what the data path takes of it, and multiplying weights."""
     from tasks import modalities
-    from tasks.problems.language import Problem
+    from tasks.problems.language import LanguageProblem
     from tasks.recipe.train import Train
     from tasks.training import optimizer
-    from tasks.training.state import Run
+    from tasks.training.state import TrainingState
 
-    optimizer.reproducible()
+    optimizer.make_deterministic()
     of, rows = size(kind), texts(kind, WARM + STEPS)
     with tempfile.TemporaryDirectory() as folder:
         base(kind, Path(folder))
@@ -119,13 +121,13 @@ def ours(kind: str) -> tuple[float, float, float]:
         )
         prompted = [{"prompt": "", "text": row} for row in rows]
         if kind == "encoder":
-            adapter = modalities.module("text").Trainer(section, rows, classes(2))
+            adapter = modalities.import_modality("text").Trainer(section, rows, classes(2))
         else:
-            adapter = modalities.module("causal_lm").Trainer(
-                section, prompted, Problem([], section)
+            adapter = modalities.import_modality("causal_lm").Trainer(
+                section, prompted, LanguageProblem([], section)
             )
         encoded = adapter.encode(rows if kind == "encoder" else prompted)
-        run = Run(
+        run = TrainingState(
             adapter, section, encoded, np.arange(len(rows)) % 2, [], Path(folder) / "checkpoints"
         )
         run.network.train()
@@ -145,7 +147,7 @@ def ours(kind: str) -> tuple[float, float, float]:
             if parameter.ndim > 1
         }
         multiplying = sum(count for name, count in names.items() if "embed" not in name) + (
-            len(adapter.original) * of.width if kind == "decoder" else 0
+            len(adapter.base_tokenizer) * of.width if kind == "decoder" else 0
         )
         return seconds, (time.perf_counter() - begun) / STEPS, float(multiplying)
 

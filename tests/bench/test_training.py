@@ -55,14 +55,14 @@ class Stopwatch:
 
 
 def classes(number: int) -> Any:
-    from tasks.problems.classification import Problem
+    from tasks.problems.classification import ClassificationProblem
 
-    return Problem([str(label) for label in range(number)])
+    return ClassificationProblem([str(label) for label in range(number)])
 
 
 def digits() -> tuple[Any, Any]:
     """Pixels of shape (rows, 1, 28, 28) and labels."""
-    from tasks.sources.images import array
+    from tasks.sources.images import read_idx_array
 
     if not (DATA / "mnist").is_dir():
         chance = np.random.default_rng(0)
@@ -70,8 +70,8 @@ def digits() -> tuple[Any, Any]:
             0, 10, IMAGES
         )
     images, labels = (
-        array(DATA / "mnist" / "train-images-idx3-ubyte.gz", 3),
-        array(DATA / "mnist" / "train-labels-idx1-ubyte.gz", 1),
+        read_idx_array(DATA / "mnist" / "train-images-idx3-ubyte.gz", 3),
+        read_idx_array(DATA / "mnist" / "train-labels-idx1-ubyte.gz", 1),
     )
     return images[:IMAGES, None], labels[:IMAGES].astype(np.int64)
 
@@ -79,15 +79,15 @@ def digits() -> tuple[Any, Any]:
 def images_ours() -> Speed:
     import torch
 
-    from tasks.modalities.image import Trainer
+    from tasks.modalities.image import ImageTrainer
     from tasks.recipe.train import Train
     from tasks.training import loop, optimizer
     from tests.tiny import png
 
-    optimizer.reproducible()
+    optimizer.make_deterministic()
     images, labels = digits()
     section = Train(epochs=1, batch_size=BATCH)
-    trainer = Trainer(section, [png(image[0]) for image in images[:64]], classes(10))
+    trainer = ImageTrainer(section, [png(image[0]) for image in images[:64]], classes(10))
     rows, watch = list(torch.tensor(images)), Stopwatch()
     few = slice(WARM * BATCH)
     with tempfile.TemporaryDirectory() as folder:
@@ -118,10 +118,12 @@ def images_script() -> Speed:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from tasks.modalities.image import network
+    from tasks.modalities.image import build_convolutional_network
 
     images, labels = digits()
-    made = network((1, 28, 28), 10, 0.0, 1.0).to(memory_format=torch.contiguous_format)
+    made = build_convolutional_network((1, 28, 28), 10, 0.0, 1.0).to(
+        memory_format=torch.contiguous_format
+    )
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
     criterion = torch.nn.CrossEntropyLoss()
     pixels = (torch.tensor(images).float() / 255 - 0.1307) / 0.3081
@@ -190,12 +192,12 @@ def questions(name: str) -> tuple[list[str], Any, list[str], Any]:
 
 
 def texts_ours(name: str, epochs: int) -> Speed:
-    from tasks.modalities.text import Trainer
+    from tasks.modalities.text import TextTrainer
     from tasks.recipe.train import Train
     from tasks.training import loop, optimizer
-    from tasks.training.state import Run
+    from tasks.training.state import TrainingState
 
-    optimizer.reproducible()
+    optimizer.make_deterministic()
     rows, labels, test, _ = questions(name)
     section = Train(
         base=BASE,
@@ -206,7 +208,7 @@ def texts_ours(name: str, epochs: int) -> Speed:
         patience=epochs,
         metric="log_loss",
     )
-    trainer, watch = Trainer(section, rows, classes(int(labels.max()) + 1)), Stopwatch()
+    trainer, watch = TextTrainer(section, rows, classes(int(labels.max()) + 1)), Stopwatch()
     examples, speeds = trainer.encode(rows), []
     with tempfile.TemporaryDirectory() as folder:
         loop.fit(
@@ -221,7 +223,7 @@ def texts_ours(name: str, epochs: int) -> Speed:
                 speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart()
             ),
         )
-        run = Run(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
+        run = TrainingState(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
         return speeds[-1]._replace(said=run.scores(trainer.encode(test)))
 
 
@@ -237,14 +239,14 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     rows, labels, test, _ = questions(name)
-    folder = pretrained.base_folder(Train(base=BASE))
+    folder = pretrained.resolve_base_folder(Train(base=BASE))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoder = transformers.AutoModel.from_pretrained(folder)
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = text.network(
+            self.inner = text.build_text_classifier(
                 encoder, encoder.config.hidden_size, int(labels.max()) + 1, "mean"
             )
 
@@ -319,7 +321,7 @@ def test_training_on_images_beside_a_script_of_torch() -> None:
 @pytest.mark.parametrize(("name", "epochs"), [("banking77", EPOCHS), ("cloud-docs", 1)])
 def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -> None:
     """Full trainings, so that what each has learnt is compared too; its interval is by bootstrap, as in evaluation."""
-    from tasks.problems.classification import Scored
+    from tasks.problems.classification import ClassPredictions
     from tasks.recipe.evaluate import Evaluate
     from tasks.statistics import intervals
 
@@ -338,9 +340,9 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
     )
     rates, scores = {}, {}
     for name, speed in speeds.items():
-        said = Scored(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
-        scores[name] = problem.points(labels, said)["macro_f1"]
-        low, high = intervals.bounds(
+        said = ClassPredictions(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
+        scores[name] = problem.point_estimates(labels, said)["macro_f1"]
+        low, high = intervals.percentile_bounds(
             problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95
         )
         rates[name] = told(
@@ -362,17 +364,17 @@ PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 def started(folder: str, times: int = 1) -> Any:
     """A training on texts, each taken so many times, that is about to make its first step."""
-    from tasks.modalities.text import Trainer
+    from tasks.modalities.text import TextTrainer
     from tasks.recipe.train import Train
     from tasks.training import memory, optimizer
-    from tasks.training.state import Run
+    from tasks.training.state import TrainingState
 
-    optimizer.reproducible()
-    memory.keep_memory()
+    optimizer.make_deterministic()
+    memory.keep_freed_memory()
     rows, labels, *_ = questions("banking77")
     section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
-    trainer = Trainer(section, rows * times, classes(int(labels.max()) + 1))
-    run = Run(
+    trainer = TextTrainer(section, rows * times, classes(int(labels.max()) + 1))
+    run = TrainingState(
         trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder)
     )
     run.network.train()

@@ -14,9 +14,9 @@ import pytest
 
 from tasks.checks import drift, expectations, suite
 from tasks.checks.drift import Bins
-from tasks.core.errors import Failure, Mistake
-from tasks.recipe.check import expectation_names
-from tasks.recipe.loading import read
+from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.check import list_expectation_names
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import leakage
 from tasks.storage import files, hashing
@@ -32,7 +32,7 @@ gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 
 def recipe(folder: Path, section: str) -> Recipe:
     (folder / "recipe.yaml").write_text(f"{RECIPE}check: {section}\n")
-    return read(folder / "recipe.yaml")
+    return read_recipe(folder / "recipe.yaml")
 
 
 def snapshot(
@@ -50,7 +50,7 @@ def snapshot(
 
 
 def checked(folder: Path, section: str, table: pa.Table, name: str = "v1") -> dict[str, Any]:
-    suite.run(recipe(folder, section), "raw", table, name, folder / "checks")
+    suite.run_suite(recipe(folder, section), "raw", table, name, folder / "checks")
     return outcome(folder)
 
 
@@ -74,7 +74,7 @@ def test_a_failing_expectation_stops_with_its_name_count_and_examples_and_a_warn
     assert capsys.readouterr().out == f"warning: {told}\n"
     assert (found["success"], found["warnings"]) == (False, [told])
     assert ">warns<" in (tmp_path / "checks" / "index.html").read_text()
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         checked(
             tmp_path,
             "{raw: [expect_column_values_to_not_be_null: {column: text}, expect_column_values_to_be_in_set: {column: id, value_set: [r0]}]}",
@@ -111,7 +111,7 @@ def test_a_failing_expectation_stops_with_its_name_count_and_examples_and_a_warn
     ],
 )
 def test_mistakes_in_the_section_are_sentences(tmp_path: Path, section: str, sentence: str) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(ConfigError) as caught:
         recipe(tmp_path, section)
     assert sentence in str(caught.value)
 
@@ -156,7 +156,7 @@ BY_ROW: dict[str, tuple[dict[str, Any], str]] = {
 
 def test_each_failing_expectation_names_the_rows_that_break_it_and_no_others() -> None:
     declared = [{name: arguments} for name, (arguments, _) in BY_ROW.items()]
-    results = expectations.validate(
+    results = expectations.validate_rows(
         pa.Table.from_pandas(ROWS.set_index(pd.Index([9] * len(ROWS)))), declared, "raw"
     )  # whatever pandas' own index was
     for result, (name, (_, expected)) in zip(results, BY_ROW.items(), strict=True):
@@ -171,12 +171,12 @@ def test_every_expectation_that_a_recipe_may_name_is_there_and_no_other() -> Non
     offered = {name.lower() for name in dir(gx.expectations) if name.startswith("Expect")} - {
         "expectation"
     }
-    assert {name.replace("_", "") for name in expectation_names()} == offered
+    assert {name.replace("_", "") for name in list_expectation_names()} == offered
 
 
 def test_what_was_observed_is_shown_also_where_it_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"expect_column_most_common_value_to_be_in_set\(column=channel, value_set=\['fax'\]\): observed \['email'\]\.",
     ):
         checked(
@@ -196,7 +196,7 @@ def test_a_column_that_is_not_there_can_be_a_warning(tmp_path: Path) -> None:
 
 
 def test_numbers_expected_in_a_column_of_texts_end_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         checked(
             tmp_path,
             "{raw: [expect_column_values_to_be_between: {column: price, min_value: 0}]}",
@@ -212,7 +212,7 @@ def test_numbers_expected_in_a_column_of_texts_end_with_what_to_do(tmp_path: Pat
 
 
 def test_an_expectation_about_no_single_rows_gives_none(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="observed 1000"):
+    with pytest.raises(StageError, match="observed 1000"):
         checked(tmp_path, "{raw: [expect_table_row_count_to_equal: {value: 7}]}", snapshot())
     assert outcome(tmp_path)["results"][0]["ids"] is None
     assert pq.read_table(tmp_path / "checks" / "failing.parquet").num_rows == 0
@@ -223,7 +223,7 @@ def test_failing_rows_are_in_a_file_with_the_number_of_the_expectation_id_column
     tmp_path: Path,
 ) -> None:
     section = "{raw: [expect_column_values_to_be_unique: {column: id}, expect_compound_columns_to_be_unique: {column_list: [label, channel]}]}"
-    with pytest.raises(Failure):
+    with pytest.raises(StageError):
         checked(tmp_path, section, snapshot(3, label=["a", "a", "b"], channel=["x", "x", "y"]))
     name = "expect_compound_columns_to_be_unique"
     wanted = [
@@ -275,7 +275,7 @@ def test_what_drifts_is_named_and_stops_where_the_recipe_says_so(
     tmp_path: Path, changed: dict[str, Any], failing: str, example: str
 ) -> None:
     checked(tmp_path, FAILS, snapshot())
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         checked(tmp_path, FAILS, snapshot(**changed), "v2")
     found = {
         result["expectation"]: result
@@ -316,19 +316,19 @@ def test_only_an_accepted_snapshot_is_compared_with_and_checking_one_again_gives
 ) -> None:
     checked(tmp_path, FAILS, snapshot(), "v1")
     first = (tmp_path / "checks" / "accepted.json").read_bytes()
-    with pytest.raises(Failure):
+    with pytest.raises(StageError):
         checked(tmp_path, FAILS, snapshot(email=0.1), "v2")
     assert (tmp_path / "checks" / "accepted.json").read_bytes() == first
     assert checked(tmp_path, FAILS, snapshot(1100, seed=3), "v3")["success"]
-    accepted = drift.read(tmp_path / "checks" / "accepted.json")
+    accepted = drift.read_accepted(tmp_path / "checks" / "accepted.json")
     assert (
         accepted
         and accepted.reference
         and (accepted.profile.rows, accepted.reference.rows) == (1100, 1000)
     )
-    before = hashing.hashes(tmp_path / "checks")
+    before = hashing.hash_folder(tmp_path / "checks")
     checked(tmp_path, FAILS, snapshot(1100, seed=3), "v3")
-    assert hashing.hashes(tmp_path / "checks") == before
+    assert hashing.hash_folder(tmp_path / "checks") == before
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_broken_profile_of_what_was_accepted_is_named_and_never_passed_over(
 ) -> None:
     checked(tmp_path, FAILS, snapshot())
     (tmp_path / "checks" / "accepted.json").write_text(damage)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         checked(tmp_path, FAILS, snapshot(), "v2")
     assert (
         f"{tmp_path}/checks/accepted.json, the profile of the last accepted snapshot, is not as it was written"
@@ -378,12 +378,12 @@ def test_any_column_has_a_profile() -> None:
             "time": pa.array([0, 1], pa.timestamp("us")),
         }
     )
-    found = drift.profile(table, "tabular")
+    found = drift.build_profile(table, "tabular")
     assert {name: sum(bins.counts) for name, bins in found.bins.items()} == dict.fromkeys(
         ["nothing", "bytes", "lists", "floats", "huge", "time"], 2
     )
     rules = read_drift()
-    assert all(result["success"] for result in drift.compare(table, found, found, rules))
+    assert all(result["success"] for result in drift.check_drift(table, found, found, rules))
 
 
 def read_drift() -> Any:
@@ -397,12 +397,12 @@ def test_the_index_is_that_of_its_definition() -> None:
         return Bins(kind="category", edges=[], names=["a"], counts=list(counts))
 
     p, q = np.array([600.5, 400.5]) / 1001, np.array([300.5, 700.5]) / 1001
-    value, chance = drift.psi(bins(600, 400, 0), bins(300, 700, 0))
+    value, chance = drift.compute_psi(bins(600, 400, 0), bins(300, 700, 0))
     assert value == pytest.approx(((q - p) * np.log(q / p)).sum(), abs=1e-4)
     assert chance == pytest.approx(
         10.83 * 2 / 1000, rel=0.05
     )  # the quantile of chi-square with one degree of freedom at 0.999 is 10.83
-    assert drift.psi(bins(10, 0, 0), bins(99, 0, 0)) == (0.0, 0.0)
+    assert drift.compute_psi(bins(10, 0, 0), bins(99, 0, 0)) == (0.0, 0.0)
 
 
 def two_sides(
@@ -416,7 +416,7 @@ def two_sides(
             }
         )
 
-    results, notes = leakage.proof(
+    results, notes = leakage.check_leakage(
         {"train": table(train), "val": table([]), "test": table(test)}, "text"
     )
     assert notes == []
@@ -467,9 +467,9 @@ def test_what_stands_on_two_sides_is_found_with_both_ids_and_sides(
 def test_too_many_rows_are_compared_exactly_and_the_note_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leakage, "NEAR_LIMIT", 1)
+    monkeypatch.setattr(leakage, "MAX_ROWS_FOR_NEAR_SEARCH", 1)
     table = pa.table({"id": ["a", "b"], "text": ["x", "y"], "label": ["yes", "no"]})
-    results, notes = leakage.proof(
+    results, notes = leakage.check_leakage(
         {"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)}, "text"
     )
     assert [result["expectation"] for result in results] == [
@@ -484,7 +484,7 @@ def test_too_many_rows_are_compared_exactly_and_the_note_says_so(
 
 def test_the_proof_does_not_claim_to_have_compared_what_are_no_texts() -> None:
     table = pa.table({"id": ["a", "b"], "image": [b"x", b"y"], "label": ["yes", "no"]})
-    results, notes = leakage.proof(
+    results, notes = leakage.check_leakage(
         {"train": table, "val": table.slice(0, 0), "test": table.slice(0, 0)}, "image"
     )
     assert "expect_near_duplicates_on_one_side" not in [result["expectation"] for result in results]
@@ -593,13 +593,13 @@ def test_dvc_keeps_what_was_accepted_through_a_failure_and_a_second_run_does_not
     assert not (checks / "passed.json").exists()
     done = given(snapshot(1100, seed=3))
     assert done.returncode == 0, done.stderr
-    accepted = drift.read(checks / "accepted.json")
+    accepted = drift.read_accepted(checks / "accepted.json")
     assert (
         accepted
         and accepted.reference
         and (accepted.profile.rows, accepted.reference.rows) == (1100, 1000)
     )
-    before, locked = hashing.hashes(checks), lock.read_bytes()
+    before, locked = hashing.hash_folder(checks), lock.read_bytes()
     assert "Running stage" not in dvc("repro", "check_raw").stdout
     assert "Running stage" in dvc("repro", "--force", "check_raw").stdout
-    assert (hashing.hashes(checks), lock.read_bytes()) == (before, locked)
+    assert (hashing.hash_folder(checks), lock.read_bytes()) == (before, locked)

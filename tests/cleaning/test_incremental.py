@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import clean, ingest
-from tasks.core.errors import Failure, Retryable
-from tasks.recipe.loading import read
+from tasks.core.errors import RetryableError, StageError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import table_columns
-from tasks.rows.seen_keys import keys
-from tasks.sources import partitions, parts
+from tasks.rows.seen_keys import hash_rows
+from tasks.sources import iter_partitions, partitions
 from tasks.storage import files, hashing
 
 RECIPE = """name: parts
@@ -33,7 +33,7 @@ def recipe(here: Path, with_id: bool = True, rules: str = "exact_duplicates") ->
         RECIPE.replace("{id: ID}", "{id: id}" if with_id else "{}").replace("RULES", rules)
     )
     (here / "in").mkdir(exist_ok=True)
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = True) -> None:
@@ -47,7 +47,7 @@ def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = Tr
 def run(made: Recipe, folder: Path, erase: list[str] | None = None) -> dict[str, str]:
     ingest.run(made, folder / "raw", erase or [])
     clean.run(made, folder / "raw", folder / "clean")
-    return hashing.hashes(folder)
+    return hashing.hash_folder(folder)
 
 
 def touched(folder: Path, before: dict[str, int]) -> set[str]:
@@ -70,7 +70,7 @@ def test_after_any_changes_the_files_are_those_of_a_fresh_run(
 ) -> None:
     """Parts come, go and change, ids and texts occur in several of them, and ids are erased, with all that was left in place."""
     chance = random.Random(seed)
-    monkeypatch.setattr(partitions, "PART", 10)
+    monkeypatch.setattr(partitions, "MAX_ROWS_PER_FILE", 10)
     made = recipe(here, with_id)
 
     def rows() -> list[tuple[str, str]]:
@@ -124,17 +124,18 @@ def test_an_archive_that_is_unchanged_is_not_read_again(here: Path) -> None:
     run(made, here / "data")
     assert len(before) == 4
     assert len(touched(here / "data", before)) == 2
-    assert hashing.hashes(here / "data") == run(made, here / "fresh")
+    assert hashing.hash_folder(here / "data") == run(made, here / "fresh")
     assert files.read_rows(here / "data" / "clean").num_rows == 4
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(here: Path) -> None:
     made = recipe(here)
     write(here, "1.csv", [("a", "one")])
-    [part] = parts(made.ingest)
+    [part] = iter_partitions(made.ingest)
     write(here, "1.csv", [("a", "another one")])
     with pytest.raises(
-        Retryable, match=r"in/1.csv changed while it was read: nothing of this reading is kept."
+        RetryableError,
+        match=r"in/1.csv changed while it was read: nothing of this reading is kept.",
     ):
         list(part.read())
 
@@ -201,9 +202,9 @@ def test_rules_for_all_rows_come_after_the_parts_and_lose_none(here: Path) -> No
 def test_a_list_of_ids_to_erase_that_cannot_be_read_ends_with_a_sentence(here: Path) -> None:
     (here / "erase.csv").write_bytes("id\ncaf\xe9\n".encode("latin-1"))
     with pytest.raises(
-        Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*0xe9.*\): save it as one."
+        StageError, match=r"erase.csv is not a CSV file in UTF-8 \(.*0xe9.*\): save it as one."
     ):
-        partitions.erasures(here / "erase.csv")
+        partitions.read_erased_ids(here / "erase.csv")
 
 
 def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
@@ -317,13 +318,13 @@ def test_an_id_that_is_to_be_erased_is_found_among_blanks_and_in_lines_that_are_
 def test_a_list_of_ids_to_erase_that_cannot_be_read_is_told(here: Path) -> None:
     (here / "erase.csv").write_bytes("id\ncaf\u00e9\n".encode("latin-1"))
     with pytest.raises(
-        Failure, match=r"erase.csv is not a CSV file in UTF-8 \(.*\): save it as one"
+        StageError, match=r"erase.csv is not a CSV file in UTF-8 \(.*\): save it as one"
     ):
-        partitions.erasures(here / "erase.csv")
+        partitions.read_erased_ids(here / "erase.csv")
 
 
 def test_a_missing_cell_is_not_an_empty_one() -> None:
-    first, second = keys(
+    first, second = hash_rows(
         pa.table({"a": ["", None, "x", None], "b": [None, "", None, "x"]}), ["a", "b"]
     )
     assert len(set(first.tolist())) == len(set(second.tolist())) == 4
@@ -351,7 +352,7 @@ def test_a_column_id_that_repeats_at_times_gives_what_a_fresh_run_gives(
     here: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(partitions, "PART", 10)
+    monkeypatch.setattr(partitions, "MAX_ROWS_PER_FILE", 10)
     made, kinds = unnamed(here), set()
 
     def rows() -> list[tuple[str, str]]:
@@ -439,16 +440,16 @@ def test_a_setting_that_means_the_ordinary_column_id_is_told_its_name(here: Path
     write(here, "1.csv", [("a", "one"), ("a", "two")])
     run(made, here / "data")
     with pytest.raises(
-        Failure,
+        StageError,
         match="split.group: the source's column 'id' is kept as 'data.id', since it does not name the rows: write data.id here",
     ):
-        table_columns.column(files.read_rows(here / "data" / "clean"), "id", "split.group")
+        table_columns.get_column(files.read_rows(here / "data" / "clean"), "id", "split.group")
 
 
 def test_an_ordinary_column_id_does_not_replace_a_column_of_the_source(here: Path) -> None:
     made = unnamed(here)
     (here / "in" / "1.csv").write_text("id,data.id,text,label\na,1,one,x\na,2,two,x\n")
     with pytest.raises(
-        Failure, match="and the name that it would get, 'data.id', is taken: rename one of them"
+        StageError, match="and the name that it would get, 'data.id', is taken: rename one of them"
     ):
         run(made, here / "data")

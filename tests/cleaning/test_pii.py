@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from flows.cli import main
 from tasks import clean, ingest
 from tasks.cleaning import pii_encryption
-from tasks.cleaning.pii import protected
-from tasks.cleaning.pii_recognizers import find
-from tasks.core.errors import Failure, Mistake
+from tasks.cleaning.pii import protect_pii
+from tasks.cleaning.pii_recognizers import find_pii
+from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.clean import Pii
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
 from tests.conftest import ROOT
@@ -49,7 +49,7 @@ TEXT = "Call {} or mail {}; card {}, account {}, from {}, number {}."
 
 
 def done(text: str, action: str = "mask", **more: Any) -> Any:
-    result = protected(
+    result = protect_pii(
         pa.table({"text": [text]}), "text", **{**Pii().model_dump(), "action": action, **more}
     )
     return result["text"][0].as_py() if isinstance(result, pa.Table) else result[1][0]
@@ -62,7 +62,7 @@ def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
         f"clean: {{rules: [encoding, html, white_space, {{length: {{min: 2}}}}, {pii}, exact_duplicates]}}\n"
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def cleaned(here: Path, pii: str, rows: list[str]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_recall_on_presidio_s_own_texts_is_above_95_percent_for_every_type_with_
     """A span is found when every character of it lies in findings; precise is a finding that touches a span of a type with a form."""
     spans, found, precise, all_found = Counter[str](), Counter[str](), 0, 0
     for row in json.loads(REAL.read_text(encoding="utf-8")):
-        findings = find(row["full_text"], KINDS | {"url"})
+        findings = find_pii(row["full_text"], KINDS | {"url"})
         wanted = [span for span in row["spans"] if span["entity_type"] in OF_TYPE]
         hidden = {at for one in findings for at in range(one.start, one.end)}
         spans.update(span["entity_type"] for span in wanted)
@@ -167,7 +167,7 @@ def test_dropped_rows_are_masked_in_the_rejects_and_the_detail_names_kinds_alone
 def test_no_value_reaches_an_output_a_report_or_the_page(
     here: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    monkeypatch.setenv(pii_encryption.KEY, KEY)
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, KEY)
     hidden = VALUES[1].replace("@", "&#64;")  # seen by no recogniser before the rule html
     rows = [
         f'r{number},"<p>{value}</p>  at {number}",yes'
@@ -189,20 +189,20 @@ def test_no_value_reaches_an_output_a_report_or_the_page(
 def test_equal_values_have_equal_hashes_whatever_their_separators_and_another_key_gives_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(pii_encryption.KEY, KEY)
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, KEY)
     first, again, other = (
         done(f"call {value}", "hash")
         for value in ("020 7946 0123", "020-7946-0123", "020 7946 0124")
     )
     assert first == again != other
-    monkeypatch.setenv(pii_encryption.KEY, base64.b64encode(bytes(32)).decode())
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, base64.b64encode(bytes(32)).decode())
     assert done("call 020 7946 0123", "hash") != first
 
 
 def test_what_was_encrypted_is_revealed_and_equal_values_encrypt_to_equal_bytes(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(pii_encryption.KEY, KEY)
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, KEY)
     text = TEXT.format(*VALUES)
     secret = done(text, "encrypt")
     assert secret == done(text, "encrypt")
@@ -215,21 +215,21 @@ def test_what_was_encrypted_is_revealed_and_equal_values_encrypt_to_equal_bytes(
 def test_a_wrong_key_or_a_changed_value_ends_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(pii_encryption.KEY, KEY)
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, KEY)
     secret = "first line\n" + done(f"mail {VALUES[1]}", "encrypt")
     with pytest.raises(
-        Failure,
+        StageError,
         match="line 2: the phone there was encrypted with another key than MILLRACE_PII_KEY holds, or was changed since",
     ):
-        pii_encryption.revealed(secret.replace("[email", "[phone"))
-    monkeypatch.setenv(pii_encryption.KEY, base64.b64encode(bytes(32)).decode())
+        pii_encryption.decrypt_text(secret.replace("[email", "[phone"))
+    monkeypatch.setenv(pii_encryption.KEY_VARIABLE, base64.b64encode(bytes(32)).decode())
     result = CliRunner().invoke(main, ["reveal"], input=secret)
     assert result.exit_code == 1
-    assert result.output == f"error: {sentence(pii_encryption.revealed, secret)}\n"
+    assert result.output == f"error: {sentence(pii_encryption.decrypt_text, secret)}\n"
 
 
 def sentence(function: Any, *arguments: Any) -> str:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         function(*arguments)
     return str(caught.value)
 
@@ -245,12 +245,13 @@ def sentence(function: Any, *arguments: Any) -> str:
 def test_a_missing_or_weak_key_is_refused_with_how_to_make_one(
     monkeypatch: pytest.MonkeyPatch, given: str | None, problem: str
 ) -> None:
-    monkeypatch.delenv(pii_encryption.KEY, raising=False)
+    monkeypatch.delenv(pii_encryption.KEY_VARIABLE, raising=False)
     if given:
-        monkeypatch.setenv(pii_encryption.KEY, given)
+        monkeypatch.setenv(pii_encryption.KEY_VARIABLE, given)
     for action in ("hash", "encrypt"):
         with pytest.raises(
-            Mistake, match=f"MILLRACE_PII_KEY {problem}.*make a key with `openssl rand -base64 32`"
+            ConfigError,
+            match=f"MILLRACE_PII_KEY {problem}.*make a key with `openssl rand -base64 32`",
         ) as caught:
             done("nothing at all", action)
         assert not given or given not in str(caught.value)
@@ -258,20 +259,22 @@ def test_a_missing_or_weak_key_is_refused_with_how_to_make_one(
 
 def test_only_the_named_columns_are_searched_and_in_a_table_all_that_are_text() -> None:
     table = pa.table({"id": ["a@b.org"], "note": ["c@d.org"], "owner": ["e@f.org"], "age": [3]})
-    assert protected(table, "tabular", **Pii().model_dump()).to_pylist() == [
+    assert protect_pii(table, "tabular", **Pii().model_dump()).to_pylist() == [
         {"id": "a@b.org", "note": "[email]", "owner": "[email]", "age": 3}
     ]  # type: ignore[union-attr]
     assert (
-        protected(table, "tabular", **Pii(columns=["owner"]).model_dump()).to_pylist()[0]["note"]
+        protect_pii(table, "tabular", **Pii(columns=["owner"]).model_dump()).to_pylist()[0]["note"]
         == "c@d.org"
     )  # type: ignore[union-attr]
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"clean: pii: the data has no column 'ownr' \(did you mean owner\?\); it has id, note, owner, age",
     ):
-        protected(table, "tabular", **Pii(columns=["ownr"]).model_dump())
-    with pytest.raises(Failure, match="clean: pii works on text, and the column 'age' holds int64"):
-        protected(table, "tabular", **Pii(columns=["age"]).model_dump())
+        protect_pii(table, "tabular", **Pii(columns=["ownr"]).model_dump())
+    with pytest.raises(
+        StageError, match="clean: pii works on text, and the column 'age' holds int64"
+    ):
+        protect_pii(table, "tabular", **Pii(columns=["age"]).model_dump())
 
 
 def test_nothing_is_fetched_written_or_logged(tmp_path: Path) -> None:
@@ -301,18 +304,18 @@ def test_nothing_is_fetched_written_or_logged(tmp_path: Path) -> None:
 def test_a_search_that_takes_too_long_ends_the_step_rather_than_let_the_text_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    find("a@b.org", KINDS)
+    find_pii("a@b.org", KINDS)
     monkeypatch.setattr("presidio_analyzer.pattern_recognizer.REGEX_TIMEOUT_SECONDS", 1e-9)
     with pytest.raises(
-        Failure,
+        StageError,
         match="pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii`",
     ):
-        find("a." * 5000 + "@" + "b-" * 5000, KINDS)
+        find_pii("a." * 5000 + "@" + "b-" * 5000, KINDS)
 
 
 def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match="person and place need a spaCy model, and none is installed: run `python -m spacy download en_core_web_sm`",
     ):
         done("Ada Lovelace lived in London", kinds=["person"])
@@ -349,11 +352,11 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
 def test_the_short_form_is_the_action(here: Path) -> None:
     assert recipe(here, "pii: hash", []).clean.rules[4] == {"pii": Pii(action="hash").model_dump()}
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match=r"pii.action: 'msk' is not allowed \(did you mean mask\?\). Allowed: mask, drop, hash, encrypt.",
     ):
         recipe(here, "pii: msk", [])
     with pytest.raises(
-        Mistake, match=r"pii.kinds\[0\]: 'emial' is not allowed \(did you mean email\?\)"
+        ConfigError, match=r"pii.kinds\[0\]: 'emial' is not allowed \(did you mean email\?\)"
     ):
         recipe(here, "pii: {kinds: [emial]}", [])

@@ -13,12 +13,12 @@ import pytest
 from tasks import clean, evaluate, gate, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.cleaning import RULES, spelling
-from tasks.cleaning.parsing import parsed
-from tasks.core.errors import Failure, Mistake
+from tasks.cleaning.parsing import parse_cell
+from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import tabular
-from tasks.modalities.tabular import Predictor, Trainer
+from tasks.modalities.tabular import TabularPredictor, TabularTrainer
 from tasks.recipe.clean import CLEANING_RULES
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.rows import leakage
@@ -99,7 +99,8 @@ def test_a_cell_means_what_a_person_would_read(
     cell: str, type: str, arguments: dict[str, str], value: Any
 ) -> None:
     assert (
-        parsed(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments}) == value
+        parse_cell(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
+        == value
     )
 
 
@@ -133,7 +134,7 @@ def test_a_cell_that_cannot_be_read_says_why(
     cell: str, type: str, arguments: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        parsed(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
+        parse_cell(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
 
 
 def test_cells_that_do_not_parse_reject_their_row_by_column_and_value_or_become_null() -> None:
@@ -175,12 +176,12 @@ def test_a_value_between_two_equally_near_ones_stays() -> None:
 def test_the_index_finds_every_pair_that_comparing_all_finds() -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices("abc", k=draw.randint(4, 9))) for _ in range(60)]
-    found = spelling.corrections(
+    found = spelling.find_corrections(
         {word: 50 if number % 3 == 0 else 1 for number, word in enumerate(words)}, 2, 10.0
     )  # type: ignore[arg-type]
     often = {word for number, word in enumerate(words) if number % 3 == 0}
     expected = {
-        word: near for word in set(words) - often if (near := spelling.nearest(word, often, 2))
+        word: near for word in set(words) - often if (near := spelling.find_nearest(word, often, 2))
     }
     assert len(expected) > 5
     assert found == expected
@@ -273,7 +274,7 @@ def test_a_row_whose_key_is_wrong_keeps_its_cells() -> None:
 def test_a_rule_that_does_not_fit_the_data_says_what_to_do(
     rule: str, arguments: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(StageError, match=sentence):
         applied(rule, {"age": ["1"], "n": [1]}, **arguments)
 
 
@@ -302,8 +303,8 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
         (here / "r.yaml").write_text(
             f"name: r\nmodality: tabular\ningest: {{kind: files, path: x.csv}}\nclean:\n  rules:\n    {rule}\ngate: []\n"
         )
-        with pytest.raises(Mistake) as caught:
-            read(here / "r.yaml")
+        with pytest.raises(ConfigError) as caught:
+            read_recipe(here / "r.yaml")
         assert f"clean.rules: {sentence}" in str(caught.value)
 
 
@@ -319,7 +320,7 @@ def cleaned(made: Recipe, folder: Path, until: str = "split") -> pa.Table:
 
 def pointed(name: str, path: str) -> Recipe:
     """A recipe of this folder with its source elsewhere."""
-    made = read(RECIPES / f"{name}.yaml")
+    made = read_recipe(RECIPES / f"{name}.yaml")
     return made.model_copy(update={"ingest": made.ingest.model_copy(update={"path": path})})
 
 
@@ -495,7 +496,7 @@ def test_equal_input_gives_equal_bytes(here: Path) -> None:
 
     def hashes() -> dict[str, str]:
         cleaned(made, here / "data")
-        return hashing.hashes(here / "data")
+        return hashing.hash_folder(here / "data")
 
     assert hashes() == hashes()
 
@@ -522,7 +523,7 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     (here / "data" / "sources" / "xor.csv").write_bytes(
         (ROOT / "data" / "sources" / "xor.csv").read_bytes()
     )
-    made = read(ROOT / "recipes" / "xor.yaml")
+    made = read_recipe(ROOT / "recipes" / "xor.yaml")
     folder = here / "data" / "xor"
     cleaned(made, folder)
     tasks_train.run(made, folder / "split", folder / "model", here / "checkpoints")
@@ -530,8 +531,10 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     assert metrics["accuracy"]["value"] == 1.0
     assert metrics["baseline"]["accuracy"]["value"] < 0.8
-    assert gate.decide(made, folder, None, None)["verdict"] == "promote"
-    predictor = Predictor(folder / "model", files.read_json(folder / "model" / "model.json"), 1)
+    assert gate.run(made, folder, None, None)["verdict"] == "promote"
+    predictor = TabularPredictor(
+        folder / "model", files.read_json(folder / "model" / "model.json"), 1
+    )
     asked = predictor([{"a": a, "b": b} for a in (0, 1) for b in (0, 1)])
     assert asked.argmax(1).tolist() == [0, 1, 1, 0]
     assert np.allclose(
@@ -556,7 +559,7 @@ def rows(count: int = 400) -> list[dict[str, Any]]:
 
 
 def test_columns_are_numbers_or_categories_by_type_or_by_what_they_hold() -> None:
-    columns = {column["name"]: column for column in tabular.fitted(rows())}
+    columns = {column["name"]: column for column in tabular.infer_columns(rows())}
     assert {name: column["kind"] for name, column in columns.items()} == {
         "text": "number",
         "typed": "number",
@@ -569,18 +572,20 @@ def test_columns_are_numbers_or_categories_by_type_or_by_what_they_hold() -> Non
 
 
 def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks() -> None:
-    columns = tabular.fitted(rows())
-    known = tabular.encoded(columns, rows())
+    columns = tabular.infer_columns(rows())
+    known = tabular.encode_features(columns, rows())
     odd: list[dict[str, Any]] = [
         {"text": "1e999", "typed": float("inf"), "colour": "blue", "zip": 5, "day": "2026-01-31"},
         {},
         {"text": "3", "typed": 1e300},
     ]
-    made = tabular.encoded(columns, odd)
-    assert np.isfinite(made).all() and np.abs(made).max() <= tabular.FAR
+    made = tabular.encode_features(columns, odd)
+    assert np.isfinite(made).all() and np.abs(made).max() <= tabular.CLIP_STD
     assert made.shape == (3, known.shape[1])
     at = [
-        column["name"] for column in columns for _ in range(tabular.encoded([column], odd).shape[1])
+        column["name"]
+        for column in columns
+        for _ in range(tabular.encode_features([column], odd).shape[1])
     ]
     assert not made[0, [name in ("colour", "zip") for name in at]].any()
     number, gap = known[:, :2].T
@@ -590,38 +595,39 @@ def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks()
 
 def test_a_table_of_free_texts_alone_is_refused() -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"no column tells the training rows apart: they have comment; name others in columns.features",
     ):
-        tabular.fitted([{"comment": f"text {number}"} for number in range(400)])
+        tabular.infer_columns([{"comment": f"text {number}"} for number in range(400)])
 
 
 def test_a_table_in_which_no_column_tells_rows_apart_is_refused() -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"no column tells the training rows apart: they have a, b; name others in columns.features",
     ):
-        Trainer(Train(), [{"a": "x", "b": None}] * 5, tiny.TWO)
+        TabularTrainer(Train(), [{"a": "x", "b": None}] * 5, tiny.TWO)
 
 
 def test_a_feature_that_the_data_lacks_is_named_with_the_nearest(here: Path) -> None:
-    made = read(ROOT / "recipes" / "xor.yaml")
+    made = read_recipe(ROOT / "recipes" / "xor.yaml")
     made = made.model_copy(
         update={"columns": made.columns.model_copy(update={"features": ["a", "bb"]})}
     )
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"columns.features: the data has no column 'bb' \(did you mean b\?\); it has a, b",
     ):
-        modalities.rows(made, pa.table({"a": [1], "b": [2]}))
+        modalities.extract_inputs(made, pa.table({"a": [1], "b": [2]}))
 
 
 def test_the_tumours_have_thirty_measures_and_two_classes(here: Path) -> None:
-    made = read(ROOT / "recipes" / "tumors.yaml")
+    made = read_recipe(ROOT / "recipes" / "tumors.yaml")
     table = cleaned(made, here / "data")
     assert (table.num_rows, len(table.column_names)) == (569, 32)
     assert {
-        column["kind"] for column in tabular.fitted(table.drop_columns(["id", "label"]).to_pylist())
+        column["kind"]
+        for column in tabular.infer_columns(table.drop_columns(["id", "label"]).to_pylist())
     } == {"number"}
 
 
@@ -631,7 +637,7 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
 
     def weight(l1: float, folder: Path) -> float:
         section = Train(epochs=3, l1=l1, hidden=[8], learning_rate=1e-2)
-        adapter = Trainer(section, data, tiny.TWO)
+        adapter = TabularTrainer(section, data, tiny.TWO)
         examples = adapter.encode(data)
         loop.fit(adapter, section, examples, labels, examples, labels, folder)
         return float(
@@ -651,24 +657,24 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
         "clean: {rules: [types: {columns: {age: integer}}, conflicting_duplicates, exact_duplicates]}\n"
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
-    made = read(here / "recipe.yaml")
+    made = read_recipe(here / "recipe.yaml")
     ingest.run(made, here / "raw")
     clean.run(made, here / "raw", here / "clean")
     label.run(made, here / "clean", here / "labelled")
     split.run(made, here / "labelled", here / "split")
-    parts = {side: files.read_table(here / "split" / f"{side}.parquet") for side in leakage.SIDES}
+    parts = {side: files.read_table(here / "split" / f"{side}.parquet") for side in leakage.SPLITS}
     assert files.read_json(here / "clean" / "report.json")["rejects"] == 0
     assert files.read_json(here / "split" / "report.json")["rejects"] == 0
     assert sum(part.num_rows for part in parts.values()) == 400
     assert min(part.num_rows for part in parts.values()) > 20
-    results, _ = leakage.proof(parts, "tabular")
+    results, _ = leakage.check_leakage(parts, "tabular")
     assert all(result["success"] for result in results)
     parts["test"] = pa.concat_tables(
         [parts["test"], parts["train"].slice(0, 1).set_column(0, "id", pa.array(["twin"]))]
     )
     failed = [
         result["expectation"]
-        for result in leakage.proof(parts, "tabular")[0]
+        for result in leakage.check_leakage(parts, "tabular")[0]
         if not result["success"]
     ]
     assert failed == ["expect_equal_contents_on_one_side"]
@@ -687,11 +693,11 @@ def test_a_column_text_may_have_a_type_in_a_table_and_in_no_text(here: Path) -> 
     gate = "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     (here / "table.yaml").write_text(f"name: table\nmodality: tabular\n{about}{gate}")
     (here / "words.yaml").write_text(f"name: words\nmodality: text\n{about}{gate}")
-    assert read(here / "table.yaml").modality == "tabular"
+    assert read_recipe(here / "table.yaml").modality == "tabular"
     with pytest.raises(
-        Mistake, match="gives a type to 'text', which the pipeline needs as it is: leave it out"
+        ConfigError, match="gives a type to 'text', which the pipeline needs as it is: leave it out"
     ):
-        read(here / "words.yaml")
+        read_recipe(here / "words.yaml")
 
 
 def test_a_table_of_one_column_is_compared_by_exactly_what_it_holds() -> None:
@@ -702,7 +708,7 @@ def test_a_table_of_one_column_is_compared_by_exactly_what_it_holds() -> None:
             "label": ["x", "x"],
         }
     )
-    _, notes = leakage.proof(
+    _, notes = leakage.check_leakage(
         {"train": table.slice(0, 1), "val": table.slice(0, 0), "test": table.slice(1)}, "tabular"
     )
     assert notes == [

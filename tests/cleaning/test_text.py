@@ -19,9 +19,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from tasks.cleaning import RULES
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 from tasks.recipe.clean import CLEANING_RULES
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.reports import html_pages
 from tests.conftest import ROOT
 from tests.modalities.test_image import encoded
@@ -126,7 +126,7 @@ def test_language_rejects_what_it_is_sure_of_and_keeps_short_and_undecided_texts
     assert re.fullmatch(r"de with probability 0\.9\d; allowed are en", str(told[0]))
     assert reasons("language", {"text": texts}, allow=["en", "de", "zh"]) == [None] * 6
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match="language.allow: 'xx' is not a language that can be told; give the codes of ISO 639-1, such as en",
     ):
         reasons("language", {"text": texts}, allow=["xx"])
@@ -265,8 +265,8 @@ def test_mistakes_in_rules_say_what_is_wrong_and_what_is_allowed(
     (tmp_path / "recipe.yaml").write_text(
         f"name: tiny\nmodality: text\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: {rules}}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
-    with pytest.raises(Mistake, match=sentence):
-        read(tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError, match=sentence):
+        read_recipe(tmp_path / "recipe.yaml")
 
 
 @pytest.mark.parametrize(
@@ -295,15 +295,15 @@ def test_a_rule_for_another_modality_is_refused_before_anything_runs(
     (tmp_path / "recipe.yaml").write_text(
         f"name: tiny\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: [{rule}]}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
-    with pytest.raises(Mistake, match=f"clean: {sentence}: leave it out"):
-        read(tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError, match=f"clean: {sentence}: leave it out"):
+        read_recipe(tmp_path / "recipe.yaml")
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "tests" / "recipes").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_every_recipe_of_the_tests_loads(path: Path) -> None:
-    assert read(path).name == path.stem
+    assert read_recipe(path).name == path.stem
 
 
 REPORT = {
@@ -332,7 +332,7 @@ REPORT = {
 
 
 def test_the_page_shows_counts_differences_and_reasons_and_needs_nothing_from_outside() -> None:
-    shown = html_pages.render("cleaning", "tiny: clean", **REPORT)
+    shown = html_pages.render_page("cleaning", "tiny: clean", **REPORT)
     assert "1,234 rows in, 1,200 out, 34 set aside (2.76 %)" in shown
     assert (
         '<del>&lt;b&gt;</del>one<del>&lt;/b&gt;</del> two</td><td class="text half">one two</td>'
@@ -341,11 +341,11 @@ def test_the_page_shows_counts_differences_and_reasons_and_needs_nothing_from_ou
     assert '<td class="text half"></td><td class="text half"><ins>3</ins></td>' in shown
     assert "&lt;script&gt;" in shown and "<script" not in shown
     assert "prefers-color-scheme: dark" in shown and not re.search(r"https?://|src=|@import", shown)
-    assert shown == html_pages.render("cleaning", "tiny: clean", **REPORT)
+    assert shown == html_pages.render_page("cleaning", "tiny: clean", **REPORT)
 
 
 def test_differences_show_white_space_and_the_part_where_they_begin() -> None:
-    before, after = html_pages.differences("a " * 500 + "b\t\u200bc", "a " * 500 + "b c")
+    before, after = html_pages.highlight_differences("a " * 500 + "b\t\u200bc", "a " * 500 + "b c")
     assert (
         before.startswith("…")
         and before.endswith("b<del>⇥⟨200B⟩</del>c")
@@ -353,5 +353,6 @@ def test_differences_show_white_space_and_the_part_where_they_begin() -> None:
     )
     assert len(before) < 200
     assert (
-        html_pages.differences("x" * 2000, "y" * 2000)[0] == f"<del>{'x' * html_pages.SHOWN}</del>…"
+        html_pages.highlight_differences("x" * 2000, "y" * 2000)[0]
+        == f"<del>{'x' * html_pages.MAX_SHOWN_CHARACTERS}</del>…"
     )

@@ -66,7 +66,7 @@ def test_a_ray_cluster_gives_the_same_bytes_as_this_process(here: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout.split()[-1] == {"local": "native", "ray": "ray"}[engine]
     assert files.read_json(here / "ray" / "clean" / "report.json")["rows"] < 2000
-    assert hashing.hashes(here / "ray") == hashing.hashes(here / "local")
+    assert hashing.hash_folder(here / "ray") == hashing.hash_folder(here / "local")
 
 
 def env() -> dict[str, str]:

@@ -11,48 +11,61 @@ import torch
 
 from tasks import modalities
 from tasks.evaluation import attack
-from tasks.evaluation.attack import Space
-from tasks.evaluation.base import Case
-from tasks.evaluation.differentiable import Batch, Inside
-from tasks.problems.multilabel import Problem
-from tests.training import test_compression, tiny
+from tasks.evaluation.attack import PerturbationSpace
+from tasks.evaluation.base import EvaluationContext
+from tasks.evaluation.differentiable import DifferentiableBatch, DifferentiableModel
+from tasks.problems.multilabel import MultilabelProblem
+from tests.training import (
+    test_compression,  # noqa: F401
+    tiny,
+)
 
 
 @pytest.fixture(scope="module", params=["text", "image", "tabular"])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> EvaluationContext:
     return tiny.case(request.param, tmp_path_factory.mktemp("case"), epochs=6)
 
 
-def said(inside: Inside, case: Case, rows: Sequence[object]) -> np.ndarray:
+def said(
+    inside: DifferentiableModel, case: EvaluationContext, rows: Sequence[object]
+) -> np.ndarray:
     found = np.zeros((len(rows), case.problem.width))
     for batch in inside.batches(rows):
         found[batch.rows] = inside.outputs(batch.inputs, *batch.rest).softmax(1)
     return found
 
 
-def test_the_trained_network_says_what_the_exported_model_says(case: Case) -> None:
-    assert said(Inside(case.trained), case, case.rows) == pytest.approx(case.answers, abs=1e-4)
+def test_the_trained_network_says_what_the_exported_model_says(case: EvaluationContext) -> None:
+    assert said(DifferentiableModel(case.trained), case, case.rows) == pytest.approx(
+        case.answers, abs=1e-4
+    )
 
 
 def test_also_after_pruning_and_of_words_that_training_did_not_meet(tmp_path: Path) -> None:
-    model = test_export.trained(tmp_path, test_export.TEXT, "{prune: 0.3}")
+    model = test_compression.trained(tmp_path, test_compression.TEXT, "{prune: 0.3}")
     case = tiny.judged(
-        test_export.recipe(tmp_path, test_export.TEXT, "{prune: 0.3}"), tmp_path / "split", model
+        test_compression.recipe(tmp_path, test_compression.TEXT, "{prune: 0.3}"),
+        tmp_path / "split",
+        model,
     )
     rows = ["an astronomer with seventeen telescopes", "two plums in box 9", "zebra"]
-    assert said(Inside(case.trained), case, rows) == pytest.approx(
+    assert said(DifferentiableModel(case.trained), case, rows) == pytest.approx(
         modalities.predict(case.predictor, rows), abs=1e-4
     )
 
 
-def test_no_row_moves_further_than_the_strength_or_out_of_its_bounds(case: Case) -> None:
-    inside = Inside(case.trained)
-    space = attack.space(case, inside)
+def test_no_row_moves_further_than_the_strength_or_out_of_its_bounds(
+    case: EvaluationContext,
+) -> None:
+    inside = DifferentiableModel(case.trained)
+    space = attack.build_perturbation_space(case, inside)
     assert space is not None
     for batch in inside.batches(case.rows):
         strengths = np.linspace(0.5, space.strengths[-1], len(batch.rows))
-        for method in attack.METHODS:
-            moved, _ = attack.attacked(
+        for method in attack.ATTACK_METHODS:
+            moved, _ = attack.attack_batch(
                 inside, space, batch, torch.from_numpy(case.targets[batch.rows]), strengths, method
             )
             change = (moved - batch.inputs).flatten(1)
@@ -63,11 +76,11 @@ def test_no_row_moves_further_than_the_strength_or_out_of_its_bounds(case: Case)
             assert moved.max() <= space.bounds[1]
 
 
-def test_accuracy_falls_with_strength_from_the_networks_own(case: Case) -> None:
+def test_accuracy_falls_with_strength_from_the_networks_own(case: EvaluationContext) -> None:
     found = attack.measure(case)
     assert found is not None
     assert found.metrics == attack.measure(case).metrics  # type: ignore[union-attr]
-    for method in attack.METHODS:
+    for method in attack.ATTACK_METHODS:
         values = [one["value"] for one in found.metrics[method].values()]
         assert values == sorted(values, reverse=True)
         assert values[0] == pytest.approx((case.answers.argmax(1) == case.targets).mean(), abs=1e-6)
@@ -84,29 +97,36 @@ def test_a_linear_classifier_is_wrong_from_its_margin_over_the_norm_of_its_weigh
 ) -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(5, 2)
-    inside, inputs = Inside(SimpleNamespace(network=network)), torch.randn(8, 5)
+    inside, inputs = DifferentiableModel(SimpleNamespace(network=network)), torch.randn(8, 5)
     targets = network(inputs).argmax(1)
     weights = (network.weight[0] - network.weight[1]).abs()
     margins = (network(inputs)[:, 0] - network(inputs)[:, 1]).abs() / (
         weights.norm() if euclidean else weights.sum()
     )
-    space = Space((0, 1), "", 1.0, euclidean=euclidean)
+    space = PerturbationSpace((0, 1), "", 1.0, euclidean=euclidean)
     for share, expected in ((0.98, False), (1.02, True)):
-        _, wrong = attack.attacked(
-            inside, space, Batch(list(range(8)), inputs, ()), targets, margins * share, method
+        _, wrong = attack.attack_batch(
+            inside,
+            space,
+            DifferentiableBatch(list(range(8)), inputs, ()),
+            targets,
+            margins * share,
+            method,
         )
         assert (wrong == expected).all()
 
 
 def test_categories_stay_and_a_table_of_them_alone_has_no_attack(tmp_path: Path) -> None:
-    inside = Inside(SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER]))
-    space = attack.space(SimpleNamespace(), inside)  # type: ignore[arg-type]
+    inside = DifferentiableModel(
+        SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER])
+    )
+    space = attack.build_perturbation_space(SimpleNamespace(), inside)  # type: ignore[arg-type]
     assert space is not None
     assert torch.as_tensor(space.mask).tolist() == [0, 0, 1, 0]
     assert (
-        attack.space(
+        attack.build_perturbation_space(
             SimpleNamespace(),
-            Inside(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY])),
+            DifferentiableModel(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY])),
         )
         is None
     )  # type: ignore[arg-type]
@@ -126,4 +146,4 @@ def test_a_few_rows_are_enough_and_other_problems_have_none(tmp_path: Path) -> N
         answers=case.answers[:1],
     )
     assert attack.measure(few) is not None
-    assert attack.measure(SimpleNamespace(problem=Problem(["a", "b"]))) is None  # type: ignore[arg-type]
+    assert attack.measure(SimpleNamespace(problem=MultilabelProblem(["a", "b"]))) is None  # type: ignore[arg-type]

@@ -9,9 +9,12 @@ import pytest
 
 from tasks import evaluate, modalities, problems, train
 from tasks.evaluation import calibration
-from tasks.evaluation.base import Case
-from tasks.problems import classification, multilabel, regression
+from tasks.evaluation.base import EvaluationContext
+from tasks.problems import classification, multilabel
 from tasks.problems.base import Problem
+from tasks.problems.classification import ClassificationProblem
+from tasks.problems.multilabel import MultilabelProblem
+from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.recipe import Recipe
 from tasks.statistics.array_types import Floats
@@ -19,8 +22,8 @@ from tasks.storage import files
 from tasks.training import temperature_scaling
 from tests import tiny
 
-THREE = classification.Problem(["a", "b", "c"])
-TWO = multilabel.Problem(["a", "b"])
+THREE = ClassificationProblem(["a", "b", "c"])
+TWO = MultilabelProblem(["a", "b"])
 
 
 def classes(rows: int, wrong_by: float, seed: int = 0) -> tuple[Any, Floats]:
@@ -45,55 +48,61 @@ def test_the_temperature_undoes_too_much_or_too_little_certainty(
     problem: Problem, made: Any, factor: float
 ) -> None:
     targets, answers = made(3000, factor)
-    found = temperature_scaling.fitted(problem, targets, answers)[0]
+    found = temperature_scaling.fit_temperature(problem, targets, answers)[0]
     assert found == pytest.approx(factor, rel=0.08)
-    better = problem.tempered(answers, found)
+    better = problem.scale_by_temperature(answers, found)
     assert (
         ((better >= 0.5) == (answers >= 0.5)).all()
         if problem is TWO
         else (better.argmax(1) == answers.argmax(1)).all()
     )
     loss = [
-        problem.points(targets, problem.said(targets, one), ["log_loss"])["log_loss"]
+        problem.point_estimates(targets, problem.said(targets, one), ["log_loss"])["log_loss"]
         for one in (better, answers)
     ]
     assert loss[0] < loss[1]
-    assert problem.tempered(better, 1 / found) == pytest.approx(answers, abs=1e-9)
+    assert problem.scale_by_temperature(better, 1 / found) == pytest.approx(answers, abs=1e-9)
 
 
 def test_a_model_with_a_temperature_answers_as_its_tempered_answers() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 2)) * 4
     for module in (classification, multilabel):
         plain, cold = (
-            problems.of_model({"problem": module.Problem.NAME, "labels": ["a", "b"], **extra})
+            problems.from_model_info(
+                {"problem": module.Problem.NAME, "labels": ["a", "b"], **extra}
+            )
             for extra in ({}, {"temperature": 0.5})
         )
         assert (plain.temperature, cold.temperature) == (1.0, 0.5)
-        assert cold.answers(logits) == pytest.approx(plain.tempered(plain.answers(logits), 0.5))
+        assert cold.answers(logits) == pytest.approx(
+            plain.scale_by_temperature(plain.answers(logits), 0.5)
+        )
 
 
 def test_rows_that_are_all_answered_rightly_do_not_make_a_model_boundlessly_certain() -> None:
     targets = np.arange(200) % 3
     answers = THREE.answers(np.eye(3)[targets] * 3)
-    found = temperature_scaling.fitted(THREE, targets, answers)[0]
+    found = temperature_scaling.fit_temperature(THREE, targets, answers)[0]
     assert 0.2 < found < 1
-    assert THREE.tempered(answers, found).max() < 0.9999
+    assert THREE.scale_by_temperature(answers, found).max() < 0.9999
 
 
 def test_answers_that_are_sure_or_impossible_stay_so_and_no_number_is_lost() -> None:
     sure = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
-    assert (THREE.tempered(sure, 2.0) == sure).all()
-    assert (TWO.tempered(np.array([[1.0, 0.0]]), 2.0) == [[1.0, 0.0]]).all()
+    assert (THREE.scale_by_temperature(sure, 2.0) == sure).all()
+    assert (TWO.scale_by_temperature(np.array([[1.0, 0.0]]), 2.0) == [[1.0, 0.0]]).all()
 
 
-def case(problem: Problem, targets: Any, answers: Floats, **section: Any) -> Case:
+def case(problem: Problem, targets: Any, answers: Floats, **section: Any) -> EvaluationContext:
     """A case without data: what is measured of answers alone."""
     made: Any = type("Predictor", (), {"problem": problem, "labels": problem.labels})()
     recipe = tiny.recipe("tabular", Path()).model_copy(
         update={"evaluate": Evaluate.model_validate({"resamples": 200, **section})}
     )
     table = tiny.table("tabular", 0, 2)
-    return Case(recipe, Path(), made, table, table, table, [None] * len(targets), targets, answers)
+    return EvaluationContext(
+        recipe, Path(), made, table, table, table, [None] * len(targets), targets, answers
+    )
 
 
 def test_the_expected_calibration_error_is_that_of_the_definition() -> None:
@@ -115,9 +124,9 @@ def test_the_expected_calibration_error_is_that_of_the_definition() -> None:
 
 def test_before_is_without_the_temperature() -> None:
     targets, answers = classes(1000, 3.0)
-    cold = classification.Problem(["a", "b", "c"])
+    cold = ClassificationProblem(["a", "b", "c"])
     cold.temperature = 3.0
-    found = calibration.measure(case(cold, targets, cold.tempered(answers, 3.0)))
+    found = calibration.measure(case(cold, targets, cold.scale_by_temperature(answers, 3.0)))
     plain = calibration.measure(case(THREE, targets, answers))
     assert found is not None and plain is not None
     assert (
@@ -137,7 +146,7 @@ def test_labels_are_calibrated_each_and_a_number_has_no_calibration() -> None:
     assert found is not None and sum(count for _, _, count in found.shown["after"]) == 1000
     assert found.metrics["expected_calibration_error"]["value"] > 0.05
     assert (
-        calibration.measure(case(regression.Problem(["value"]), np.zeros(4), np.zeros((4, 1))))
+        calibration.measure(case(RegressionProblem(["value"]), np.zeros(4), np.zeros((4, 1))))
         is None
     )
 
@@ -160,16 +169,16 @@ def test_training_ends_with_the_temperature_of_what_is_exported(
 ) -> None:
     made, about = trained(tmp_path, count, **export)
     val = files.read_table(tmp_path / "split" / "val.parquet")
-    plain = modalities.predictor(tmp_path / "model")
+    plain = modalities.load_predictor(tmp_path / "model")
     plain.problem.temperature = 1.0
-    rows = modalities.rows(made, val)
-    expected = temperature_scaling.fitted(
+    rows = modalities.extract_inputs(made, val)
+    expected = temperature_scaling.fit_temperature(
         plain.problem, plain.problem.targets(val)[::every], modalities.predict(plain, rows[::every])
     )[0]
     assert about["temperature"] == expected != 1.0
-    served = modalities.predictor(tmp_path / "model")
+    served = modalities.load_predictor(tmp_path / "model")
     assert modalities.predict(served, rows) == pytest.approx(
-        plain.problem.tempered(modalities.predict(plain, rows), expected)
+        plain.problem.scale_by_temperature(modalities.predict(plain, rows), expected)
     )
 
 

@@ -34,13 +34,13 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_files_that_are_counted_suffice_to_serve(folder: Path, tmp_path: Path) -> None:
     counted = files.read_json(folder / "evaluation" / "metrics.json")["cost"]
     for path in (folder / "model").iterdir():
-        if path.name not in cost.UNSERVED:
+        if path.name not in cost.TRAINING_ONLY_FILES:
             shutil.copy(path, tmp_path)
     assert counted["bytes"] == sum(path.stat().st_size for path in tmp_path.iterdir())
     recipe = tiny.recipe(files.read_json(folder / "model" / "model.json")["modality"], folder)
-    rows = modalities.rows(recipe, files.read_table(folder / "split" / "test.parquet"))
+    rows = modalities.extract_inputs(recipe, files.read_table(folder / "split" / "test.parquet"))
     assert np.array_equal(
-        modalities.predictor(tmp_path)(rows), modalities.predictor(folder / "model")(rows)
+        modalities.load_predictor(tmp_path)(rows), modalities.load_predictor(folder / "model")(rows)
     )
     assert counted["parameters"] > 0
 
@@ -83,7 +83,7 @@ def test_a_heading_gets_an_anchor_of_its_words_and_is_listed() -> None:
         '{% from "heading.html" import heading with context %}{{ heading("Worst & best of all") }}'
     )
     assert (
-        html_pages.PAGES.from_string(source).render(contents=contents)
+        html_pages.TEMPLATES.from_string(source).render(contents=contents)
         == '<h2 id="worst-&amp;-best-of-all">Worst &amp; best of all</h2>'
     )
     assert contents == [("worst-&-best-of-all", "Worst & best of all")]
@@ -91,7 +91,7 @@ def test_a_heading_gets_an_anchor_of_its_words_and_is_listed() -> None:
 
 def test_memory_is_that_of_the_process_alone() -> None:
     hoard = np.ones(600 << 17)  # 600 MiB
-    assert stage.memory()["peak_memory_mib"] > 600
+    assert stage.measure_peak_memory()["peak_memory_mib"] > 600
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        assert 5 < pool.submit(stage.memory).result()["peak_memory_mib"] < 500
+        assert 5 < pool.submit(stage.measure_peak_memory).result()["peak_memory_mib"] < 500
     assert len(hoard)

@@ -12,9 +12,9 @@ import torch
 
 from tasks import evaluate
 from tasks.evaluation import explanation
-from tasks.evaluation.base import Case
-from tasks.evaluation.differentiable import Inside
-from tasks.problems.language import Problem
+from tasks.evaluation.base import EvaluationContext
+from tasks.evaluation.differentiable import DifferentiableModel
+from tasks.problems.language import LanguageProblem
 from tasks.storage import files
 from tests import tiny
 
@@ -27,18 +27,18 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def case(folder: Path) -> Case:
+def case(folder: Path) -> EvaluationContext:
     made = tiny.recipe(re.sub(r"\d+$", "", folder.name), folder, epochs=6)
     return tiny.judged(made, folder / "split", folder / "model")
 
 
 def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
-    case: Case,
+    case: EvaluationContext,
 ) -> None:
-    inside = Inside(case.trained)
+    inside = DifferentiableModel(case.trained)
     for batch in inside.batches(case.rows[:10]):
         asked = torch.ones(len(batch.rows), dtype=torch.int64)
-        found = explanation.attributions(inside, batch, asked)
+        found = explanation.attribute_outputs(inside, batch, asked)
         start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
         if inside.embeddings:
             start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
@@ -51,7 +51,7 @@ def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
         assert above.abs().max() > 0.1
 
 
-def test_rows_of_each_kind_are_what_their_heading_says(case: Case) -> None:
+def test_rows_of_each_kind_are_what_their_heading_says(case: EvaluationContext) -> None:
     found = explanation.measure(case)
     assert found is not None
     rows = found.shown["rows"]
@@ -63,13 +63,13 @@ def test_rows_of_each_kind_are_what_their_heading_says(case: Case) -> None:
     assert len({item["id"] for item in rows}) == len(rows)
     unsure = {item["id"] for item in rows if item["kind"] == "Least certain"}
     certain = dict(zip(case.test["id"].to_pylist(), case.answers.max(1), strict=True))
-    assert len(unsure) == explanation.EACH
+    assert len(unsure) == explanation.ROWS_PER_KIND
     assert max(certain[name] for name in unsure) <= min(
         certain[item["id"]] for item in rows if item["kind"] == "Right"
     )
 
 
-def test_a_training_row_is_most_like_itself(case: Case) -> None:
+def test_a_training_row_is_most_like_itself(case: EvaluationContext) -> None:
     seen = dataclasses.replace(case, train=case.test)
     inside = explanation.measure(seen)
     assert inside is not None
@@ -80,7 +80,7 @@ def test_a_training_row_is_most_like_itself(case: Case) -> None:
 
 
 def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(
-    case: Case, folder: Path
+    case: EvaluationContext, folder: Path
 ) -> None:
     pages = []
     for name in ("one", "other"):
@@ -108,15 +108,15 @@ def test_the_column_that_makes_the_label_is_the_important_one(tmp_path: Path) ->
 
 def test_coloured_tokens_are_the_text_and_attention_is_shared_out(tmp_path: Path) -> None:
     case = tiny.case("text", tmp_path, epochs=1)
-    inside, row = Inside(case.trained), "amber <basil>  Cedar & fjord"
+    inside, row = DifferentiableModel(case.trained), "amber <basil>  Cedar & fjord"
     counts = inside.tokens(row, [0.0, 1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert html.unescape(re.sub(r"<[^<>]*>", "", counts)) == row
     assert 'var(--fill), 0.70)">amber<' in counts
     assert 'var(--cut), 0.35)">&lt;<' in counts
-    tokens, weights = explanation.attention(inside, "amber basil cedar")
+    tokens, weights = explanation.compute_attention(inside, "amber basil cedar")
     assert tokens == ["[CLS]", "amber", "basil", "cedar", "[SEP]"]
     assert weights.sum(1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
 def test_a_language_model_has_none() -> None:
-    assert explanation.measure(SimpleNamespace(problem=Problem([]))) is None  # type: ignore[arg-type]
+    assert explanation.measure(SimpleNamespace(problem=LanguageProblem([]))) is None  # type: ignore[arg-type]

@@ -12,11 +12,12 @@ from fairlearn.metrics import (
     true_positive_rate,
 )  # type: ignore[import-untyped]
 
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.evaluation import fairness
-from tasks.problems import multilabel, regression
-from tasks.problems.classification import Problem
-from tasks.recipe.loading import read
+from tasks.problems.classification import ClassificationProblem
+from tasks.problems.multilabel import MultilabelProblem
+from tasks.problems.regression import RegressionProblem
+from tasks.recipe.loading import read_recipe
 from tasks.storage import files
 from tests import tiny
 from tests.conftest import ROOT
@@ -111,7 +112,7 @@ def test_of_several_classes_the_widest_gap_counts_and_of_labels_too() -> None:
     three = fairness.measure(
         case(
             {"sex": group.tolist()},
-            Problem(["a", "b", "c"]),
+            ClassificationProblem(["a", "b", "c"]),
             targets,
             answers,
             sensitive=["sex"],
@@ -127,7 +128,7 @@ def test_of_several_classes_the_widest_gap_counts_and_of_labels_too() -> None:
     labels = fairness.measure(
         case(
             {"sex": group.tolist()},
-            multilabel.Problem(["a", "b", "c"]),
+            MultilabelProblem(["a", "b", "c"]),
             flags,
             answers,
             sensitive=["sex"],
@@ -171,7 +172,7 @@ def test_of_numbers_that_are_predicted_the_errors_of_groups_are_compared() -> No
     found = fairness.measure(
         case(
             {"age": [20.0, 60.0] * 50},
-            regression.Problem(["value"]),
+            RegressionProblem(["value"]),
             targets,
             answers,
             sensitive=["age"],
@@ -188,7 +189,7 @@ def test_without_sensitive_columns_there_is_nothing_and_an_unknown_one_is_named(
     group, targets, answers = drawn(40)
     assert fairness.measure(case({"sex": group.tolist()}, tiny.TWO, targets, answers)) is None
     with pytest.raises(
-        Failure, match=r"evaluate.sensitive: the data has no column 'sxe' \(did you mean sex\?\)"
+        StageError, match=r"evaluate.sensitive: the data has no column 'sxe' \(did you mean sex\?\)"
     ):
         fairness.measure(
             case({"sex": group.tolist()}, tiny.TWO, targets, answers, sensitive=["sxe"])
@@ -209,7 +210,7 @@ def test_a_sensitive_column_that_is_no_feature_is_still_there_to_be_judged(here:
     (here / "uci-adult.yaml").write_text(
         text + "evaluate: {resamples: 100, sensitive: [sex, race]}\n"
     )
-    made, folder = read(here / "uci-adult.yaml"), here / "data"
+    made, folder = read_recipe(here / "uci-adult.yaml"), here / "data"
     assert "sex" not in (made.columns.features or ["sex"])
     tiny.through(made, folder, here / "checkpoints")
     about = files.read_json(folder / "evaluation" / "metrics.json")["fairness"]["sex"]

@@ -11,25 +11,25 @@ from sklearn.metrics import roc_auc_score
 
 from tasks import modalities, train
 from tasks.evaluation import privacy
-from tasks.evaluation.base import Case
+from tasks.evaluation.base import EvaluationContext
 from tasks.recipe.evaluate import Evaluate
-from tasks.statistics.intervals import share
+from tasks.statistics.intervals import proportion_interval
 from tasks.storage import files
 from tests import tiny
 
 SECTION = Evaluate(resamples=300)
 
 
-def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> Case:
+def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> EvaluationContext:
     """The model that does best on the rows that it is trained on, with 64 others to test it on."""
     test = tiny.table(modality, 800, 64)
     for side in ("train", "val"):
         files.write_table(folder / "split" / f"{side}.parquet", rows)
     made = tiny.recipe(modality, folder, **options)
     train.run(made, folder / "split", folder / "model", folder / "checkpoints")
-    predictor = modalities.predictor(folder / "model")
-    content, targets = modalities.rows(made, test), predictor.problem.targets(test)
-    return Case(
+    predictor = modalities.load_predictor(folder / "model")
+    content, targets = modalities.extract_inputs(made, test), predictor.problem.targets(test)
+    return EvaluationContext(
         made,
         folder / "model",
         predictor,
@@ -45,7 +45,7 @@ def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> Case:
 def test_the_auc_is_scikit_learns_and_its_interval_holds_it() -> None:
     rng = np.random.default_rng(1)
     known, new = rng.normal(0, 1, 80).round(1), rng.normal(0.5, 1, 80).round(1)
-    point, drawn = privacy.auc(known, new, SECTION)
+    point, drawn = privacy.bootstrap_membership_auc(known, new, SECTION)
     assert point == pytest.approx(roc_auc_score([1] * 80 + [0] * 80, -np.concatenate([known, new])))
     assert len(drawn) == 300
     assert drawn.mean() == pytest.approx(point, abs=0.01)
@@ -87,7 +87,7 @@ def test_a_run_is_found_wherever_it_begins_and_a_shorter_one_is_not(start: int) 
     copied, almost = (
         said[:17] + text[start : start + length] + "!" + said[17:] for length in (50, 49)
     )
-    assert privacy.copied(
+    assert privacy.find_memorized(
         [copied, almost, said, text[start : start + 50], "short", ""], ["other", text]
     ).tolist() == [True, False, False, True, False, False]
 
@@ -107,4 +107,8 @@ def test_a_decoder_is_asked_what_it_writes(tmp_path: Path) -> None:
 
 
 def test_no_copy_in_ten_texts_is_no_proof_that_there_is_none() -> None:
-    assert share(np.zeros(10, bool), SECTION) == {"value": 0.0, "low": 0.0, "high": 0.308497}
+    assert proportion_interval(np.zeros(10, bool), SECTION) == {
+        "value": 0.0,
+        "low": 0.0,
+        "high": 0.308497,
+    }

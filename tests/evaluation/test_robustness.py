@@ -11,22 +11,26 @@ import pytest
 
 from tasks import modalities
 from tasks.evaluation import robustness
-from tasks.evaluation.base import Case
-from tasks.modalities.image import pixels
-from tasks.problems import language, multilabel, regression
-from tasks.problems.classification import Problem
+from tasks.evaluation.base import EvaluationContext
+from tasks.modalities.image import decode_images
+from tasks.problems.classification import ClassificationProblem
+from tasks.problems.language import LanguageProblem
+from tasks.problems.multilabel import MultilabelProblem
+from tasks.problems.regression import RegressionProblem
 from tests import tiny
 
 TEXT = "Why, oh why does the export stop? It worked; nothing changed!"
 
 
 @pytest.fixture(scope="module", params=["text", "image", "tabular"])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> EvaluationContext:
     return tiny.case(request.param, tmp_path_factory.mktemp("case"))
 
 
 def change(case: Any, name: str, row: Any) -> Any:
-    return robustness.changes(case)[name](row, random.Random(0))
+    return robustness.build_perturbations(case)[name](row, random.Random(0))
 
 
 def of(modality: str, **predictor: Any) -> Any:
@@ -36,13 +40,13 @@ def of(modality: str, **predictor: Any) -> Any:
 
 
 def test_what_is_said_of_changed_inputs_is_the_exported_models_and_the_same_each_time(
-    case: Case,
+    case: EvaluationContext,
 ) -> None:
     found = robustness.measure(case)
     assert found is not None
     assert found.metrics == robustness.measure(case).metrics  # type: ignore[union-attr]
-    assert list(found.metrics) == list(robustness.changes(case))
-    for name, alter in robustness.changes(case).items():
+    assert list(found.metrics) == list(robustness.build_perturbations(case))
+    for name, alter in robustness.build_perturbations(case).items():
         rng = random.Random(f"0-{name}")
         changed = modalities.predict(case.predictor, [alter(row, rng) for row in case.rows])
         kept = (changed.argmax(1) == case.answers.argmax(1)).mean()
@@ -84,15 +88,16 @@ def test_a_text_that_nothing_would_be_left_of_stays(tmp_path: Path) -> None:
 
 def test_changes_of_an_image_keep_its_size_and_are_small() -> None:
     row = tiny.png(np.random.default_rng(0).integers(60, 190, (16, 16, 3)).astype("uint8"))
-    before = pixels([row]).astype(float)
+    before = decode_images([row]).astype(float)
     for name in ("shift", "rotate", "noise", "brightness"):
-        after = pixels([change(of("image", shape=(3, 16, 16)), name, row)]).astype(float)
+        after = decode_images([change(of("image", shape=(3, 16, 16)), name, row)]).astype(float)
         assert after.shape == before.shape
         assert 0 < np.abs(after - before).mean() < 60
     assert (
-        np.abs(pixels([change(of("image", shape=(3, 16, 16)), "noise", row)]) - before).std() < 13
+        np.abs(decode_images([change(of("image", shape=(3, 16, 16)), "noise", row)]) - before).std()
+        < 13
     )
-    bright = pixels([change(of("image", shape=(3, 16, 16)), "brightness", row)]) / before
+    bright = decode_images([change(of("image", shape=(3, 16, 16)), "brightness", row)]) / before
     assert np.abs(np.abs(bright - 1) - 0.2).max() < 0.02
 
 
@@ -117,25 +122,29 @@ def test_an_answer_stays_where_the_same_is_said_or_a_number_nearby() -> None:
         np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.8]]),
         np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.3]]),
     )
-    assert robustness.kept(Problem(["a", "b"]), before, after, 0.0).tolist() == [
+    assert robustness.find_kept_answers(
+        ClassificationProblem(["a", "b"]), before, after, 0.0
+    ).tolist() == [
         True,
         False,
         True,
     ]
-    assert robustness.kept(multilabel.Problem(["a", "b"]), before, after, 0.0).tolist() == [
+    assert robustness.find_kept_answers(
+        MultilabelProblem(["a", "b"]), before, after, 0.0
+    ).tolist() == [
         True,
         False,
         False,
     ]
-    assert robustness.kept(
-        regression.Problem(["value"]), np.array([[10.0], [10.0]]), np.array([[10.9], [11.1]]), 10.0
+    assert robustness.find_kept_answers(
+        RegressionProblem(["value"]), np.array([[10.0], [10.0]]), np.array([[10.9], [11.1]]), 10.0
     ).tolist() == [True, False]
 
 
 def test_a_language_model_has_no_labels_to_keep() -> None:
     assert (
         robustness.measure(
-            SimpleNamespace(problem=language.Problem([]), recipe=SimpleNamespace(evaluate=None))
+            SimpleNamespace(problem=LanguageProblem([]), recipe=SimpleNamespace(evaluate=None))
         )
         is None
     )  # type: ignore[arg-type]

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 
 from tasks import evaluate, train
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.evaluation import slices
-from tasks.evaluation.base import Case
-from tasks.problems import regression
+from tasks.evaluation.base import EvaluationContext
 from tasks.problems.base import Problem
-from tasks.problems.classification import Scored
+from tasks.problems.classification import ClassPredictions
+from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate, Slice
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.storage import files
 from tests import tiny
 
@@ -27,7 +27,7 @@ def case(
     problem: Problem = tiny.TWO,
     modality: str = "tabular",
     **section: Any,
-) -> Case:
+) -> EvaluationContext:
     """Rows with these columns, of which some are answered rightly, by a model that was trained for macro-F1."""
     count = len(right)
     table = pa.table({"id": [f"r{n:04d}" for n in range(count)], **columns})
@@ -39,7 +39,7 @@ def case(
         folder / "model.json", {"train": {"metric": "macro_f1" if problem is tiny.TWO else "rmse"}}
     )
     if problem is not tiny.TWO:
-        return Case(
+        return EvaluationContext(
             recipe,
             folder,
             made,
@@ -53,7 +53,9 @@ def case(
     targets = np.arange(count) % 2
     answers = np.full((count, 2), 0.2)
     answers[np.arange(count), np.where(right, targets, 1 - targets)] = 0.8
-    return Case(recipe, folder, made, table, table, table, [None] * count, targets, answers)
+    return EvaluationContext(
+        recipe, folder, made, table, table, table, [None] * count, targets, answers
+    )
 
 
 def test_categories_numbers_and_edges_are_slices_with_intervals(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_of_numbers_that_are_predicted_the_absolute_error_counts(tmp_path: Path)
         tmp_path,
         {"side": ["left"] * 50 + ["right"] * 50},
         errors,
-        regression.Problem(["value"]),
+        RegressionProblem(["value"]),
         slices=["side"],
     )
     found = slices.measure(made).metrics
@@ -196,7 +198,7 @@ def test_of_numbers_that_are_predicted_the_absolute_error_counts(tmp_path: Path)
 
 def test_a_column_that_the_data_do_not_have_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"evaluate.slices: the data has no column 'chanel' \(did you mean channel\?\); it has id, channel.",
     ):
         slices.measure(case(tmp_path, {"channel": ["a"] * 4}, np.ones(4, bool), slices=["chanel"]))
@@ -220,8 +222,8 @@ def test_a_column_that_the_data_do_not_have_is_named_with_the_nearest(tmp_path: 
 def test_slices_that_cannot_be_are_sentences(wanted: str, sentence: str, tmp_path: Path) -> None:
     text = "name: x\nmodality: tabular\ningest: {kind: files, path: x.csv}\ngate: [{rule: floor, metric: accuracy, bound: 0.5}]\n"
     (tmp_path / "recipe.yaml").write_text(text + f"evaluate: {{slices: {wanted}}}\n")
-    with pytest.raises(Mistake) as caught:
-        read(tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(tmp_path / "recipe.yaml")
     assert sentence in str(caught.value)
 
 
@@ -272,6 +274,6 @@ def test_every_modality_is_evaluated_with_a_test_split_of_ten_rows(
 
 def test_said_of_some_rows_is_what_was_said_of_them() -> None:
     said = tiny.TWO.said(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
-    part = tiny.TWO.part(said, np.array([True, False, True]))
-    assert isinstance(part, Scored) and part.answers is not None
+    part = tiny.TWO.take(said, np.array([True, False, True]))
+    assert isinstance(part, ClassPredictions) and part.answers is not None
     assert part.predicted.tolist() == [0, 1] and part.answers.tolist() == [[0.9, 0.1], [0.2, 0.8]]

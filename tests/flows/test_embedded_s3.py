@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from flows import cli, embedded_s3
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, manifests
-from tasks.storage.object_store import Settings, Store
+from tasks.storage.object_store import ObjectStore, StoreSettings
 
 
 def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(here: Path) -> None:
@@ -29,8 +29,8 @@ def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(
     ):
         dvc(*words)
     for port in (1, 2):
-        embedded_s3.name_remote(
-            Settings("models", endpoint=f"http://127.0.0.1:{port}", key="k", secret="s")
+        embedded_s3.configure_dvc_remote(
+            StoreSettings("models", endpoint=f"http://127.0.0.1:{port}", key="k", secret="s")
         )
     assert (dvc("config", "cache.dir"), dvc("config", "core.remote")) == (
         f"{here / 'shared'}\n",
@@ -41,7 +41,7 @@ def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(
     assert (here / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
 
 
-def ports_of(store: Store) -> dict[str, str]:
+def ports_of(store: ObjectStore) -> dict[str, str]:
     """The ports of the embedded server, by their names on its command line."""
     s3 = f"-s3.port={(store.settings.endpoint or '').rpartition(':')[2]}"
     [words] = [
@@ -53,21 +53,21 @@ def ports_of(store: Store) -> dict[str, str]:
     return {name: value for name, value in options.items() if name.endswith(".port")}
 
 
-def test_no_other_port_of_the_server_lets_anyone_in(store: Store, tmp_path: Path) -> None:
+def test_no_other_port_of_the_server_lets_anyone_in(store: ObjectStore, tmp_path: Path) -> None:
     """What is in production is neither read, replaced nor deleted without credentials."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.bin").write_bytes(b"good" * 5000)
-    name = manifests.publish(
+    name = manifests.publish_version(
         store,
         "guarded",
         tmp_path / "model",
-        manifests.manifest("guarded", tmp_path / "model", {}, {}, {}),
+        manifests.encode_manifest("guarded", tmp_path / "model", {}, {}, {}),
     )
     evidence = {"verdict": "promote", "champion": None}
-    assert channel_pointer.move(
+    assert channel_pointer.promote(
         store, "guarded", "production", name, evidence, None, "test", "promotes"
     ).won
-    before = channel_pointer.read(store, "guarded", "production")
+    before = channel_pointer.read_pointer(store, "guarded", "production")
     assert before
 
     ports = ports_of(store)
@@ -100,17 +100,17 @@ def test_no_other_port_of_the_server_lets_anyone_in(store: Store, tmp_path: Path
         assert said.status_code == 404
         assert "authorization" not in said.headers
 
-    assert channel_pointer.read(store, "guarded", "production") == before
+    assert channel_pointer.read_pointer(store, "guarded", "production") == before
     assert (
-        manifests.fetch(store, "guarded", name, tmp_path / "cache") / "model.bin"
+        manifests.fetch_version(store, "guarded", name, tmp_path / "cache") / "model.bin"
     ).read_bytes() == b"good" * 5000
 
 
 def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
-    (here / embedded_s3.HOME).mkdir(parents=True)
-    (here / embedded_s3.HOME).chmod(0o755)
-    with embedded_s3.opened():
-        assert (here / embedded_s3.HOME).stat().st_mode & 0o777 == 0o700
+    (here / embedded_s3.SERVER_FOLDER).mkdir(parents=True)
+    (here / embedded_s3.SERVER_FOLDER).chmod(0o755)
+    with embedded_s3.open_store():
+        assert (here / embedded_s3.SERVER_FOLDER).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
@@ -121,18 +121,18 @@ def test_the_embedded_store_looks_at_no_profile(
     (here / "broken").write_text("[nonsense")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(here / "broken"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(here / "broken"))
-    with embedded_s3.opened() as store, embedded_s3.opened() as shared:
-        assert store.swap("a.json", b"{}", None)
+    with embedded_s3.open_store() as store, embedded_s3.open_store() as shared:
+        assert store.put_if_match("a.json", b"{}", None)
         assert (shared.get("a.json") or (None, None))[0] == b"{}"
 
 
-def test_dvc_pushes_to_the_embedded_store_without_a_profile(store: Store, here: Path) -> None:
+def test_dvc_pushes_to_the_embedded_store_without_a_profile(store: ObjectStore, here: Path) -> None:
     (here / "broken").write_text("[nonsense")
     pushed(store, here, {"AWS_PROFILE": "nowhere", "AWS_CONFIG_FILE": str(here / "broken")})
     assert b"rows" in [(store.get(name) or (b"", ""))[0] for name in store.names("dvc/")]
 
 
-def pushed(store: Store, folder: Path, environment: dict[str, str]) -> None:
+def pushed(store: ObjectStore, folder: Path, environment: dict[str, str]) -> None:
     """Push a file to the store as a run does, in this environment."""
 
     def dvc(*words: str, before: tuple[str, ...] = ()) -> None:
@@ -145,12 +145,12 @@ def pushed(store: Store, folder: Path, environment: dict[str, str]) -> None:
     dvc("init", "--no-scm")
     (folder / "rows.csv").write_text("rows")
     dvc("add", "rows.csv")
-    embedded_s3.name_remote(store.settings)
+    embedded_s3.configure_dvc_remote(store.settings)
     dvc(
         "push",
         "--remote",
-        embedded_s3.REMOTE,
-        before=tuple(embedded_s3.without_profile(store.settings)),
+        embedded_s3.DVC_REMOTE,
+        before=tuple(embedded_s3.hide_aws_profile(store.settings)),
     )
 
 
@@ -163,17 +163,17 @@ def test_a_configured_store_with_a_missing_profile_is_one_sentence(
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
     with (
         pytest.raises(
-            Failure,
+            StageError,
             match=r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* such as AWS_PROFILE",
         ),
-        embedded_s3.opened(),
+        embedded_s3.open_store(),
     ):
         pass
 
 
 def test_a_start_that_fails_leaves_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_RETRY_MODE", "nonsense")  # which is seen once the server answers
-    with pytest.raises(Failure, match="cannot be opened .*nonsense.*"), embedded_s3.opened():
+    with pytest.raises(StageError, match="cannot be opened .*nonsense.*"), embedded_s3.open_store():
         pass
     assert servers_here() == []
 
@@ -189,11 +189,11 @@ def servers_here() -> list[str]:
 
 
 def test_dvc_pushes_to_the_embedded_store_past_a_proxy(
-    store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "example.com")
-    cli.bypass_proxy()
+    cli.bypass_proxy_for_loopback()
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
     pushed(store, here, proxies)
 
@@ -220,5 +220,5 @@ def test_hosts_that_need_no_proxy_stay_what_they_were(
 ) -> None:
     monkeypatch.setenv("no_proxy", lower)
     monkeypatch.setenv("NO_PROXY", upper)
-    cli.bypass_proxy()
+    cli.bypass_proxy_for_loopback()
     assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == expected

@@ -12,8 +12,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import gpus
 from flows.dvc_graph import Stage
-from tasks.core.errors import Mistake
-from tasks.storage.locks import locked
+from tasks.core.errors import ConfigError
+from tasks.storage.locks import file_lock
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def most_at_once(stage: Stage) -> int:
 
     def hold() -> None:
         nonlocal most, held
-        with gpus.gpus(stage) as visible:
+        with gpus.reserve_gpus(stage) as visible:
             mine = visible[-1] if visible else f"any {held}"
             inside.append(mine)
             held += 1
@@ -52,27 +52,29 @@ def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.Monk
         assert most_at_once(replace(STAGE, tags=[])) == 3
         monkeypatch.setenv("MILLRACE_GPUS", "2")
         assert most_at_once(STAGE) == 2
-        with gpus.gpus(replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")) as visible:
+        with gpus.reserve_gpus(
+            replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")
+        ) as visible:
             assert visible == ["env", "CUDA_VISIBLE_DEVICES=0"]
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
         lock = Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-5"
         with (
-            locked(lock),
-            gpus.gpus(STAGE) as other,
+            file_lock(lock),
+            gpus.reserve_gpus(STAGE) as other,
         ):  # as a workspace with a Prefect server of its own holds it
             assert other[-1] == "CUDA_VISIBLE_DEVICES=3"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-        taken, begun = locked(lock), time.monotonic()
+        taken, begun = file_lock(lock), time.monotonic()
         taken.__enter__()
         threading.Timer(1.0, taken.__exit__, (None, None, None)).start()
-        with gpus.gpus(STAGE) as one:
+        with gpus.reserve_gpus(STAGE) as one:
             assert (
                 one[-1] == "CUDA_VISIBLE_DEVICES=5" and time.monotonic() - begun >= 1.0
             )  # it has waited, and never goes on without
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
-        with gpus.gpus(STAGE) as one, gpus.gpus(STAGE) as other:
+        with gpus.reserve_gpus(STAGE) as one, gpus.reserve_gpus(STAGE) as other:
             assert (one[-1], other[-1]) == ("CUDA_VISIBLE_DEVICES=5", "CUDA_VISIBLE_DEVICES=3")
-            with gpus.gpus(
+            with gpus.reserve_gpus(
                 replace(STAGE, name="pretrain")
             ) as nothing:  # xor has no such section: it need not wait
                 assert nothing == []
@@ -82,8 +84,8 @@ def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MILLRACE_GPUS", "all")
     with (
         pytest.raises(
-            Mistake, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"
+            ConfigError, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"
         ),
-        gpus.gpus(STAGE),
+        gpus.reserve_gpus(STAGE),
     ):
         pass

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from flows import cli, promotion, terminal
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, gate_evidence, journal, manifests, object_keys
 from tasks.storage import files, object_store
-from tasks.storage.object_store import Store
+from tasks.storage.object_store import ObjectStore
 from tests.conftest import ROOT
 from tests.flows.test_pipeline import Workspace
 from tests.flows.test_pipeline import cold as cold  # noqa: F401
@@ -21,9 +21,11 @@ from tests.flows.test_pipeline import folders as folders  # noqa: F401
 BY = {"actor": "ann", "reason": "the test rows of May are mislabelled"}
 
 
-def published(store: Store, model: str, folder: Path, content: str) -> str:
+def published(store: ObjectStore, model: str, folder: Path, content: str) -> str:
     files.write_text(folder / "model.bin", content)
-    return manifests.publish(store, model, folder, manifests.manifest(model, folder, {}, {}, {}))
+    return manifests.publish_version(
+        store, model, folder, manifests.encode_manifest(model, folder, {}, {}, {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_without_an_actor_and_a_reason_nothing_is_overridden(
 
 
 def test_an_override_is_in_evidence_and_journal_and_status_and_history_show_it(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = published(store, "over", tmp_path, "worse")
     verdict = {
@@ -57,28 +59,32 @@ def test_an_override_is_in_evidence_and_journal_and_status_and_history_show_it(
         "reason": "macro_f1 0.5000 must be at least 0.9.",
         "champion": None,
     }
-    object_store.once(
-        store, object_keys.evidence_of("over", version, None), files.canonical(verdict)
+    object_store.create_once(
+        store, object_keys.evidence_key("over", version, None), files.encode_json(verdict)
     )
-    with pytest.raises(Failure, match="does not allow this promotion"):
-        channel_pointer.move(store, "over", "production", version, verdict, None, "flow", "run 1")
-    assert channel_pointer.move(
+    with pytest.raises(StageError, match="does not allow this promotion"):
+        channel_pointer.promote(
+            store, "over", "production", version, verdict, None, "flow", "run 1"
+        )
+    assert channel_pointer.promote(
         store, "over", "production", version, {**verdict, "override": BY}, None, "ann", BY["reason"]
     ).won
-    [record] = journal.history(store, "over", "production")
+    [record] = journal.read_history(store, "over", "production")
     assert (record["override"], record["actor"], record["reason"]) == (BY, "ann", BY["reason"])
     evidence = store.get(record["evidence"])
     assert evidence and json.loads(evidence[0]) == {**verdict, "override": BY}
-    assert gate_evidence.judged(store, "over", version, None) == verdict  # what the gate said stays
-    terminal.history("over", [record])
-    terminal.status("over", record, manifests.read_manifest(store, "over", version))
+    assert (
+        gate_evidence.recorded_verdict(store, "over", version, None) == verdict
+    )  # what the gate said stays
+    terminal.print_history("over", [record])
+    terminal.print_status("over", record, manifests.read_manifest(store, "over", version))
     assert capsys.readouterr().out.count("ann, overriding the gate") == 2
 
 
-def test_evidence_for_another_champion_is_no_override(store: Store, tmp_path: Path) -> None:
+def test_evidence_for_another_champion_is_no_override(store: ObjectStore, tmp_path: Path) -> None:
     version = published(store, "another", tmp_path, "x")
-    with pytest.raises(Failure, match="the evidence is for champion other"):
-        channel_pointer.move(
+    with pytest.raises(StageError, match="the evidence is for champion other"):
+        channel_pointer.promote(
             store,
             "another",
             "production",
@@ -91,18 +97,22 @@ def test_evidence_for_another_champion_is_no_override(store: Store, tmp_path: Pa
 
 
 def test_a_version_has_one_look_at_a_champion_however_often_it_asks_and_no_two_have_the_same(
-    store: Store,
+    store: ObjectStore,
 ) -> None:
     assert [
-        gate_evidence.look(store, "looks", version, "v0") for version in ("a", "b", "a", "c", "b")
+        gate_evidence.claim_comparison_number(store, "looks", version, "v0")
+        for version in ("a", "b", "a", "c", "b")
     ] == [1, 2, 1, 3, 2]
     assert (
-        gate_evidence.look(store, "looks", "c", "v1") == 1
+        gate_evidence.claim_comparison_number(store, "looks", "c", "v1") == 1
     )  # another champion is another question
     names = [f"at once {number}" for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
         assert sorted(
-            pool.map(lambda name: gate_evidence.look(store, "looks", name, "v2"), names)
+            pool.map(
+                lambda name: gate_evidence.claim_comparison_number(store, "looks", name, "v2"),
+                names,
+            )
         ) == [
             1,
             2,
@@ -113,24 +123,24 @@ def test_a_version_has_one_look_at_a_champion_however_often_it_asks_and_no_two_h
         ]
 
 
-def test_a_rejection_is_kept_and_not_judged_again(here: Path, store: Store) -> None:
+def test_a_rejection_is_kept_and_not_judged_again(here: Path, store: ObjectStore) -> None:
     files.write_json(
         Path("data/kept/gate.json"), {"verdict": "reject", "reason": "no", "champion": None}
     )
-    first = promotion.judge.fn(store, "kept", "v1", None, None)
+    first = promotion.judge_candidate.fn(store, "kept", "v1", None, None)
     files.write_json(
         Path("data/kept/gate.json"), {"verdict": "promote", "reason": "yes", "champion": None}
     )
     assert (
-        promotion.judge.fn(store, "kept", "v1", None, None)
+        promotion.judge_candidate.fn(store, "kept", "v1", None, None)
         == first
-        == gate_evidence.judged(store, "kept", "v1", None)
+        == gate_evidence.recorded_verdict(store, "kept", "v1", None)
     )
-    assert promotion.judge.fn(store, "kept", "v2", None, None)["verdict"] == "promote"
+    assert promotion.judge_candidate.fn(store, "kept", "v2", None, None)["verdict"] == "promote"
     assert (
-        gate_evidence.judged(store, "kept", "v2", None) is None
+        gate_evidence.recorded_verdict(store, "kept", "v2", None) is None
     )  # it is written with the promotion
-    assert promotion.judge.fn(store, "kept", "v1", None, BY) == {**first, "override": BY}
+    assert promotion.judge_candidate.fn(store, "kept", "v1", None, BY) == {**first, "override": BY}
 
 
 @pytest.mark.slow

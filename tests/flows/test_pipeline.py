@@ -164,7 +164,7 @@ class Workspace:
             for name in os.environ:
                 if name.startswith(OURS):
                     patch.delenv(name)
-            with embedded_s3.opened() as store:
+            with embedded_s3.open_store() as store:
                 return list(store.names(under))
 
     def processes(self) -> list[str]:
@@ -174,7 +174,7 @@ class Workspace:
             with contextlib.suppress(psutil.Error):
                 if one.pid != os.getpid() and str(self.root) in (
                     one.cwd(),
-                    one.environ().get(stage_process.MARK),
+                    one.environ().get(stage_process.WORKSPACE_VARIABLE),
                 ):
                     found.append(" ".join(one.cmdline())[:100])
         return found
@@ -214,7 +214,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 def server(folders: Callable[[], Path]) -> Iterator[str]:
     """The address of the API of a real Prefect server."""
     home = folders()
-    [port] = embedded_s3.free_ports(1)
+    [port] = embedded_s3.find_free_ports(1)
     environment = {
         "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_UI_ENABLED": "false",
     }  # fmt: skip
@@ -311,7 +311,7 @@ def survivor(cold: Workspace, server: str, folders: Callable[[], Path]) -> Works
             stage.suspend()
         flow.kill()
         flow.wait()
-        assert stage_process.lives(stage)
+        assert stage_process.is_alive(stage)
         return stage
 
     def training(flow: "subprocess.Popen[bytes]") -> psutil.Process | None:
@@ -326,7 +326,7 @@ def survivor(cold: Workspace, server: str, folders: Callable[[], Path]) -> Works
         killed(training, hold=True, PREFECT_API_URL=server),
     ]
     killed(lambda flow: stage_of(flow, "evaluate"), hold=False, PREFECT_API_URL=server)
-    assert not [stage for stage in held if stage_process.lives(stage)]
+    assert not [stage for stage in held if stage_process.is_alive(stage)]
     injector = workspace.root.parent / "injector"
     injector.mkdir()
     (injector / "sitecustomize.py").write_text(CRASH)

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from tasks import evaluate, gate, train
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.gating import decision, latency, preconditions, unseen_rows
-from tasks.gating.comparisons import Match
-from tasks.problems.classification import Problem, Scored
+from tasks.gating.comparisons import PairedPredictions
+from tasks.problems.classification import ClassificationProblem, ClassPredictions
 from tasks.recipe import metric_names
 from tasks.recipe.evaluate import Evaluate
-from tasks.recipe.gate import Latency
-from tasks.recipe.loading import read
+from tasks.recipe.gate import LatencyRule
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import rejected_rows
 from tasks.statistics import intervals
@@ -32,7 +32,7 @@ BASE = {
     "ingest": {"kind": "files", "path": "x.csv"},
     "clean": {"rules": []},
 }
-THREE = Problem(["one", "three", "two"])
+THREE = ClassificationProblem(["one", "three", "two"])
 FLOOR = {"rule": "floor", "metric": "accuracy", "bound": 0.8}
 ASPECTS = ("calibration", "slices", "fairness", "robustness", "cost", "privacy")
 FOUND: dict[str, Any] = {
@@ -74,15 +74,18 @@ def recipe(*rules: Any) -> Recipe:
     return Recipe.model_validate({**BASE, "gate": [FLOOR, *rules]})
 
 
-def match(labels: Ints, said: dict[str, Any], who: str, left_out: int = 0) -> Match:
-    return Match(
+def match(labels: Ints, said: dict[str, Any], who: str, left_out: int = 0) -> PairedPredictions:
+    return PairedPredictions(
         [f"r{row}" for row in range(len(labels))], labels, said["model"], said[who], left_out
     )
 
 
 def judge(made: Recipe, labels: Ints, said: dict[str, Any], look: int = 1) -> dict[str, Any]:
     """The verdict on a model with these answers, beside those of its opponents."""
-    metrics = {"rows": len(labels), **THREE.points(labels, said["model"], ["accuracy", "log_loss"])}
+    metrics = {
+        "rows": len(labels),
+        **THREE.point_estimates(labels, said["model"], ["accuracy", "log_loss"]),
+    }
     return decision.judge(
         made,
         metrics,
@@ -107,13 +110,13 @@ def bounded(
     )
 
 
-def answers(labels: Ints, accuracy: float, seed: int) -> Scored:
+def answers(labels: Ints, accuracy: float, seed: int) -> ClassPredictions:
     """Answers of which this share is right."""
     rng = np.random.default_rng(seed)
     wrong = rng.permutation(len(labels))[: round(len(labels) * (1 - accuracy))]
     predicted = labels.copy()
     predicted[wrong] = (labels[wrong] + 1) % 3
-    return Scored(predicted, np.where(predicted == labels, 0.1, 2.0))
+    return ClassPredictions(predicted, np.where(predicted == labels, 0.1, 2.0))
 
 
 def judged(rows: int, model: float, **others: float) -> dict[str, Any]:
@@ -158,7 +161,7 @@ def test_no_champion_is_said_and_a_missing_baseline_does_not_pass_silently() -> 
 
 def test_a_loss_that_is_not_a_number_fails_closed() -> None:
     labels = np.arange(300, dtype=np.int64) % 3
-    broken = Scored(labels, np.full(300, np.nan))
+    broken = ClassPredictions(labels, np.full(300, np.nan))
     for rule in (
         {"rule": "ceiling", "metric": "log_loss", "bound": 1.0},
         {"rule": "baseline", "metric": "log_loss"},
@@ -173,7 +176,7 @@ def test_intervals_cover_and_repeat() -> None:
     said = answers(labels, 0.9, 0)
     drawn = [THREE.samples("accuracy", labels, [said], Evaluate())[:, 0] for _ in range(2)]
     assert (drawn[0] == drawn[1]).all()
-    low, high = intervals.bounds(drawn[0], 0.95)
+    low, high = intervals.percentile_bounds(drawn[0], 0.95)
     assert low < 0.9 < high
     assert high - low == pytest.approx(2 * 1.96 * (0.9 * 0.1 / 600) ** 0.5, rel=0.15)
 
@@ -183,7 +186,7 @@ def test_metrics_agree_with_scikit_learn() -> None:
 
     labels = np.arange(200, dtype=np.int64) % 3
     said = answers(labels, 0.6, 3)
-    points = THREE.points(labels, said)
+    points = THREE.point_estimates(labels, said)
     assert points["accuracy"] == pytest.approx(accuracy_score(labels, said.predicted))
     assert points["macro_f1"] == pytest.approx(f1_score(labels, said.predicted, average="macro"))
 
@@ -393,8 +396,8 @@ def test_rules_that_make_no_sense_are_refused_when_the_recipe_is_read(
     (tmp_path / "recipe.yaml").write_text(
         f"{RULES}  - {{rule: floor, metric: macro_f1, bound: 0.5}}\n  - {rules}\n"
     )
-    with pytest.raises(Mistake) as caught:
-        read(tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(tmp_path / "recipe.yaml")
     assert told in str(caught.value)
 
 
@@ -406,13 +409,18 @@ def test_only_a_bound_on_quality_can_judge_a_first_model(tmp_path: Path) -> None
         "{rule: ceiling, metric: accuracy, bound: 1}",
     ):
         (tmp_path / "recipe.yaml").write_text(f"{RULES}  - {rule}\n")
-        with pytest.raises(Mistake, match="has no floor, so nothing could judge the first model"):
-            read(tmp_path / "recipe.yaml")
+        with pytest.raises(
+            ConfigError, match="has no floor, so nothing could judge the first model"
+        ):
+            read_recipe(tmp_path / "recipe.yaml")
     (tmp_path / "recipe.yaml").write_text(
         RULES
         + "  - {rule: ceiling, metric: log_loss, bound: 1}\n  - {rule: floor, metric: slices.channel.*.accuracy, bound: 0.5}\n"
     )
-    assert [rule.rule for rule in read(tmp_path / "recipe.yaml").gate] == ["ceiling", "floor"]
+    assert [rule.rule for rule in read_recipe(tmp_path / "recipe.yaml").gate] == [
+        "ceiling",
+        "floor",
+    ]
 
 
 def test_ten_test_rows_decide_nothing_however_good_the_model_is() -> None:
@@ -500,24 +508,26 @@ class Named:
 
 def test_latency_is_a_ratio_of_two_models_that_take_turns() -> None:
     order: list[int] = []
-    timed: Any = latency.measured((Named(0, order), Named(1, order)), ["row"] * 3, 2)  # type: ignore[arg-type]
+    timed: Any = latency.measure_latency((Named(0, order), Named(1, order)), ["row"] * 3, 2)  # type: ignore[arg-type]
     assert order[:8] == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert timed.shape == (latency.ROUNDS, 2)
+    assert timed.shape == (latency.MAX_ROUNDS, 2)
     assert (timed > 0).all()
     timed = np.array([[4.0, 2.0], [4.1, 2.0], [4.0, 2.1], [3.9, 2.0]])
     for ratio, outcome in ((1.2, "fail"), (4.0, "pass")):
-        check = latency.judged(Latency(rule="latency", ratio=ratio, batch=2), timed, 0.95)
+        check = latency.check_latency(
+            LatencyRule(rule="latency", ratio=ratio, batch=2), timed, 0.95
+        )
         assert check["outcome"] == outcome
         assert check["low"] <= check["value"] <= check["high"]
         assert f"at most {ratio:g} times" in check["reason"]
-    close = latency.judged(
-        Latency(rule="latency", ratio=1.5), np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 1.0]]), 0.95
+    close = latency.check_latency(
+        LatencyRule(rule="latency", ratio=1.5), np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 1.0]]), 0.95
     )
     assert (
         close["outcome"],
         "another measurement on a quieter machine may decide" in close["reason"],
     ) == ("open", True)
-    assert latency.judged(Latency(rule="latency"), None, 0.95)["outcome"] == "none"
+    assert latency.check_latency(LatencyRule(rule="latency"), None, 0.95)["outcome"] == "none"
 
 
 @pytest.fixture(scope="module")
@@ -528,12 +538,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     split = tiny.split("tabular", folder / "split", 200)
     files.write_table(split / "test.parquet", tiny.table("tabular", 700, 120))
     files.write_table(
-        split / "rejects.parquet", rejected_rows.rejects(tiny.table("tabular", 900, 0), "split", "")
+        split / "rejects.parquet",
+        rejected_rows.build_rejects(tiny.table("tabular", 900, 0), "split", ""),
     )
     train.run(made, split, folder / "model", folder / "checkpoints")
     evaluate.run(made, split, folder / "model", folder / "evaluation")
     for suite in ("raw", "ready"):
-        snapshot = hashing.digest(
+        snapshot = hashing.hash_json(
             [hashing.sha256(split / f"{side}.parquet") for side in ("train", "val", "test")]
         )
         files.write_json(folder / "checks" / suite / "passed.json", {"snapshot": snapshot})
@@ -558,8 +569,8 @@ def test_the_champion_itself_is_promoted_and_the_verdict_has_the_same_bytes_when
     trained: tuple[Recipe, Path], tmp_path: Path
 ) -> None:
     made, folder, champion = copied(trained, tmp_path)
-    preconditions.checked(folder)
-    verdicts = [gate.decide(made, folder, champion, "v1", 2) for _ in range(2)]
+    preconditions.require_passed_checks(folder)
+    verdicts = [gate.run(made, folder, champion, "v1", 2) for _ in range(2)]
     assert verdicts[0] == verdicts[1]
     assert (
         verdicts[0]["verdict"],
@@ -583,9 +594,9 @@ def test_latency_is_measured_beside_the_champion(
             "gate": [{**FLOOR, "bound": 0.5}, {"rule": "latency", "ratio": 20.0, "batch": 4}],
         }
     )
-    check = gate.decide(timed, folder, champion, "v1")["checks"][1]
+    check = gate.run(timed, folder, champion, "v1")["checks"][1]
     assert (check["outcome"], "p95 for 4 row(s)" in check["reason"]) == ("pass", True)
-    assert gate.decide(timed, folder, None, None)["checks"][1]["outcome"] == "none"
+    assert gate.run(timed, folder, None, None)["checks"][1]["outcome"] == "none"
 
 
 def test_rows_that_the_champion_learnt_and_rows_like_them_are_left_out(
@@ -599,12 +610,12 @@ def test_rows_that_the_champion_learnt_and_rows_like_them_are_left_out(
     )  # set aside by the split, as it is like a test row
     files.write_table(
         folder / "split" / "rejects.parquet",
-        rejected_rows.rejects(twin, "split", "near-duplicate on another side"),
+        rejected_rows.build_rejects(twin, "split", "near-duplicate on another side"),
     )
     export.write_trained_on(champion / "trained_on.parquet", [*names[:3], "gone"])
-    new = unseen_rows.rows(test, folder, champion, made.modality)
+    new = unseen_rows.find_unseen_rows(test, folder, champion, made.modality)
     assert [name for name, one in zip(names, new, strict=True) if not one] == [*names[:3], names[5]]
-    verdict = gate.decide(made, folder, champion, "v1")
+    verdict = gate.run(made, folder, champion, "v1")
     assert (verdict["left_out"], verdict["checks"][1]["rows"]) == (4, 116)
     assert (
         "4 test rows were left out, as the champion was trained on them or on rows like them."
@@ -624,7 +635,7 @@ def test_near_duplicates_of_what_the_champion_learnt_are_left_out_also_where_cle
     gone = pa.table({"id": ["old"], "text": ["Please send me the invoice of last  month again!"]})
     files.write_table(
         tmp_path / "clean" / "rejects.parquet" / "part.parquet",
-        rejected_rows.rejects(gone, "clean", "near_duplicates"),
+        rejected_rows.build_rejects(gone, "clean", "near_duplicates"),
     )
     for learnt, new in (
         (["old"], [False, True, True]),
@@ -632,7 +643,10 @@ def test_near_duplicates_of_what_the_champion_learnt_are_left_out_also_where_cle
         (["other"], [True] * 3),
     ):
         export.write_trained_on(tmp_path / "champion" / "trained_on.parquet", learnt)
-        assert unseen_rows.rows(test, tmp_path, tmp_path / "champion", "text").tolist() == new
+        assert (
+            unseen_rows.find_unseen_rows(test, tmp_path, tmp_path / "champion", "text").tolist()
+            == new
+        )
 
 
 @pytest.mark.parametrize("kept", [0, 5])
@@ -644,7 +658,7 @@ def test_where_the_champion_learnt_almost_all_test_rows_the_comparison_is_open(
         champion / "trained_on.parquet",
         files.read_table(folder / "split" / "test.parquet")["id"].to_pylist()[kept:],
     )
-    verdict = gate.decide(made, folder, champion, "v1")
+    verdict = gate.run(made, folder, champion, "v1")
     assert verdict["verdict"] == "inconclusive"
     assert verdict["reason"].startswith(
         f"{kept} test rows are too few to compare with the champion: at least 16 are needed. {120 - kept} test rows were left out"
@@ -693,9 +707,9 @@ def test_without_one_of_these_there_is_no_verdict(
 ) -> None:
     made, folder, champion = copied(trained, tmp_path)
     break_(path, folder, champion)
-    with pytest.raises(Failure, match=told):
-        preconditions.checked(folder)
-        gate.decide(made, folder, champion, "v1")
+    with pytest.raises(StageError, match=told):
+        preconditions.require_passed_checks(folder)
+        gate.run(made, folder, champion, "v1")
 
 
 def test_a_test_split_that_changed_after_the_evaluation_is_refused(
@@ -703,8 +717,8 @@ def test_a_test_split_that_changed_after_the_evaluation_is_refused(
 ) -> None:
     made, folder, _ = copied(trained, tmp_path)
     break_("split/test.parquet", folder, folder)
-    with pytest.raises(Failure, match="the test split changed since the evaluation"):
-        gate.decide(made, folder, None, None)
+    with pytest.raises(StageError, match="the test split changed since the evaluation"):
+        gate.run(made, folder, None, None)
 
 
 def test_a_champion_that_does_not_say_what_it_learnt_is_not_compared_with(
@@ -712,8 +726,8 @@ def test_a_champion_that_does_not_say_what_it_learnt_is_not_compared_with(
 ) -> None:
     made, folder, champion = copied(trained, tmp_path)
     (champion / "trained_on.parquet").unlink()
-    with pytest.raises(Failure, match="does not say on which rows it was trained"):
-        gate.decide(made, folder, champion, "v1")
+    with pytest.raises(StageError, match="does not say on which rows it was trained"):
+        gate.run(made, folder, champion, "v1")
 
 
 def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing(
@@ -721,22 +735,22 @@ def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing
 ) -> None:
     made, folder, _ = copied(trained, tmp_path)
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
-    assert gate.decide(made, folder, None, None)["verdict"] == "promote"
+    assert gate.run(made, folder, None, None)["verdict"] == "promote"
     for broken in (
         {key: value for key, value in metrics.items() if key != "accuracy"},
         {**metrics, "accuracy": None},
         {**metrics, "accuracy": {"value": None}},
     ):
         files.write_json(folder / "evaluation" / "metrics.json", broken)
-        assert gate.decide(made, folder, None, None)["verdict"] != "promote"
+        assert gate.run(made, folder, None, None)["verdict"] != "promote"
     for missing in ("rows", "model_sha256", "test_sha256"):
         files.write_json(
             folder / "evaluation" / "metrics.json",
             {key: value for key, value in metrics.items() if key != missing},
         )
         try:
-            assert gate.decide(made, folder, None, None)["verdict"] == "inconclusive"
-        except Failure as failure:
+            assert gate.run(made, folder, None, None)["verdict"] == "inconclusive"
+        except StageError as failure:
             assert "run `dvc repro`, which evaluates again" in str(failure)
 
 
@@ -751,9 +765,9 @@ def test_a_column_to_compare_by_that_is_not_there_is_a_sentence(
         }
     )
     with pytest.raises(
-        Failure, match=r"gate: by: the data has no column 'lable' \(did you mean label\?\)"
+        StageError, match=r"gate: by: the data has no column 'lable' \(did you mean label\?\)"
     ):
-        gate.decide(by, folder, champion, "v1")
+        gate.run(by, folder, champion, "v1")
     by = Recipe.model_validate(
         {
             **made.model_dump(),
@@ -763,5 +777,5 @@ def test_a_column_to_compare_by_that_is_not_there_is_a_sentence(
             ],
         }
     )
-    check = gate.decide(by, folder, champion, "v1")["checks"][1]
+    check = gate.run(by, folder, champion, "v1")["checks"][1]
     assert (check["outcome"], check["reason"].endswith("It is the worst of 2.")) == ("pass", True)

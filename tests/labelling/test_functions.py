@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tasks import resolve
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.labelling import functions
 from tasks.modalities import onnx
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
 
@@ -28,7 +28,7 @@ label: {{classes: [billing, shipping], functions: [{function}]}}
 
 def recipe(here: Path, function: str, modality: str = "text") -> Recipe:
     (here / "recipe.yaml").write_text(RECIPE.format(function=function, modality=modality))
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def cast(here: Path, function: str, texts: list[str | None], **columns: Any) -> list[str | None]:
@@ -39,7 +39,7 @@ def cast(here: Path, function: str, texts: list[str | None], **columns: Any) -> 
             **columns,
         }
     )
-    [found] = functions.cast(recipe(here, function), table)
+    [found] = functions.cast_votes(recipe(here, function), table)
     return list(found.to_pylist())
 
 
@@ -119,7 +119,7 @@ class Brightness(torch.nn.Module):
 def exported(folder: Path) -> Path:
     shape = ({0: torch.export.Dim("rows", min=1)},)
     folder.mkdir()
-    onnx.export_onnx(
+    onnx.export_network(
         Brightness(), (torch.zeros(2, 1, 4, 4),), ["pixels"], shape, folder / "model.onnx"
     )
     files.write_json(
@@ -134,14 +134,14 @@ def test_another_model_votes_where_it_is_sure_enough(here: Path) -> None:
     table = pa.table(
         {"id": ["a", "b", "c", "d"], "image": [picture(0), picture(130), picture(255), picture(90)]}
     )
-    [found] = functions.cast(
+    [found] = functions.cast_votes(
         recipe(here, f"{{kind: model, path: {folder}, confidence: 0.9}}", "image"), table
     )
     assert found.to_pylist() == ["billing", None, "shipping", None]
-    [found] = functions.cast(recipe(here, f"{{kind: model, path: {folder}}}", "image"), table)
+    [found] = functions.cast_votes(recipe(here, f"{{kind: model, path: {folder}}}", "image"), table)
     assert found.to_pylist() == ["billing", "shipping", "shipping", "billing"]
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"functions\[0\].path: .*model predicts from image, but this recipe's modality is text: name another model, or give col",
     ):
         cast(here, f"{{kind: model, path: {folder}}}", ["a text"])
@@ -158,15 +158,15 @@ def test_files_and_models_that_functions_name_are_in_the_fingerprint(here: Path)
         update={"label": made.label.model_copy(update={"answers": ["said.csv"]})}
     )
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"label.functions\[1\].file: codes.csv does not exist: put it there or correct the path.",
     ):
-        resolve.resolved(made)
+        resolve.resolve_recipe(made)
     (here / "codes.csv").write_text("id,label\n")
-    before = resolve.resolved(made)["sources"]["label"]
+    before = resolve.resolve_recipe(made)["sources"]["label"]
     assert set(before) == {"said.csv", str(folder), "codes.csv"}
     (folder / "model.onnx").write_bytes(b"another model")
-    after = resolve.resolved(made)["sources"]["label"]
+    after = resolve.resolve_recipe(made)["sources"]["label"]
     assert [name for name in before if before[name] != after[name]] == [str(folder)]
 
 
@@ -200,7 +200,7 @@ def test_files_and_models_that_functions_name_are_in_the_fingerprint(here: Path)
 def test_a_mistake_in_a_function_is_told_before_anything_runs(
     here: Path, function: str, sentence: str
 ) -> None:
-    with pytest.raises(Mistake, match=sentence):
+    with pytest.raises(ConfigError, match=sentence):
         recipe(here, function)
 
 
@@ -238,5 +238,5 @@ def test_a_function_that_cannot_vote_ends_with_a_sentence(
     here: Path, function: str, sentence: str
 ) -> None:
     (here / "codes.csv").write_text("id,label\nr0,shiping\n")
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(StageError, match=sentence):
         cast(here, function, ["a"], blob=[b"\xff\xfe"])

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import label
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.labelling import review_queue
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.storage import files
 
 RECIPE = """name: desk
@@ -61,7 +61,7 @@ def run(
         pa.table({"id": names, "text": texts, "label": pa.array(labels, pa.string())}),
         here / "clean" / "rows.parquet",
     )
-    label.run(read(here / "recipe.yaml"), here / "clean", here / "labelled")
+    label.run(read_recipe(here / "recipe.yaml"), here / "clean", here / "labelled")
     return here / "labelled"
 
 
@@ -313,7 +313,9 @@ def test_the_queue_shows_images_and_cells_without_a_server(
     rows = pa.table(
         {"id": ["a"], ("image" if modality == "image" else "kind"): [column], "label": [""]}
     )
-    review_queue.write(here, read(here / "recipe.yaml"), rows, ["no label"], [""], ["x & y", "z"])
+    review_queue.write_review_queue(
+        here, read_recipe(here / "recipe.yaml"), rows, ["no label"], [""], ["x & y", "z"]
+    )
     [found] = json.loads((here / "review.labelstudio.json").read_text())
     shown = (
         {"image": "data:image/png;base64," + base64.b64encode(b"\x89PNG bytes").decode()}
@@ -393,7 +395,7 @@ def test_an_export_that_cannot_be_used_ends_with_a_sentence(
     here: Path, said: Any, sentence: str
 ) -> None:
     (here / "said.json").write_text(said if isinstance(said, str) else json.dumps(said))
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(StageError, match=sentence):
         run(
             here,
             [*CLEAN, WRONG],
@@ -422,5 +424,5 @@ def test_an_export_that_cannot_be_used_ends_with_a_sentence(
 def test_answers_that_cannot_be_used_end_with_a_sentence(
     here: Path, answers: str, sentence: str
 ) -> None:
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(StageError, match=sentence):
         run(here, [*CLEAN, WRONG], "label: {answers: answers.csv}\n", answers)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tasks.labelling.label_errors import suspicion
+from tasks.labelling.label_errors import rank_by_self_confidence
 from tests.conftest import ROOT
 
 CHECKED = ROOT.parent / "shared" / "data" / "label_errors"
@@ -21,11 +21,11 @@ def test_at_least_12_of_15_confirmed_errors_are_among_the_100_most_suspicious_of
         for item in json.loads((CHECKED / "mnist_mturk.json").read_text())
         if item["mturk"]["given"] < 3
     }
-    ranking = suspicion(labels, probabilities)
+    ranking = rank_by_self_confidence(labels, probabilities)
     assert len(confirmed) == 15 and sorted(ranking) == list(range(10_000))
     assert len(confirmed & set(ranking[:100].tolist())) >= 12
 
 
 def test_the_label_with_the_least_probability_is_the_most_suspicious() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.01, 0.99]])
-    assert suspicion(np.array([0, 0, 1, 1]), probabilities).tolist() == [1, 2, 0, 3]
+    assert rank_by_self_confidence(np.array([0, 0, 1, 1]), probabilities).tolist() == [1, 2, 0, 3]

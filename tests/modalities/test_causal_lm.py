@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from tasks import evaluate, gate, modalities, pretrain
 from tasks import train as tasks_train
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import lora
 from tasks.modalities.causal_lm import packing
-from tasks.modalities.causal_lm.ngram_baseline import Trigrams
-from tasks.problems.language import IGNORED, Problem
+from tasks.modalities.causal_lm.ngram_baseline import TrigramModel
+from tasks.problems.language import IGNORED_TARGET, LanguageProblem
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Lora, Train
 from tasks.rows import rejected_rows
@@ -52,10 +52,10 @@ def trained(folder: Path) -> tuple[Recipe, Path]:
 def trainer(folder: Path) -> Callable[..., Any]:
     def make(**options: Any) -> Any:
         made = tiny.recipe("causal_lm", folder, **{"lora": None, **options})
-        return modalities.trainer(
+        return modalities.build_trainer(
             made,
-            modalities.rows(made, tiny.table("causal_lm", 0, 4)),
-            Problem([], made.train),
+            modalities.extract_inputs(made, tiny.table("causal_lm", 0, 4)),
+            LanguageProblem([], made.train),
         )
 
     return make
@@ -72,9 +72,9 @@ def test_of_a_row_its_text_and_its_end_are_learnt_and_nothing_of_its_prompt(trai
     adapter = trainer()
     [example] = adapter.encode([{"prompt": "yes: ", "text": "amber basil"}])
     targets = adapter.collate([example], None)[3].flatten()
-    learnt = targets[targets != IGNORED].tolist()
+    learnt = targets[targets != IGNORED_TARGET].tolist()
     assert adapter.tokenizer.decode(learnt[:-1]) == "amber basil"
-    assert learnt[-1] == adapter.ends[1]
+    assert learnt[-1] == adapter.boundary_ids[1]
 
 
 @pytest.mark.parametrize("generator", [None, torch.Generator()])
@@ -89,7 +89,7 @@ def test_packing_loses_no_token_and_learns_none_twice(trainer: Any, generator: A
             token
             for text in (owners == number).nonzero().flatten()
             for token in targets[texts == text].tolist()
-            if token != IGNORED
+            if token != IGNORED_TARGET
         ]
         assert mine == ids[start:].tolist()
     for text in range(len(owners)):
@@ -120,21 +120,21 @@ def test_windows_predict_each_token_once_also_where_the_prompt_is_longer_than_th
 ) -> None:
     for size, start in ((5, 2), (8, 1), (9, 1), (10, 3), (40, 1), (40, 20), (41, 39)):
         ids = np.arange(100, 100 + size, dtype=np.int32)
-        seen = packing.windows((ids, start, 0), length, overlap)
-        assert [token for _, targets in seen for token in targets if token != IGNORED] == ids[
-            start:
-        ].tolist()
+        seen = packing.cut_windows((ids, start, 0), length, overlap)
+        assert [
+            token for _, targets in seen for token in targets if token != IGNORED_TARGET
+        ] == ids[start:].tolist()
         for tokens, targets in seen:
             assert len(tokens) == len(targets) <= length
             assert all(
-                target in (IGNORED, token + 1)
+                target in (IGNORED_TARGET, token + 1)
                 for token, target in zip(tokens, targets, strict=True)
             )
 
 
 def test_a_row_without_a_text_is_named(trainer: Any) -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"row number 2 has no text to learn \(1 of 2 have none\): add the rule length to clean.rules",
     ):
         trainer().encode([*rows(1), {"prompt": "yes: ", "text": " "}])
@@ -143,7 +143,7 @@ def test_a_row_without_a_text_is_named(trainer: Any) -> None:
 def test_lora_trains_nothing_else_and_merged_it_says_the_same(trainer: Any) -> None:
     adapter = trainer()
     names = {name: value.clone() for name, value in adapter.network.state_dict().items()}
-    lora.add(adapter.network, Lora(rank=4), 0)
+    lora.add_lora_layers(adapter.network, Lora(rank=4), 0)
     assert {
         name.split(".lora_")[0]
         for name, one in adapter.network.named_parameters()
@@ -167,7 +167,7 @@ def test_lora_trains_nothing_else_and_merged_it_says_the_same(trainer: Any) -> N
     inputs = adapter.collate(adapter.encode(rows(6)), None)
     with torch.no_grad():
         before = adapter.network(*inputs)
-        lora.merge(adapter.network)
+        lora.merge_lora_layers(adapter.network)
         after = adapter.network(*inputs)
     assert torch.allclose(before, after, atol=1e-5)
     changed = {
@@ -182,7 +182,7 @@ def test_lora_trains_nothing_else_and_merged_it_says_the_same(trainer: Any) -> N
 def test_lora_is_for_encoders_too_and_leaves_the_head_to_train(tmp_path: Path) -> None:
     tiny.base(tmp_path / "base")
     made = tiny.recipe("text", tmp_path, lora={"rank": 2, "layers": ["query", "value"]})
-    adapter = modalities.trainer(made, [], tiny.TWO)
+    adapter = modalities.build_trainer(made, [], tiny.TWO)
     learnt = {name for name, one in adapter.network.named_parameters() if one.requires_grad}
     assert {name.split(".lora_")[0].split(".")[-1] for name in learnt if "lora_" in name} == {
         "query",
@@ -190,16 +190,18 @@ def test_lora_is_for_encoders_too_and_leaves_the_head_to_train(tmp_path: Path) -
     }
     assert {name for name in learnt if "lora_" not in name} == {"head.weight", "head.bias"}
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match="train.lora.layers: 'quary' is not a linear layer of the base .did you mean query",
     ):
-        modalities.trainer(tiny.recipe("text", tmp_path, lora={"layers": ["quary"]}), [], tiny.TWO)
+        modalities.build_trainer(
+            tiny.recipe("text", tmp_path, lora={"layers": ["quary"]}), [], tiny.TWO
+        )
 
 
 def test_without_peft_lora_is_a_mistake(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match="train.lora: peft is not installed: pip install 'millrace.lora.', or leave out lora",
     ):
         trainer(lora={"rank": 8})
@@ -227,19 +229,19 @@ def test_pretraining_on_the_same_rows_gives_the_same_bytes_and_a_base_that_gives
     files.write_table(folder / "labelled" / "rows.parquet", rows)
     files.write_table(
         folder / "labelled" / "rejects.parquet",
-        rejected_rows.rejects(rows.slice(0, 0), "label", "no label"),
+        rejected_rows.build_rejects(rows.slice(0, 0), "label", "no label"),
     )
     for name in ("first", "second"):
         pretrain.run(made, folder, tmp_path / name, tmp_path / "checkpoints")
-    assert hashing.hashes(tmp_path / "first") == hashing.hashes(tmp_path / "second")
+    assert hashing.hash_folder(tmp_path / "first") == hashing.hash_folder(tmp_path / "second")
     history = [
         json.loads(line) for line in (tmp_path / "first" / "history.jsonl").read_text().splitlines()
     ]
     assert history[1]["val_log_loss"] < history[0]["val_log_loss"]
-    adapter: Any = modalities.trainer(
+    adapter: Any = modalities.build_trainer(
         made.model_copy(update={"train": Train(base=str(tmp_path / "first"))}),
         [],
-        Problem([]),
+        LanguageProblem([]),
     )
     text = "  Grüße, 世界!\n\tAmber <b>BASIL</b> \U0001f600 "
     [(ids, start, size)] = adapter.encode([{"prompt": "yes: ", "text": text}])
@@ -252,7 +254,7 @@ def test_the_exported_model_says_what_the_trained_one_does(
 ) -> None:
     _, folder = trained
     adapter: Any = trainer()
-    predictor: Any = modalities.predictor(folder / "model")
+    predictor: Any = modalities.load_predictor(folder / "model")
     adapter.network.load_state_dict(load_file(folder / "model" / "model.safetensors"))
     long = {"prompt": "no: ", "text": " ".join(tiny.WORDS * 5)}
     examples = adapter.encode([*rows(10), long])
@@ -265,10 +267,10 @@ def test_the_exported_model_says_what_the_trained_one_does(
 def test_decoding_with_the_memory_of_earlier_tokens_says_what_reading_all_again_does(
     trained: tuple[Recipe, Path],
 ) -> None:
-    predictor: Any = modalities.predictor(trained[1] / "model")
+    predictor: Any = modalities.load_predictor(trained[1] / "model")
     ids = np.array([[5, 9, 12, 40, 33, 7]])
-    whole, _ = predictor.step(ids, predictor.nothing(1))
-    first, past = predictor.step(ids[:, :2], predictor.nothing(1))
+    whole, _ = predictor.step(ids, predictor.empty_cache(1))
+    first, past = predictor.step(ids[:, :2], predictor.empty_cache(1))
     parts = [first]
     for at in range(2, 6):
         logits, past = predictor.step(ids[:, at : at + 1], past)
@@ -280,19 +282,19 @@ def test_in_8_bits_it_is_smaller_says_almost_the_same_and_goes_on_with_its_memor
     trained: tuple[Recipe, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(trained[1] / "model", tmp_path / "model")
-    plain: Any = modalities.predictor(tmp_path / "model")
-    compression.quantise(tmp_path / "model" / "model.onnx")
-    small: Any = modalities.predictor(tmp_path / "model")
+    plain: Any = modalities.load_predictor(tmp_path / "model")
+    compression.quantize_weights(tmp_path / "model" / "model.onnx")
+    small: Any = modalities.load_predictor(tmp_path / "model")
     sizes = [(folder / "model" / "model.onnx").stat().st_size for folder in (trained[1], tmp_path)]
     assert sizes[1] < 0.7 * sizes[0]
     one, other = (predictor(rows(20))[:, 0].sum() for predictor in (plain, small))
     assert other == pytest.approx(one, rel=0.05)
     ids = np.array([[5, 9, 12, 40]])
-    first, past = small.step(ids[:, :2], small.nothing(1))
+    first, past = small.step(ids[:, :2], small.empty_cache(1))
     assert (
         np.corrcoef(
             small.step(ids[:, 2:], past)[0].ravel(),
-            plain.step(ids, plain.nothing(1))[0][:, 2:].ravel(),
+            plain.step(ids, plain.empty_cache(1))[0][:, 2:].ravel(),
         )[0, 1]
         > 0.99
     )
@@ -301,8 +303,8 @@ def test_in_8_bits_it_is_smaller_says_almost_the_same_and_goes_on_with_its_memor
 def test_greedy_decoding_of_a_row_that_matches_exactly_gives_its_text(
     trained: tuple[Recipe, Path],
 ) -> None:
-    predictor: Any = modalities.predictor(trained[1] / "model")
-    said = predictor.go_on("yes: ")
+    predictor: Any = modalities.load_predictor(trained[1] / "model")
+    said = predictor.complete_prompt("yes: ")
     whole = said.removesuffix("…")
     [scored] = predictor([{"prompt": "yes: ", "text": whole}])
     assert scored[2] >= scored[1] - (
@@ -329,7 +331,7 @@ def test_evaluation_scores_model_and_trigrams_on_the_same_tokens_and_the_gate_ju
         {"rule": "ceiling", "metric": "perplexity", "bound": 1.0},
         {"rule": "champion", "metric": "bits_per_byte", "margin": 0.0},
     ]
-    judged = gate.decide(
+    judged = gate.run(
         Recipe.model_validate({**made.model_dump(), "gate": rules}), folder, folder / "model", "v1"
     )
     assert [check["outcome"] for check in judged["checks"]] == ["fail", "pass"]
@@ -337,9 +339,9 @@ def test_evaluation_scores_model_and_trigrams_on_the_same_tokens_and_the_gate_ju
 
 
 def test_a_champion_with_another_tokenizer_is_compared_by_the_byte_alone() -> None:
-    problem, said = Problem(["mine"]), np.array([[2.0, 4, 3, 8], [3.0, 5, 5, 9]])
-    other = problem.aligned(said, ["another"])
-    points = problem.points(problem.targets(tiny.table("causal_lm", 0, 2)), other)
+    problem, said = LanguageProblem(["mine"]), np.array([[2.0, 4, 3, 8], [3.0, 5, 5, 9]])
+    other = problem.align_labels(said, ["another"])
+    points = problem.point_estimates(problem.targets(tiny.table("causal_lm", 0, 2)), other)
     assert points["bits_per_byte"] == pytest.approx(5 / 17 / np.log(2))
     assert all(np.isnan(points[name]) for name in ("perplexity", "accuracy", "exact_match"))
 
@@ -347,17 +349,17 @@ def test_a_champion_with_another_tokenizer_is_compared_by_the_byte_alone() -> No
 def test_the_trigrams_probabilities_sum_to_one_and_the_likeliest_is_the_largest() -> None:
     rng = np.random.default_rng(0)
     texts = [[0, *(int(token) for token in rng.zipf(1.5, 30) % 20)] for _ in range(40)]
-    model = Trigrams(texts, 20)
+    model = TrigramModel(texts, 20)
     for context in ([0, 0], [0, 1], [1, 2], [19, 19], [7, 0]):
         grams = (context[0] * 20 + context[1]) * 20 + np.arange(20)
         chances = model.probabilities(grams)
         assert chances.sum() == pytest.approx(1)
         assert (chances > 0).all()
-        assert chances[model.likeliest(grams[:1])[0]] == chances.max()
+        assert chances[model.most_likely_tokens(grams[:1])[0]] == chances.max()
 
 
 def test_trigrams_find_what_was_always_so() -> None:
-    model = Trigrams([[0, *[1, 2, 3] * 20]] * 3, 10)
+    model = TrigramModel([[0, *[1, 2, 3] * 20]] * 3, 10)
     grams = model.grams([0, 1, 2, 3, 1, 2, 3])
     assert model.probabilities(grams)[1:].min() > 0.9
-    assert model.likeliest(grams).tolist() == [1, 2, 3, 1, 2, 3]
+    assert model.most_likely_tokens(grams).tolist() == [1, 2, 3, 1, 2, 3]

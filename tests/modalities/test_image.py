@@ -14,13 +14,19 @@ from PIL import ExifTags, Image
 
 from tasks import modalities
 from tasks.cleaning import images
-from tasks.core.errors import Failure
-from tasks.modalities.image import Trainer, check_contrast, moved, network, pixels
-from tasks.problems.classification import Problem
-from tasks.recipe.ingest import Images
+from tasks.core.errors import StageError
+from tasks.modalities.image import (
+    ImageTrainer,
+    augment_images,
+    build_convolutional_network,
+    check_contrast,
+    decode_images,
+)
+from tasks.problems.classification import ClassificationProblem
+from tasks.recipe.ingest import ImagesSource
 from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
-from tasks.sources import fingerprint
+from tasks.sources import list_partition_versions
 from tests.conftest import ROOT, partitions
 
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -41,7 +47,7 @@ def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     )
 
 
-def folders(here: Path) -> Images:
+def folders(here: Path) -> ImagesSource:
     for name, form, label in (
         ("1.png", "PNG", "cat"),
         ("2.JPG", "JPEG", "cat"),
@@ -49,7 +55,7 @@ def folders(here: Path) -> Images:
     ):
         (here / "pets" / label).mkdir(parents=True, exist_ok=True)
         (here / "pets" / label / name).write_bytes(encoded(PICTURES[0], form))
-    return Images(kind="images", path="pets")
+    return ImagesSource(kind="images", path="pets")
 
 
 def test_a_folder_per_class_gives_each_image_its_label(here: Path) -> None:
@@ -59,14 +65,14 @@ def test_a_folder_per_class_gives_each_image_its_label(here: Path) -> None:
         ("cat/2.JPG", "cat"),
         ("dog/1.png", "dog"),
     ]
-    assert (pixels([rows[0]["image"]])[0, 0] == PICTURES[0]).all()
+    assert (decode_images([rows[0]["image"]])[0, 0] == PICTURES[0]).all()
 
 
 def test_a_new_image_changes_the_fingerprint_of_its_class_alone(here: Path) -> None:
     source = folders(here)
-    before = fingerprint(source)
+    before = list_partition_versions(source)
     (here / "pets" / "dog" / "2.png").write_bytes(encoded(PICTURES[1]))
-    after = fingerprint(source)
+    after = list_partition_versions(source)
     assert [name for name in before if before[name] != after[name]] == ["pets/dog"]
 
 
@@ -87,9 +93,9 @@ def test_what_is_no_image_is_set_aside_with_its_path(here: Path) -> None:
 def test_a_pair_of_idx_files_gives_the_same_pixels(here: Path, packed: type[bytes]) -> None:
     (here / "images").write_bytes(packed(idx(PICTURES)))
     (here / "labels").write_bytes(packed(idx(np.array([7, 0, 7], np.uint8))))
-    [part] = partitions(Images(kind="images", path="images", labels="labels"))
+    [part] = partitions(ImagesSource(kind="images", path="images", labels="labels"))
     assert part.table["label"].to_pylist() == ["7", "0", "7"]
-    assert (pixels(part.table["image"].to_pylist())[:, 0] == PICTURES).all()
+    assert (decode_images(part.table["image"].to_pylist())[:, 0] == PICTURES).all()
 
 
 @pytest.mark.parametrize(
@@ -123,8 +129,8 @@ def test_idx_files_that_do_not_add_up_are_refused(
 ) -> None:
     (here / "images").write_bytes(images)
     (here / "labels").write_bytes(labels)
-    with pytest.raises(Failure, match=sentence):
-        list(partitions(Images(kind="images", path="images", labels="labels")))
+    with pytest.raises(StageError, match=sentence):
+        list(partitions(ImagesSource(kind="images", path="images", labels="labels")))
 
 
 @pytest.mark.parametrize(
@@ -133,16 +139,16 @@ def test_idx_files_that_do_not_add_up_are_refused(
 )
 def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) -> None:
     (here / "bare" / "cat").mkdir(parents=True)
-    with pytest.raises(Failure, match=sentence):
-        list(partitions(Images(kind="images", path=path)))
+    with pytest.raises(StageError, match=sentence):
+        list(partitions(ImagesSource(kind="images", path=path)))
 
 
 def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
     for name in ("a", "b"):
         (here / name).write_bytes(idx(PICTURES))
         (here / f"{name}.labels").write_bytes(idx(np.array([1, 2, 3], np.uint8)))
-    source = Images(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
-    assert list(fingerprint(source)) == ["a", "b"]
+    source = ImagesSource(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
+    assert list(list_partition_versions(source)) == ["a", "b"]
     assert [part.table["id"].to_pylist() for part in partitions(source)] == [
         ["000000", "000001", "000002"],
         ["1000000", "1000001", "1000002"],
@@ -156,7 +162,7 @@ def test_files_of_images_need_as_many_of_labels(path: list[str], labels: list[st
     with pytest.raises(
         ValueError, match="path and labels must be two lists of equal length, or a file each"
     ):
-        Images(kind="images", path=path, labels=labels)
+        ImagesSource(kind="images", path=path, labels=labels)
 
 
 def spots() -> torch.Tensor:
@@ -185,19 +191,19 @@ def middles(images: torch.Tensor) -> torch.Tensor:
 def test_images_move_as_far_as_the_recipe_says_and_each_on_its_own(
     augment: Augment, down: tuple[float, float], right: tuple[float, float]
 ) -> None:
-    places = middles(moved(spots(), augment, torch.Generator().manual_seed(0)))
+    places = middles(augment_images(spots(), augment, torch.Generator().manual_seed(0)))
     for at, (low, high) in zip(places.T, (down, right), strict=True):
         assert low - 0.1 <= at.min()
         assert at.max() <= high + 0.1
     assert places.std(0).max() > 0.3
-    again = middles(moved(spots(), augment, torch.Generator().manual_seed(0)))
+    again = middles(augment_images(spots(), augment, torch.Generator().manual_seed(0)))
     assert torch.equal(places, again)
 
 
 def test_a_distortion_moves_pixels_by_that_much_on_average_and_neighbours_alike() -> None:
     """Seen on ramps, whose pixels say where they were."""
     ramp = torch.arange(28.0).expand(2000, 1, 28, 28)
-    change = (moved(ramp, Augment(elastic=0.8), torch.Generator().manual_seed(0)) - ramp)[
+    change = (augment_images(ramp, Augment(elastic=0.8), torch.Generator().manual_seed(0)) - ramp)[
         :, 0, 4:-4, 4:-4
     ]
     assert float(change.square().mean().sqrt()) == pytest.approx(0.8, rel=0.03)
@@ -216,7 +222,7 @@ def test_a_distortion_moves_pixels_by_that_much_on_average_and_neighbours_alike(
 def test_the_network_is_as_deep_as_the_images_are_large(
     shape: tuple[int, ...], layers: int, inputs: int
 ) -> None:
-    made = network(shape, 3, 0.0, 1.0)
+    made = build_convolutional_network(shape, 3, 0.0, 1.0)
     assert sum(isinstance(module, torch.nn.Conv2d) for module in made.modules()) == layers
     assert made.head.in_features == inputs
     assert made(torch.zeros(2, *shape)).shape == (2, 3)
@@ -227,11 +233,11 @@ def test_the_exported_model_says_what_the_network_says(tmp_path: Path) -> None:
         encoded(np.random.default_rng(seed).integers(0, 256, (12, 9), dtype=np.uint8))
         for seed in range(5)
     ]
-    trainer = Trainer(Train(), rows, Problem(["a", "b", "c"]))
+    trainer = ImageTrainer(Train(), rows, ClassificationProblem(["a", "b", "c"]))
     about = {"labels": ["a", "b", "c"], "modality": "image", **trainer.export(tmp_path)}
     with torch.no_grad():
         expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
-    said = modalities.module("image").Predictor(tmp_path, about, 1)(rows)
+    said = modalities.modality_class("image", "Predictor")(tmp_path, about, 1)(rows)
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
 
 
@@ -249,7 +255,7 @@ def test_images_of_8_bits_give_exactly_the_pixels_of_the_file(mode: str, form: s
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == mode
         expected = np.asarray(image)
-    found = pixels([data])[0]
+    found = decode_images([data])[0]
     assert (found == (expected[None] if mode == "L" else expected.transpose(2, 0, 1))).all()
 
 
@@ -271,7 +277,7 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 def test_grey_images_of_16_bits_and_of_fractions_are_scaled_to_8(
     image: Image.Image, form: str
 ) -> None:
-    assert (pixels([saved(image, form)])[0, 0] == LEVELS).all()
+    assert (decode_images([saved(image, form)])[0, 0] == LEVELS).all()
 
 
 @pytest.mark.parametrize(
@@ -286,8 +292,8 @@ def test_grey_images_of_16_bits_and_of_fractions_are_scaled_to_8(
 def test_numbers_of_no_known_range_are_refused_with_that_range(
     numbers: np.ndarray[tuple[int, int], np.dtype[Any]], sentence: str
 ) -> None:
-    with pytest.raises(Failure, match=f"an image of {sentence}.*save it with 8 or 16 bits"):
-        image_decoding.decode(saved(Image.fromarray(numbers), "TIFF"))
+    with pytest.raises(StageError, match=f"an image of {sentence}.*save it with 8 or 16 bits"):
+        image_decoding.decode_image(saved(Image.fromarray(numbers), "TIFF"))
 
 
 def drawing(mode: str) -> Image.Image:
@@ -306,7 +312,7 @@ def drawing(mode: str) -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_drawn_in_the_alpha_channel_is_seen_on_white(mode: str) -> None:
-    found = pixels([saved(drawing(mode))])[0]
+    found = decode_images([saved(drawing(mode))])[0]
     expected = np.full((5, 6), 255)
     expected[1:4, 2:4] = 0
     assert found.shape == (3, 5, 6)
@@ -318,7 +324,7 @@ def test_an_opaque_image_keeps_its_pixels_whatever_its_mode(mode: str) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     image = Image.fromarray(colours).convert("L" if mode == "LA" else "RGB").convert(mode)
     expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    assert (pixels([saved(image)])[0] == expected).all()
+    assert (decode_images([saved(image)])[0] == expected).all()
 
 
 def turned(orientation: int, form: str) -> bytes:
@@ -347,19 +353,19 @@ def test_a_photograph_is_turned_as_its_exif_says(
     form: str, orientation: int, shape: tuple[int, int], corner: tuple[int, int]
 ) -> None:
     data = turned(orientation, form)
-    found = pixels([data])[0, 0]
+    found = decode_images([data])[0, 0]
     assert found.shape == shape
     corners = {(down, right): found[down, right] > 128 for down in (0, -1) for right in (0, -1)}
     assert [place for place, light in corners.items() if light] == [corner]
     with Image.open(io.BytesIO(data)) as image:
-        assert image_decoding.size(image) == (shape[1], shape[0])
+        assert image_decoding.upright_size(image) == (shape[1], shape[0])
 
 
 def test_the_rules_for_images_see_them_upright_too() -> None:
     table = pa.table({"image": [turned(1, "JPEG"), turned(6, "JPEG"), turned(3, "JPEG")]})
     wrong = "size and mode (16, 32, 'L') where 2 have (32, 16, 'L')"
-    assert images.unreadable(table) == [None, wrong, None]
-    told = images.size(table, None, None, [32, 16])
+    assert images.reject_unreadable(table) == [None, wrong, None]
+    told = images.reject_size(table, None, None, [32, 16])
     assert told == [None, "16x32 pixels; allowed are exactly 32x16", None]
 
 
@@ -367,23 +373,24 @@ def test_the_rules_for_images_see_them_upright_too() -> None:
 def test_a_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
     plain = saved(Image.fromarray(PICTURES[0]), "JPEG")
     assert (
-        pixels([saved(Image.fromarray(PICTURES[0]), "JPEG", exif=exif)]) == pixels([plain])
+        decode_images([saved(Image.fromarray(PICTURES[0]), "JPEG", exif=exif)])
+        == decode_images([plain])
     ).all()
 
 
 def test_images_that_are_all_of_one_colour_are_no_training_data() -> None:
     blank = [encoded(np.full((8, 8, 3), level, np.uint8)) for level in (0, 255, 7)]
-    with pytest.raises(Failure, match="each of the 3 images to train on has one colour"):
-        Trainer(Train(), blank, Problem(["a", "b"]))
+    with pytest.raises(StageError, match="each of the 3 images to train on has one colour"):
+        ImageTrainer(Train(), blank, ClassificationProblem(["a", "b"]))
     dotted = np.zeros((8, 8, 3), np.uint8)
     dotted[3, 4, 1] = 1
-    check_contrast(pixels([*blank, encoded(dotted)]))
+    check_contrast(decode_images([*blank, encoded(dotted)]))
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")
 def test_the_real_mnist_test_set_is_read() -> None:
     [part] = partitions(
-        Images(
+        ImagesSource(
             kind="images",
             path=str(MNIST / "t10k-images-idx3-ubyte.gz"),
             labels=str(MNIST / "t10k-labels-idx1-ubyte.gz"),
@@ -391,4 +398,4 @@ def test_the_real_mnist_test_set_is_read() -> None:
     )
     assert part.table.num_rows == 10_000
     assert part.table["label"].to_pylist()[:5] == ["7", "2", "1", "0", "4"]
-    assert pixels(part.table["image"].to_pylist()[:5]).shape == (5, 1, 28, 28)
+    assert decode_images(part.table["image"].to_pylist()[:5]).shape == (5, 1, 28, 28)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import pretrained, text
-from tasks.modalities.text import Predictor, Trainer
-from tasks.problems.classification import Problem
+from tasks.modalities.text import TextPredictor, TextTrainer
+from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.train import Train
 from tasks.storage import files
@@ -26,20 +26,22 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def test_the_packaged_base_model_has_the_published_weights() -> None:
-    assert (pretrained.base_folder(Train(base=PACKAGE, sha256=SHA256)) / "config.json").is_file()
+    assert (
+        pretrained.resolve_base_folder(Train(base=PACKAGE, sha256=SHA256)) / "config.json"
+    ).is_file()
 
 
 def test_a_tampered_base_model_is_refused_before_it_is_read(here: Path) -> None:
     folder = here / "base"
-    shutil.copytree(pretrained.base_folder(Train(base=PACKAGE)), folder)
+    shutil.copytree(pretrained.resolve_base_folder(Train(base=PACKAGE)), folder)
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(1_000_000)
         file.write(b"evil")
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"base/model.safetensors has sha256 [0-9a-f]{64}, but the recipe expects 53aa.*the file was changed or damaged",
     ):
-        pretrained.base_folder(Train(base=str(folder), sha256=SHA256))
+        pretrained.resolve_base_folder(Train(base=str(folder), sha256=SHA256))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_a_base_model_that_cannot_be_used_ends_with_a_sentence(
     (here / "empty").mkdir()
     (here / "pickled").mkdir()
     (here / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(Mistake, match=f"^{type(section).__name__.lower()}.base: {sentence}"):
-        pretrained.base_folder(section.model_copy(update={"base": base}))
+    with pytest.raises(ConfigError, match=f"^{type(section).__name__.lower()}.base: {sentence}"):
+        pretrained.resolve_base_folder(section.model_copy(update={"base": base}))
 
 
 def with_code(config: dict[str, Any]) -> None:
@@ -102,19 +104,19 @@ def test_a_base_model_whose_config_is_not_that_of_its_weights_is_refused(
     here: Path, change: Callable[[dict[str, Any]], None], sentence: str
 ) -> None:
     folder = tiny.base(here / "base")
-    assert pretrained.loaded(Train(base=str(folder)))[2] == "cls"
+    assert pretrained.load_base(Train(base=str(folder)))[2] == "cls"
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Failure, match=f"train.base: .*{sentence}"):
-        pretrained.loaded(Train(base=str(folder)))
+    with pytest.raises(StageError, match=f"train.base: .*{sentence}"):
+        pretrained.load_base(Train(base=str(folder)))
 
 
 def test_a_pickle_under_the_name_of_safetensors_is_refused(here: Path) -> None:
     folder = tiny.base(here / "base")
     (folder / "model.safetensors").write_bytes(b"\x80\x04\x95" + bytes(100))
-    with pytest.raises(Failure, match="train.base: .*base cannot be loaded by transformers"):
-        pretrained.loaded(Train(base=str(folder)))
+    with pytest.raises(StageError, match="train.base: .*base cannot be loaded by transformers"):
+        pretrained.load_base(Train(base=str(folder)))
 
 
 def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_others(
@@ -126,7 +128,7 @@ def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_ot
         [" ".join(tiny.WORDS[start : start + 3]) for start in (0, 1, 4, 5)] * 8,
         np.array([0, 0, 1, 1] * 8),
     )
-    trainer = Trainer(section, rows, Problem(["no", "yes"], section))
+    trainer = TextTrainer(section, rows, ClassificationProblem(["no", "yes"], section))
     before = trainer.network.state_dict()["encoder.embeddings.word_embeddings.weight"].clone()
     examples = trainer.encode(rows)
     met = {token for example in examples for token in example}
@@ -139,12 +141,12 @@ def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_ot
     unmet = [" ".join(tiny.WORDS[9:]), f"{tiny.WORDS[0]} {tiny.WORDS[11]}"]
     with torch.no_grad():
         expected = trainer.network.eval()(*trainer.collate(trainer.encode(unmet), None)).softmax(1)
-    said = Predictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(unmet)
+    said = TextPredictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(unmet)
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
-    assert re.findall(text.WORD, "A card, two 卡片 and iPhone15很好吃!") == [
+    assert re.findall(text.WORD_PATTERN, "A card, two 卡片 and iPhone15很好吃!") == [
         "card",
         "two",
         "卡",
@@ -158,8 +160,11 @@ def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
     rows = [
         f"{before}很好吃{after}" for before in ("这", "那", "面") for after in ("了", "的", "呢")
     ] + [f"{before}不好吃{after}" for before in "这那面" for after in "了的呢"]
-    said = text.baseline(
-        rows, np.array([1] * 9 + [0] * 9), ["汤很好吃", "汤不好吃"], Problem(["no", "yes"])
+    said = text.predict_baseline(
+        rows,
+        np.array([1] * 9 + [0] * 9),
+        ["汤很好吃", "汤不好吃"],
+        ClassificationProblem(["no", "yes"]),
     )
     assert said.argmax(1).tolist() == [1, 0]
 
@@ -178,7 +183,7 @@ def test_a_base_says_how_it_pools(tmp_path: Path, said: Any, pooling: str) -> No
     tiny.base(tmp_path / "base")
     if said:
         files.write_json(tmp_path / "base" / "1_Pooling" / "config.json", said)
-    assert pretrained.loaded(Train(base=str(tmp_path / "base")))[2] == pooling
+    assert pretrained.load_base(Train(base=str(tmp_path / "base")))[2] == pooling
 
 
 @pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "DebertaV2"])
@@ -203,11 +208,11 @@ def test_encoders_of_other_kinds_answer_after_export_as_before(tmp_path: Path, k
         getattr(transformers, f"{kind}Config")(**size)
     ).save_pretrained(tmp_path / "base")
     section = tiny.recipe("text", tmp_path, precision="fp32").train
-    trainer = Trainer(section, tiny.WORDS, Problem(["no", "yes"], section))
+    trainer = TextTrainer(section, tiny.WORDS, ClassificationProblem(["no", "yes"], section))
     rows = [" ".join(tiny.WORDS[: count + 1]) for count in (0, 3, 9)]
     with torch.no_grad():
         expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
     assert (expected.max(0).values - expected.min(0).values > 1e-4).all()
-    assert Predictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(
+    assert TextPredictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(
         rows
     ) == pytest.approx(expected.numpy(), abs=1e-5)

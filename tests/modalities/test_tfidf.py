@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tasks import modalities, train
-from tasks.core.errors import Mistake
+from tasks.core.errors import ConfigError
 from tasks.modalities.text import tfidf
-from tasks.modalities.text.tfidf import Lexical
-from tasks.recipe.loading import read
+from tasks.modalities.text.tfidf import TfidfModel
+from tasks.recipe.loading import read_recipe
 from tasks.storage import files, hashing
 from tasks.training import temperature_scaling
 from tests import tiny
@@ -27,15 +27,15 @@ def trained(folder: Path, rows: int = 200, **options: Any) -> tuple[Any, dict[st
 
 
 def test_terms_are_tokens_and_pairs_in_their_order_and_count_by_their_logarithm() -> None:
-    found, amounts = tfidf.terms([5, 3, 5, 3])
-    assert found.tolist() == [3, 5, 4 * tfidf.PAIR + 5, 6 * tfidf.PAIR + 3]
+    found, amounts = tfidf.weigh_terms([5, 3, 5, 3])
+    assert found.tolist() == [3, 5, 4 * tfidf.PAIR_FACTOR + 5, 6 * tfidf.PAIR_FACTOR + 3]
     assert amounts == pytest.approx(1 + np.log([2, 2, 1, 2]))
-    assert tfidf.terms([])[0].tolist() == []
+    assert tfidf.weigh_terms([])[0].tolist() == []
 
 
 def test_rows_have_the_length_one_over_known_terms_and_none_where_nothing_is_known() -> None:
-    made = tfidf.matrix(
-        [tfidf.terms([1, 9]), tfidf.terms([]), tfidf.terms([7])],
+    made = tfidf.build_term_matrix(
+        [tfidf.weigh_terms([1, 9]), tfidf.weigh_terms([]), tfidf.weigh_terms([7])],
         np.array([1, 2, 9]),
         np.array([1.0, 1.0, 2.0]),
     ).toarray()
@@ -44,18 +44,21 @@ def test_rows_have_the_length_one_over_known_terms_and_none_where_nothing_is_kno
 
 def test_a_trained_model_adds_it_with_the_weight_that_val_gives(tmp_path: Path) -> None:
     made, about = trained(tmp_path, 400)
-    assert about["lexical"] in temperature_scaling.WEIGHTS
+    assert about["lexical"] in temperature_scaling.TFIDF_WEIGHTS
     val = files.read_table(tmp_path / "split" / "val.parquet")
-    assert val.num_rows >= temperature_scaling.FEWEST
-    rows, served = modalities.rows(made, val), modalities.predictor(tmp_path / "model")
+    assert val.num_rows >= temperature_scaling.MIN_ROWS
+    rows, served = (
+        modalities.extract_inputs(made, val),
+        modalities.load_predictor(tmp_path / "model"),
+    )
     targets, losses = served.problem.targets(val), {}
-    for weight in temperature_scaling.WEIGHTS:
+    for weight in temperature_scaling.TFIDF_WEIGHTS:
         served.weight, served.problem.temperature = weight, 1.0  # type: ignore[attr-defined]
-        losses[weight] = temperature_scaling.fitted(
+        losses[weight] = temperature_scaling.fit_temperature(
             served.problem, targets, modalities.predict(served, rows)
         )[1]
     assert losses[about["lexical"]] == pytest.approx(min(losses.values()))
-    again = modalities.predictor(tmp_path / "model")
+    again = modalities.load_predictor(tmp_path / "model")
     assert modalities.predict(again, rows[:1]) == pytest.approx(
         modalities.predict(again, rows)[:1], abs=1e-5
     )
@@ -63,15 +66,15 @@ def test_a_trained_model_adds_it_with_the_weight_that_val_gives(tmp_path: Path) 
 
 def test_it_reads_what_the_network_does_not(tmp_path: Path) -> None:
     trained(tmp_path)
-    parts = Lexical(tmp_path / "model")
+    parts = TfidfModel(tmp_path / "model")
     words = " ".join(["word"] * 600)
-    assert len(tfidf.read(tmp_path / "model", [words])[0][0]) > 0
+    assert len(tfidf.tokenize_terms(tmp_path / "model", [words])[0][0]) > 0
     limit = json.loads((tmp_path / "model" / "tokenizer.json").read_text())["truncation"][
         "max_length"
     ]
-    counts = np.exp(tfidf.read(tmp_path / "model", [words])[0][1] - 1)
+    counts = np.exp(tfidf.tokenize_terms(tmp_path / "model", [words])[0][1] - 1)
     assert counts.max() > limit
-    assert parts([words]).shape == (1, len(modalities.predictor(tmp_path / "model").labels))
+    assert parts([words]).shape == (1, len(modalities.load_predictor(tmp_path / "model").labels))
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
@@ -79,7 +82,8 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         trained(tmp_path / name)
     one, other = (
-        hashing.hashes(tmp_path / name / "model")[tfidf.FILE] for name in ("one", "other")
+        hashing.hash_folder(tmp_path / name / "model")[tfidf.TFIDF_FILE]
+        for name in ("one", "other")
     )
     assert one == other
 
@@ -102,5 +106,5 @@ def test_where_it_cannot_be_the_recipe_says_so(recipe: str, told: str, tmp_path:
     (tmp_path / "made.yaml").write_text(
         f"name: made\ningest: {{kind: files, path: made.csv}}\n{recipe}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
-    with pytest.raises(Mistake, match=told):
-        read(tmp_path / "made.yaml")
+    with pytest.raises(ConfigError, match=told):
+        read_recipe(tmp_path / "made.yaml")

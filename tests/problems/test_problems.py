@@ -21,16 +21,18 @@ from sklearn.metrics import (
 from tasks import clean, gate, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.checks import drift
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import onnx, tabular
 from tasks.problems import classification, multilabel, regression
-from tasks.problems.regression import Problem
+from tasks.problems.classification import ClassificationProblem
+from tasks.problems.multilabel import MultilabelProblem
+from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.rows import label_values, leakage
-from tasks.sources.package import botocore_operations
+from tasks.sources.package import read_botocore_operations
 from tasks.statistics import intervals
 from tasks.storage import files
 from tests import tiny
@@ -58,9 +60,9 @@ gate: [{rule: floor, metric: micro_f1, bound: 0.3}, {rule: champion, metric: sub
 def whole(here: Path, text: str) -> tuple[Recipe, Path]:
     """The recipe through all steps."""
     (here / "recipe.yaml").write_text(text)
-    made, folder = read(here / "recipe.yaml"), here / "data"
+    made, folder = read_recipe(here / "recipe.yaml"), here / "data"
     tiny.through(made, folder, here / "checkpoints")
-    files.write_json(folder / "gate.json", gate.decide(made, folder, folder / "model", "v1"))
+    files.write_json(folder / "gate.json", gate.run(made, folder, folder / "model", "v1"))
     return made, folder
 
 
@@ -81,7 +83,7 @@ def diabetes(here: Path) -> None:
 def operations(here: Path) -> None:
     """Documentation of operations of three of Amazon's services, tagged with the service and with what they do."""
     rows = []
-    for row in botocore_operations():
+    for row in read_botocore_operations():
         does = [
             verb
             for verb in ("Create", "Delete", "Update", "List")
@@ -117,10 +119,10 @@ def test_a_number_is_predicted_from_the_data_to_the_gate(here: Path) -> None:
         "baseline_predicted",
         "baseline_loss",
     ]
-    session = onnx.session(folder / "model" / "model.onnx", 1)
-    predictor = modalities.predictor(folder / "model")
-    rows = modalities.rows(made, files.read_table(folder / "split" / "test.parquet"))
-    bare = session.run(None, {"features": tabular.encoded(predictor.columns, rows)})[0]  # type: ignore[attr-defined]
+    session = onnx.open_session(folder / "model" / "model.onnx", 1)
+    predictor = modalities.load_predictor(folder / "model")
+    rows = modalities.extract_inputs(made, files.read_table(folder / "split" / "test.parquet"))
+    bare = session.run(None, {"features": tabular.encode_features(predictor.columns, rows)})[0]  # type: ignore[attr-defined]
     assert bare[:, 0] == pytest.approx(
         said, rel=1e-5
     )  # the exported graph alone answers in the target's unit
@@ -199,10 +201,10 @@ def test_images_and_tables_learn_these_problems_too(
         table = table.set_column(table.column_names.index("label"), "label", labels)
         files.write_table(source / f"{side}.parquet", table)
     tasks_train.run(made, source, tmp_path / "model", tmp_path / "checkpoints")
-    predictor = modalities.predictor(tmp_path / "model")
+    predictor = modalities.load_predictor(tmp_path / "model")
     targets, answers = (
         predictor.problem.targets(table),
-        modalities.predict(predictor, modalities.rows(made, table)),
+        modalities.predict(predictor, modalities.extract_inputs(made, table)),
     )
     measured = predictor.problem.measure(targets, answers)
     kept = [
@@ -219,23 +221,23 @@ def test_intervals_of_any_problem_cover_and_repeat_and_pairs_share_their_resampl
     rng = np.random.default_rng(0)
     targets = rng.normal(size=800)
     said = targets + rng.normal(size=800)
-    problem = Problem(["value"])
+    problem = RegressionProblem(["value"])
     one, other = (
         problem.samples("rmse", targets, [said, said + 0.01], Evaluate()) for _ in range(2)
     )
     assert (one == other).all()
-    low, high = intervals.bounds(one[:, 0], 0.95)
+    low, high = intervals.percentile_bounds(one[:, 0], 0.95)
     assert low < 1 < high and high - low == pytest.approx(2 * 1.96 / 1600**0.5, rel=0.2)
     assert np.std(one[:, 0] - one[:, 1]) < np.std(one[:, 0]) / 10
 
 
 def test_a_champion_of_other_labels_is_asked_for_those_that_it_knows() -> None:
-    problem = multilabel.Problem(["a", "b", "c"])
-    assert problem.aligned(np.array([[0.9, 0.2]]), ["c", "a"]).tolist() == [[0.2, 0.0, 0.9]]
-    classes = classification.Problem(["a", "b"])
+    problem = MultilabelProblem(["a", "b", "c"])
+    assert problem.align_labels(np.array([[0.9, 0.2]]), ["c", "a"]).tolist() == [[0.2, 0.0, 0.9]]
+    classes = ClassificationProblem(["a", "b"])
     scored = classes.said(
         np.array([0, 1]),
-        classes.aligned(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]]), ["a", "b", "z"]),
+        classes.align_labels(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]]), ["a", "b", "z"]),
     )
     assert scored.predicted.tolist() == [2, 1]
     assert np.exp(-scored.loss) == pytest.approx([0.1, 0.6])
@@ -243,8 +245,8 @@ def test_a_champion_of_other_labels_is_asked_for_those_that_it_knows() -> None:
 
 def test_rows_that_are_answered_rightly_are_told_where_there_are_such() -> None:
     flags, said = np.array([[1, 0], [1, 1]]), np.array([[0.9, 0.1], [0.9, 0.4]])
-    assert multilabel.Problem(["a", "b"]).right(flags, said).tolist() == [True, False]
-    assert Problem(["value"]).right(flags[:, 0], said[:, 0]) is None
+    assert MultilabelProblem(["a", "b"]).is_correct(flags, said).tolist() == [True, False]
+    assert RegressionProblem(["value"]).is_correct(flags[:, 0], said[:, 0]) is None
 
 
 @pytest.mark.parametrize(
@@ -263,14 +265,14 @@ def test_a_recipe_names_what_its_problem_does_not_know(
     here: Path, text: str, sentence: str
 ) -> None:
     (here / "recipe.yaml").write_text(text)
-    with pytest.raises(Mistake) as caught:
-        read(here / "recipe.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(here / "recipe.yaml")
     assert sentence in str(caught.value)
 
 
 def test_metrics_that_a_recipe_leaves_out_are_those_of_its_problem(here: Path) -> None:
     (here / "recipe.yaml").write_text(OPERATIONS.replace("metric: subset_accuracy, ", ""))
-    made = read(here / "recipe.yaml")
+    made = read_recipe(here / "recipe.yaml")
     assert (made.train.metric, getattr(made.gate[1], "metric", None)) == ("micro_f1", "micro_f1")
 
 
@@ -282,7 +284,7 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
         for number, one in enumerate(labels)
     ]
     (here / "source.csv").write_text("\n".join(["id,a,text,label", *lines]) + "\n")
-    made = read(here / "recipe.yaml")
+    made = read_recipe(here / "recipe.yaml")
     ingest.run(made, here / "raw")
     made = made.model_copy(update={"clean": made.clean.model_copy(update={"rules": []})})
     clean.run(made, here / "raw", here / "clean")
@@ -301,7 +303,7 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
 def test_labels_that_cannot_be_read_are_named_with_their_rows(
     here: Path, text: str, labels: list[str], sentence: str
 ) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         written(here, text, labels)
     assert sentence in str(caught.value)
 
@@ -336,7 +338,7 @@ def test_a_split_from_which_nothing_could_be_learnt_is_refused(
     here: Path, text: str, labels: list[str], sentence: str
 ) -> None:
     made, folder = written(here, text, labels)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         split.run(made, folder / "labelled", folder / "split")
     assert sentence in str(caught.value)
 
@@ -361,7 +363,7 @@ def test_a_split_from_which_nothing_could_be_learnt_is_refused(
 def test_rows_from_which_nothing_can_be_learnt_are_refused_in_training(
     problem: Any, labels: list[str], sentence: str
 ) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         problem.Problem.fitted(Train(), pa.table({"id": ["r0", "r1"], "label": labels}))
     assert sentence in str(caught.value)
 
@@ -372,7 +374,7 @@ def test_a_label_that_train_lacks_is_named_where_the_model_is_measured() -> None
         problem = module.Problem.fitted(Train(), pa.table({"id": ["t", "u"], "label": [cell, "b"]}))
         assert problem.known(table)["id"].to_pylist() == ["r0"]
         with pytest.raises(
-            Failure, match="the rows have the class 'z', which the model does not know"
+            StageError, match="the rows have the class 'z', which the model does not know"
         ):
             problem.targets(table)
 
@@ -387,10 +389,10 @@ def test_a_row_without_content_is_named(column: str, modality: str, tmp_path: Pa
         }
     )
     with pytest.raises(
-        Failure,
+        StageError,
         match=f"1 row.s., such as r1, have no {column}: fill them in, or have a rule of clean reject them",
     ):
-        modalities.rows(tiny.recipe(modality, tmp_path), table)
+        modalities.extract_inputs(tiny.recipe(modality, tmp_path), table)
 
 
 def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
@@ -401,14 +403,16 @@ def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
             "label": [str(n / 7) for n in range(100)],
         }
     )
-    found = drift.profile(table, "tabular", "regression")
+    found = drift.build_profile(table, "tabular", "regression")
     assert found.classes == {} and found.bins["label"].kind == "number"
     sides_ = {"train": table.slice(0, 80), "val": table.slice(80, 10), "test": table.slice(90)}
-    assert all(result["success"] for result in leakage.proof(sides_, "tabular", "regression")[0])
-    assert not leakage.proof(sides_, "tabular")[0][-1]["success"]
+    assert all(
+        result["success"] for result in leakage.check_leakage(sides_, "tabular", "regression")[0]
+    )
+    assert not leakage.check_leakage(sides_, "tabular")[0][-1]["success"]
 
 
 def test_fifths_hold_as_many_numbers_each() -> None:
-    names, at = label_values.fifths(np.arange(100.0), np.array([-5, 19, 50, 1e9]))
+    names, at = label_values.split_into_quintiles(np.arange(100.0), np.array([-5, 19, 50, 1e9]))
     assert (names[0], names[-1], at.tolist()) == ("up to 19.8", "over 79.2", [0, 0, 2, 4])
-    assert label_values.named("multilabel", ["b|a", "[]"]) == [["a", "b"], []]
+    assert label_values.assign_strata("multilabel", ["b|a", "[]"]) == [["a", "b"], []]

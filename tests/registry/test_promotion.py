@@ -9,28 +9,32 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from flows import embedded_s3
-from tasks.core.errors import Failure, Retryable
+from tasks.core.errors import RetryableError, StageError
 from tasks.registry import channel_pointer, journal, manifests, object_keys
-from tasks.registry.channel_pointer import Move, Pointer
-from tasks.storage.object_store import Settings, Store
+from tasks.registry.channel_pointer import ChannelPointer, PromotionResult
+from tasks.storage.object_store import ObjectStore, StoreSettings
 from tasks.training import export
 
 
-def version(store: Store, model: str, folder: Path, content: str) -> str:
+def version(store: ObjectStore, model: str, folder: Path, content: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.bin").write_text(content)
-    return manifests.publish(store, model, folder, manifests.manifest(model, folder, {}, {}, {}))
+    return manifests.publish_version(
+        store, model, folder, manifests.encode_manifest(model, folder, {}, {}, {})
+    )
 
 
-def promote(store: Store, model: str, name: str, expected: Pointer | None) -> Move:
+def promote(
+    store: ObjectStore, model: str, name: str, expected: ChannelPointer | None
+) -> PromotionResult:
     evidence = {"verdict": "promote", "champion": expected.version if expected else None}
-    return channel_pointer.move(
+    return channel_pointer.promote(
         store, model, "production", name, evidence, expected, "test", f"promotes {name}"
     )
 
 
 def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_losers_say_who(
-    store: Store, tmp_path: Path
+    store: ObjectStore, tmp_path: Path
 ) -> None:
     names = [
         version(store, "race", tmp_path / str(number), f"content {number}") for number in range(8)
@@ -44,12 +48,14 @@ def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_los
                 )
             )
         winners = [name for name, move in zip(names, moves, strict=True) if move.won]
-        now = channel_pointer.read(store, "race", "production")
+        now = channel_pointer.read_pointer(store, "race", "production")
         assert now and now.generation == generation
         assert winners == [now.version]
         assert all(move.now and move.now.version == now.version for move in moves)
         expected = now
-    assert [record["generation"] for record in journal.history(store, "race", "production")] == [
+    assert [
+        record["generation"] for record in journal.read_history(store, "race", "production")
+    ] == [
         3,
         2,
         1,
@@ -57,16 +63,19 @@ def test_of_eight_concurrent_promotions_exactly_one_wins_each_generation_and_los
 
 
 def test_it_is_known_which_versions_were_trained_on_a_row_also_where_the_source_wrote_blanks_around_its_id(
-    store: Store, tmp_path: Path
+    store: ObjectStore, tmp_path: Path
 ) -> None:
     silent = version(store, "known", tmp_path / "silent", "says nothing")
     export.write_trained_on(tmp_path / "told" / "trained_on.parquet", ["ann", " bob ", "carl"])
     told = version(store, "known", tmp_path / "told", "model")
-    assert manifests.trained_on(store, "known", ["bob", "carl", "dora"]) == {told: 2, silent: None}
+    assert manifests.count_training_rows(store, "known", ["bob", "carl", "dora"]) == {
+        told: 2,
+        silent: None,
+    }
     assert b"carl" not in (tmp_path / "told" / "trained_on.parquet").read_bytes()
 
 
-def test_publishing_twice_is_publishing_once(store: Store, tmp_path: Path) -> None:
+def test_publishing_twice_is_publishing_once(store: ObjectStore, tmp_path: Path) -> None:
     first = version(store, "twice", tmp_path, "same")
     objects = list(store.names("twice/"))
     assert version(store, "twice", tmp_path, "same") == first
@@ -74,7 +83,7 @@ def test_publishing_twice_is_publishing_once(store: Store, tmp_path: Path) -> No
 
 
 def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer_pass(
-    store: Store, tmp_path: Path
+    store: ObjectStore, tmp_path: Path
 ) -> None:
     one, two = (version(store, "aba", tmp_path / name, name) for name in "ab")
     stale = promote(store, "aba", one, None).now
@@ -82,11 +91,11 @@ def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer
     back = promote(store, "aba", one, other).now
     assert stale and back and back.version == stale.version
     assert not promote(store, "aba", two, stale).won
-    assert channel_pointer.read(store, "aba", "production") == back
+    assert channel_pointer.read_pointer(store, "aba", "production") == back
 
 
 def test_a_move_whose_answer_is_lost_or_repeated_has_won_and_one_that_did_not_happen_may_be_tried_again(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = (version(store, "lost", tmp_path / name, name) for name in "ab")
     put = store.client.put_object
@@ -109,32 +118,32 @@ def test_a_move_whose_answer_is_lost_or_repeated_has_won_and_one_that_did_not_ha
     assert first.won and first.now and first.now.generation == 1
     monkeypatch.setattr(store.client, "put_object", pointer_is_not_written)
     with pytest.raises(
-        Retryable, match="the move of lost production got no answer and did not happen"
+        RetryableError, match="the move of lost production got no answer and did not happen"
     ):
         promote(store, "lost", two, first.now)
     monkeypatch.setattr(store.client, "put_object", repeated)
     assert promote(store, "lost", two, first.now).won
-    assert [record["version"] for record in journal.history(store, "lost", "production")] == [
+    assert [record["version"] for record in journal.read_history(store, "lost", "production")] == [
         two,
         one,
     ]
 
 
 def test_evidence_for_another_champion_or_another_verdict_promotes_nothing(
-    store: Store, tmp_path: Path
+    store: ObjectStore, tmp_path: Path
 ) -> None:
     name = version(store, "closed", tmp_path, "x")
     for evidence in (
         {"verdict": "reject", "champion": None},
         {"verdict": "promote", "champion": "another"},
     ):
-        with pytest.raises(Failure, match="does not allow this promotion"):
-            channel_pointer.move(store, "closed", "production", name, evidence, None, "test", "")
-    assert channel_pointer.read(store, "closed", "production") is None
+        with pytest.raises(StageError, match="does not allow this promotion"):
+            channel_pointer.promote(store, "closed", "production", name, evidence, None, "test", "")
+    assert channel_pointer.read_pointer(store, "closed", "production") is None
 
 
 def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_next(
-    store: Store, tmp_path: Path
+    store: ObjectStore, tmp_path: Path
 ) -> None:
     one, two = (version(store, "journal", tmp_path / name, name) for name in "ab")
     first = promote(store, "journal", one, None).now
@@ -142,45 +151,51 @@ def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_nex
         Bucket=store.settings.bucket, Key=store.key("journal/journal/production/000000001.json")
     )
     promote(store, "journal", two, first)
-    assert [record["version"] for record in journal.history(store, "journal", "production")] == [
+    assert [
+        record["version"] for record in journal.read_history(store, "journal", "production")
+    ] == [
         two,
         one,
     ]
     assert len(list(store.names("journal/journal/"))) == 2
 
 
-def test_a_damaged_blob_is_never_handed_out(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_blob_is_never_handed_out(store: ObjectStore, tmp_path: Path) -> None:
     name = version(store, "damaged", tmp_path / "model", "good")
     manifest = store.get(f"damaged/versions/{name}/manifest.json")
     assert manifest
-    blob = object_keys.blob("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"])
+    blob = object_keys.blob_key("damaged", json.loads(manifest[0])["files"]["model.bin"]["sha256"])
     store.client.put_object(Bucket=store.settings.bucket, Key=store.key(blob), Body=b"evil")
-    with pytest.raises(Failure, match="damaged or tampered with"):
-        manifests.fetch(store, "damaged", name, tmp_path / "cache")
+    with pytest.raises(StageError, match="damaged or tampered with"):
+        manifests.fetch_version(store, "damaged", name, tmp_path / "cache")
     assert not (tmp_path / "cache" / name / "model.bin").exists()
 
 
 def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secret(
-    store: Store,
+    store: ObjectStore,
 ) -> None:
     known = store.settings
     cases = [
         (
-            Settings("millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"),
+            StoreSettings(
+                "millrace", endpoint="http://127.0.0.1:9", key="k", secret="hidden-secret"
+            ),
             "cannot be reached",
         ),
         (
-            Settings("millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"),
+            StoreSettings(
+                "millrace", endpoint=known.endpoint, key=known.key, secret="hidden-secret"
+            ),
             "refuses the credentials",
         ),
         (
-            Settings("of-others", endpoint=known.endpoint, key=known.key, secret=known.secret),
+            StoreSettings("of-others", endpoint=known.endpoint, key=known.key, secret=known.secret),
             "or the bucket 'of-others' is not theirs",
         ),
     ]
     for settings, sentence in cases:
-        with pytest.raises(Failure, match=sentence) as caught:
-            Store(settings).check()
+        with pytest.raises(StageError, match=sentence) as caught:
+            ObjectStore(settings).check()
         assert "hidden-secret" not in str(caught.value)
         assert str(known.secret) not in str(caught.value)
 
@@ -191,14 +206,17 @@ def test_a_missing_bucket_is_named(here: Path) -> None:
         "credentials": [{"accessKey": "key", "secretKey": "secret"}],
         "actions": ["Admin", "Read", "Write", "List"],
     }
-    embedded_s3.HOME.mkdir(parents=True)
-    embedded_s3.write_private(embedded_s3.HOME / "s3.json", json.dumps({"identities": [identity]}))
+    embedded_s3.SERVER_FOLDER.mkdir(parents=True)
+    embedded_s3.write_private_file(
+        embedded_s3.SERVER_FOLDER / "s3.json", json.dumps({"identities": [identity]})
+    )
     with (
-        embedded_s3.opened() as store,
+        embedded_s3.open_store() as store,
         pytest.raises(
-            Failure, match="there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"
+            StageError,
+            match="there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET",
         ),
     ):
-        Store(
-            Settings("nowhere", endpoint=store.settings.endpoint, key="key", secret="secret")
+        ObjectStore(
+            StoreSettings("nowhere", endpoint=store.settings.endpoint, key="key", secret="secret")
         ).check()

@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
 from tasks import gate
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.registry import manifests
 from tasks.reports import bill_of_materials, model_card
@@ -46,9 +46,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         )
         (here / "recipes").mkdir()
         (here / "recipes" / "letters.yaml").write_text(RECIPE)
-        recipe, folder = read(here / "recipes" / "letters.yaml"), here / "data" / "letters"
+        recipe, folder = read_recipe(here / "recipes" / "letters.yaml"), here / "data" / "letters"
         tiny.through(recipe, folder, here / "checkpoints")
-        files.write_json(folder / "gate.json", gate.decide(recipe, folder, None, None))
+        files.write_json(folder / "gate.json", gate.run(recipe, folder, None, None))
     return recipe, folder
 
 
@@ -56,15 +56,17 @@ def text(made: tuple[Recipe, Path], **options: Any) -> str:
     recipe, folder = made
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent.parent)
-        return model_card.card(
+        return model_card.render_model_card(
             recipe, folder, "0123456789abcdef", files.read_json(folder / "gate.json"), **options
         )
 
 
 def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], bytes]:
     recipe, folder = made
-    manifest = manifests.manifest("letters", folder / "model", {}, {}, {"python": "3.11"})
-    return bill_of_materials.bill(recipe.model_copy(update=changed), folder, manifest), manifest
+    manifest = manifests.encode_manifest("letters", folder / "model", {}, {}, {"python": "3.11"})
+    return bill_of_materials.build_bill_of_materials(
+        recipe.model_copy(update=changed), folder, manifest
+    ), manifest
 
 
 def test_the_hub_reads_the_card_and_finds_every_metric(made: tuple[Recipe, Path]) -> None:
@@ -77,7 +79,7 @@ def test_the_hub_reads_the_card_and_finds_every_metric(made: tuple[Recipe, Path]
     )
     assert {"accuracy", "f1", "log_loss"} <= set(data.metrics)
     assert {one.metric_name: one.metric_value for one in data.eval_results} == {
-        name: one["value"] for name, one in model_card.intervals_of(metrics).items()
+        name: one["value"] for name, one in model_card.select_intervals(metrics).items()
     }
     assert {(one.dataset_type, one.dataset_split, one.task_type) for one in data.eval_results} == {
         ("letters", "test", "tabular-classification")
@@ -143,8 +145,8 @@ def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(
     assert {
         one["name"]: one["hashes"][0]["content"]
         for one in found["metadata"]["component"]["components"]
-    } == hashing.hashes(folder / "model")
-    assert found["metadata"]["component"]["version"] == manifests.version_of(manifest)
+    } == hashing.hash_folder(folder / "model")
+    assert found["metadata"]["component"]["version"] == manifests.derive_version(manifest)
     parts = {one["bom-ref"]: one for one in found["components"]}
     assert (
         parts["data/test"]["hashes"][0]["content"]
@@ -163,8 +165,10 @@ def test_equal_versions_have_equal_bills_and_others_another_number(
     recipe, folder = made
     found, manifest = bill(made)
     assert bill(made)[0] == found
-    other = bill_of_materials.bill(
-        recipe, folder, manifests.manifest("letters", folder / "model", {}, {}, {"python": "3.12"})
+    other = bill_of_materials.build_bill_of_materials(
+        recipe,
+        folder,
+        manifests.encode_manifest("letters", folder / "model", {}, {}, {"python": "3.12"}),
     )
     assert other["serialNumber"] != found["serialNumber"]
 
@@ -181,7 +185,7 @@ def test_a_licence_that_has_no_spdx_id_goes_by_its_name(
 ) -> None:
     recipe, folder = made
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
-    header = model_card.header(recipe.model_copy(update={"license": licence}), metrics)
+    header = model_card.build_hub_metadata(recipe.model_copy(update={"license": licence}), metrics)
     assert {key: value for key, value in header.items() if key.startswith("license")} == hub
     found, _ = bill(made, license=licence)
     assert found["metadata"]["component"]["licenses"] == [{"license": spdx}]
@@ -191,23 +195,28 @@ def test_a_licence_that_has_no_spdx_id_goes_by_its_name(
 def test_what_is_not_stated_is_said_or_left_out(made: tuple[Recipe, Path], tmp_path: Path) -> None:
     recipe, folder = made
     silent = recipe.model_copy(update={"license": None, "name": "another"})
-    header = model_card.header(silent, files.read_json(folder / "evaluation" / "metrics.json"))
+    header = model_card.build_hub_metadata(
+        silent, files.read_json(folder / "evaluation" / "metrics.json")
+    )
     assert header["license"] == "unknown"
     assert not {"language", "base_model", "datasets"} & set(header)
-    assert model_card.purpose(silent) == "Not stated."
+    assert model_card.describe_purpose(silent) == "Not stated."
     assert "licenses" not in bill(made, license=None)[0]["metadata"]["component"]
 
 
 def test_a_base_comes_with_its_hash_and_to_the_hub_by_its_name(tmp_path: Path) -> None:
     tiny.base(tmp_path / "base")
     local = tiny.recipe("text", tmp_path)
-    [found] = bill_of_materials.bases(local)
+    [found] = bill_of_materials.list_base_models(local)
     assert found["hashes"] == [
         {"alg": "SHA-256", "content": hashing.sha256(tmp_path / "base" / "model.safetensors")}
     ]
     named = tiny.recipe(
         "text", tmp_path, base="sentence-transformers/all-MiniLM-L6-v2", sha256="0" * 64
     )
-    assert model_card.header(named, {})["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
-    assert "base_model" not in model_card.header(local, {})
-    assert bill_of_materials.bases(named)[0]["hashes"][0]["content"] == "0" * 64
+    assert (
+        model_card.build_hub_metadata(named, {})["base_model"]
+        == "sentence-transformers/all-MiniLM-L6-v2"
+    )
+    assert "base_model" not in model_card.build_hub_metadata(local, {})
+    assert bill_of_materials.list_base_models(named)[0]["hashes"][0]["content"] == "0" * 64

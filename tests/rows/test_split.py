@@ -10,8 +10,8 @@ import pytest
 
 from tasks import split
 from tasks.core import timestamps
-from tasks.core.errors import Failure, Mistake
-from tasks.recipe.loading import read
+from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import leakage, near_duplicates
 from tasks.storage import files, hashing
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 def recipe(folder: Path, section: str) -> Recipe:
     (folder / "recipe.yaml").write_text(RECIPE + section)
-    return read(folder / "recipe.yaml")
+    return read_recipe(folder / "recipe.yaml")
 
 
 def row(number: int) -> Row:
@@ -63,7 +63,7 @@ def ran(folder: Path, section: str, given: list[Row]) -> dict[str, str]:
     )
     files.write_table(folder / "labelled" / "rows.parquet", table)
     split.run(recipe(folder, section), folder / "labelled", folder / "split")
-    return {name: side for side in leakage.SIDES for name in part(folder, side)["id"].to_pylist()}
+    return {name: side for side in leakage.SPLITS for name in part(folder, side)["id"].to_pylist()}
 
 
 def part(folder: Path, name: str) -> pa.Table:
@@ -117,15 +117,15 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
         == len(placed) + told["rejects"]
         == sum(told["rows"].values()) + told["rejects"]
     )
-    before = hashing.hashes(tmp_path / "split")
+    before = hashing.hash_folder(tmp_path / "split")
     ran(tmp_path, section, rows()[::-1])
-    assert hashing.hashes(tmp_path / "split") == before
+    assert hashing.hash_folder(tmp_path / "split") == before
 
 
 @pytest.mark.parametrize("section", KINDS)
 def test_the_proof_holds_for_every_split(tmp_path: Path, section: str) -> None:
     ran(tmp_path, section, rows())
-    results, notes = leakage.proof(
+    results, notes = leakage.check_leakage(
         {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
     )
     assert (notes, [result["expectation"] for result in results if not result["success"]]) == (
@@ -138,7 +138,7 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        near_duplicates, "MANY", 2
+        near_duplicates, "LARGE_BUCKET", 2
     )  # so that a crowd is small: past it each is compared with the first only
     given = rows(100, 0)
     for number in range(60):
@@ -154,7 +154,7 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
             for at in range(0, 15, 2)
         ]
     ran(tmp_path, "{val: 0.2, test: 0.3}", given)
-    results, _ = leakage.proof(
+    results, _ = leakage.check_leakage(
         {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
     )
     assert [result["expectation"] for result in results if not result["success"]] == []
@@ -182,7 +182,7 @@ def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
     )
     split.run(made, tmp_path / "labelled", tmp_path / "split")
     where: dict[bytes, set[str]] = {}
-    for side in leakage.SIDES:
+    for side in leakage.SPLITS:
         for image in part(tmp_path, side)["image"].to_pylist():
             where.setdefault(image, set()).add(side)
     assert report(tmp_path)["rejects"] > 50
@@ -306,7 +306,7 @@ def test_numbers_are_times_too(tmp_path: Path) -> None:
 def test_what_cannot_be_split_ends_with_a_sentence(
     tmp_path: Path, section: str, sentence: str
 ) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         ran(tmp_path, section, rows(100, 0))
     assert sentence in str(caught.value)
 
@@ -333,7 +333,7 @@ def test_what_cannot_be_split_ends_with_a_sentence(
     ],
 )
 def test_mistakes_in_the_section_are_sentences(tmp_path: Path, section: str, sentence: str) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(ConfigError) as caught:
         recipe(tmp_path, section)
     assert sentence in str(caught.value)
 
@@ -387,7 +387,7 @@ def test_rows_that_are_like_no_other_keep_their_fold_when_others_come_or_go(tmp_
 
 
 def test_a_column_named_fold_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="split.folds: the data has a column 'fold' already"):
+    with pytest.raises(StageError, match="split.folds: the data has a column 'fold' already"):
         ran(tmp_path, "{folds: 2}", [{**one, "fold": "x"} for one in rows(50, 0)])
 
 
@@ -395,7 +395,7 @@ def test_stratification_says_how_far_each_side_is_from_the_whole(tmp_path: Path)
     ran(tmp_path, "{val: 0.2, test: 0.3}", rows(300, 0))
     told = report(tmp_path)
     whole = sum(counts["yes"] for counts in told["classes"].values()) / sum(told["rows"].values())
-    for side in leakage.SIDES:
+    for side in leakage.SPLITS:
         found = told["stratification"][side]
         share = told["classes"][side]["yes"] / told["rows"][side]
         assert found["shares"]["yes"] == pytest.approx(share, abs=1e-6)
@@ -418,4 +418,4 @@ def test_stratification_says_how_far_each_side_is_from_the_whole(tmp_path: Path)
     ],
 )
 def test_moments_are_numbers(value: Any, number: float | None, instant: float | None) -> None:
-    assert (timestamps.number(value), timestamps.instant(value)) == (number, instant)
+    assert (timestamps.parse_number(value), timestamps.parse_timestamp(value)) == (number, instant)

@@ -16,11 +16,11 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.errors import Failure, Mistake
-from tasks.recipe.ingest import Files
-from tasks.rows.table_columns import as_text
-from tasks.sources import fingerprint
-from tasks.sources.base import encoded_twice, expanded
+from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.ingest import FilesSource
+from tasks.rows.table_columns import convert_to_text
+from tasks.sources import list_partition_versions
+from tasks.sources.base import describe_double_encoding, expand_variables
 from tasks.sources.formats import file_content
 from tasks.storage import hashing
 from tests.conftest import partitions
@@ -51,7 +51,9 @@ def zstd(data: bytes) -> bytes:
 
 
 def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
-    found = list(partitions(Files.model_validate({"kind": "files", "path": path, **settings})))
+    found = list(
+        partitions(FilesSource.model_validate({"kind": "files", "path": path, **settings}))
+    )
     return [row for part in found for row in part.table.to_pylist()], [
         line for part in found for line in part.broken
     ]
@@ -134,13 +136,13 @@ def test_each_member_of_an_archive_is_read_apart_and_nothing_is_unpacked_to_the_
     here: Path, name: str
 ) -> None:
     (here / name).write_bytes(packed(name))
-    source = Files(kind="files", path=name)
+    source = FilesSource(kind="files", path=name)
     found = list(partitions(source))
     assert [part.name for part in found] == [
         f"{name}/{member}" for member in ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
     ]
     assert [part.table.to_pylist() for part in found] == [ROWS] * 3
-    assert fingerprint(source) == {name: hashing.sha256(here / name)}
+    assert list_partition_versions(source) == {name: hashing.sha256(here / name)}
     assert [path.name for path in here.rglob("*")] == [name]
 
 
@@ -149,8 +151,8 @@ def test_a_part_that_is_skipped_is_not_read_and_the_fingerprint_names_the_parts_
 ) -> None:
     for name in ("b.csv", "a.csv"):
         (here / name).write_text(delimited())
-    source = Files(kind="files", path="*.csv")
-    assert list(fingerprint(source).items()) == [
+    source = FilesSource(kind="files", path="*.csv")
+    assert list(list_partition_versions(source).items()) == [
         (name, hashing.sha256(here / name)) for name in ("a.csv", "b.csv")
     ]
     (here / "a.csv").write_text("no CSV,\n1\n")
@@ -170,7 +172,7 @@ def test_values_of_every_arrow_type_are_text() -> None:
         (pa.array([True, None]), ["true", None]),
     ]
     for given, expected in columns:
-        assert as_text(pa.chunked_array([given])).to_pylist() == expected
+        assert convert_to_text(pa.chunked_array([given])).to_pylist() == expected
 
 
 def test_arrow_and_parquet_and_a_folder_of_several_kinds_are_read(here: Path) -> None:
@@ -257,9 +259,9 @@ def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path)
 def test_what_cannot_be_read_ends_with_a_sentence(
     here: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, sentence: str
 ) -> None:
-    monkeypatch.setattr(file_content, "BOMB_BYTES", 10_000_000)
+    monkeypatch.setattr(file_content, "MIN_UNPACKED_LIMIT", 10_000_000)
     (here / name).write_bytes(data)
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(StageError, match=sentence):
         read(name)
 
 
@@ -296,15 +298,17 @@ def test_a_variable_of_a_url_is_encoded_by_where_it_stands(
     monkeypatch: pytest.MonkeyPatch, url: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv("V", value)
-    assert expanded(url) == expected
+    assert expand_variables(url) == expected
 
 
 def test_a_host_with_a_password_in_it_is_refused_without_showing_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REST", "user:hid/den@host/x")
-    with pytest.raises(Mistake, match="the variable REST stands where the host stands") as caught:
-        expanded("https://${REST}")
+    with pytest.raises(
+        ConfigError, match="the variable REST stands where the host stands"
+    ) as caught:
+        expand_variables("https://${REST}")
     assert "hid" not in str(caught.value)
 
 
@@ -324,4 +328,4 @@ def test_a_value_that_was_encoded_before_is_named(
     monkeypatch.setenv("V", "p%2Fs")
     monkeypatch.setenv("PLAIN", "100% p/s")
     sentence = " V looks percent-encoded, but ingest.url takes its value as it is."
-    assert encoded_twice(url) == (sentence if told else "")
+    assert describe_double_encoding(url) == (sentence if told else "")

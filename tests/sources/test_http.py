@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.recipe.ingest import Http
-from tasks.sources import fingerprint
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.recipe.ingest import HttpSource
+from tasks.sources import list_partition_versions
 from tests.conftest import partitions
 
 DATA = b"id,text\n" + b"".join(b"%d,row number %d\n" % (n, n) for n in range(20_000))
@@ -83,26 +83,26 @@ def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread.join()
 
 
-def source(site: Site, **settings: object) -> Http:
-    return Http.model_validate({"kind": "http", "url": site.url(), **settings})
+def source(site: Site, **settings: object) -> HttpSource:
+    return HttpSource.model_validate({"kind": "http", "url": site.url(), **settings})
 
 
-def rows(made: Http) -> int:
+def rows(made: HttpSource) -> int:
     return sum(part.table.num_rows for part in partitions(made))
 
 
 def test_a_version_is_downloaded_once_and_a_new_one_again(site: Site) -> None:
-    first = fingerprint(source(site))
+    first = list_partition_versions(source(site))
     assert rows(source(site)) == rows(source(site)) == 20_000
     assert site.downloads() == [None]
     site.data, site.etag = DATA + b"20000,one more\n", '"two"'
-    assert fingerprint(source(site)) != first
+    assert list_partition_versions(source(site)) != first
     assert rows(source(site)) == 20_001
 
 
 def test_a_download_that_was_cut_off_goes_on_where_it_was(site: Site) -> None:
     site.cut_after = 100_000
-    with pytest.raises(Retryable, match="cannot be read to its end"):
+    with pytest.raises(RetryableError, match="cannot be read to its end"):
         rows(source(site))
     site.cut_after = 0
     assert rows(source(site)) == 20_000
@@ -111,7 +111,7 @@ def test_a_download_that_was_cut_off_goes_on_where_it_was(site: Site) -> None:
 
 def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(site: Site) -> None:
     site.cut_after = 100_000
-    with pytest.raises(Retryable):
+    with pytest.raises(RetryableError):
         rows(source(site))
     site.cut_after, site.data, site.etag = 0, b"id,text\n1,new\n", '"two"'
     assert rows(source(site)) == 1
@@ -120,17 +120,17 @@ def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(site: Site
 
 def test_without_a_version_the_content_is_the_fingerprint(site: Site) -> None:
     site.etag = ""
-    first = fingerprint(source(site))
-    assert fingerprint(source(site)) == first
+    first = list_partition_versions(source(site))
+    assert list_partition_versions(source(site)) == first
     site.data += b"20000,one more\n"
-    assert fingerprint(source(site)) != first
+    assert list_partition_versions(source(site)) != first
 
 
 def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined_with_the_old_part(
     site: Site,
 ) -> None:
     site.cut_after = 100_000
-    with pytest.raises(Retryable):
+    with pytest.raises(RetryableError):
         rows(source(site))
     site.cut_after, site.data, site.served = 0, DATA.replace(b"row", b"new"), '"two"'
     [part] = partitions(source(site))
@@ -140,32 +140,32 @@ def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined
 @pytest.mark.parametrize(
     ("change", "settings", "kind", "sentence"),
     [
-        ({"status": 404}, {}, Failure, "answers with status 404: check the address"),
-        ({"status": 503}, {}, Retryable, "answers with status 503"),
-        ({"to": "file:///etc/passwd"}, {}, Failure, "leads to an address that is not read"),
+        ({"status": 404}, {}, StageError, "answers with status 404: check the address"),
+        ({"status": 503}, {}, RetryableError, "answers with status 503"),
+        ({"to": "file:///etc/passwd"}, {}, StageError, "leads to an address that is not read"),
         (
             {"to": "/rows.csv"},
             {},
-            Failure,
+            StageError,
             r"leads to an address that is not read \(TooManyRedirects\)",
         ),
-        ({}, {"max_bytes": 1000}, Failure, "is larger than 1,000 bytes: raise ingest.max_bytes"),
+        ({}, {"max_bytes": 1000}, StageError, "is larger than 1,000 bytes: raise ingest.max_bytes"),
         (
             {},
             {"sha256": "0" * 64},
-            Failure,
+            StageError,
             r"rows.csv has sha256 [0-9a-f]{64}, but the recipe expects 0000",
         ),
         (
             {},
             {"url": "http://127.0.0.1:9/rows.csv"},
-            Retryable,
+            RetryableError,
             r"http://127.0.0.1:9/rows.csv cannot be read to its end \(ConnectError\)",
         ),
         (
             {},
             {"url": "https://${NOT_SET}@127.0.0.1/rows.csv"},
-            Mistake,
+            ConfigError,
             "names the variable NOT_SET, which is not set",
         ),
     ],
@@ -174,7 +174,7 @@ def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
     site: Site,
     change: dict[str, object],
     settings: dict[str, object],
-    kind: type[Failure],
+    kind: type[StageError],
     sentence: str,
 ) -> None:
     for name, value in change.items():
@@ -196,7 +196,7 @@ def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
         f"{place}/a.csv": 20_000,
         f"{place}/b/c.csv": 1,
     }
-    assert list(partitions(made, skip=fingerprint(made))) == []
+    assert list(partitions(made, skip=list_partition_versions(made))) == []
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_url_that_cannot_be_parsed_ends_with_a_sentence_without_its_values(
 ) -> None:
     monkeypatch.setenv("HOST", host)
     sentence = r"ingest.url is not the URL of a file once its \$\{…\} are filled in: write it as"
-    with pytest.raises(Mistake, match=sentence) as caught:
+    with pytest.raises(ConfigError, match=sentence) as caught:
         rows(source(site, url=url))
     assert "hid" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -241,6 +241,6 @@ def test_a_refused_password_that_was_encoded_before_is_named(
 ) -> None:
     monkeypatch.setenv("PASSWORD", "hidden%2F")
     site.status = 401
-    with pytest.raises(Failure, match="status 401.*PASSWORD.* looks percent-encoded") as caught:
+    with pytest.raises(StageError, match="status 401.*PASSWORD.* looks percent-encoded") as caught:
         rows(source(site))
     assert "hidden" not in str(caught.value)

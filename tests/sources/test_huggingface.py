@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.recipe.ingest import HuggingFace
-from tasks.sources import fingerprint
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.recipe.ingest import HuggingFaceSource
+from tasks.sources import list_partition_versions
 from tests.conftest import partitions
 
 datasets = pytest.importorskip("datasets")
@@ -45,7 +45,7 @@ def made() -> Any:
 
 
 def rows(**settings: str) -> list[dict[str, object]]:
-    [part] = partitions(HuggingFace.model_validate({"kind": "huggingface", **settings}))
+    [part] = partitions(HuggingFaceSource.model_validate({"kind": "huggingface", **settings}))
     found: list[dict[str, object]] = part.table.to_pylist()
     return found
 
@@ -66,7 +66,7 @@ def test_the_split_is_chosen_and_one_that_is_not_there_names_those_that_are() ->
     datasets.DatasetDict({"train": made(), "test": made().select([2, 0])}).save_to_disk("saved")
     assert rows(name="saved", split="test") == [EXPECTED[2], EXPECTED[0]]
     with pytest.raises(
-        Failure, match="saved has no split 'dev'. It has train, test: correct ingest.split."
+        StageError, match="saved has no split 'dev'. It has train, test: correct ingest.split."
     ):
         rows(name="saved", split="dev")
 
@@ -75,7 +75,7 @@ def test_a_saved_data_set_that_lacks_a_key_ends_with_a_sentence(here: Path) -> N
     """The package raises KeyError, as a split that is not there once did."""
     made().save_to_disk("saved")
     (here / "saved" / "state.json").write_text("{}")
-    with pytest.raises(Failure, match=r"saved cannot be read as a data set \(KeyError: '_"):
+    with pytest.raises(StageError, match=r"saved cannot be read as a data set \(KeyError: '_"):
         rows(name="saved")
 
 
@@ -86,7 +86,9 @@ def test_a_folder_whose_loading_raises_a_key_error_ends_with_a_sentence(here: Pa
     )
     (here / "files" / "README.md").write_text(about)
     (here / "files" / "x.csv").write_text("text\na\n")
-    with pytest.raises(Failure, match=r"files cannot be read as a data set \(KeyError: 'name'\)"):
+    with pytest.raises(
+        StageError, match=r"files cannot be read as a data set \(KeyError: 'name'\)"
+    ):
         rows(name="files")
 
 
@@ -96,12 +98,12 @@ def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files
     (here / "files").mkdir()
     (here / "files" / "train.csv").write_text("text,label\na,1\n")
     (here / "files" / "test.csv").write_text("text,label\nb,2\n")
-    source = HuggingFace(kind="huggingface", name="files", split="test")
-    before = fingerprint(source)
+    source = HuggingFaceSource(kind="huggingface", name="files", split="test")
+    before = list_partition_versions(source)
     assert rows(name="files", split="test") == [{"text": "b", "label": "2"}]
-    assert fingerprint(source) == before
+    assert list_partition_versions(source) == before
     (here / "files" / "test.csv").write_text("text,label\nc,3\n")
-    assert fingerprint(source) != before
+    assert list_partition_versions(source) != before
     assert rows(name="files", split="test") == [{"text": "c", "label": "3"}]
 
 
@@ -110,7 +112,7 @@ def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
     (here / "folder" / "folder.py").write_text(
         "from pathlib import Path\nPath('was_run').touch()\nraise SystemExit\n"
     )
-    with pytest.raises(Failure, match="folder cannot be read as a data set"):
+    with pytest.raises(StageError, match="folder cannot be read as a data set"):
         rows(name="folder")
     assert not (here / "was_run").exists()
 
@@ -119,17 +121,17 @@ def test_the_hub_out_of_reach_may_pass_and_is_told_at_once(monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
-        Retryable,
+        RetryableError,
         match=r"nobody/nothing is no folder here, and the Hub cannot be reached \(ConnectError\)",
     ):
-        fingerprint(HuggingFace(kind="huggingface", name="nobody/nothing"))
+        list_partition_versions(HuggingFaceSource(kind="huggingface", name="nobody/nothing"))
 
 
 def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_told() -> None:
     with pytest.raises(
-        Failure, match="no such/folder/here is neither a folder here nor a name on the Hub"
+        StageError, match="no such/folder/here is neither a folder here nor a name on the Hub"
     ):
-        fingerprint(HuggingFace(kind="huggingface", name="no such/folder/here"))
+        list_partition_versions(HuggingFaceSource(kind="huggingface", name="no such/folder/here"))
 
 
 def test_without_the_package_the_command_that_installs_it_is_named(
@@ -138,6 +140,6 @@ def test_without_the_package_the_command_that_installs_it_is_named(
     made().save_to_disk("saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
-        Mistake, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
+        ConfigError, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
     ):
         rows(name="saved")

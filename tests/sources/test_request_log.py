@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.errors import Failure
-from tasks.recipe.ingest import Requests
-from tasks.sources import fingerprint
+from tasks.core.errors import StageError
+from tasks.recipe.ingest import RequestLogSource
+from tasks.sources import list_partition_versions
 from tests.conftest import partitions
 
 
@@ -39,13 +39,13 @@ def log(path: Path, *lines: object) -> None:
     )
 
 
-def source(**settings: object) -> Requests:
-    return Requests.model_validate(
-        {"kind": "requests", "path": "logs/*.jsonl", "feedback": "feedback/*.jsonl", **settings}
+def source(**settings: object) -> RequestLogSource:
+    return RequestLogSource.model_validate(
+        {"kind": "request_log", "path": "logs/*.jsonl", "feedback": "feedback/*.jsonl", **settings}
     )
 
 
-def read(made: Requests) -> tuple[list[dict[str, object]], list[str]]:
+def read(made: RequestLogSource) -> tuple[list[dict[str, object]], list[str]]:
     found = list(partitions(made))
     return [row for part in found for row in part.table.to_pylist()], [
         why for part in found for _, why in part.broken
@@ -128,21 +128,21 @@ def test_lines_that_are_none_and_feedback_for_unknown_requests_are_set_aside(her
 def test_new_feedback_changes_the_version_of_the_requests(here: Path) -> None:
     log(here / "logs/1.jsonl", request(1))
     log(here / "feedback/1.jsonl", feedback(1, "billing"))
-    before = fingerprint(source())
+    before = list_partition_versions(source())
     assert (
         list(before)
         == [part.name for part in partitions(source())]
         == ["logs/1.jsonl", "feedback/1.jsonl"]
     )
-    assert fingerprint(source()) == before
+    assert list_partition_versions(source()) == before
     log(here / "feedback/1.jsonl", feedback(1, "shipping"))
-    assert fingerprint(source())["logs/1.jsonl"] != before["logs/1.jsonl"]
+    assert list_partition_versions(source())["logs/1.jsonl"] != before["logs/1.jsonl"]
 
 
 def test_a_log_that_is_no_json_lines_and_a_recipe_without_labels_are_refused(here: Path) -> None:
     log(here / "logs/1.csv", "id,text")
     with pytest.raises(
-        Failure, match=r"logs/1.csv is not a .jsonl file, as logs of requests and feedback are"
+        StageError, match=r"logs/1.csv is not a .jsonl file, as logs of requests and feedback are"
     ):
         list(partitions(source(path="logs/1.csv", feedback=None, unlabelled=True)))
     with pytest.raises(ValidationError, match="without feedback no request has a label"):

@@ -10,17 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.embedded_s3 import BUCKET
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.recipe.ingest import S3
-from tasks.sources import fingerprint
-from tasks.storage.object_store import Store
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.recipe.ingest import S3Source
+from tasks.sources import list_partition_versions
+from tasks.storage.object_store import ObjectStore
 from tests.conftest import partitions
 
 ROWS = [{"id": "1", "text": "first"}, {"id": "2", "text": "second"}]
 
 
 @pytest.fixture
-def bucket(store: Store, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def bucket(
+    store: ObjectStore, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
     """The server's bucket, credentials in the environment as boto3 wants them, and nothing under the prefix `in/`."""
     assert store.settings.key and store.settings.secret and store.settings.endpoint
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.settings.key)
@@ -31,17 +33,19 @@ def bucket(store: Store, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         store.client.delete_object(Bucket=BUCKET, Key=item.name)
 
 
-def source(**settings: object) -> S3:
-    return S3.model_validate(
+def source(**settings: object) -> S3Source:
+    return S3Source.model_validate(
         {"kind": "s3", "bucket": BUCKET, "prefix": "in/", "endpoint": "${S3_ENDPOINT}", **settings}
     )
 
 
-def put(bucket: Store, name: str, data: bytes) -> None:
+def put(bucket: ObjectStore, name: str, data: bytes) -> None:
     bucket.client.put_object(Bucket=BUCKET, Key=name, Body=data)
 
 
-def test_objects_of_every_format_are_parts_in_order_of_name(bucket: Store, here: Path) -> None:
+def test_objects_of_every_format_are_parts_in_order_of_name(
+    bucket: ObjectStore, here: Path
+) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), here / "rows.parquet")
     put(bucket, "in/a.csv", b"id,text\n1,first\n2,second\n")
     put(
@@ -61,15 +65,15 @@ def test_objects_of_every_format_are_parts_in_order_of_name(bucket: Store, here:
 
 
 def test_a_change_or_a_new_object_changes_its_own_version_alone_and_what_is_skipped_is_not_read(
-    bucket: Store,
+    bucket: ObjectStore,
 ) -> None:
     put(bucket, "in/a.csv", b"id,text\n1,first\n")
     put(bucket, "in/b.csv", b"id,text\n2,second\n")
-    before = fingerprint(source())
-    assert fingerprint(source()) == before
+    before = list_partition_versions(source())
+    assert list_partition_versions(source()) == before
     put(bucket, "in/b.csv", b"id,text\n2,changed\n")
     put(bucket, "in/c.csv", b"id,text\n3,third\n")
-    after = fingerprint(source())
+    after = list_partition_versions(source())
     same = [name for name, version in after.items() if before.get(name) == version]
     assert same == [f"s3://{BUCKET}/in/a.csv"]
     put(bucket, "in/a.csv", b"PK\x03\x04 no CSV any more: whoever read it would fail")
@@ -80,7 +84,7 @@ def test_a_change_or_a_new_object_changes_its_own_version_alone_and_what_is_skip
 
 @pytest.mark.parametrize("change", ["deleted", "overwritten"])
 def test_an_object_that_is_gone_or_changed_after_it_was_listed_is_not_read(
-    bucket: Store, change: str
+    bucket: ObjectStore, change: str
 ) -> None:
     put(bucket, "in/a.csv", b"id,text\n1,first\n")
     put(bucket, "in/b.csv", b"id,text\n2,second\n")
@@ -91,14 +95,14 @@ def test_an_object_that_is_gone_or_changed_after_it_was_listed_is_not_read(
     else:
         put(bucket, "in/b.csv", b"id,text\n2,changed\n")
     with pytest.raises(
-        Retryable,
+        RetryableError,
         match=f"s3://{BUCKET}/in/b.csv was deleted or changed after it was listed: the next try lists the objects again.",
     ):
         next(parts)
 
 
 def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_overwritten(
-    bucket: Store,
+    bucket: ObjectStore,
 ) -> None:
     bucket.client.put_bucket_versioning(
         Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"}
@@ -108,12 +112,12 @@ def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_ov
         put(bucket, "in/versions/a.csv", b"id,text\n1,first\n")
         put(bucket, "in/versions/b.csv", b"id,text\n2,second\n")
         made = source(prefix="in/versions/", versions=True)
-        before = fingerprint(made)
+        before = list_partition_versions(made)
         parts = partitions(made)
         assert next(parts).table.to_pylist() == [{"id": "1", "text": "first"}]
         put(bucket, "in/versions/b.csv", b"id,text\n2,changed\n")
         assert next(parts).table.to_pylist() == [{"id": "2", "text": "second"}]
-        after = fingerprint(made)
+        after = list_partition_versions(made)
         assert [name for name in after if after[name] != before[name]] == [
             f"s3://{BUCKET}/in/versions/b.csv"
         ]
@@ -129,78 +133,78 @@ def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_ov
         (
             {},
             {},
-            Failure,
+            StageError,
             "s3://millrace/in/ at http://127.0.0.1:.* holds no object that is read .*: put the data there or correct ingest.prefix",
         ),
         (
             {"bucket": "nowhere"},
             {},
-            Failure,
+            StageError,
             "(there is no bucket 'nowhere'|the bucket 'nowhere' is not theirs).*ingest.bucket",
         ),
         (
             {},
             {"AWS_SECRET_ACCESS_KEY": "hidden"},
-            Failure,
+            StageError,
             "refuses the credentials .*: check the access key, its secret, what it may do and ingest.bucket",
         ),
-        ({}, {"AWS_ACCESS_KEY_ID": "hidden"}, Failure, "refuses the credentials"),
+        ({}, {"AWS_ACCESS_KEY_ID": "hidden"}, StageError, "refuses the credentials"),
         (
             {},
             {"S3_ENDPOINT": "http://127.0.0.1:9"},
-            Retryable,
+            RetryableError,
             "cannot be reached .*: check that it runs and that ingest.endpoint is right",
         ),
         (
             {},
             {"S3_ENDPOINT": "http://user:hidden@127.0.0.1:9"},
-            Mistake,
+            ConfigError,
             "ingest.endpoint is not the address of an S3 server",
         ),
         (
             {"endpoint": "http://127.0.0.1:9/?token=${TOKEN}"},
             {"TOKEN": "hidden"},
-            Mistake,
+            ConfigError,
             "address of an S3 server",
         ),
         (
             {},
             {"S3_ENDPOINT": "http://[hidden"},
-            Mistake,
+            ConfigError,
             "ingest.endpoint is not the address of an S3 server",
         ),
         (
             {},
             {"S3_ENDPOINT": "http://127.0.0.1:hidden"},
-            Mistake,
+            ConfigError,
             "ingest.endpoint is not the address of an S3 server",
         ),
         (
             {},
             {"S3_ENDPOINT": "http://hid den"},
-            Mistake,
+            ConfigError,
             "ingest.endpoint is not the address of an S3 server",
         ),
         (
             {"endpoint": "http://${HOST}"},
             {"HOST": "user:hidden@127.0.0.1:9"},
-            Mistake,
+            ConfigError,
             "HOST stands where the host stands and holds an @",
         ),
         (
             {"endpoint": "${NOT_SET}"},
             {},
-            Mistake,
+            ConfigError,
             "ingest.endpoint names the variable NOT_SET, which is not set",
         ),
     ],
 )
 def test_what_cannot_be_listed_ends_with_a_sentence_without_credentials(
-    bucket: Store,
+    bucket: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str],
     environment: dict[str, str],
-    kind: type[Failure],
+    kind: type[StageError],
     sentence: str,
 ) -> None:
     for name, value in environment.items():

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.recipe.ingest import Sql
-from tasks.sources import fingerprint, sql
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.recipe.ingest import SqlSource
+from tasks.sources import list_partition_versions, sql
 from tests import postgres
 from tests.conftest import partitions
 from tests.postgres import Server
@@ -31,8 +31,8 @@ def database(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "desk.db"
 
 
-def source(**settings: str) -> Sql:
-    return Sql.model_validate({"kind": "sql", "url": "sqlite:///desk.db", **settings})
+def source(**settings: str) -> SqlSource:
+    return SqlSource.model_validate({"kind": "sql", "url": "sqlite:///desk.db", **settings})
 
 
 def change(database: Path, statement: str) -> None:
@@ -65,16 +65,16 @@ def test_a_table_and_a_query_give_their_rows_as_text_in_an_order_of_their_own(
 def test_the_fingerprint_changes_with_the_rows_and_only_with_them(
     database: Path, settings: dict[str, str]
 ) -> None:
-    before = fingerprint(source(**settings))
-    assert fingerprint(source(**settings)) == before
+    before = list_partition_versions(source(**settings))
+    assert list_partition_versions(source(**settings)) == before
     change(database, "insert into messages values (4, 'fourth', 40)")
-    assert fingerprint(source(**settings)) != before
+    assert list_partition_versions(source(**settings)) != before
 
 
 def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PART", 2)
+    monkeypatch.setattr(sql, "PARTITION_ROWS", 2)
     change(
         database,
         "insert into messages values (4, ':4 %', 30), (5, 'fifth', 50), (6, 'no mark', null)",
@@ -82,7 +82,7 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
     made = source(
         query="select *, ':x' as colon, '10%' as percent from messages", watermark="changed"
     )
-    before = fingerprint(made)
+    before = list_partition_versions(made)
     assert (
         before.items()
         >= {
@@ -95,7 +95,7 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
         "sql query": ["1", "2"], "sql query part 2": ["3", "4"], "sql query part 3": ["5"], "sql query without changed": ["6"],
     }  # fmt: skip
     change(database, "insert into messages values (7, 'seventh', 70), (8, 'eighth', 80)")
-    after = fingerprint(made)
+    after = list_partition_versions(made)
     same = [label for label, version in after.items() if before.get(label) == version]
     assert same == ["sql query", "sql query part 2", "sql query without changed"]
     assert [sorted(part.table["id"].to_pylist()) for part in partitions(made, skip=same)] == [
@@ -108,10 +108,10 @@ def test_a_watermark_that_is_no_column_is_named_even_where_the_database_would_ta
     database: Path,
 ) -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"ingest.watermark: sql messages has no column 'change' \(did you mean changed\?\); it has id, text, changed.",
     ):
-        fingerprint(source(table="messages", watermark="change"))
+        list_partition_versions(source(table="messages", watermark="change"))
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_a_watermark_that_is_no_column_is_named_even_where_the_database_would_ta
     ],
 )
 def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, query: str) -> None:
-    before = fingerprint(source(table="messages"))
+    before = list_partition_versions(source(table="messages"))
     with pytest.raises(
-        Failure, match="sql query: the database answers: attempt to write a readonly database"
+        StageError, match="sql query: the database answers: attempt to write a readonly database"
     ):
         list(partitions(source(query=query)))
-    assert fingerprint(source(table="messages")) == before
+    assert list_partition_versions(source(table="messages")) == before
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, quer
 def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_password(
     database: Path, settings: dict[str, str], sentence: str
 ) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(StageError) as caught:
         list(partitions(source(**settings)))
     assert sentence in str(caught.value)
     assert "tiger" not in str(caught.value)
@@ -184,7 +184,7 @@ def test_any_password_reaches_the_driver_whole(
     monkeypatch.setenv("READER", f"reader:{password}")
     monkeypatch.setenv("HOST", "127.0.0.1:9")
     monkeypatch.setenv("URL", f"postgresql+psycopg://reader:{quote(password, '')}@127.0.0.1:9/desk")
-    engine = sql.engine_of(source(url=url, table="x"))
+    engine = sql.build_engine(source(url=url, table="x"))
     _, given = engine.dialect.create_connect_args(engine.url)
     expected = {"user": "reader", "password": password, "host": "127.0.0.1", "dbname": "desk"}
     assert {name: given[name] for name in expected} == expected
@@ -196,7 +196,7 @@ def test_a_database_url_that_cannot_be_parsed_shows_nothing_of_its_password(
 ) -> None:
     for url in ("postgresql+psycopg://reader:hidden", "postgresql+psycopg://reader:hid/den"):
         monkeypatch.setenv("DATABASE_URL", url)
-        with pytest.raises(Mistake, match="ingest.url is not the URL of a database") as caught:
+        with pytest.raises(ConfigError, match="ingest.url is not the URL of a database") as caught:
             list(partitions(source(url="${DATABASE_URL}", table="x")))
         assert "hid" not in "".join(traceback.format_exception(caught.value))
 
@@ -229,7 +229,7 @@ def server(started: Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> Serv
     return started
 
 
-def desk(server: Server, **settings: str) -> Sql:
+def desk(server: Server, **settings: str) -> SqlSource:
     return source(**{"url": server.url(), **settings})
 
 
@@ -263,9 +263,9 @@ def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(
     server: Server,
 ) -> None:
     made = desk(server, table="Help Desk.Messages 2026", watermark="id")
-    assert fingerprint(made) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
+    assert list_partition_versions(made) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
     server.execute("""insert into "Help Desk"."Messages 2026" (id) values (7)""")
-    assert fingerprint(made) == {"sql Help Desk.Messages 2026": "3 rows up to 7"}
+    assert list_partition_versions(made) == {"sql Help Desk.Messages 2026": "3 rows up to 7"}
     assert [part.table["id"].to_pylist() for part in partitions(made)] == [["1", "2", "7"]]
 
 
@@ -283,10 +283,10 @@ def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(
     server: Server, query: str
 ) -> None:
     made = desk(server, table="Help Desk.Messages 2026")
-    before = fingerprint(made)
-    with pytest.raises(Failure, match="in a read-only transaction"):
+    before = list_partition_versions(made)
+    with pytest.raises(StageError, match="in a read-only transaction"):
         list(partitions(desk(server, query=query)))
-    assert fingerprint(made) == before
+    assert list_partition_versions(made) == before
 
 
 @pytest.mark.parametrize(
@@ -295,33 +295,38 @@ def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(
         (
             {"table": "nothing"},
             {},
-            Failure,
+            StageError,
             'sql nothing: the database answers: relation "nothing" does not exist',
         ),
-        ({"query": "selec 1"}, {}, Failure, 'syntax error at or near "selec"'),
-        ({"query": "select 1/0"}, {}, Failure, "division by zero"),
-        ({"query": "set work_mem = '4MB'"}, {}, Failure, "does not return rows"),
+        ({"query": "selec 1"}, {}, StageError, 'syntax error at or near "selec"'),
+        ({"query": "select 1/0"}, {}, StageError, "division by zero"),
+        ({"query": "set work_mem = '4MB'"}, {}, StageError, "does not return rows"),
         (
             {"query": "select 1 as a, 2 as a"},
             {},
-            Failure,
+            StageError,
             "sql query gives a more than once: name the columns in ingest.query with AS",
         ),
-        ({"query": "select '-infinity'::timestamp as at"}, {}, Failure, "timestamp too small"),
+        ({"query": "select '-infinity'::timestamp as at"}, {}, StageError, "timestamp too small"),
         (
             {"table": "x"},
             {"PG_PASSWORD": "hidden"},
-            Failure,
+            StageError,
             'password authentication failed for user "reader"',
         ),
-        ({"table": "x", "database": "nowhere"}, {}, Failure, 'database "nowhere" does not exist'),
+        (
+            {"table": "x", "database": "nowhere"},
+            {},
+            StageError,
+            'database "nowhere" does not exist',
+        ),
         (
             {
                 "table": "x",
                 "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:9/postgres",
             },
             {},
-            Retryable,
+            RetryableError,
             "onnection refused",
         ),
         (
@@ -330,13 +335,13 @@ def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(
                 "url": "postgresql+psycopg://reader:${PG_PASSWORD}@127.0.0.1:port/postgres",
             },
             {},
-            Mistake,
+            ConfigError,
             "ingest.url is not the URL of a database",
         ),
         (
             {"table": "x", "url": "foo://reader:${PG_PASSWORD}@127.0.0.1/postgres"},
             {},
-            Mistake,
+            ConfigError,
             "the driver of this database is not installed",
         ),
     ],
@@ -346,13 +351,13 @@ def test_what_postgres_cannot_give_ends_with_a_sentence_without_the_password(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str],
     environment: dict[str, str],
-    kind: type[Failure],
+    kind: type[StageError],
     sentence: str,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     database = settings.get("database", "postgres")
-    with pytest.raises(Failure, match=sentence) as caught:
+    with pytest.raises(StageError, match=sentence) as caught:
         list(
             partitions(
                 source(
@@ -377,7 +382,7 @@ def test_a_server_that_ends_in_the_middle_may_be_back_later(
         ending = threading.Timer(1, server.kill)
         ending.start()
         with pytest.raises(
-            Retryable,
+            RetryableError,
             match="sql query: the database answers|the connection to the database was lost",
         ):
             list(partitions(desk(server, query="select pg_sleep(30)::text as slept")))

@@ -13,13 +13,16 @@ from sklearn import metrics as sk
 
 from tasks import evaluate, modalities
 from tasks import train as tasks_train
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.gating import decision
-from tasks.gating.comparisons import Match
-from tasks.problems import classification, multilabel, regression
+from tasks.gating.comparisons import PairedPredictions
+from tasks.problems import regression
 from tasks.problems.base import Problem
+from tasks.problems.classification import ClassificationProblem
+from tasks.problems.multilabel import MultilabelProblem
+from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate
-from tasks.recipe.metric_names import METRICS
+from tasks.recipe.metric_names import METRICS_BY_PROBLEM
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.statistics import class_metrics, intervals
@@ -30,7 +33,7 @@ from tasks.tuning import trial
 from tests import tiny
 
 FEW = Evaluate(resamples=200)
-THREE = classification.Problem(["a", "b", "c"])
+THREE = ClassificationProblem(["a", "b", "c"])
 
 
 def scored(rows: int, classes: int, seed: int = 0, signal: float = 1.5) -> tuple[Any, Floats]:
@@ -39,7 +42,7 @@ def scored(rows: int, classes: int, seed: int = 0, signal: float = 1.5) -> tuple
     targets = rng.integers(0, classes, rows)
     logits = rng.normal(size=(rows, classes))
     logits[np.arange(rows), targets] += signal
-    return targets, classification.Problem([str(n) for n in range(classes)]).answers(logits)
+    return targets, ClassificationProblem([str(n) for n in range(classes)]).answers(logits)
 
 
 def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
@@ -61,15 +64,15 @@ def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
         ),
         "pr_auc": sk.average_precision_score(np.eye(3)[targets], shares, average="macro"),
     }
-    assert set(expected) == set(METRICS["classification"])
-    assert THREE.points(targets, said) == pytest.approx(expected, abs=1e-9)
+    assert set(expected) == set(METRICS_BY_PROBLEM["classification"])
+    assert THREE.point_estimates(targets, said) == pytest.approx(expected, abs=1e-9)
 
 
 def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     targets = (rng.random((200, 4)) < 0.3).astype(np.float32)
     said = np.clip(0.3 * targets + rng.random((200, 4)) * 0.6, 0, 1).round(2)
-    points = multilabel.Problem(list("abcd")).points(targets, said)
+    points = MultilabelProblem(list("abcd")).point_estimates(targets, said)
     given = said >= 0.5
     expected = {
         "hamming_loss": sk.hamming_loss(targets, given),
@@ -85,10 +88,10 @@ def test_the_median_of_resampled_errors_is_that_of_the_rows_written_out() -> Non
     rng = np.random.default_rng(0)
     numbers, weights = rng.random(31), rng.integers(0, 3, (50, 31)).astype(float)
     written = [np.median(np.repeat(numbers, times.astype(int))) for times in weights]
-    assert regression.median(numbers, weights) == pytest.approx(written)
+    assert regression.weighted_median(numbers, weights) == pytest.approx(written)
     assert {int(total) % 2 for total in weights.sum(1)} == {0, 1}
     truth = rng.normal(size=31)
-    assert regression.Problem(["value"]).points(truth, truth + numbers)[
+    assert RegressionProblem(["value"]).point_estimates(truth, truth + numbers)[
         "median_absolute_error"
     ] == pytest.approx(sk.median_absolute_error(truth, truth + numbers))
 
@@ -98,7 +101,7 @@ def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
     said, there = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.5  # with many equal probabilities
     weights = rng.integers(0, 4, (20, 40)).astype(float)
     for times, roc, precision in zip(
-        weights.astype(int), *class_metrics.curves(there, said, weights), strict=True
+        weights.astype(int), *class_metrics.compute_curve_areas(there, said, weights), strict=True
     ):
         rows = np.repeat(np.arange(40), times)
         assert roc == pytest.approx(sk.roc_auc_score(there[rows], said[rows]))
@@ -108,8 +111,8 @@ def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
 def test_intervals_are_stratified_repeat_and_cover() -> None:
     targets, answers = scored(900, 3)
     said = THREE.said(targets, answers)
-    one, other = (THREE.intervals(targets, said, Evaluate()) for _ in range(2))
-    assert one == other and set(one) == set(METRICS["classification"])
+    one, other = (THREE.metric_intervals(targets, said, Evaluate()) for _ in range(2))
+    assert one == other and set(one) == set(METRICS_BY_PROBLEM["classification"])
     assert all(value["low"] < value["value"] < value["high"] for value in one.values())
     weights = np.concatenate(list(THREE.resampled(targets, FEW)))
     assert all(
@@ -117,7 +120,9 @@ def test_intervals_are_stratified_repeat_and_cover() -> None:
         for label in range(3)
     )
     assert (
-        intervals.bounds(THREE.samples("roc_auc", targets, [said], Evaluate())[:, 0], 0.95)
+        intervals.percentile_bounds(
+            THREE.samples("roc_auc", targets, [said], Evaluate())[:, 0], 0.95
+        )
     ) == pytest.approx((one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6)
 
 
@@ -133,7 +138,7 @@ def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() ->
 def test_each_class_has_its_own_intervals() -> None:
     targets, answers = scored(300, 3)
     said = THREE.said(targets, answers)
-    table = THREE.by_class(targets, said, FEW)
+    table = THREE.metrics_by_class(targets, said, FEW)
     precision, recall, f1, support = sk.precision_recall_fscore_support(targets, said.predicted)
     for at, name in enumerate("abc"):
         assert table[name]["support"] == support[at]
@@ -146,10 +151,14 @@ def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_
     None
 ):
     targets, answers = scored(10_000, 14)
-    problem = classification.Problem([f"{n:02d}" for n in range(14)])
+    problem = ClassificationProblem([f"{n:02d}" for n in range(14)])
     said = problem.said(targets, answers)
-    quick = [name for name in METRICS["classification"] if name not in class_metrics.RANKED]
-    for names, most in ((quick, 1.0), (METRICS["classification"], 6.0)):
+    quick = [
+        name
+        for name in METRICS_BY_PROBLEM["classification"]
+        if name not in class_metrics.RANKING_METRICS
+    ]
+    for names, most in ((quick, 1.0), (METRICS_BY_PROBLEM["classification"], 6.0)):
         best = min(
             timed(lambda names=names: problem.drawn(names, targets, [said], Evaluate()))
             for _ in range(3)
@@ -161,7 +170,7 @@ def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_
         problem.drawn(
             ["roc_auc", "log_loss", "macro_f1"],
             targets[:2000],
-            [problem.part(said, np.arange(2000))],
+            [problem.take(said, np.arange(2000))],
             Evaluate(resamples=resamples),
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -180,7 +189,7 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
     kept = targets != 2
     targets, answers = targets[kept], answers[kept]
     said = THREE.said(targets, answers)
-    points = THREE.points(targets, said)
+    points = THREE.point_estimates(targets, said)
     assert points["balanced_accuracy"] == pytest.approx(
         np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
     )
@@ -188,14 +197,14 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
         np.mean([sk.roc_auc_score(targets == label, said.answers[:, label]) for label in (0, 1)])
     )  # type: ignore[index]
     assert all(np.isfinite(value) for value in points.values())
-    assert THREE.by_class(targets, said, FEW)["c"]["support"] == 0
+    assert THREE.metrics_by_class(targets, said, FEW)["c"]["support"] == 0
 
 
 def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
     targets = np.zeros(30, np.int64)
     said = THREE.said(targets, scored(30, 3)[1])
-    found = THREE.intervals(targets, said, FEW)
-    assert set(METRICS["classification"]) - set(found) == {"roc_auc"}
+    found = THREE.metric_intervals(targets, said, FEW)
+    assert set(METRICS_BY_PROBLEM["classification"]) - set(found) == {"roc_auc"}
     json.dumps(found, allow_nan=False)
     recipe = Recipe.model_validate(
         {
@@ -209,7 +218,7 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
             ],
         }
     )
-    match = Match([str(row) for row in range(30)], targets, said, said)
+    match = PairedPredictions([str(row) for row in range(30)], targets, said, said)
     judged = decision.judge(recipe, {"rows": 30, **found}, THREE, {"baseline": {"": match}})
     assert [check["outcome"] for check in judged["checks"]] == ["fail", "fail"]
     assert "The evaluation has no 'roc_auc'" in judged["checks"][0]["reason"]
@@ -217,34 +226,36 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
 
 
 def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:
-    problem = multilabel.Problem(["a", "b"])
+    problem = MultilabelProblem(["a", "b"])
     targets = np.array(
         [[1, 0]] + [[0, 0]] * 5, np.float32
     )  # in a third of the resamples no row has a label
-    found = problem.intervals(targets, np.full((6, 2), 0.2), FEW)
+    found = problem.metric_intervals(targets, np.full((6, 2), 0.2), FEW)
     json.dumps(found, allow_nan=False)
     assert "mean_average_precision" in found
-    assert "mean_average_precision" not in problem.intervals(targets[1:], np.full((5, 2), 0.2), FEW)
+    assert "mean_average_precision" not in problem.metric_intervals(
+        targets[1:], np.full((5, 2), 0.2), FEW
+    )
 
 
 def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
-    problem = classification.Problem(["a", "b"], Train(metric="roc_auc"))
+    problem = ClassificationProblem(["a", "b"], Train(metric="roc_auc"))
     with pytest.raises(
-        Failure,
+        StageError,
         match="train.metric: roc_auc is not a number on the 5 validation rows: choose another if they are all of one class",
     ):
         problem.measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
-    assert "roc_auc" not in classification.Problem(["a", "b"]).measure(
+    assert "roc_auc" not in ClassificationProblem(["a", "b"]).measure(
         np.zeros(5, np.int64), np.full((5, 2), 0.5)
     )
 
 
 def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric",
     ):
-        trial.course(
+        trial.compute_curve(
             [EpochRecord(1, 1, 1.0, {"log_loss": 1.0})], Train(metric="log_loss"), "roc_auc"
         )
 
@@ -259,10 +270,10 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
     evaluate.run(made, source, tmp_path / "model", tmp_path / "evaluation")
     metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")
     predictions = files.read_table(tmp_path / "evaluation" / "predictions.parquet")
-    problem = modalities.predictor(tmp_path / "model").problem
+    problem = modalities.load_predictor(tmp_path / "model").problem
     targets, said = problem.targets(predictions), problem.read(predictions)
     for who, told in (("model", metrics), ("baseline", metrics["baseline"])):
-        points = problem.points(targets, said[who])
+        points = problem.point_estimates(targets, said[who])
         assert {name: told[name]["value"] for name in points} == pytest.approx(points, abs=2e-6)
     assert "roc_auc" in (tmp_path / "evaluation" / "report.html").read_text()
     header = (
@@ -280,7 +291,7 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
             return np.array([[0.2, 0.3, 0.5], [np.nan, 0.5, 0.5]])
 
     with pytest.raises(
-        Failure,
+        StageError,
         match="the model gives no probabilities or numbers for 1 of 2 test rows, first row 1: it is broken; train again",
     ):
         modalities.predict(Broken(), ["x", "y"])
@@ -304,12 +315,12 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 def test_an_unknown_metric_names_the_nearest(
     problem: str, given: str, sentence: str, tmp_path: Path
 ) -> None:
-    from tasks.core.errors import Mistake
-    from tasks.recipe.loading import read
+    from tasks.core.errors import ConfigError
+    from tasks.recipe.loading import read_recipe
 
     (tmp_path / "recipe.yaml").write_text(
         f"name: x\nmodality: tabular\nproblem: {problem}\ningest: {{kind: files, path: x.csv}}\ngate: [{{rule: floor, metric: {given}, bound: 0.5}}]\n"
     )
-    with pytest.raises(Mistake) as caught:
-        read(tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(tmp_path / "recipe.yaml")
     assert sentence in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from tasks.problems.classification import Scored
+from tasks.problems.classification import ClassPredictions
 from tasks.recipe.recipe import Recipe
 from tasks.statistics import comparison
 from tests import plot_gate
@@ -21,7 +21,7 @@ RIGHT = 0.9  # accuracy of the champion
 
 def pair(
     rng: np.random.Generator, rows: int, better: float, shared: float = 0.6, wrong: Any = None
-) -> tuple[Any, dict[str, Scored]]:
+) -> tuple[Any, dict[str, ClassPredictions]]:
     """True classes, a champion, and a challenger whose true accuracy differs by `better`; this share of the champion's errors are also the challenger's."""
     labels = np.arange(rows, dtype=np.int64) % 3
     wrong = rng.random(rows) < 1 - RIGHT if wrong is None else wrong
@@ -32,7 +32,7 @@ def pair(
     said = {}
     for name, missed in (("model", mine), ("champion", wrong)):
         predicted = np.where(missed, (labels + rng.integers(1, 3, rows)) % 3, labels)
-        said[name] = Scored(
+        said[name] = ClassPredictions(
             predicted,
             np.where(missed, rng.exponential(2.0, rows) + 0.7, rng.exponential(0.1, rows)),
         )
@@ -78,9 +78,9 @@ def test_a_better_challenger_is_promoted_with_the_stated_power() -> None:
         0.4 * (1 - RIGHT) - better,
     )  # shares of rows that only one of the two gets right
     error = float(np.sqrt((sum(alone) - better**2) / rows))
-    alpha = comparison.spent(ALPHA, 1)
+    alpha = comparison.alpha_for_comparison(ALPHA, 1)
     stated = float(norm.cdf(better / error - norm.isf(alpha)))
-    assert better > comparison.detectable(
+    assert better > comparison.detectable_difference(
         error, alpha
     )  # which is what the gate tells of rows that do not decide
     assert 0.9 < stated < 0.999
@@ -112,9 +112,14 @@ def histories(
         for look in range(1, 21):
             judged = judge(recipe, labels, pair(rng, rows, better, wrong=wrong)[1], look)
             values.append(judged["checks"][1]["p_adjusted"])
-            assert (judged["verdict"] == "promote") == (values[-1] <= comparison.spent(ALPHA, look))
+            assert (judged["verdict"] == "promote") == (
+                values[-1] <= comparison.alpha_for_comparison(ALPHA, look)
+            )
         spending += np.maximum.accumulate(
-            [value <= comparison.spent(ALPHA, look) for look, value in enumerate(values, 1)]
+            [
+                value <= comparison.alpha_for_comparison(ALPHA, look)
+                for look, value in enumerate(values, 1)
+            ]
         )
         careless += np.maximum.accumulate([value <= ALPHA for value in values])
     return (spending / count).tolist(), (careless / count).tolist()
@@ -142,7 +147,7 @@ def test_the_plot_in_the_documentation_shows_these_simulations() -> None:
 
 
 def test_what_all_looks_may_spend_is_never_more_than_alpha() -> None:
-    looks = [comparison.spent(ALPHA, look) for look in range(1, 10_000)]
+    looks = [comparison.alpha_for_comparison(ALPHA, look) for look in range(1, 10_000)]
     assert looks == sorted(looks, reverse=True)
     assert 0.999 * ALPHA < sum(looks) < ALPHA
 
@@ -171,11 +176,13 @@ def test_the_score_test_has_the_likeliest_shares_of_its_hypothesis(
     expected = norm.sf(
         (better - worse + rows * margin) / (rows * (2 * rare + margin - margin**2)) ** 0.5
     )
-    assert comparison.noninferior(better, worse, rows, margin) == pytest.approx(expected, rel=1e-3)
+    assert comparison.noninferiority_p_value(better, worse, rows, margin) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_of_two_models_that_always_agree_few_rows_show_nothing() -> None:
-    values = [comparison.noninferior(0, 0, rows, 0.02) for rows in (16, 100, 285, 1000)]
+    values = [comparison.noninferiority_p_value(0, 0, rows, 0.02) for rows in (16, 100, 285, 1000)]
     assert values == sorted(values, reverse=True)
     assert values[0] > 0.2
     assert values[-1] < 1e-5
@@ -190,15 +197,20 @@ def test_where_no_resample_is_beyond_the_bound_the_p_value_goes_on_below_what_th
     rng = np.random.default_rng(0)
     differences = rng.normal(0.05, 0.01, 1000)
     assert (
-        norm.sf(5) <= comparison.bootstrapped(0.05, differences, 0.0) < 1e-4 < 1 / len(differences)
+        norm.sf(5)
+        <= comparison.bootstrap_p_value(0.05, differences, 0.0)
+        < 1e-4
+        < 1 / len(differences)
     )
-    assert comparison.bootstrapped(0.05, differences, 0.03) == pytest.approx(norm.sf(2), rel=0.5)
+    assert comparison.bootstrap_p_value(0.05, differences, 0.03) == pytest.approx(
+        norm.sf(2), rel=0.5
+    )
     heavy = 0.05 + 0.01 * rng.standard_t(3, 1000) / 3**0.5
-    assert comparison.bootstrapped(0.05, heavy, -0.02) > 10 * norm.sf(7)
+    assert comparison.bootstrap_p_value(0.05, heavy, -0.02) > 10 * norm.sf(7)
 
 
 def test_gain_that_is_not_there_needs_no_number_of_rows() -> None:
     assert comparison.rows_needed(100, -0.01, 0.02, ALPHA) is None
     assert comparison.rows_needed(100, 0.01, 0.02, ALPHA) == int(
-        np.ceil(100 * (comparison.detectable(0.02, ALPHA) / 0.01) ** 2)
+        np.ceil(100 * (comparison.detectable_difference(0.02, ALPHA) / 0.01) ** 2)
     )

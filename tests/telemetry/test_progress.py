@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows import progress_artifact, stage_process
-from flows.progress_artifact import Bar
+from flows.progress_artifact import ProgressArtifact
 from tasks.core import stage
 from tasks.telemetry import energy, progress, tensorboard
 from tasks.telemetry.progress import Progress
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 
 def test_a_line_tells_how_far_a_stage_is() -> None:
-    bar = Bar("train@xor")
+    bar = ProgressArtifact("train@xor")
     assert bar.read("epoch 2/3  step 45/180  loss 0.693  1,234 rows/s  12 s left") == 25
     assert bar.read("epoch 3/3 done  loss 0.5  val_accuracy 0.9") is None
     assert bar.read("> python -m tasks.train xor") is None
@@ -46,7 +46,7 @@ def test_a_line_says_how_well_and_how_fast_it_goes(
 
 
 def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:
-    bar = Bar("tune@xor")
+    bar = ProgressArtifact("tune@xor")
     told = [
         bar.read(line)
         for line in (
@@ -73,9 +73,9 @@ def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(
 
     monkeypatch.setattr(progress_artifact, "create_progress_artifact", create)
     monkeypatch.setattr(progress_artifact, "update_progress_artifact", update)
-    bar = Bar("check_ready@xor")
+    bar = ProgressArtifact("check_ready@xor")
     for line in ("nothing", "step 1/10", "step 5/10", "step 2/10", "step 6/10"):
-        bar.see(line)
+        bar.update_from_line(line)
     assert seen == [("check-ready-xor", 10), ("id", 50), ("id", 60)]
 
 
@@ -94,9 +94,9 @@ def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv(energy.COUNTRY, "DEU")
+    monkeypatch.setenv(energy.COUNTRY_VARIABLE, "DEU")
     measured: dict[str, Any] = {}
-    assert stage_process.run(
+    assert stage_process.run_process(
         [sys.executable, "-c", STEP], lambda line: None, 60, "work", measured
     ) == [f"{64 << 20} True"]
     assert measured["peak_memory_mib"] >= 64
@@ -120,10 +120,10 @@ def test_measuring_asks_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setenv("MILLRACE_STATUS", str(here / "status"))
-    with energy.measured():
+    with energy.measure_energy():
         pass
-    assert stage.MEASURED.pop("energy_wh") >= 0
-    stage.MEASURED.clear()
+    assert stage.RUN_MEASUREMENTS.pop("energy_wh") >= 0
+    stage.RUN_MEASUREMENTS.clear()
 
 
 def test_curves_go_to_tensorboard_where_a_folder_is_named(
@@ -133,11 +133,11 @@ def test_curves_go_to_tensorboard_where_a_folder_is_named(
         EpochRecord(1, 3, 0.5, {"accuracy": 0.75}),
         EpochRecord(2, 6, 0.25, {"accuracy": 1.0}),
     ]
-    monkeypatch.delenv(tensorboard.FOLDER, raising=False)
-    tensorboard.curves("xor")(history)
+    monkeypatch.delenv(tensorboard.FOLDER_VARIABLE, raising=False)
+    tensorboard.build_curve_writer("xor")(history)
     assert not list(here.iterdir())
-    monkeypatch.setenv(tensorboard.FOLDER, str(here / "board"))
-    write = tensorboard.curves("xor")
+    monkeypatch.setenv(tensorboard.FOLDER_VARIABLE, str(here / "board"))
+    write = tensorboard.build_curve_writer("xor")
     write(history[:1])
     write(history)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

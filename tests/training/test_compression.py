@@ -15,11 +15,11 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
 from tasks import evaluate, modalities, resolve, train
-from tasks.core.errors import Failure, Mistake
-from tasks.recipe.loading import read
+from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
-from tasks.training.state import Run
+from tasks.training.state import TrainingState
 
 IMAGE = """name: digits
 modality: image
@@ -38,7 +38,7 @@ TEXT = (
 
 def recipe(here: Path, text: str, export: str) -> Recipe:
     (here / "recipe.yaml").write_text(f"{text}export: {export}\n")
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def split(here: Path, modality: str) -> Path:
@@ -102,7 +102,7 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     assert steps[0]["log_loss"] != steps[1]["log_loss"]
     kinds = {node.op_type for node in onnx.load(model / "model.onnx").graph.node}
     assert kinds & {"MatMulInteger", "ConvInteger"}
-    evaluate.run(read(here / "recipe.yaml"), here / "split", model, here / "evaluation")
+    evaluate.run(read_recipe(here / "recipe.yaml"), here / "split", model, here / "evaluation")
     metrics = files.read_json(here / "evaluation" / "metrics.json")
     assert metrics["model_sha256"]["model.onnx"] == hashing.sha256(model / "model.onnx")
     assert metrics["accuracy"]["value"] > 0.9
@@ -118,13 +118,13 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
 
 def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) -> None:
     one, other = (
-        hashing.hashes(trained(here, TABLE, "{int8: true, prune: 0.5}", to))
+        hashing.hash_folder(trained(here, TABLE, "{int8: true, prune: 0.5}", to))
         for to in ("one", "other")
     )
     assert one == other
-    plain = hashing.hashes(trained(here, TABLE, "{int8: false}", "plain"))
+    plain = hashing.hash_folder(trained(here, TABLE, "{int8: false}", "plain"))
     assert (
-        hashing.hashes(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
+        hashing.hash_folder(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
         == plain["model.safetensors"]
     )
     assert "export" not in files.read_json(here / "plain" / "model.json")
@@ -143,34 +143,34 @@ def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(
         weights = [array for array in arrays if array.ndim > 1 and array.dtype == np.float32]
         assert len(weights) >= 3
         assert all((array == 0).mean() == pytest.approx(0.6, abs=0.01) for array in weights)
-    assert len(modalities.predictor(model).labels) == 4
+    assert len(modalities.load_predictor(model).labels) == 4
 
 
 def test_pruning_goes_on_where_a_kill_cut_it_off(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = TABLE.replace("epochs: 12", "epochs: 12, checkpoint_seconds: 0.0")
-    whole = hashing.hashes(trained(here, text, "{prune: 0.5}", "whole"))
-    original = Run.update
+    whole = hashing.hash_folder(trained(here, text, "{prune: 0.5}", "whole"))
+    original = TrainingState.update
 
     def dying(run: Any, *arguments: Any) -> float:
         if run.section.epochs == 1 and run.step == 4:
             raise KeyboardInterrupt
         return float(original(run, *arguments))
 
-    monkeypatch.setattr(Run, "update", dying)
+    monkeypatch.setattr(TrainingState, "update", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(here, text, "{prune: 0.5}", "resumed")
-    monkeypatch.setattr(Run, "update", original)
+    monkeypatch.setattr(TrainingState, "update", original)
     assert list((here / "checkpoints").glob("*/pruned/0*"))
-    assert hashing.hashes(trained(here, text, "{prune: 0.5}", "resumed")) == whole
+    assert hashing.hash_folder(trained(here, text, "{prune: 0.5}", "resumed")) == whole
     assert not list((here / "checkpoints").glob("*/*"))
 
 
 def test_a_share_that_leaves_nothing_is_refused(here: Path) -> None:
-    with pytest.raises(Mistake, match="export.prune: 1.0: input should be less than 1"):
+    with pytest.raises(ConfigError, match="export.prune: 1.0: input should be less than 1"):
         recipe(here, TABLE, "{prune: 1.0}")
-    with pytest.raises(Mistake, match="export.int4: is not a known key .did you mean int8"):
+    with pytest.raises(ConfigError, match="export.int4: is not a known key .did you mean int8"):
         recipe(here, TABLE, "{int4: true}")
 
 
@@ -211,12 +211,12 @@ def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:
     about = files.read_json(teacher / "model.json")
     files.write_json(teacher / "model.json", {**about, "labels": ["0", "1", "2", "nine"]})
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes",
     ):
         trained(here, TABLE, f"{{distil: {{teacher: {teacher}}}}}")
     with pytest.raises(
-        Failure,
+        StageError,
         match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model",
     ):
-        resolve.resolved(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))
+        resolve.resolve_recipe(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))

@@ -18,9 +18,9 @@ from PIL import Image
 
 from tasks import modalities
 from tasks import train as tasks_train
-from tasks.core.errors import Failure
-from tasks.modalities import tabular
-from tasks.modalities.image import Trainer
+from tasks.core.errors import StageError
+from tasks.modalities.image import ImageTrainer
+from tasks.modalities.tabular import TabularTrainer
 from tasks.recipe.train import Augment, Train
 from tasks.storage import files
 from tasks.telemetry import progress
@@ -52,13 +52,16 @@ def pictures(count: int) -> tuple[list[bytes], np.ndarray]:
 
 def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save(
+        checkpoint.write_checkpoint(
             tmp_path, step, {"step": step}, {"weights": {"w": torch.full((4,), float(step))}}
         )
-    assert [path.name for path in checkpoint.found(tmp_path)] == ["000000002", "000000003"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "000000002",
+        "000000003",
+    ]
     newest = tmp_path / "000000003" / "weights.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
-    found = checkpoint.latest(tmp_path)
+    found = checkpoint.load_latest(tmp_path)
     assert found and found[0] == {"step": 2}
 
 
@@ -80,7 +83,7 @@ def test_a_resumed_training_tells_the_metric_that_chooses(
             raise Interrupted
 
     def fitted(interrupted: bool) -> History:
-        adapter = Trainer(section, rows, tiny.TWO)
+        adapter = ImageTrainer(section, rows, tiny.TWO)
         if interrupted:
             adapter.network.register_forward_pre_hook(interrupt)
         examples = adapter.encode(rows)
@@ -102,18 +105,20 @@ def test_the_lines_of_a_history_do_not_depend_on_the_order_of_metrics() -> None:
     one = EpochRecord(1, 4, 0.5, {"macro_f1": 0.25, "accuracy": 0.75})
     other = EpochRecord(1, 4, 0.5, {"accuracy": 0.75, "macro_f1": 0.25})
     line = '{"epoch": 1, "loss": 0.5, "step": 4, "val_accuracy": 0.75, "val_macro_f1": 0.25}\n'
-    assert epoch_record.lines([one]) == epoch_record.lines([other]) == line
+    assert epoch_record.format_history([one]) == epoch_record.format_history([other]) == line
     assert EpochRecord.read(json.loads(line)) == one
-    assert epoch_record.lines([dataclasses.replace(one, gpu_mib=7)]).startswith(
+    assert epoch_record.format_history([dataclasses.replace(one, gpu_mib=7)]).startswith(
         '{"epoch": 1, "gpu_mib": 7, "loss"'
     )
 
 
 def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path) -> None:
     rows, labels = pictures(16)
-    adapter = Trainer(SECTION, rows, tiny.TWO)
+    adapter = ImageTrainer(SECTION, rows, tiny.TWO)
     examples = [tensor * float("nan") for tensor in adapter.encode(rows)]
-    with pytest.raises(Failure, match=r"training diverged: the loss of step 0 \(epoch 1\) is nan"):
+    with pytest.raises(
+        StageError, match=r"training diverged: the loss of step 0 \(epoch 1\) is nan"
+    ):
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
 
 
@@ -121,12 +126,12 @@ def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_one(
     tmp_path: Path,
 ) -> None:
     rows, labels = pictures(16)
-    adapter = Trainer(SECTION, rows, tiny.TWO)
+    adapter = ImageTrainer(SECTION, rows, tiny.TWO)
     examples, weights = adapter.encode(rows), adapter.network.head.weight
     weights.register_hook(lambda gradient: gradient * float("inf"))
     before = weights.detach().clone()
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"the norm of the gradients of step 0 \(epoch 1\) is (inf|nan), in the rows number .* and 3 more",
     ):
         loop.fit(adapter, SECTION, examples, labels, examples, labels, tmp_path)
@@ -139,7 +144,7 @@ def added(rows: int, queue: Any) -> None:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, rows)
     section = Train(epochs=1, hidden=[64], batch_size=512)
-    adapter = tabular.Trainer(
+    adapter = TabularTrainer(
         section,
         [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)],
         tiny.TWO,
@@ -194,8 +199,8 @@ def test_a_compiled_network_learns_and_is_exported_as_the_plain_one(
             ]
         )
         answers.append(
-            modalities.predictor(folder / "model")(
-                modalities.rows(made, files.read_table(folder / "split" / "val.parquet"))
+            modalities.load_predictor(folder / "model")(
+                modalities.extract_inputs(made, files.read_table(folder / "split" / "val.parquet"))
             )
         )
     assert any((tmp_path / "compiled").rglob("*.cpp"))

@@ -9,15 +9,16 @@ import torch
 from pydantic import ValidationError
 
 from tasks import modalities
-from tasks.core.errors import Failure, Mistake, Retryable
-from tasks.modalities import image, text
-from tasks.modalities.tabular import Trainer
+from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.modalities.image import ImageTrainer
+from tasks.modalities.tabular import TabularTrainer
+from tasks.modalities.text import TextTrainer
 from tasks.problems import classification
-from tasks.problems.classification import Problem
+from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.train import Train
 from tasks.training import distributed, loop, optimizer
 from tasks.training.epoch_record import History
-from tasks.training.state import Run
+from tasks.training.state import TrainingState
 from tests import tiny
 
 
@@ -27,8 +28,8 @@ def trainer(modality: str, folder: Path, **options: Any) -> tuple[Any, list[Any]
         tiny.base(folder / "base")
     made = tiny.recipe(modality, folder, **options)
     table = tiny.table(modality, 0, 64)
-    rows = modalities.rows(made, table)
-    adapter = modalities.trainer(made, rows, Problem(["no", "yes"], made.train))
+    rows = modalities.extract_inputs(made, table)
+    adapter = modalities.build_trainer(made, rows, ClassificationProblem(["no", "yes"], made.train))
     return (
         adapter,
         adapter.encode(rows),
@@ -52,7 +53,7 @@ def fitted(modality: str, folder: Path, **options: Any) -> tuple[Any, History]:
 
 def rates(**options: Any) -> list[float]:
     section = Train(learning_rate=0.1, warmup=0.2, **options)
-    return [round(optimizer.rate(section, step, 10, 0.5), 4) for step in range(10)]
+    return [round(optimizer.compute_learning_rate(section, step, 10, 0.5), 4) for step in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
     adapter, examples, targets = trainer(
         "tabular", tmp_path, schedule="plateau", patience=9, metric="macro_f1"
     )
-    run = Run(adapter, adapter.section, examples, targets, [], tmp_path)
+    run = TrainingState(adapter, adapter.section, examples, targets, [], tmp_path)
     factors = []
     for metric in (0.5, 0.6, 0.6, 0.4, 0.7):
         run.weight_sum = 1.0
@@ -85,7 +86,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
 
 def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept(tmp_path: Path) -> None:
     adapter, examples, targets = trainer("tabular", tmp_path, average=0.75)
-    run = Run(adapter, adapter.section, examples, targets, [], tmp_path)
+    run = TrainingState(adapter, adapter.section, examples, targets, [], tmp_path)
     expected = None
     for number, batches in enumerate(run.steps(0)):
         run.update(batches, 0.05)
@@ -105,7 +106,7 @@ def test_each_layer_nearer_to_the_input_learns_more_slowly(tmp_path: Path) -> No
         for name, parameter in adapter.network.named_parameters()
         if parameter.requires_grad
     }
-    made = optimizer.optimizer(adapter.network, adapter.section)
+    made = optimizer.build_optimizer(adapter.network, adapter.section)
     scales = {
         names[id(parameter)]: group["scale"]
         for group in made.param_groups
@@ -148,7 +149,7 @@ def test_what_is_frozen_stays_and_the_rest_learns(
 
 def test_more_layers_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(
-        Mistake,
+        ConfigError,
         match=r"train.freeze: 3 layers are to be frozen, but the base has 2: write 2 or fewer, or all",
     ):
         fitted("text", tmp_path, freeze=3)
@@ -180,17 +181,17 @@ def test_sgd_learns(tmp_path: Path) -> None:
 
 def test_balanced_classes_have_the_same_total_and_the_average_row_counts_1() -> None:
     targets = np.array([0] * 30 + [1] * 10)
-    weights = classification.class_weights(
+    weights = classification.compute_class_weights(
         Train(class_weights="balanced"), targets, ["ham", "spam"]
     )
     assert weights is not None
     assert weights.tolist() == pytest.approx([40 / 60, 2.0])
-    given = classification.class_weights(
+    given = classification.compute_class_weights(
         Train(class_weights={"spam": 3.0}), targets, ["ham", "spam"]
     )
     assert given is not None
     assert given.tolist() == pytest.approx([40 / 60, 2.0])
-    assert classification.class_weights(Train(), targets, ["ham", "spam"]) is None
+    assert classification.compute_class_weights(Train(), targets, ["ham", "spam"]) is None
 
 
 def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -
         )
         kept = [index for index in range(64) if targets[index] == 0 or index % 4 == 0]
         examples, targets = [examples[index] for index in kept], targets[kept]
-        adapter.problem.weights = classification.class_weights(
+        adapter.problem.weights = classification.compute_class_weights(
             Train(class_weights="balanced" if weigh else "none"), targets, ["no", "yes"]
         )
         loop.fit(adapter, adapter.section, examples, targets, examples, targets, folder)
@@ -308,16 +309,17 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_with_the_same_result(
 
 def test_one_row_that_does_not_fit_ends_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"one row alone does not fit into the memory of the cpu \(step 0\): lower train.max_length",
     ) as caught:
         limited(tmp_path, 0, GPU)
-    assert not isinstance(caught.value, Retryable)
+    assert not isinstance(caught.value, RetryableError)
 
 
 def test_a_gpu_that_disappears_is_a_failure_that_may_pass(tmp_path: Path) -> None:
     with pytest.raises(
-        Retryable, match=r"the GPU failed or is gone \(CUDA error: unspecified launch failure\)"
+        RetryableError,
+        match=r"the GPU failed or is gone \(CUDA error: unspecified launch failure\)",
     ):
         limited(
             tmp_path, 0, RuntimeError("CUDA error: unspecified launch failure\nCompile with ...")
@@ -328,13 +330,13 @@ def test_a_gpu_that_does_not_answer_is_waited_for_and_nothing_goes_on_without_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(distributed, "DEVICES", tmp_path)
-    assert distributed.device().type == "cpu"
+    monkeypatch.setattr(distributed, "DEVICE_FOLDER", tmp_path)
+    assert distributed.compute_device().type == "cpu"
     (tmp_path / "nvidia0").touch()
-    with pytest.raises(Retryable, match="this machine's GPU does not answer"):
-        distributed.device()
+    with pytest.raises(RetryableError, match="this machine's GPU does not answer"):
+        distributed.compute_device()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert distributed.device().type == "cpu"
+    assert distributed.compute_device().type == "cpu"
 
 
 def test_an_error_that_is_none_of_these_is_not_swallowed(tmp_path: Path) -> None:
@@ -346,7 +348,7 @@ def test_a_loss_that_is_not_a_number_names_the_rows_to_blame(tmp_path: Path) -> 
     adapter, examples, targets = trainer("tabular", tmp_path)
     examples[5], examples[40] = examples[5] * float("nan"), examples[40] * float("inf")
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"the loss of step \d \(epoch 1\) is nan, in the rows? r\d\d(, r\d\d)?: lower",
     ) as caught:
         loop.fit(
@@ -365,10 +367,10 @@ def test_a_loss_that_is_not_a_number_names_the_rows_to_blame(tmp_path: Path) -> 
 def test_a_cell_that_becomes_no_number_is_named_before_training() -> None:
     rows = [{"a": float(n), "b": 1e308 * (n % 2 + 0.5)} for n in range(8)]
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"column 'b' of row number 2 is 1.5e\+308, which is too large to learn from: clean it with a range rule",
     ):
-        Trainer(Train(), rows, tiny.TWO)
+        TabularTrainer(Train(), rows, tiny.TWO)
 
 
 def test_an_infinity_is_a_gap_and_a_column_of_numbers_and_words_says_that_it_is_taken_for_categories(
@@ -378,7 +380,7 @@ def test_an_infinity_is_a_gap_and_a_column_of_numbers_and_words_says_that_it_is_
         {"a": "inf" if n % 7 == 0 else str(n / 3), "b": "ten" if n % 7 == 0 else str(n)}
         for n in range(70)
     ]
-    a, b = Trainer(Train(), rows, tiny.TWO).columns
+    a, b = TabularTrainer(Train(), rows, tiny.TWO).columns
     assert (a["kind"], a["gaps"], b["kind"]) == ("number", True, "category")
     assert (
         "warning: column 'b' is taken for categories, as 10 of its 70 cells are no numbers, such as 'ten'"
@@ -389,8 +391,8 @@ def test_an_infinity_is_a_gap_and_a_column_of_numbers_and_words_says_that_it_is_
 @pytest.mark.parametrize(("precision", "enabled"), [("fp32", False), ("bf16", True)])
 def test_precision_is_what_the_recipe_says(precision: Any, enabled: bool) -> None:
     cpu = torch.device("cpu")
-    assert optimizer.autocast(Train(precision=precision), True, cpu)._enabled is enabled
-    assert optimizer.autocast(Train(), True, cpu)._enabled is distributed.has_bf16(cpu)
-    assert optimizer.autocast(Train(), Trainer.mixed, cpu)._enabled is False
-    assert text.Trainer.mixed
-    assert image.Trainer.mixed
+    assert optimizer.build_autocast(Train(precision=precision), True, cpu)._enabled is enabled
+    assert optimizer.build_autocast(Train(), True, cpu)._enabled is distributed.has_bf16(cpu)
+    assert optimizer.build_autocast(Train(), TabularTrainer.mixed, cpu)._enabled is False
+    assert TextTrainer.mixed
+    assert ImageTrainer.mixed

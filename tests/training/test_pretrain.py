@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from tasks import pretrain
-from tasks.core.errors import Failure, Mistake
+from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import pretrained
 from tasks.modalities.text import masked_lm
-from tasks.modalities.text.masked_lm import Pretrainer
+from tasks.modalities.text.masked_lm import MaskedLmPretrainer
 from tasks.recipe import resolved
-from tasks.recipe.loading import read
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.recipe import Recipe
 from tasks.rows import rejected_rows
@@ -54,7 +54,8 @@ def source(folder: Path) -> Path:
     files.write_table(folder / "labelled" / "rows.parquet", pa.concat_tables(tables.values()))
     more = pa.concat_tables([tiny.table("text", 900, 40).select(["id", "text"]), copies])
     files.write_table(
-        folder / "labelled" / "rejects.parquet", rejected_rows.rejects(more, "label", "no label")
+        folder / "labelled" / "rejects.parquet",
+        rejected_rows.build_rejects(more, "label", "no label"),
     )
     return folder
 
@@ -105,7 +106,7 @@ def test_it_learns_from_all_texts_but_those_that_are_held_out_or_like_one(job: J
         44,
         2,
     )
-    table, _, _ = corpus.corpus(job.folder, "text")
+    table, _, _ = corpus.load_corpus(job.folder, "text")
     assert set(table["id"].to_pylist()) == {
         *tiny.table("text", 0, 64)["id"].to_pylist(),
         *tiny.table("text", 900, 40)["id"].to_pylist(),
@@ -125,7 +126,7 @@ def test_the_report_has_the_loss_on_val_and_its_perplexity(job: Job) -> None:
 def test_train_starts_from_what_it_wrote(job: Job) -> None:
     import torch
 
-    encoder, tokenizer, pooling = pretrained.loaded(
+    encoder, tokenizer, pooling = pretrained.load_base(
         recipe().train.model_copy(update={"base": str(job.work / "model")})
     )
     assert pooling == "mean"
@@ -137,7 +138,7 @@ def test_train_starts_from_what_it_wrote(job: Job) -> None:
 
 def test_without_epochs_there_is_a_tokenizer_and_a_random_network(job: Job, tmp_path: Path) -> None:
     pretrain.run(recipe(epochs=0), job.folder, tmp_path / "model", tmp_path / "checkpoints")
-    random, whole = hashing.hashes(tmp_path / "model"), job.model()
+    random, whole = hashing.hash_folder(tmp_path / "model"), job.model()
     assert random["tokenizer.json"] == whole["tokenizer.json"]
     assert random["config.json"] == whole["config.json"]
     assert random["model.safetensors"] != whole["model.safetensors"]
@@ -153,7 +154,7 @@ def test_a_base_is_continued_with_its_own_tokenizer(job: Job, tmp_path: Path) ->
         tmp_path / "checkpoints",
     )
     before, after = (
-        pretrained.loaded(Pretrain(base=str(folder))) for folder in (base, tmp_path / "model")
+        pretrained.load_base(Pretrain(base=str(folder))) for folder in (base, tmp_path / "model")
     )
     assert before[1].get_vocab() == after[1].get_vocab()
     assert before[2] == after[2] == "cls"
@@ -162,7 +163,7 @@ def test_a_base_is_continued_with_its_own_tokenizer(job: Job, tmp_path: Path) ->
 
 def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
     files.write_json(
-        resolved.path_of("tiny"), {**tiny.recipe("tabular", here).model_dump(), "sources": {}}
+        resolved.resolved_path("tiny"), {**tiny.recipe("tabular", here).model_dump(), "sources": {}}
     )
     pretrain.pretrain("tiny")
     assert files.read_json(Path("data/tiny/pretrained/report.json")) == {}
@@ -171,7 +172,7 @@ def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
 def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> None:
     import torch
 
-    adapter = Pretrainer(
+    adapter = MaskedLmPretrainer(
         Pretrain.model_validate(SECTION), tiny.table("text", 0, 64)["text"].to_pylist()
     )
     examples = [np.array([2, *range(10, 38), 3], np.int32)] * 400
@@ -180,7 +181,7 @@ def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> N
     assert (original.flatten()[places] == tokens).all()
     assert len(places) / (28 * 400) == pytest.approx(0.15, abs=0.015)
     assert (
-        ids.flatten()[places] == adapter.original.mask_token_id
+        ids.flatten()[places] == adapter.base_tokenizer.mask_token_id
     ).double().mean().item() == pytest.approx(0.8, abs=0.03)
     assert (ids.flatten()[places] == tokens).double().mean().item() == pytest.approx(0.1, abs=0.03)
     assert (ids[:, [0, -1]] == original[:, [0, -1]]).all()
@@ -195,7 +196,7 @@ def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> N
 
 def test_each_chinese_character_is_a_token_and_none_is_unknown() -> None:
     texts = ["很快，好吃，味道足，量大", "没有送水没有送水", "非常快，态度好。"] * 20
-    made = masked_lm.tokenizer_of(texts, 400)
+    made = masked_lm.train_tokenizer(texts, 400)
     assert len(made.encode("好吃").ids) == 4  # with what marks the text's ends
     assert made.decode(made.encode("味道好").ids).strip() == "味 道 好"
     assert made.decode(made.encode("鱻").ids).strip() == "鱻"  # not in any of the texts
@@ -211,10 +212,10 @@ def test_texts_that_are_all_held_out_are_refused(tmp_path: Path) -> None:
         files.read_table(folder / "split" / "test.parquet").slice(0, 0),
     )
     with pytest.raises(
-        Failure,
+        StageError,
         match="none of the 20 rows is left that is not in val or test or like one there: lower split.val and split.test",
     ):
-        corpus.corpus(folder, "text")
+        corpus.load_corpus(folder, "text")
 
 
 @pytest.mark.parametrize(
@@ -253,8 +254,8 @@ def test_mistakes_of_the_section_are_sentences(
         "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
     }
     (tmp_path / "tiny.yaml").write_text(json.dumps({**about, **changes}))
-    with pytest.raises(Mistake) as caught:
-        read(tmp_path / "tiny.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(tmp_path / "tiny.yaml")
     assert sentence in str(caught.value)
 
 

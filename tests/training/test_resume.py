@@ -15,22 +15,22 @@ from typing import Any
 import pytest
 
 from tasks import train
-from tasks.core.errors import Retryable
+from tasks.core.errors import RetryableError
 from tasks.modalities import onnx
 from tasks.storage import hashing, layout
 from tasks.training import checkpoint
-from tasks.training.checkpoint import Clock
+from tasks.training.checkpoint import CheckpointSchedule
 from tests import tiny
 
 # Where a run is killed: the function at whose n-th call it dies, and whether after it.
 PLACES: dict[str, tuple[str, bool]] = {
-    "before forward": ("tasks.training.state.Run.update", False),
+    "before forward": ("tasks.training.state.TrainingState.update", False),
     "between forward and backward": ("torch.Tensor.backward", False),
     "between backward and optimizer": ("torch.nn.utils.clip_grad_norm_", False),
     "after optimizer": ("torch.optim.AdamW.step", True),
-    "while a checkpoint is written": ("tasks.training.checkpoint.sync", False),
-    "after a checkpoint": ("tasks.training.state.Run.save", True),
-    "while the epoch is measured": ("tasks.training.state.Run.scores", False),
+    "while a checkpoint is written": ("tasks.training.checkpoint.sync_to_disk", False),
+    "after a checkpoint": ("tasks.training.state.TrainingState.save", True),
+    "while the epoch is measured": ("tasks.training.state.TrainingState.scores", False),
 }
 # What takes seconds to import: the server from which each run's process is forked has it, and nothing else.
 PRELOADED = [
@@ -65,7 +65,7 @@ class Job:
         import torch
 
         torch.set_num_threads(1)
-        onnx.export_onnx = lambda *arguments: None  # type: ignore[assignment]  # equal weights give an equal export, which takes longest of all
+        onnx.export_network = lambda *arguments: None  # type: ignore[assignment]  # equal weights give an equal export, which takes longest of all
         if place:
             die(*PLACES[place], call)
         os.makedirs(self.work, exist_ok=True)
@@ -74,11 +74,11 @@ class Job:
             tiny.recipe(self.modality, self.folder, **self.options),
             self.folder / "split",
             Path("model"),
-            layout.of_repository("checkpoints"),
+            layout.shared_path("checkpoints"),
         )
 
     def model(self) -> dict[str, str]:
-        return hashing.hashes(self.work / "model")
+        return hashing.hash_folder(self.work / "model")
 
 
 def die(name: str, after: bool, call: int) -> None:
@@ -203,7 +203,7 @@ def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path
     for worktree in (first, second):
         git(here, "worktree", "add", "--detach", str(worktree))
     assert Job("tabular", job.folder, first, {})("before forward", 6) == -signal.SIGKILL
-    [newest] = [checkpoint.found(path)[-1] for path in (here / "checkpoints").iterdir()]
+    [newest] = [checkpoint.list_checkpoints(path)[-1] for path in (here / "checkpoints").iterdir()]
     assert not (first / "checkpoints").exists()
     shutil.copytree(job.folder / "split", second / "elsewhere" / "split")
     shutil.rmtree(first)
@@ -216,7 +216,7 @@ def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path
 
 
 def hold(folder: Path, of: Any, holds: Any, leave: Any) -> None:
-    with checkpoint.own(folder, of):
+    with checkpoint.lock_run_folder(folder, of):
         holds.set()
         leave.wait(60)
 
@@ -231,10 +231,10 @@ def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_w
     )
     process.start()
     assert holds.wait(60)
-    own = partial(checkpoint.own, here / "checkpoints" / "tiny")
+    own = partial(checkpoint.lock_run_folder, here / "checkpoints" / "tiny")
     with (
         pytest.raises(
-            Retryable,
+            RetryableError,
             match="the same data and recipe are being trained already, by another worktree's run in .*: wait until it has ended",
         ),
         own(["a"]),
@@ -266,7 +266,7 @@ def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(
     with (newest / "weights.safetensors").open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"x")
-    state = checkpoint.latest(newest.parent)
+    state = checkpoint.load_latest(newest.parent)
     assert state and state[0]["step"] == 4
     assert killed() == 0
     assert killed.model() == whole
@@ -292,10 +292,12 @@ def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(
 ) -> None:
     import torch
 
-    checkpoint.save(tmp_path / "mine", 3, {"step": 3}, {"weights": {"w": torch.zeros(2)}})
+    checkpoint.write_checkpoint(
+        tmp_path / "mine", 3, {"step": 3}, {"weights": {"w": torch.zeros(2)}}
+    )
     shutil.copytree(tmp_path / "mine", tmp_path / "other")
-    assert checkpoint.latest(tmp_path / "mine") is not None
-    assert checkpoint.latest(tmp_path / "other") is None
+    assert checkpoint.load_latest(tmp_path / "mine") is not None
+    assert checkpoint.load_latest(tmp_path / "other") is None
     assert "it belongs to mine, which is another recipe, data or version" in capsys.readouterr().out
 
 
@@ -304,15 +306,15 @@ def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tasks.training.checkpoint.time.monotonic", lambda: now[0])
-    clock = Clock(seconds=1.0, size=0)
+    clock = CheckpointSchedule(seconds=1.0, size=0)
 
     def save() -> None:
         now[0] += 2.0
 
     for _ in range(10_000):
         now[0] += 0.1
-        if clock.due():
+        if clock.is_due():
             clock.measure(save)
-    assert clock.spent / now[0] < checkpoint.SHARE + 1e-9
-    assert clock.saves == 15
+    assert clock.spent / now[0] < checkpoint.MAX_TIME_FRACTION + 1e-9
+    assert clock.n_saves == 15
     assert clock.told() == "15 checkpoints took 30.0 s, 2.9 % of the training".replace(" %", "%")

@@ -9,14 +9,14 @@ import pytest
 from safetensors.torch import save_file
 
 from tasks import modalities, problems, resolve, train
-from tasks.core.errors import Failure
+from tasks.core.errors import StageError
 from tasks.modalities.base import Trainer
 from tasks.recipe import resolved
 from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
 from tasks.registry import channel_pointer, local_champion, manifests
 from tasks.storage import files, hashing
-from tasks.storage.object_store import Store
+from tasks.storage.object_store import ObjectStore
 from tasks.training import warm_start
 from tests import tiny
 
@@ -34,10 +34,10 @@ def adapter(
     modality: str, seed: int, labels: list[str] = LABELS, **train: Any
 ) -> tuple[Recipe, Trainer]:
     recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
-    return recipe, modalities.trainer(
+    return recipe, modalities.build_trainer(
         recipe,
-        modalities.rows(recipe, tiny.table(modality, 0, 64)),
-        problems.module(recipe.problem)(labels),
+        modalities.extract_inputs(recipe, tiny.table(modality, 0, 64)),
+        problems.problem_class(recipe.problem)(labels),
     )
 
 
@@ -46,7 +46,7 @@ def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if kind in ("text", "causal_lm"):
         (tiny.base if kind == "text" else tiny.decoder)(Path("base"))
     recipe, made = adapter(kind, seed=1)
-    folder = local_champion.FOLDER / "tiny" / "v1"
+    folder = local_champion.CHAMPIONS_FOLDER / "tiny" / "v1"
     folder.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
@@ -61,8 +61,8 @@ def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         },
     )
     (folder / "trained_on.parquet").write_bytes(b"")
-    local_champion.note("tiny", "v1", hashing.hashes(folder))
-    return files.read_json(local_champion.FOLDER / "tiny" / "production.json"), weights
+    local_champion.record_champion("tiny", "v1", hashing.hash_folder(folder))
+    return files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json"), weights
 
 
 @pytest.mark.parametrize("modality", sorted(tiny.TRAIN))
@@ -72,7 +72,7 @@ def test_training_starts_from_the_champions_weights(here: Path, modality: str) -
     assert any(
         (made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items()
     )
-    assert warm_start.start(recipe, known, made) == {"champion": "v1"}
+    assert warm_start.apply_warm_start(recipe, known, made) == {"champion": "v1"}
     made.prepare([], None)  # type: ignore[arg-type]
     assert all(
         (made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items()
@@ -98,7 +98,7 @@ def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(
 ) -> None:
     known, _ = promoted("tabular", **about)
     recipe, made = adapter("tabular", seed=2, labels=labels, **train)
-    assert warm_start.start(recipe, known, made) == {
+    assert warm_start.apply_warm_start(recipe, known, made) == {
         "base": None,
         "why": f"the champion v1 does not fit: {why}",
     }
@@ -110,15 +110,15 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
     train.run(
         tiny.recipe("tabular", Path(), epochs=12),
         Path("split"),
-        local_champion.FOLDER / "tiny" / "v1",
+        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1",
         Path("checkpoints"),
     )
-    hashes = hashing.hashes(local_champion.FOLDER / "tiny" / "v1")
+    hashes = hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1")
     taught = tiny.recipe("tabular", Path(), epochs=12)
     taught = taught.model_copy(
         update={"export": Export(distil=Distil(teacher="champion", weight=1.0))}
     )
-    assert local_champion.wanted(taught)
+    assert local_champion.is_champion_needed(taught)
     known = files.read_table(Path("split/train.parquet"))
     wrong = ["no" if label == "yes" else "yes" for label in known["label"].to_pylist()]
     files.write_table(
@@ -139,16 +139,20 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
     about, right = trained(None)
     assert about == {"why": "nothing is in production yet"}
     assert right < 0.45
-    other = files.read_json(local_champion.FOLDER / "tiny" / "v1" / "model.json")
+    other = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.json")
     files.write_json(
-        local_champion.FOLDER / "tiny" / "v1" / "model.json", {**other, "labels": ["no", "so"]}
+        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.json",
+        {**other, "labels": ["no", "so"]},
     )
     about, right = trained(
-        {"version": "v1", "files": hashing.hashes(local_champion.FOLDER / "tiny" / "v1")}
+        {
+            "version": "v1",
+            "files": hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1"),
+        }
     )
     assert about == {"why": "the champion v1 does not fit: its classes are others"}
     with pytest.raises(
-        Failure,
+        StageError,
         match="export.distil: .*v1/model.json is not there with the bytes that were promoted",
     ):
         trained({"version": "v1", "files": hashes})
@@ -157,7 +161,7 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
 def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
     tiny.base(Path("base"))
     recipe, made = adapter("text", seed=2)
-    assert warm_start.start(recipe, None, made) == {
+    assert warm_start.apply_warm_start(recipe, None, made) == {
         "base": "base",
         "why": "nothing is in production yet",
     }
@@ -167,14 +171,14 @@ def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here
     known, weights = promoted("tabular")
     save_file(
         {name: tensor + 1 for name, tensor in weights.items()},
-        local_champion.FOLDER / "tiny" / "v1" / "model.safetensors",
+        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.safetensors",
     )
     recipe, made = adapter("tabular", seed=2)
     with pytest.raises(
-        Failure,
+        StageError,
         match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it",
     ):
-        warm_start.start(recipe, known, made)
+        warm_start.apply_warm_start(recipe, known, made)
 
 
 def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(here: Path) -> None:
@@ -186,33 +190,33 @@ def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(h
 
     def recorded() -> Any:
         resolve.resolve("tiny")
-        return files.read_json(resolved.path_of("tiny"))["sources"]["train"]
+        return files.read_json(resolved.resolved_path("tiny"))["sources"]["train"]
 
     assert recorded() is None
-    local_champion.note("tiny", "v1", {"model.json": "00"})
-    assert not resolve.outdated("tiny")
+    local_champion.record_champion("tiny", "v1", {"model.json": "00"})
+    assert not resolve.is_outdated("tiny")
     assert recorded() is None
     Path("data/sources/tiny.csv").write_text("id,a,label\n1,2,no\n2,3,yes\n")
-    assert resolve.outdated("tiny")
+    assert resolve.is_outdated("tiny")
     assert recorded() == {"version": "v1", "files": {"model.json": "00"}}
-    local_champion.note("tiny", "v2", {})
+    local_champion.record_champion("tiny", "v2", {})
     assert recorded()["version"] == "v1"
     Path("recipes/tiny.yaml").write_text(RECIPE.replace("EPOCHS", "4"))
     assert recorded()["version"] == "v2"
 
 
 def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
-    here: Path, store: Store
+    here: Path, store: ObjectStore
 ) -> None:
     from flows import promotion
 
-    promotion.note_champion.fn(store, "tiny", "production")
-    assert files.read_json(local_champion.FOLDER / "tiny" / "production.json") is None
+    promotion.fetch_champion.fn(store, "tiny", "production")
+    assert files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json") is None
     files.write_json(Path("model/model.json"), {"labels": LABELS})
-    version = manifests.publish(
-        store, "tiny", Path("model"), manifests.manifest("tiny", Path("model"), {}, {}, {})
+    version = manifests.publish_version(
+        store, "tiny", Path("model"), manifests.encode_manifest("tiny", Path("model"), {}, {}, {})
     )
-    channel_pointer.move(
+    channel_pointer.promote(
         store,
         "tiny",
         "production",
@@ -222,7 +226,7 @@ def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
         "test",
         "test",
     )
-    promotion.note_champion.fn(store, "tiny", "production")
-    known = files.read_json(local_champion.FOLDER / "tiny" / "production.json")
-    assert known == {"version": version, "files": hashing.hashes(Path("model"))}
-    assert hashing.hashes(local_champion.FOLDER / "tiny" / version) == known["files"]
+    promotion.fetch_champion.fn(store, "tiny", "production")
+    known = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json")
+    assert known == {"version": version, "files": hashing.hash_folder(Path("model"))}
+    assert hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / version) == known["files"]

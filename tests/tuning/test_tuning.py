@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from tasks import tune
-from tasks.core.errors import Failure, Mistake
-from tasks.recipe.loading import read
+from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
 from tasks.tuning import study, trial
@@ -35,7 +35,7 @@ def recipe(here: Path, *changes: tuple[str, str]) -> Recipe:
         assert old in text
         text = text.replace(old, new)
     (here / "recipe.yaml").write_text(text)
-    return read(here / "recipe.yaml")
+    return read_recipe(here / "recipe.yaml")
 
 
 def split(here: Path) -> Path:
@@ -66,7 +66,7 @@ def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_ha
     here: Path,
 ) -> None:
     told = run(recipe(here), here)
-    done = study.records(next((here / "studies").iterdir()))
+    done = study.load_trials(next((here / "studies").iterdir()))
     assert [done[0]["values"][name] for name in ("learning_rate", "hidden", "augment.shift")] == [
         0.0001,
         [8],
@@ -80,7 +80,7 @@ def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_ha
     assert found["value"] < done[0]["value"] - 0.1
     assert len(rows(told)) == 10
     assert {record["state"] for record in done} == {"done", "pruned"}
-    assert all(len(record["course"]) == 6 for record in done[: study.RANDOM])
+    assert all(len(record["course"]) == 6 for record in done[: study.N_STARTUP_TRIALS])
     assert all(2 <= len(record["course"]) < 6 for record in done if record["state"] == "pruned")
 
 
@@ -97,9 +97,9 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(
         ("trials: 10", "trials: 8"),
     )
     whole = run(made, here)
-    whole_records = study.records(next((here / "studies").iterdir()))
+    whole_records = study.load_trials(next((here / "studies").iterdir()))
     shutil.rmtree(here / "studies")
-    original, calls = trial.course, []
+    original, calls = trial.compute_curve, []
 
     def dying(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -107,13 +107,13 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(
             raise Killed
         return original(*arguments)
 
-    monkeypatch.setattr(trial, "course", dying)
+    monkeypatch.setattr(trial, "compute_curve", dying)
     for _ in range(3):
         with pytest.raises(Killed):
             run(made, here)
     assert run(made, here) == whole
     for one, other in zip(
-        whole_records, study.records(next((here / "studies").iterdir())), strict=True
+        whole_records, study.load_trials(next((here / "studies").iterdir())), strict=True
     ):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
@@ -129,13 +129,13 @@ def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_
     assert "trial 3/5" not in said
     run(recipe(here, ("trials: 10", "trials: 1"), ("patience: 9", "patience: 8")), here)
     assert len(list((here / "studies").iterdir())) == 1
-    assert len(study.records(next((here / "studies").iterdir()))) == 1
+    assert len(study.load_trials(next((here / "studies").iterdir()))) == 1
 
 
 def test_the_same_values_are_not_trained_twice(here: Path) -> None:
     space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
     told = run(recipe(here, (space, "{epochs: [2, 3]}"), ("trials: 10", "trials: 7")), here)
-    done = study.records(next((here / "studies").iterdir()))
+    done = study.load_trials(next((here / "studies").iterdir()))
     assert len({row[2] for row in rows(told)}) == 2
     assert [record["note"] for record in done].count("") == 2
 
@@ -149,7 +149,7 @@ def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) ->
     assert json.loads(told["best.json"]) == {"weight_decay": 0.0}
     assert b"training diverged" in told["index.html"]
     with pytest.raises(
-        Failure, match="none of 2 trials could be trained; the first: training diverged"
+        StageError, match="none of 2 trials could be trained; the first: training diverged"
     ):
         run(recipe(here, (space, "{weight_decay: [1e30]}"), ("trials: 10", "trials: 2")), here)
 
@@ -166,14 +166,16 @@ def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_
             "fold", pa.array([row % 3 for row in range(table.num_rows)], pa.int32())
         ),
     )
-    parts = trial.sections(made, source)
+    parts = trial.load_train_val_pairs(made, source)
     assert [set(val["fold"].to_pylist()) for _, val in parts] == [{0}, {1}, {2}]
     assert all(
         not set(train["id"].to_pylist()) & set(val["id"].to_pylist()) for train, val in parts
     )
     (source / "val.parquet").unlink()
     values: list[list[float]] = []
-    found = trial.run(made, source, here / "trial", lambda course: values.append(course))
+    found = trial.train_and_score(
+        made, source, here / "trial", lambda course: values.append(course)
+    )
     assert [len(course) for course in values] == [1, 2]
     assert 0.3 < found < 1.5
 
@@ -181,14 +183,16 @@ def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_
 def test_without_folds_in_the_split_they_follow_the_row_and_its_group(here: Path) -> None:
     made = recipe(here, ("tune: {trials: 10", "split: {group: a}\ntune: {folds: 4, trials: 2"))
     table = pa.table({"id": [f"r{row}" for row in range(60)], "a": [row % 12 for row in range(60)]})
-    placed = dict(zip(table["id"].to_pylist(), trial.folds(made, table).to_pylist(), strict=True))
+    placed = dict(
+        zip(table["id"].to_pylist(), trial.assign_folds(made, table).to_pylist(), strict=True)
+    )
     assert len(set(placed.values())) == 4
     assert all(placed[f"r{row}"] == placed[f"r{row % 12}"] for row in range(60))
     half = table.slice(30)
     assert all(
         placed[name] == fold
         for name, fold in zip(
-            half["id"].to_pylist(), trial.folds(made, half).to_pylist(), strict=True
+            half["id"].to_pylist(), trial.assign_folds(made, half).to_pylist(), strict=True
         )
     )
 
@@ -266,13 +270,17 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
 def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(
     here: Path, old: str, new: str, sentence: str
 ) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(ConfigError) as caught:
         recipe(here, (old, new))
     assert sentence in str(caught.value)
 
 
 def test_training_uses_the_values_that_were_found(here: Path) -> None:
-    tuned = recipe(here).tuned({"learning_rate": 0.01, "hidden": [4], "augment.shift": 2}).train
+    tuned = (
+        recipe(here)
+        .with_tuned_values({"learning_rate": 0.01, "hidden": [4], "augment.shift": 2})
+        .train
+    )
     assert (tuned.learning_rate, tuned.hidden, tuned.augment.shift, tuned.epochs) == (
         0.01,
         [4],

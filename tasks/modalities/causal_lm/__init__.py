@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tasks.core.errors import Mistake
-from tasks.modalities import base, batching, onnx, pretrained
+from tasks.core.errors import ConfigError
+from tasks.modalities import batching, onnx, pretrained
+from tasks.modalities.base import Trainer
 from tasks.modalities.causal_lm import networks, packing
-from tasks.modalities.causal_lm.ngram_baseline import Trigrams
-from tasks.modalities.causal_lm.packing import Example, Row
-from tasks.problems import language
+from tasks.modalities.causal_lm.ngram_baseline import TrigramModel
+from tasks.modalities.causal_lm.packing import PromptedText, TokenizedText
 from tasks.problems.base import Problem, Targets
-from tasks.problems.language import IGNORED, PARTS
+from tasks.problems.language import IGNORED_TARGET, PREDICTION_COLUMNS, LanguageProblem
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
 from tasks.storage import files, hashing
 
 
-class Decoder(base.Trainer):
+class DecoderTrainer(Trainer):
     """What training and pre-training of a decoder share."""
 
     mixed = True
@@ -36,36 +36,36 @@ class Decoder(base.Trainer):
         import torch
 
         if tokenizer.eos_token_id is None:
-            raise Mistake(
+            raise ConfigError(
                 f"train.base: the tokenizer of {section.base} has no token that ends a text (eos_token): name a base whose tokenizer has one."
             )
         if section.activation_checkpointing:
-            pretrained.checkpointed(model, section)
-        self.section, self.problem, self.original = section, problem, tokenizer
-        self.max_length = pretrained.longest(section, model.config, tokenizer)
-        self.ends = (
+            pretrained.enable_activation_checkpointing(model, section)
+        self.section, self.problem, self.base_tokenizer = section, problem, tokenizer
+        self.max_length = pretrained.resolve_max_length(section, model.config, tokenizer)
+        self.boundary_ids = (
             tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
             tokenizer.eos_token_id,
         )
         self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        if not torch.cuda.is_available() and self.max_length <= pretrained.EAGER:
+        if not torch.cuda.is_available() and self.max_length <= pretrained.MAX_EAGER_TOKENS:
             model.set_attn_implementation(
                 "eager"
             )  # torch's fused attention is slow on CPUs where it goes back
         torch.manual_seed(section.seed)
-        self.network = networks.network(model)
+        self.network = networks.build_packed_decoder(model)
 
-    def encode(self, rows: Sequence[Row]) -> list[Example]:
-        return packing.encoded(self.tokenizer, self.ends, rows)
+    def encode(self, rows: Sequence[PromptedText]) -> list[TokenizedText]:
+        return packing.encode_texts(self.tokenizer, self.boundary_ids, rows)
 
-    def tokens(self, example: Example) -> int:
+    def tokens(self, example: TokenizedText) -> int:
         return len(example[0])
 
-    def batches(self, examples: list[Example], epoch: int | None) -> list[list[int]]:
+    def batches(self, examples: list[TokenizedText], epoch: int | None) -> list[list[int]]:
         made: list[list[int]] = []
-        for rows in batching.batches(len(examples), epoch, self.section):
+        for rows in batching.split_into_batches(len(examples), epoch, self.section):
             tokens = self.section.batch_tokens  # so that a batch begins with these rows
             for index in rows:
                 tokens += len(examples[index][0])
@@ -76,19 +76,22 @@ class Decoder(base.Trainer):
         return made
 
     def inputs(self) -> Any:
-        return hashing.digest(self.tokenizer.to_str())
+        return hashing.hash_json(self.tokenizer.to_str())
 
-    def collate(self, examples: list[Example], generator: Any) -> tuple[Any, ...]:
+    def collate(self, examples: list[TokenizedText], generator: Any) -> tuple[Any, ...]:
         """Tokens, their places and the number of their window (-1 for padding), what each is to predict; then each window's example, and each text's bytes."""
         import torch
 
         pieces = list(
-            packing.numbered(examples, self.max_length, 0 if generator else self.max_length // 2)
+            packing.iterate_windows(
+                examples, self.max_length, 0 if generator else self.max_length // 2
+            )
         )
-        rows = packing.packed([len(ids) for _, ids, _ in pieces], self.max_length)
+        rows = packing.pack_windows([len(ids) for _, ids, _ in pieces], self.max_length)
         width = max(sum(len(pieces[piece][1]) for piece in row) for row in rows)
         tokens, places, texts, targets = (
-            torch.full((len(rows), width), fill) for fill in (self.ends[1], 0, -1, IGNORED)
+            torch.full((len(rows), width), fill)
+            for fill in (self.boundary_ids[1], 0, -1, IGNORED_TARGET)
         )
         for number, row in enumerate(rows):
             at = 0
@@ -110,9 +113,11 @@ class Decoder(base.Trainer):
         )
 
 
-class Trainer(Decoder):
-    def __init__(self, section: Train, rows: Sequence[Row], problem: Problem) -> None:
-        super().__init__(section, problem, *pretrained.loaded(section, "AutoModelForCausalLM")[:2])
+class CausalLmTrainer(DecoderTrainer):
+    def __init__(self, section: Train, rows: Sequence[PromptedText], problem: Problem) -> None:
+        super().__init__(
+            section, problem, *pretrained.load_base(section, "AutoModelForCausalLM")[:2]
+        )
 
     def export(self, folder: Path) -> dict[str, Any]:
         """The decoder as ONNX with its memory of earlier tokens (keys and values) as input and output."""
@@ -124,7 +129,7 @@ class Trainer(Decoder):
         )
         self.problem.labels = [hashing.sha256(folder / "tokenizer.json")]
         self.network.model.set_attn_implementation("sdpa")
-        decoder = networks.stepwise(self.network.cpu().model)
+        decoder = networks.build_cached_decoder(self.network.cpu().model)
         inputs = (
             torch.zeros(3, 5, dtype=torch.long),
             torch.zeros(*decoder.memory[:2], 3, decoder.memory[2], 7, decoder.memory[3]),
@@ -133,7 +138,7 @@ class Trainer(Decoder):
             {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")},
             {2: torch.export.Dim("rows"), 4: torch.export.Dim("past")},
         )
-        onnx.export_onnx(
+        onnx.export_network(
             decoder,
             inputs,
             ["input_ids", "past"],
@@ -144,66 +149,69 @@ class Trainer(Decoder):
         return {
             "base": self.section.base,
             "max_length": self.max_length,
-            "ends": self.ends,
+            "ends": self.boundary_ids,
             "memory": list(decoder.memory),
         }
 
 
-class Pretrainer(Decoder):
+class CausalLmPretrainer(DecoderTrainer):
     """Learns prompts too: all tokens of a row are to be predicted."""
 
-    def __init__(self, section: Pretrain, rows: Sequence[Row]) -> None:
+    def __init__(self, section: Pretrain, rows: Sequence[PromptedText]) -> None:
         made = (
-            networks.new(section.network, rows, section)
+            networks.build_llama(section.network, rows, section)
             if section.network
-            else pretrained.loaded(section, "AutoModelForCausalLM")[:2]
+            else pretrained.load_base(section, "AutoModelForCausalLM")[:2]
         )
-        super().__init__(section, language.Problem([], section), *made)
+        super().__init__(section, LanguageProblem([], section), *made)
 
-    def encode(self, rows: Sequence[Row]) -> list[Example]:
+    def encode(self, rows: Sequence[PromptedText]) -> list[TokenizedText]:
         return [(ids, 1, size) for ids, _, size in super().encode(rows)]
 
     def export(self, folder: Path) -> dict[str, Any]:
         self.network.model.cpu().save_pretrained(folder)
-        self.original.save_pretrained(folder)
-        return {"parameters": self.network.model.num_parameters(), "vocabulary": len(self.original)}
+        self.base_tokenizer.save_pretrained(folder)
+        return {
+            "parameters": self.network.model.num_parameters(),
+            "vocabulary": len(self.base_tokenizer),
+        }
 
 
-class Predictor:
+class CausalLmPredictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
         self.labels: list[str] = about["labels"]
         self.max_length: int = about["max_length"]
-        self.ends = (about["ends"][0], about["ends"][1])
+        self.boundary_ids = (about["ends"][0], about["ends"][1])
         self.memory: list[int] = about["memory"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.session = onnx.session(folder / "model.onnx", threads)
-        self.problem = language.Problem(self.labels)
+        self.session = onnx.open_session(folder / "model.onnx", threads)
+        self.problem = LanguageProblem(self.labels)
         self.problem.encode, self.problem.vocabulary = self.encode, self.tokenizer.get_vocab_size()
 
-    def encode(self, rows: Sequence[Row]) -> list[Example]:
-        return packing.encoded(self.tokenizer, self.ends, rows)
+    def encode(self, rows: Sequence[PromptedText]) -> list[TokenizedText]:
+        return packing.encode_texts(self.tokenizer, self.boundary_ids, rows)
 
-    def __call__(self, rows: Sequence[Row], tokens: int = 4096) -> Floats:
+    def __call__(self, rows: Sequence[PromptedText], tokens: int = 4096) -> Floats:
         """What each row's text costs, shape (rows, PARTS)."""
         examples = self.encode(rows)
         pieces = sorted(
-            packing.numbered(examples, self.max_length, self.max_length // 2),
+            packing.iterate_windows(examples, self.max_length, self.max_length // 2),
             key=lambda piece: len(piece[1]),
         )
-        result = np.zeros((len(rows), len(PARTS)))
+        result = np.zeros((len(rows), len(PREDICTION_COLUMNS)))
         result[:, 3] = [size for _, _, size in examples]
         while pieces:
             count = max(1, tokens // len(pieces[-1][1]))
             batch, pieces = pieces[-count:], pieces[:-count]
             ids, targets = (
                 np.full((len(batch), len(batch[-1][1])), fill, np.int64)
-                for fill in (self.ends[1], IGNORED)
+                for fill in (self.boundary_ids[1], IGNORED_TARGET)
             )
             for at, (_, seen, wanted) in enumerate(batch):
                 ids[at, : len(seen)], targets[at, : len(seen)] = seen, wanted
-            row, place = np.nonzero(targets != IGNORED)
+            row, place = np.nonzero(targets != IGNORED_TARGET)
             logits, true = (
-                self.step(ids, self.nothing(len(batch)))[0][row, place].astype(np.float64),
+                self.step(ids, self.empty_cache(len(batch)))[0][row, place].astype(np.float64),
                 targets[row, place],
             )
             highest = logits.max(1)
@@ -226,40 +234,43 @@ class Predictor:
         logits, present = self.session.run(["logits", "present"], {"input_ids": ids, "past": past})
         return logits, present
 
-    def nothing(self, rows: int) -> NDArray[np.float32]:
+    def empty_cache(self, rows: int) -> NDArray[np.float32]:
         """The memory of no token."""
         layers, pair, heads, size = self.memory
         return np.zeros((layers, pair, rows, heads, 0, size), np.float32)
 
-    def go_on(self, prompt: str, tokens: int = 200) -> str:
+    def complete_prompt(self, prompt: str, tokens: int = 200) -> str:
         """The likeliest token after each (greedy decoding), until the text ends or has so many, or the context is full."""
-        ids = [self.ends[0], *self.tokenizer.encode(prompt, add_special_tokens=False).ids][
+        ids = [self.boundary_ids[0], *self.tokenizer.encode(prompt, add_special_tokens=False).ids][
             -self.max_length + 1 :
         ]
         said: list[int] = []
-        new, past = np.array([ids], np.int64), self.nothing(1)
+        new, past = np.array([ids], np.int64), self.empty_cache(1)
         while len(said) < tokens and past.shape[4] + new.shape[1] <= self.max_length:
             logits, past = self.step(new, past)
             said.append(int(logits[0, -1].argmax()))
-            if said[-1] == self.ends[1]:
+            if said[-1] == self.boundary_ids[1]:
                 return self.tokenizer.decode(said[:-1])
             new = np.array([said[-1:]], np.int64)
         return self.tokenizer.decode(said) + "…"
 
-    def samples(self, rows: Sequence[Row], count: int = 10) -> list[dict[str, str]]:
+    def samples(self, rows: Sequence[PromptedText], count: int = 10) -> list[dict[str, str]]:
         """How the model goes on from the prompts of some rows, evenly spread, beside their texts."""
         chosen = sorted({round(at * (len(rows) - 1) / max(1, count - 1)) for at in range(count)})
-        return [{**rows[at], "said": self.go_on(rows[at]["prompt"])} for at in chosen]
+        return [{**rows[at], "said": self.complete_prompt(rows[at]["prompt"])} for at in chosen]
 
 
-def baseline(
-    train: Sequence[Row], targets: Targets, rows: Sequence[Row], problem: language.Problem
+def predict_baseline(
+    train: Sequence[PromptedText],
+    targets: Targets,
+    rows: Sequence[PromptedText],
+    problem: LanguageProblem,
 ) -> Floats:
     """Trigrams of the model's own tokens, fitted on `train`, prompts included; what each of `rows` costs, shape (rows, PARTS)."""
-    model = Trigrams([ids for ids, _, _ in problem.encode(train)], problem.vocabulary)
-    result = np.zeros((len(rows), len(PARTS)))
+    model = TrigramModel([ids for ids, _, _ in problem.encode(train)], problem.vocabulary)
+    result = np.zeros((len(rows), len(PREDICTION_COLUMNS)))
     for number, (ids, start, size) in enumerate(problem.encode(rows)):
         grams = model.grams(ids)[start - 1 :]
-        right = model.likeliest(grams) == grams % model.vocabulary
+        right = model.most_likely_tokens(grams) == grams % model.vocabulary
         result[number] = -np.log(model.probabilities(grams)).sum(), len(grams), right.sum(), size
     return result

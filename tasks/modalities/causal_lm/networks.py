@@ -6,20 +6,20 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tasks.modalities import pretrained
-from tasks.modalities.causal_lm.packing import Row
+from tasks.modalities.causal_lm.packing import PromptedText
 from tasks.recipe.pretrain import Network
 from tasks.recipe.train import Train
 
-SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
+def build_llama(size: Network, rows: Sequence[PromptedText], section: Train) -> tuple[Any, Any]:
     """A Llama with random weights, and a tokenizer of its own: byte-pair encoding (Sennrich et al. 2016) of bytes, which gives every text back as it was."""
     import torch
     import transformers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    pretrained.quiet()
+    pretrained.silence_transformers()
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -29,12 +29,12 @@ def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
     learner = trainers.BpeTrainer(
         vocab_size=size.vocabulary,
         min_frequency=2,
-        special_tokens=list(SPECIAL.values()),
+        special_tokens=list(SPECIAL_TOKENS.values()),
         initial_alphabet=alphabet,
         show_progress=False,
     )
     made.train_from_iterator((row["prompt"] + row["text"] for row in rows), learner)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL_TOKENS)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=size.width,
@@ -51,7 +51,7 @@ def new(size: Network, rows: Sequence[Row], section: Train) -> tuple[Any, Any]:
     return transformers.LlamaForCausalLM(config), tokenizer
 
 
-def network(model: Any) -> Any:
+def build_packed_decoder(model: Any) -> Any:
     """The decoder for packed rows: each token sees those before it of its own text."""
     import torch
 
@@ -91,7 +91,7 @@ def network(model: Any) -> Any:
     return Decoder()
 
 
-def stepwise(model: Any) -> Any:
+def build_cached_decoder(model: Any) -> Any:
     """The decoder that goes on: from new tokens and the memory of those before them to logits and the memory of all."""
     import torch
     from transformers import DynamicCache

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-ORDER = 3
+NGRAM_ORDER = 3
 
 
 @dataclass(frozen=True)
-class Level:
+class NgramLevel:
     """The n-grams of one length. An n-gram is one number, its context (the tokens before the last, also one number) times the vocabulary plus the last."""
 
     grams: Ints  # sorted
@@ -22,16 +22,16 @@ class Level:
     left: Floats  # what the discounts leave in each context for shorter n-grams
 
 
-class Trigrams:
+class TrigramModel:
     def __init__(self, texts: Sequence[Sequence[int]], vocabulary: int) -> None:
         """Fit on texts as token ids, each of which begins with a token that says so."""
         self.vocabulary = vocabulary
         grams, counts = np.unique(
             np.concatenate([self.grams(text) for text in texts]), return_counts=True
         )
-        self.levels: list[Level] = []
-        for length in range(ORDER, 0, -1):
-            self.levels.insert(0, level(grams, counts, vocabulary))
+        self.levels: list[NgramLevel] = []
+        for length in range(NGRAM_ORDER, 0, -1):
+            self.levels.insert(0, fit_level(grams, counts, vocabulary))
             grams, counts = np.unique(
                 grams % vocabulary ** (length - 1), return_counts=True
             )  # a shorter one counts once for each token before it
@@ -49,23 +49,25 @@ class Trigrams:
         found: Ints = (ids[:-2] * self.vocabulary + ids[1:-1]) * self.vocabulary + ids[2:]
         return found
 
-    def probabilities(self, grams: Ints, length: int = ORDER) -> Floats:
+    def probabilities(self, grams: Ints, length: int = NGRAM_ORDER) -> Floats:
         """Of the last token of each n-gram after the others; over the whole vocabulary they sum to one."""
         result = np.full(len(grams), 1 / self.vocabulary)
         for number, one in enumerate(self.levels[:length], 1):
             gram = grams % self.vocabulary**number
             result = (
-                looked_up(one.grams, one.share, gram, 0.0)
-                + looked_up(one.contexts, one.left, gram // self.vocabulary, 1.0) * result
+                look_up_values(one.grams, one.share, gram, 0.0)
+                + look_up_values(one.contexts, one.left, gram // self.vocabulary, 1.0) * result
             )
         return result
 
-    def likeliest(self, grams: Ints) -> Ints:
+    def most_likely_tokens(self, grams: Ints) -> Ints:
         """The likeliest last token after the others of each trigram: a token not seen after all of them is at best the likeliest after fewer."""
         contexts = grams // self.vocabulary
         found = zip(self.levels, self.best, strict=True)
         tokens = [
-            looked_up(one.contexts, best, contexts % self.vocabulary**number, int(self.best[0][0]))
+            look_up_values(
+                one.contexts, best, contexts % self.vocabulary**number, int(self.best[0][0])
+            )
             for number, (one, best) in enumerate(found)
         ]
         chances = np.stack(
@@ -75,7 +77,7 @@ class Trigrams:
         return chosen
 
 
-def level(grams: Ints, counts: Ints, vocabulary: int) -> Level:
+def fit_level(grams: Ints, counts: Ints, vocabulary: int) -> NgramLevel:
     contexts, starts = np.unique(grams // vocabulary, return_index=True)
     once, twice, thrice, often = (max(1, int((counts == times).sum())) for times in (1, 2, 3, 4))
     rest = once / (once + 2 * twice)
@@ -92,7 +94,7 @@ def level(grams: Ints, counts: Ints, vocabulary: int) -> Level:
     taken = discounts[np.minimum(counts, 3)]
     totals = np.add.reduceat(counts, starts)
     sizes = np.diff(np.append(starts, len(grams)))
-    return Level(
+    return NgramLevel(
         grams,
         (counts - taken) / np.repeat(totals, sizes),
         contexts,
@@ -100,7 +102,7 @@ def level(grams: Ints, counts: Ints, vocabulary: int) -> Level:
     )
 
 
-def looked_up(known: Ints, values: NDArray[Any], wanted: Ints, default: float) -> NDArray[Any]:
+def look_up_values(known: Ints, values: NDArray[Any], wanted: Ints, default: float) -> NDArray[Any]:
     """The value of each wanted number, known being sorted; the default where it is not known."""
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.asarray(np.where(known[at] == wanted, values[at], default))

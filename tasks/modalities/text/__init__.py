@@ -10,39 +10,39 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks.modalities import batching, onnx, pretrained
-from tasks.modalities.batching import Tokens
-from tasks.modalities.text.encoder import Encoder
-from tasks.modalities.text.masked_lm import Pretrainer as Pretrainer  # noqa: F401
-from tasks.modalities.text.tfidf import Lexical
-from tasks.problems import of_model
+from tasks.modalities.batching import TokenIds
+from tasks.modalities.text.encoder import EncoderTrainer
+from tasks.modalities.text.masked_lm import MaskedLmPretrainer as TextPretrainer  # noqa: F401
+from tasks.modalities.text.tfidf import TfidfModel
+from tasks.problems import from_model_info
 from tasks.problems.base import Problem, Targets
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
 from tasks.storage import files, hashing
 
 IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff"
-WORD = rf"[{IDEOGRAPHS}]|[^\W{IDEOGRAPHS}]{{2,}}"
+WORD_PATTERN = rf"[{IDEOGRAPHS}]|[^\W{IDEOGRAPHS}]{{2,}}"
 
 
-class Trainer(Encoder):
+class TextTrainer(EncoderTrainer):
     def __init__(self, section: Train, rows: Sequence[str], problem: Problem) -> None:
         import torch
 
-        from tasks.modalities.text.trainable_embeddings import Met
+        from tasks.modalities.text.trainable_embeddings import TrainableEmbeddingSubset
 
-        super().__init__(section, *pretrained.loaded(section))
+        super().__init__(section, *pretrained.load_base(section))
         self.problem = problem
         met = np.unique(np.concatenate([*self.encode(rows), [self.pad]]))
         if not section.shard:  # which divides whole tables
             self.encoder.set_input_embeddings(
-                Met(self.encoder.get_input_embeddings().weight.detach(), met)
+                TrainableEmbeddingSubset(self.encoder.get_input_embeddings().weight.detach(), met)
             )
         torch.manual_seed(section.seed)
-        self.network = network(
+        self.network = build_text_classifier(
             self.encoder, self.encoder.config.hidden_size, problem.width, self.pooling
         )
 
-    def prepare(self, examples: list[Tokens], targets: Targets) -> None:
+    def prepare(self, examples: list[TokenIds], targets: Targets) -> None:
         """Start the head as a linear model of the encoder's features: a random head would distort them first (Kumar et al. 2022)."""
         import torch
 
@@ -53,7 +53,7 @@ class Trainer(Encoder):
                 head.weight.copy_(torch.from_numpy(fitted[0] / scale))
                 head.bias.copy_(torch.from_numpy(fitted[1]))
 
-    def features(self, examples: list[Tokens]) -> NDArray[np.float64]:
+    def features(self, examples: list[TokenIds]) -> NDArray[np.float64]:
         """The encoder's pooled output for each example, shape (examples, width)."""
         import torch
 
@@ -71,7 +71,7 @@ class Trainer(Encoder):
         return features
 
     def inputs(self) -> Any:
-        return hashing.digest(self.tokenizer.to_str())
+        return hashing.hash_json(self.tokenizer.to_str())
 
     def export(self, folder: Path) -> dict[str, Any]:
         import torch
@@ -81,7 +81,7 @@ class Trainer(Encoder):
             json.dumps(json.loads(self.tokenizer.to_str()), ensure_ascii=False, sort_keys=True),
         )
         example = tuple(
-            torch.from_numpy(array) for array in batching.padded([[1] * 9, [2] * 7], self.pad)
+            torch.from_numpy(array) for array in batching.pad_batch([[1] * 9, [2] * 7], self.pad)
         )
         shape = {
             0: torch.export.Dim("rows", min=1),
@@ -93,7 +93,7 @@ class Trainer(Encoder):
         encoder.set_input_embeddings(
             torch.nn.Embedding.from_pretrained(training.state_dict()["weight"])
         )  # type: ignore[no-untyped-call]
-        onnx.export_onnx(
+        onnx.export_network(
             self.network,
             example,
             ["input_ids", "attention_mask"],
@@ -110,14 +110,14 @@ class Trainer(Encoder):
         }
 
 
-def embeddings(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
+def embed_texts(base: str, rows: Sequence[str]) -> NDArray[np.float64]:
     """What a base model makes of each text before any training: vectors of length 1, shape (rows, width)."""
-    encoder = Trainer(Train(base=base), rows, Problem([]))
+    encoder = TextTrainer(Train(base=base), rows, Problem([]))
     features = encoder.features(encoder.encode(rows))
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
-def network(encoder: Any, width: int, classes: int, pooling: str) -> Any:
+def build_text_classifier(encoder: Any, width: int, classes: int, pooling: str) -> Any:
     import torch
 
     class Classifier(torch.nn.Module):
@@ -141,26 +141,26 @@ def network(encoder: Any, width: int, classes: int, pooling: str) -> Any:
     return Classifier()
 
 
-class Predictor:
+class TextPredictor:
     def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.problem = of_model(about)
+        self.problem = from_model_info(about)
         self.labels = self.problem.labels
         self.pad: int = about["pad"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.session = onnx.session(folder / "model.onnx", threads)
+        self.session = onnx.open_session(folder / "model.onnx", threads)
         self.lexical, self.weight = (
-            Lexical(folder) if "lexical" in about else None,
+            TfidfModel(folder) if "lexical" in about else None,
             about.get("lexical", 0.0),
         )
 
     def __call__(self, rows: Sequence[str], tokens: int = 512) -> NDArray[np.float64]:
         # in small batches of about equal length: a larger one is padded more than it gains
-        examples = list(batching.tokens(self.tokenizer, rows))
+        examples = list(batching.tokenize(self.tokenizer, rows))
         result = np.zeros((len(rows), self.problem.width))
         order = sorted(range(len(rows)), key=lambda index: len(examples[index]))
         limits = Train(batch_size=64, batch_tokens=tokens)
-        for batch in batching.packed(order, examples, limits):
-            ids, mask = batching.padded([examples[index] for index in batch], self.pad)
+        for batch in batching.pack_batches(order, examples, limits):
+            ids, mask = batching.pad_batch([examples[index] for index in batch], self.pad)
             result[batch] = self.session.run(
                 ["logits"], {"input_ids": ids, "attention_mask": mask}
             )[0]
@@ -169,7 +169,7 @@ class Predictor:
         return self.problem.answers(result)
 
 
-def baseline(
+def predict_baseline(
     train: Sequence[str], targets: Targets, rows: Sequence[str], problem: Problem
 ) -> Floats:
     """TF-IDF of words and word pairs with a linear model (logistic regression), fitted on `train`; answers for `rows`, shape (rows, width).
@@ -183,7 +183,7 @@ def baseline(
         ngram_range=(1, 2),
         sublinear_tf=True,
         min_df=2 if len(train) > 5000 else 1,
-        token_pattern=WORD,
+        token_pattern=WORD_PATTERN,
     )
     model = make_pipeline(words, problem.linear(10))
     return problem.asked(model.fit(list(train), targets), list(rows))

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.modalities import pretrained
-from tasks.modalities.batching import Tokens
-from tasks.modalities.text.encoder import Encoder
+from tasks.modalities.batching import TokenIds
+from tasks.modalities.text.encoder import EncoderTrainer
 from tasks.recipe.pretrain import Network, Pretrain
 from tasks.storage import files
 
-MASKED = 0.15  # of the tokens are to be guessed: of these 80 % are hidden, 10 % another token, 10 % as they are
-SPECIAL = {
+MASKED_FRACTION = 0.15  # of the tokens are to be guessed: of these 80 % are hidden, 10 % another token, 10 % as they are
+SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
@@ -24,38 +24,38 @@ SPECIAL = {
 }
 
 
-class Pretrainer(Encoder):
+class MaskedLmPretrainer(EncoderTrainer):
     def __init__(self, section: Pretrain, rows: Sequence[str]) -> None:
         import torch
 
         made = (
-            new(section.network, rows, section.max_length, section.seed)
+            build_modernbert(section.network, rows, section.max_length, section.seed)
             if section.network
-            else pretrained.loaded(section)
+            else pretrained.load_base(section)
         )
         super().__init__(section, *made)
-        self.original, self.problem = made[1], self  # type: ignore[assignment]  # it says itself what is lost
-        self.special = torch.tensor(sorted(self.original.all_special_ids))
+        self.base_tokenizer, self.problem = made[1], self  # type: ignore[assignment]  # it says itself what is lost
+        self.special = torch.tensor(sorted(self.base_tokenizer.all_special_ids))
         torch.manual_seed(section.seed)
-        self.network = network(self.encoder)
+        self.network = build_masked_lm(self.encoder)
 
-    def collate(self, examples: list[Tokens], generator: Any) -> tuple[Any, ...]:
+    def collate(self, examples: list[TokenIds], generator: Any) -> tuple[Any, ...]:
         """Tokens with some hidden, attention mask, and of those to be guessed the places in the flattened batch and the tokens; always the same to measure."""
         import torch
 
         ids, mask = super().collate(examples, None)
         generator = generator or torch.Generator().manual_seed(self.section.seed)
         guessed = (
-            (torch.rand(ids.shape, generator=generator) < MASKED)
+            (torch.rand(ids.shape, generator=generator) < MASKED_FRACTION)
             & (mask == 1)
             & ~torch.isin(ids, self.special)
         )
         draw, other = (
             torch.rand(ids.shape, generator=generator),
-            torch.randint(len(self.original), ids.shape, generator=generator),
+            torch.randint(len(self.base_tokenizer), ids.shape, generator=generator),
         )
         hidden = torch.where(
-            draw < 0.8, self.original.mask_token_id, torch.where(draw < 0.9, other, ids)
+            draw < 0.8, self.base_tokenizer.mask_token_id, torch.where(draw < 0.9, other, ids)
         )
         return (
             torch.where(guessed, hidden, ids),
@@ -87,17 +87,17 @@ class Pretrainer(Encoder):
     def export(self, folder: Path) -> dict[str, Any]:
         """The encoder and its tokenizer as transformers and sentence encoders have them; the head, which only guesses tokens, is left behind."""
         self.encoder.cpu().save_pretrained(folder)
-        self.original.save_pretrained(folder)
+        self.base_tokenizer.save_pretrained(folder)
         if self.pooling == "mean":
             about = {
                 "pooling_mode_mean_tokens": True,
                 "word_embedding_dimension": self.encoder.config.hidden_size,
             }
             files.write_json(folder / "1_Pooling" / "config.json", about)
-        return {"parameters": self.encoder.num_parameters(), "vocabulary": len(self.original)}
+        return {"parameters": self.encoder.num_parameters(), "vocabulary": len(self.base_tokenizer)}
 
 
-def network(encoder: Any) -> Any:
+def build_masked_lm(encoder: Any) -> Any:
     import torch
 
     embeddings = (
@@ -132,7 +132,9 @@ def network(encoder: Any) -> Any:
     return Masked()
 
 
-def new(size: Network, rows: Sequence[str], max_length: int, seed: int) -> tuple[Any, Any, str]:
+def build_modernbert(
+    size: Network, rows: Sequence[str], max_length: int, seed: int
+) -> tuple[Any, Any, str]:
     """A ModernBERT (Warner et al. 2024) with random weights and a tokenizer of its own, as `encoders.loaded` gives them.
 
     It normalises before each layer. BERT does so after, and on some thousands of texts it learns how frequent tokens are and then nothing more (Xiong et al. 2020).
@@ -140,9 +142,9 @@ def new(size: Network, rows: Sequence[str], max_length: int, seed: int) -> tuple
     import torch
     import transformers
 
-    pretrained.quiet()
+    pretrained.silence_transformers()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer_of(rows, size.vocabulary), **SPECIAL
+        tokenizer_object=train_tokenizer(rows, size.vocabulary), **SPECIAL_TOKENS
     )
     config = transformers.ModernBertConfig(
         vocab_size=len(tokenizer),
@@ -162,7 +164,7 @@ def new(size: Network, rows: Sequence[str], max_length: int, seed: int) -> tuple
     return transformers.ModernBertModel(config), tokenizer, "mean"
 
 
-def tokenizer_of(rows: Sequence[str], vocabulary: int) -> Any:
+def train_tokenizer(rows: Sequence[str], vocabulary: int) -> Any:
     """Byte-pair encoding (Sennrich et al. 2016) of bytes, so that no character is unknown; of Chinese each character is a word.
 
     WordPiece of the same library numbers its pieces in another order each time.
@@ -189,7 +191,7 @@ def tokenizer_of(rows: Sequence[str], vocabulary: int) -> Any:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     made.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = list(SPECIAL.values())
+    special = list(SPECIAL_TOKENS.values())
     made.train_from_iterator(
         rows,
         trainers.BpeTrainer(

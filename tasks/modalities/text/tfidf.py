@@ -13,26 +13,28 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks.modalities import batching
-from tasks.modalities.batching import Tokens
+from tasks.modalities.batching import TokenIds
 from tasks.problems.base import Problem, Targets
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
 
-FILE = "lexical.safetensors"
-STRENGTH = 30  # of the linear model: rows are short, and few terms are in many of them
-PAIR = 1 << 24  # more than any vocabulary has tokens
+TFIDF_FILE = "lexical.safetensors"
+INVERSE_REGULARIZATION = (
+    30  # of the linear model: rows are short, and few terms are in many of them
+)
+PAIR_FACTOR = 1 << 24  # more than any vocabulary has tokens
 
 
-def terms(ids: Sequence[int] | Tokens) -> tuple[NDArray[np.int64], Floats]:
+def weigh_terms(ids: Sequence[int] | TokenIds) -> tuple[NDArray[np.int64], Floats]:
     """The tokens and the pairs of neighbours, each as one number, and by how much a text has them: 1 + the logarithm of how often."""
     one = np.asarray(ids, np.int64)
     found, counts = np.unique(
-        np.concatenate([one, (one[:-1] + 1) * PAIR + one[1:]]), return_counts=True
+        np.concatenate([one, (one[:-1] + 1) * PAIR_FACTOR + one[1:]]), return_counts=True
     )
     return found, 1.0 + np.log(counts)
 
 
-def matrix(
+def build_term_matrix(
     texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.int64], rarity: Floats
 ) -> Any:
     """Rows of length 1 over the known terms, sparse, shape (texts, terms)."""
@@ -51,39 +53,43 @@ def matrix(
     )
 
 
-def read(folder: Path, rows: Sequence[str]) -> list[tuple[NDArray[np.int64], Floats]]:
+def tokenize_terms(folder: Path, rows: Sequence[str]) -> list[tuple[NDArray[np.int64], Floats]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
-    return [terms(ids) for ids in batching.tokens(tokenizer, rows, special=False)]
+    return [weigh_terms(ids) for ids in batching.tokenize(tokenizer, rows, special=False)]
 
 
-class Lexical:
+class TfidfModel:
     def __init__(self, folder: Path) -> None:
         from safetensors.numpy import load_file
 
-        self.folder, self.parts = folder, load_file(folder / FILE)
+        self.folder, self.parts = folder, load_file(folder / TFIDF_FILE)
 
     def __call__(self, rows: Sequence[str]) -> Floats:
         """Shape (rows, classes), as the network's outputs."""
-        found = matrix(read(self.folder, rows), self.parts["known"], self.parts["rarity"])
+        found = build_term_matrix(
+            tokenize_terms(self.folder, rows), self.parts["known"], self.parts["rarity"]
+        )
         return np.asarray(found @ self.parts["weights"] + self.parts["bias"], np.float64)
 
 
-def fit(folder: Path, problem: Problem, rows: Sequence[str], targets: Targets) -> None:
+def fit_tfidf(folder: Path, problem: Problem, rows: Sequence[str], targets: Targets) -> None:
     """Write it beside the exported network in `folder`, and note its weight in model.json: at first 1."""
     from safetensors.numpy import save_file
 
-    texts = read(folder, rows)
+    texts = tokenize_terms(folder, rows)
     met, within = np.unique(np.concatenate([found for found, _ in texts]), return_counts=True)
     often = within > min(1, within.max() - 1)
     known, rarity = met[often], np.log((1 + len(rows)) / (1 + within[often])) + 1
-    fitted = problem.linear(STRENGTH).fit(matrix(texts, known, rarity), targets)
+    fitted = problem.linear(INVERSE_REGULARIZATION).fit(
+        build_term_matrix(texts, known, rarity), targets
+    )
     weights, bias = (
         part if len(part) > 1 else np.concatenate([-part, part]) / 2
         for part in (fitted.coef_, fitted.intercept_)
     )
     numbers = {"rarity": rarity, "weights": np.ascontiguousarray(weights.T), "bias": bias}
-    with files.whole(folder / FILE) as temporary:
+    with files.atomic_file(folder / TFIDF_FILE) as temporary:
         save_file(
             {"known": known, **{name: part.astype(np.float32) for name, part in numbers.items()}},
             temporary,

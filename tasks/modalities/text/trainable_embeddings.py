@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import embedding
 
 
-class Met(torch.nn.Module):
+class TrainableEmbeddingSubset(torch.nn.Module):
     """Stands for a table of embeddings, and is saved and loaded as one. The tokens that training does not meet stay as they are, and are there for others."""
 
     numbers: torch.Tensor

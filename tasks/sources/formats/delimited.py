@@ -6,17 +6,17 @@ import re
 import pyarrow as pa
 import pyarrow.csv
 
-from tasks.core.errors import Failure
-from tasks.recipe.ingest import Format
-from tasks.sources.base import Broken
+from tasks.core.errors import StageError
+from tasks.recipe.ingest import TextFormat
+from tasks.sources.base import BrokenLines
 from tasks.sources.formats import file_content
-from tasks.sources.formats.file_content import Content
+from tasks.sources.formats.file_content import FileContent
 
-BLOCK = 16 << 20  # bytes; no row of a CSV file may be longer
+BLOCK_BYTES = 16 << 20  # bytes; no row of a CSV file may be longer
 DELIMITERS = ",;\t|"
 
 
-def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
+def read_delimited(file: FileContent, source: TextFormat, broken: BrokenLines) -> pa.Table:
     """Every cell as text: types are decided by the recipe, not guessed. A row with too few or too many cells is set aside, not dropped."""
 
     def set_aside(row: "pyarrow.csv.InvalidRow") -> str:
@@ -28,7 +28,7 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
         )
         return "skip"
 
-    delimiter, header = layout(file, source)
+    delimiter, header = detect_layout(file, source)
     parse = pyarrow.csv.ParseOptions(
         delimiter=delimiter,
         quote_char=source.quote or False,
@@ -41,7 +41,7 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
         "autogenerate_column_names": not header and not source.names,
     }
     options = pyarrow.csv.ReadOptions(
-        encoding=source.encoding, use_threads=False, block_size=BLOCK, **named
+        encoding=source.encoding, use_threads=False, block_size=BLOCK_BYTES, **named
     )
     convert = pyarrow.csv.ConvertOptions(
         default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]
@@ -53,18 +53,20 @@ def delimited(file: Content, source: Format, broken: Broken) -> pa.Table:
             )
     except pa.ArrowInvalid as error:
         if "straddling" in str(error):
-            raise Failure(
-                f"{file.name} has a row of more than {BLOCK >> 20} MB: shorten it, or close the quote that makes many rows one."
+            raise StageError(
+                f"{file.name} has a row of more than {BLOCK_BYTES >> 20} MB: shorten it, or close the quote that makes many rows one."
             ) from None
         raise
-    if source.quote and left_open(file, source, table, broken):
-        raise Failure(
+    if source.quote and has_open_quote(file, source, table, broken):
+        raise StageError(
             f"{file.name}: a quote is opened and not closed before the end of the file, so what follows would be one cell: close it or double it."
         )
     return table
 
 
-def left_open(file: Content, source: Format, table: pa.Table, broken: Broken) -> bool:
+def has_open_quote(
+    file: FileContent, source: TextFormat, table: pa.Table, broken: BrokenLines
+) -> bool:
     """Whether what was read last, if it has several lines, lacks its closing quote: as a row that is set aside, or as the last cell."""
     if any("\n" in line and line.count(source.quote) % 2 for line, _ in broken):
         return True
@@ -74,7 +76,7 @@ def left_open(file: Content, source: Format, table: pa.Table, broken: Broken) ->
     )
 
 
-def layout(file: Content, source: Format) -> tuple[str, bool]:
+def detect_layout(file: FileContent, source: TextFormat) -> tuple[str, bool]:
     """The delimiter, and whether the first line is a header; both as given, or as the first lines suggest."""
     delimiter, header = (
         source.delimiter or ("\t" if file.kind == ".tsv" else ","),
@@ -82,13 +84,15 @@ def layout(file: Content, source: Format) -> tuple[str, bool]:
     )
     first = [
         line[:10_000]
-        for line in file_content.sample(file)
+        for line in file_content.read_sample(file)
         .decode(source.encoding, "replace")
         .removeprefix("\ufeff")
         .splitlines()[:100]
     ]
     if delimiter == "auto":
-        delimiter = max(DELIMITERS, key=lambda mark: regularity(first, mark))  # the first of equals
+        delimiter = max(
+            DELIMITERS, key=lambda mark: measure_regularity(first, mark)
+        )  # the first of equals
     if header == "auto":
         cells = next(csv.reader(first, delimiter=delimiter), [])
         header = len(set(cells)) == len(cells) and not any(
@@ -97,7 +101,7 @@ def layout(file: Content, source: Format) -> tuple[str, bool]:
     return delimiter, bool(header)
 
 
-def regularity(lines: list[str], delimiter: str) -> tuple[float, int]:
+def measure_regularity(lines: list[str], delimiter: str) -> tuple[float, int]:
     """The share of lines with the commonest number of cells, more than one, and that number."""
     counts = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
     usual = max(sorted(set(counts)), key=counts.count, default=1)

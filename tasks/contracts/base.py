@@ -1,0 +1,74 @@
+"""What the files between stages have in common: strict fields, a schema version, one sentence if
+a file does not fit."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.errors import StageError
+from tasks.storage import files
+
+
+class Record(BaseModel):
+    """A part of a file between stages: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Contract(Record):
+    """The whole content of a file between stages.
+
+    A subclass names the stage that writes it, and raises `VERSION` when its fields change meaning.
+    """
+
+    VERSION: ClassVar[int] = 1
+    WRITTEN_BY: ClassVar[str]
+
+    schema_version: int = 1
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file of this kind.
+
+        Raises:
+            StageError: The file is missing, is not JSON, has another schema version, or its
+                fields are not those of this version.
+        """
+        return cls.parse(files.read_json(path), str(path))
+
+    @classmethod
+    def parse(cls, content: Any, name: str) -> Self:
+        """Check content that was read from `name`.
+
+        Raises:
+            StageError: It has another schema version, or other fields.
+        """
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != cls.VERSION:
+            raise StageError(
+                f"{name} has schema version {version}, but this Millrace reads version "
+                f"{cls.VERSION}: run the stage `{cls.WRITTEN_BY}` again, which writes it anew."
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise StageError(
+                f"{name} is not a valid {cls.__name__} ({describe_first_error(error)}): run the "
+                f"stage `{cls.WRITTEN_BY}` again, which writes it anew."
+            ) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content as JSON values."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write the file whole: sorted, indented, without NaN."""
+        files.write_json(path, self.to_json())
+
+
+def describe_first_error(error: ValidationError) -> str:
+    """Describe the first fault as `key.key: what is wrong`."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg']}"
