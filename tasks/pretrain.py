@@ -49,8 +49,9 @@ def pretrain(name: str) -> None:
 def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: Any = None) -> None:
     """Train on what lies in `source`, the folder of the recipe's stages, and write `target`. All processes train, the first one writes."""
     from tasks import modalities
-    from tasks.training import checkpoint, distributed, epoch_record, loop
-    from tasks.training.epoch_record import History
+    from tasks.contracts import epoch_record
+    from tasks.contracts.epoch_record import History
+    from tasks.training import checkpoint, distributed, loop
 
     assert recipe.pretrain
     train, val, about = corpus.load_corpus(source, recipe.modality)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import modalities, problems
+from tasks.contracts import epoch_record
+from tasks.contracts.epoch_record import EpochCallback
 from tasks.core.stage import main
 from tasks.modalities.text import tfidf
 from tasks.recipe import resolved
@@ -29,7 +31,6 @@ from tasks.training import (
     compression,
     distillation,
     distributed,
-    epoch_record,
     export,
     fingerprint,
     launch,
@@ -37,7 +38,6 @@ from tasks.training import (
     temperature_scaling,
     warm_start,
 )
-from tasks.training.loop import EpochCallback
 
 
 def train(name: str) -> None:

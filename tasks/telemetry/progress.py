@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.training.epoch_record import History
+    from tasks.contracts.epoch_record import History
 
 
 REPORT_SECONDS = 5.0

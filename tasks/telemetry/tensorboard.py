@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tasks.training.epoch_record import History
-    from tasks.training.loop import EpochCallback
+    from tasks.contracts.epoch_record import EpochCallback, History
 
 
 FOLDER_VARIABLE = "MILLRACE_TENSORBOARD"

@@ -1,9 +1,10 @@
 """Loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts.epoch_record import EpochCallback, History
 from tasks.core import errors
 from tasks.core.errors import RetryableError
 from tasks.modalities.base import Trainer
@@ -12,10 +13,7 @@ from tasks.recipe.train import Train
 from tasks.telemetry.progress import Progress
 from tasks.training import checkpoint, distributed, memory, optimizer
 from tasks.training.checkpoint import CheckpointSchedule
-from tasks.training.epoch_record import History
 from tasks.training.state import TrainingState
-
-EpochCallback = Callable[[History], None]
 
 
 def no_callback(history: History) -> None:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel
 
+from tasks.contracts.epoch_record import EpochRecord, History
 from tasks.core.errors import RetryableError, StageError
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Targets
@@ -24,7 +25,6 @@ from tasks.recipe.train import Train
 from tasks.storage import files
 from tasks.training import checkpoint, distributed, memory, optimizer
 from tasks.training.checkpoint import Tensors
-from tasks.training.epoch_record import EpochRecord, History
 
 Batches = list[list[int]]  # row numbers
 

@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import modalities, problems
+from tasks.contracts.epoch_record import EpochCallback, EpochRecord, History
 from tasks.core.errors import StageError
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.storage import files, hashing
 from tasks.training import distributed, loop
-from tasks.training.epoch_record import EpochRecord, History
-from tasks.training.loop import EpochCallback
 
 CurveReporter = Callable[[list[float]], None]
 

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from tasks import evaluate, modalities
 from tasks import train as tasks_train
+from tasks.contracts.epoch_record import EpochRecord
 from tasks.core.errors import StageError
 from tasks.gating import decision
 from tasks.gating.comparisons import PairedPredictions
@@ -28,7 +29,6 @@ from tasks.recipe.train import Train
 from tasks.statistics import class_metrics, intervals
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
-from tasks.training.epoch_record import EpochRecord
 from tasks.tuning import trial
 from tests import tiny
 

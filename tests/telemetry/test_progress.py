@@ -12,10 +12,10 @@ import pytest
 
 from flows import progress_artifact, stage_process
 from flows.progress_artifact import ProgressArtifact
+from tasks.contracts.epoch_record import EpochRecord, History
 from tasks.core import stage
 from tasks.telemetry import energy, progress, tensorboard
 from tasks.telemetry.progress import Progress
-from tasks.training.epoch_record import EpochRecord, History
 from tests.conftest import ROOT
 
 

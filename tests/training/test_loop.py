@@ -18,14 +18,15 @@ from PIL import Image
 
 from tasks import modalities
 from tasks import train as tasks_train
+from tasks.contracts import epoch_record
+from tasks.contracts.epoch_record import EpochRecord, History
 from tasks.core.errors import StageError
 from tasks.modalities.image import ImageTrainer
 from tasks.modalities.tabular import TabularTrainer
 from tasks.recipe.train import Augment, Train
 from tasks.storage import files
 from tasks.telemetry import progress
-from tasks.training import checkpoint, epoch_record, loop
-from tasks.training.epoch_record import EpochRecord, History
+from tasks.training import checkpoint, loop
 from tests import tiny
 
 SECTION = Train(

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from tasks import modalities
+from tasks.contracts.epoch_record import History
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.modalities.image import ImageTrainer
 from tasks.modalities.tabular import TabularTrainer
@@ -17,7 +18,6 @@ from tasks.problems import classification
 from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.train import Train
 from tasks.training import distributed, loop, optimizer
-from tasks.training.epoch_record import History
 from tasks.training.state import TrainingState
 from tests import tiny
 

@@ -1,7 +1,7 @@
 """Epoch record."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -43,3 +43,6 @@ History = list[EpochRecord]
 def format_history(history: History) -> str:
     """Return what history.jsonl holds: an object on each line, its keys in the order of the alphabet."""
     return "".join(json.dumps(record.flat(), sort_keys=True) + "\n" for record in history)
+
+
+EpochCallback = Callable[[History], None]
