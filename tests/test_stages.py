@@ -343,3 +343,16 @@ def test_why_rows_go_is_known_for_every_rule_that_drops_some() -> None:
         "spelling",
     }
     assert set(RULES) - change_only <= set(dropped_rows.REASONS)
+
+
+@pytest.mark.parametrize("whole", [100, 700, 1000, 3000])
+def test_the_share_that_the_error_suggests_is_enough(whole: int) -> None:
+    for count in range(whole // 2 + 1, whole + 1, whole // 100):
+        with pytest.raises(StageError) as caught:
+            dropped_rows.check_max_dropped(
+                "clean", whole, {"length": count}, 0.5, Path("rejects.parquet")
+            )
+        suggested = float(str(caught.value).partition("set max_dropped: ")[2].partition(" ")[0])
+        dropped_rows.check_max_dropped(
+            "clean", whole, {"length": count}, suggested, Path("rejects.parquet")
+        )

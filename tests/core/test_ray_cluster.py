@@ -13,6 +13,7 @@ RECIPE = """name: tiny
 modality: text
 ingest: {kind: files, path: in}
 columns: {id: id}
+max_dropped: 0.6
 clean: {rules: [encoding, html, unicode, white_space, length: {min: 3}, exact_duplicates, control]}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
