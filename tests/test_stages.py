@@ -356,3 +356,10 @@ def test_the_share_that_the_error_suggests_is_enough(whole: int) -> None:
         dropped_rows.check_max_dropped(
             "clean", whole, {"length": count}, suggested, Path("rejects.parquet")
         )
+
+
+def test_a_run_that_reads_nothing_anew_still_says_how_many_rows_the_source_held(here: Path) -> None:
+    from flows import artifacts
+
+    ingest.run(recipe(here, rows()), here / "data" / "tiny" / "raw")
+    assert artifacts.describe_source_rows("tiny") == "ingest: the source held 120 rows, 120 stay"
