@@ -332,7 +332,7 @@ def sentence(chance: random.Random, words: list[str]) -> str:
 def text_rows() -> list[dict[str, Any]]:
     """Rows of two classes with personal data, markup, duplicates and rows to reject."""
     chance = random.Random(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(150):
         label = chance.choice(["no", "yes"])
         text = sentence(chance, WORDS[:27] if label == "no" else WORDS[13:])

@@ -232,15 +232,19 @@ def count_decisions(function: Function) -> int:
 def check_names(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
     """Banned names where a function, a parameter, a variable or a field gets one."""
     for node in ast.walk(tree):
-        name = ""
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            name = node.name
-        elif isinstance(node, ast.arg):
-            name = node.arg
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            name = node.id
-        if name in BANNED:
-            yield node.lineno, "banned-name", name
+        for line, name in bound_names(node):
+            if name in BANNED:
+                yield line, "banned-name", name
+
+
+def bound_names(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """The line and the name that a node itself binds, if it does."""
+    if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        yield node.lineno, node.name
+    elif isinstance(node, ast.arg):
+        yield node.lineno, node.arg
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.lineno, node.id
 
 
 def measure(modules: list[Module]) -> dict[str, float]:
