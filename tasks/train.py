@@ -25,6 +25,7 @@ from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion
 from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
 from tasks.telemetry import energy, tensorboard
 from tasks.training import (
     checkpoint,
@@ -41,9 +42,9 @@ from tasks.training import (
 
 
 def train(name: str) -> None:
-    folder = layout.recipe_folder(name)
+    paths = StagePaths.of_recipe(name)
     recipe = resolved.read_resolved_recipe(name).with_tuned_values(
-        files.read_json(folder / "tuned" / "best.json")
+        files.read_json(paths.tuned.best)
     )
     if recipe.train.processes > 1 and not distributed.is_launched():
         launch.launch_processes(recipe, recipe.train.processes, "tasks.train")
@@ -52,26 +53,19 @@ def train(name: str) -> None:
         watch = (
             tensorboard.build_curve_writer(name) if distributed.rank() == 0 else loop.no_callback
         )
-        known = files.read_json(resolved.resolved_path(name))["sources"]["train"]
-        run(
-            recipe,
-            folder / "split",
-            folder / "model",
-            layout.shared_path(f"checkpoints/{name}"),
-            watch,
-            known,
-        )
+        champion = files.read_json(resolved.resolved_path(name))["sources"]["train"]
+        run(recipe, paths, layout.shared_path(f"checkpoints/{name}"), watch, champion)
 
 
 def run(
     recipe: Recipe,
-    source: Path,
-    target: Path,
+    paths: StagePaths,
     checkpoints: Path,
     watch: EpochCallback = loop.no_callback,
-    known_champion: dict[str, Any] | None = None,
+    champion: dict[str, Any] | None = None,
 ) -> None:
-    """Train from `source` and write `target`. All processes train, the first one writes."""
+    """Train on the split and write the model. All processes train, the first one writes."""
+    source, target = paths.split.path, paths.model.path
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
     problem = problems.problem_class(recipe.problem).fitted(recipe.train, tables["train"])
     rows, targets, ids = (
@@ -86,14 +80,14 @@ def run(
     if distil := recipe.export.distil:
         teacher = Path(distil.teacher)
         if distil.teacher == "champion":
-            teacher, start["teacher"] = warm_start.find_teacher(recipe, known_champion, adapter)
+            teacher, start["teacher"] = warm_start.find_teacher(recipe, champion, adapter)
         targets = (
             distillation.add_teacher_loss(adapter, distil, teacher, rows, targets)
             if teacher
             else targets
         )
     if recipe.train.warm_start:
-        start["start"] = warm_start.apply_warm_start(recipe, known_champion, adapter)
+        start["start"] = warm_start.apply_warm_start(recipe, champion, adapter)
     for name, found in start.items() if distributed.rank() == 0 else ():
         print(
             f"{name} of the training: {', '.join(f'{key} {value}' for key, value in found.items())}",

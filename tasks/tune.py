@@ -13,34 +13,32 @@ from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
 from tasks.telemetry import energy
 from tasks.tuning import report, search, study
 from tasks.tuning.study import TrialRecord
 
 
 def tune(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    run(
-        resolved.read_resolved_recipe(name),
-        folder / "split",
-        folder / "tuned",
-        layout.shared_path(f"checkpoints/.tune/{name}"),
-    )
+    recipe = resolved.read_resolved_recipe(name)
+    studies = layout.shared_path(f"checkpoints/.tune/{name}")
+    run(recipe, StagePaths.of_recipe(name), studies)
 
 
-def run(recipe: Recipe, source: Path, target: Path, studies: Path) -> None:
+def run(recipe: Recipe, paths: StagePaths, studies: Path) -> None:
+    """Search values for the train section, and write the best, a table and a page."""
     done: list[TrialRecord] = []
     if recipe.tune:
         with energy.measure_energy():
-            done = search.search_values(recipe, recipe.tune, source, studies)
+            done = search.search_values(recipe, recipe.tune, paths.split.path, studies)
     best = study.find_best_trial(recipe, recipe.tune, done) if recipe.tune else None
     if done and best is None:
         raise StageError(
             f"tune: none of {len(done)} trials could be trained; the first: {done[0]['note']}"
         )
-    files.write_json(target / "best.json", best["values"] if best else {})
-    files.write_csv(target / "trials.csv", report.tabulate_trials(recipe, done))
-    files.write_text(target / "index.html", report.render_study(recipe, done, best))
+    files.write_json(paths.tuned.best, best["values"] if best else {})
+    files.write_csv(paths.tuned.trials, report.tabulate_trials(recipe, done))
+    files.write_text(paths.tuned.page, report.render_study(recipe, done, best))
 
 
 if __name__ == "__main__":

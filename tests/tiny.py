@@ -16,6 +16,7 @@ from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.defaults import fill_defaults
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 
 TWO = ClassificationProblem(["no", "yes"])
 WORDS = [
@@ -165,7 +166,7 @@ def case(modality: str, folder: Path, **train: Any) -> EvaluationContext:
         base(folder / "base")
     made, source = recipe(modality, folder, **train), split(modality, folder / "split")
     files.write_table(source / "test.parquet", table(modality, 600, 48))
-    training.run(made, source, folder / "model", folder / "checkpoints")
+    training.run(made, StagePaths(folder), folder / "checkpoints")
     return judged(made, source, folder / "model")
 
 
@@ -194,5 +195,5 @@ def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
     clean.run(made, folder / "raw", folder / "clean")
     label.run(made, folder / "clean", folder / "labelled")
     splitting.run(made, folder / "labelled", folder / "split")
-    training.run(made, folder / "split", folder / "model", checkpoints)
+    training.run(made, StagePaths(folder), checkpoints)
     evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")

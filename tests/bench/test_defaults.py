@@ -80,13 +80,10 @@ def answers_ours(folder: Path) -> list[str]:
     """Train as the recipe says and return what the exported model says of the test rows."""
     from tasks import modalities, train
     from tasks.recipe.loading import read_recipe
+    from tasks.storage.layout import StagePaths
 
-    train.run(
-        read_recipe(folder / "recipe.yaml"),
-        folder / "split",
-        folder / "model",
-        folder / "checkpoints",
-    )
+    recipe = read_recipe(folder / "recipe.yaml")
+    train.run(recipe, StagePaths(folder), folder / "checkpoints")
     predictor = modalities.load_predictor(folder / "model")
     answers = predictor(side_of(folder, "test")[0])
     return [predictor.labels[best] for best in answers.argmax(1)]

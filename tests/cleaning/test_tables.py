@@ -23,6 +23,7 @@ from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.rows import leakage
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tasks.training import loop
 from tests import tiny
 from tests.conftest import ROOT
@@ -526,7 +527,7 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     made = read_recipe(ROOT / "recipes" / "xor.yaml")
     folder = here / "data" / "xor"
     cleaned(made, folder)
-    tasks_train.run(made, folder / "split", folder / "model", here / "checkpoints")
+    tasks_train.run(made, StagePaths(folder), here / "checkpoints")
     evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     assert metrics["accuracy"]["value"] == 1.0

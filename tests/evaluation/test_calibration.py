@@ -19,6 +19,7 @@ from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.recipe import Recipe
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tasks.training import temperature_scaling
 from tests import tiny
 
@@ -157,7 +158,7 @@ def trained(folder: Path, rows: int, **export: Any) -> tuple[Recipe, dict[str, A
     files.write_table(folder / "split" / "train.parquet", tiny.table("tabular", 0, 200))
     files.write_table(folder / "split" / "val.parquet", tiny.table("tabular", 500, rows))
     files.write_table(folder / "split" / "test.parquet", tiny.table("tabular", 900, 60))
-    train.run(made, folder / "split", folder / "model", folder / "checkpoints")
+    train.run(made, StagePaths(folder), folder / "checkpoints")
     return made, files.read_json(folder / "model" / "model.json")
 
 

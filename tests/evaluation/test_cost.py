@@ -14,6 +14,7 @@ from tasks.core import stage
 from tasks.evaluation import cost
 from tasks.reports import html_pages
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests import tiny
 
 
@@ -26,7 +27,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     tiny.split(request.param, made / "split")
     files.write_table(made / "split" / "test.parquet", tiny.table(request.param, 800, 24))
     recipe = tiny.recipe(request.param, made)
-    train.run(recipe, made / "split", made / "model", made / "checkpoints")
+    train.run(recipe, StagePaths(made), made / "checkpoints")
     evaluate.run(recipe, made / "split", made / "model", made / "evaluation")
     return made
 

@@ -15,6 +15,7 @@ from tasks.evaluation.base import EvaluationContext
 from tasks.recipe.evaluate import Evaluate
 from tasks.statistics.intervals import proportion_interval
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests import tiny
 
 SECTION = Evaluate(resamples=300)
@@ -26,7 +27,7 @@ def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> Evaluat
     for side in ("train", "val"):
         files.write_table(folder / "split" / f"{side}.parquet", rows)
     made = tiny.recipe(modality, folder, **options)
-    train.run(made, folder / "split", folder / "model", folder / "checkpoints")
+    train.run(made, StagePaths(folder), folder / "checkpoints")
     predictor = modalities.load_predictor(folder / "model")
     content, targets = modalities.extract_inputs(made, test), predictor.problem.targets(test)
     return EvaluationContext(

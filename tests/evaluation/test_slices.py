@@ -17,6 +17,7 @@ from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate, Slice
 from tasks.recipe.loading import read_recipe
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests import tiny
 
 
@@ -254,7 +255,7 @@ def test_every_modality_is_evaluated_with_a_test_split_of_ten_rows(
     )
     source = tiny.split(modality, tmp_path / "split")
     files.write_table(source / "test.parquet", tiny.table(modality, 900, 10))
-    train.run(made, source, tmp_path / "model", tmp_path / "checkpoints")
+    train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
     bytes_ = []
     for _ in range(2):
         evaluate.run(made, source, tmp_path / "model", tmp_path / "evaluation")

@@ -23,6 +23,7 @@ from tasks.rows import rejected_rows
 from tasks.statistics import intervals
 from tasks.statistics.array_types import Ints
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tasks.training import export
 from tests import tiny
 
@@ -541,7 +542,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         split / "rejects.parquet",
         rejected_rows.build_rejects(tiny.table("tabular", 900, 0), "split", ""),
     )
-    train.run(made, split, folder / "model", folder / "checkpoints")
+    train.run(made, StagePaths(folder), folder / "checkpoints")
     evaluate.run(made, split, folder / "model", folder / "evaluation")
     for suite in ("raw", "ready"):
         snapshot = hashing.hash_json(

@@ -24,6 +24,7 @@ from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Lora, Train
 from tasks.rows import rejected_rows
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tasks.training import compression
 from tests import tiny
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path) -> tuple[Recipe, Path]:
     """A model that was trained, with its evaluation."""
     made = tiny.recipe("causal_lm", folder)
-    tasks_train.run(made, folder / "split", folder / "model", folder / "checkpoints")
+    tasks_train.run(made, StagePaths(folder), folder / "checkpoints")
     evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")
     return made, folder
 

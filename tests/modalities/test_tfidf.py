@@ -13,6 +13,7 @@ from tasks.modalities.text import tfidf
 from tasks.modalities.text.tfidf import TfidfModel
 from tasks.recipe.loading import read_recipe
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tasks.training import temperature_scaling
 from tests import tiny
 
@@ -22,7 +23,7 @@ def trained(folder: Path, rows: int = 200, **options: Any) -> tuple[Any, dict[st
     made = tiny.recipe("text", folder, epochs=1, lexical=True, **options)
     tiny.split("text", folder / "split", rows)
     files.write_table(folder / "split" / "val.parquet", tiny.table("text", 900, 80))
-    train.run(made, folder / "split", folder / "model", folder / "checkpoints")
+    train.run(made, StagePaths(folder), folder / "checkpoints")
     return made, files.read_json(folder / "model" / "model.json")
 
 

@@ -35,6 +35,7 @@ from tasks.rows import label_values, leakage
 from tasks.sources.package import read_botocore_operations
 from tasks.statistics import intervals
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests import tiny
 
 DIABETES = """name: diabetes
@@ -200,7 +201,7 @@ def test_images_and_tables_learn_these_problems_too(
         labels = pa.array([yes if name == "yes" else no for name in table["label"].to_pylist()])
         table = table.set_column(table.column_names.index("label"), "label", labels)
         files.write_table(source / f"{side}.parquet", table)
-    tasks_train.run(made, source, tmp_path / "model", tmp_path / "checkpoints")
+    tasks_train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
     predictor = modalities.load_predictor(tmp_path / "model")
     targets, answers = (
         predictor.problem.targets(table),

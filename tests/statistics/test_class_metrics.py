@@ -29,6 +29,7 @@ from tasks.recipe.train import Train
 from tasks.statistics import class_metrics, intervals
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tasks.tuning import trial
 from tests import tiny
 
@@ -266,7 +267,7 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
     made = tiny.recipe("tabular", tmp_path, metric="roc_auc")
     source = tiny.split("tabular", tmp_path / "split")
     files.write_table(source / "test.parquet", tiny.table("tabular", 900, 40))
-    tasks_train.run(made, source, tmp_path / "model", tmp_path / "checkpoints")
+    tasks_train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
     evaluate.run(made, source, tmp_path / "model", tmp_path / "evaluation")
     metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")
     predictions = files.read_table(tmp_path / "evaluation" / "predictions.parquet")

@@ -19,6 +19,7 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
+from tasks.storage.layout import SplitFolder, StagePaths
 from tasks.training.state import TrainingState
 
 IMAGE = """name: digits
@@ -41,7 +42,7 @@ def recipe(here: Path, text: str, export: str) -> Recipe:
     return read_recipe(here / "recipe.yaml")
 
 
-def split(here: Path, modality: str) -> Path:
+def write_split(folder: SplitFolder, modality: str) -> None:
     """Some of scikit-learn's digits, as images, as tables, or by the names of their pixels' shades."""
     digits = load_digits(n_class=4)
     rng = np.random.default_rng(0)
@@ -66,8 +67,7 @@ def split(here: Path, modality: str) -> Path:
                 f"{['zero apples', 'one pear', 'two plums', 'three figs'][label]} in box {row}"
                 for row, label in zip(rows, digits.target[rows], strict=True)
             ]
-        files.write_table(here / "split" / f"{side}.parquet", pa.table(columns))
-    return here / "split"
+        files.write_table(folder.table(side), pa.table(columns))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -76,10 +76,12 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def trained(here: Path, text: str, export: str, to: str = "model") -> Path:
+def trained(here: Path, text: str, export: str, to: str = "run") -> Path:
     made = recipe(here, text, export)
-    train.run(made, split(here, made.modality), here / to, here / "checkpoints")
-    return here / to
+    paths = StagePaths(here / to)
+    write_split(paths.split, made.modality)
+    train.run(made, paths, here / "checkpoints")
+    return paths.model.path
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,9 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     assert steps[0]["log_loss"] != steps[1]["log_loss"]
     kinds = {node.op_type for node in onnx.load(model / "model.onnx").graph.node}
     assert kinds & {"MatMulInteger", "ConvInteger"}
-    evaluate.run(read_recipe(here / "recipe.yaml"), here / "split", model, here / "evaluation")
+    evaluate.run(
+        read_recipe(here / "recipe.yaml"), model.parent / "split", model, here / "evaluation"
+    )
     metrics = files.read_json(here / "evaluation" / "metrics.json")
     assert metrics["model_sha256"]["model.onnx"] == hashing.sha256(model / "model.onnx")
     assert metrics["accuracy"]["value"] > 0.9
@@ -127,7 +131,7 @@ def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) ->
         hashing.hash_folder(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
         == plain["model.safetensors"]
     )
-    assert "export" not in files.read_json(here / "plain" / "model.json")
+    assert "export" not in files.read_json(here / "plain" / "model" / "model.json")
 
 
 @pytest.mark.parametrize("text", [IMAGE, TABLE], ids=["image", "tabular"])
@@ -176,34 +180,24 @@ def test_a_share_that_leaves_nothing_is_refused(here: Path) -> None:
 
 def test_a_student_learns_from_its_teacher_what_its_own_labels_do_not_tell(here: Path) -> None:
     teacher = trained(here, TABLE, "{int8: false}", "teacher")
-    source = split(here, "tabular")
-    table = files.read_table(source / "train.parquet")
-    wrong = pa.array(np.random.default_rng(1).permutation(table["label"].to_pylist()))
-    files.write_table(
-        source / "train.parquet",
-        table.set_column(table.column_names.index("label"), "label", wrong),
-    )
+    paths = StagePaths(here / "student")
+    write_split(paths.split, "tabular")
+    table = files.read_table(paths.split.train)
+    shuffled = pa.array(np.random.default_rng(1).permutation(table["label"].to_pylist()))
+    column = table.column_names.index("label")
+    files.write_table(paths.split.train, table.set_column(column, "label", shuffled))
 
-    def accuracy(export: str, to: str) -> float:
-        train.run(
-            recipe(here, TABLE.replace("[64, 32]", "[16]"), export),
-            source,
-            here / to,
-            here / "checkpoints",
-        )
-        return float(
-            max(
-                json.loads(line)["val_accuracy"]
-                for line in (here / to / "history.jsonl").read_text().splitlines()
-            )
-        )
+    def train_student(export: str) -> float:
+        """The best accuracy on the validation rows."""
+        small = recipe(here, TABLE.replace("[64, 32]", "[16]"), export)
+        train.run(small, paths, here / "checkpoints")
+        lines = paths.model.history.read_text().splitlines()
+        return float(max(json.loads(line)["val_accuracy"] for line in lines))
 
-    assert accuracy("{int8: false}", "alone") < 0.7
-    assert accuracy(f"{{distil: {{teacher: {teacher}, weight: 0.9}}}}", "taught") > 0.9
-    parameters = [
-        files.read_json(here / name / "model.json")["parameters"] for name in ("teacher", "taught")
-    ]
-    assert parameters[1] < parameters[0] / 3
+    assert train_student("{int8: false}") < 0.7
+    assert train_student(f"{{distil: {{teacher: {teacher}, weight: 0.9}}}}") > 0.9
+    parameters = files.read_json(paths.model.info)["parameters"]
+    assert parameters < files.read_json(teacher / "model.json")["parameters"] / 3
 
 
 def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:

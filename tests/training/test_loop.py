@@ -25,6 +25,7 @@ from tasks.modalities.image import ImageTrainer
 from tasks.modalities.tabular import TabularTrainer
 from tasks.recipe.train import Augment, Train
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tasks.telemetry import progress
 from tasks.training import checkpoint, loop
 from tests import tiny
@@ -190,9 +191,8 @@ def test_a_compiled_network_learns_and_is_exported_as_the_plain_one(
     for name, compiled in (("plain", False), ("compiled", True)):
         folder = tmp_path / name
         made = tiny.recipe("tabular", folder, epochs=2, dropout=0.0, compile=compiled)
-        tasks_train.run(
-            made, tiny.split("tabular", folder / "split"), folder / "model", folder / "checkpoints"
-        )
+        tiny.split("tabular", folder / "split")
+        tasks_train.run(made, StagePaths(folder), folder / "checkpoints")
         losses.append(
             [
                 json.loads(line)["loss"]

@@ -18,6 +18,7 @@ from tasks import train
 from tasks.core.errors import RetryableError
 from tasks.modalities import onnx
 from tasks.storage import hashing, layout
+from tasks.storage.layout import StagePaths
 from tasks.training import checkpoint
 from tasks.training.checkpoint import CheckpointSchedule
 from tests import tiny
@@ -70,10 +71,10 @@ class Job:
             die(*PLACES[place], call)
         os.makedirs(self.work, exist_ok=True)
         os.chdir(self.work)
+        shutil.copytree(self.folder / "split", "split", dirs_exist_ok=True)
         train.run(
             tiny.recipe(self.modality, self.folder, **self.options),
-            self.folder / "split",
-            Path("model"),
+            StagePaths(Path()),
             layout.shared_path("checkpoints"),
         )
 

@@ -1,6 +1,7 @@
 """Starting from the model in production: only where it fits, only from its own bytes, and no run for its sake alone."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
 from tasks.registry import channel_pointer, local_champion, manifests
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
 from tasks.training import warm_start
 from tests import tiny
@@ -107,12 +109,8 @@ def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(
 def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path) -> None:
     """Learnt from rows whose labels are wrong, it can only come from the teacher."""
     tiny.split("tabular", Path("split"), 200)
-    train.run(
-        tiny.recipe("tabular", Path(), epochs=12),
-        Path("split"),
-        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1",
-        Path("checkpoints"),
-    )
+    train.run(tiny.recipe("tabular", Path(), epochs=12), StagePaths(Path()), Path("checkpoints"))
+    shutil.copytree("model", local_champion.CHAMPIONS_FOLDER / "tiny" / "v1")
     hashes = hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1")
     taught = tiny.recipe("tabular", Path(), epochs=12)
     taught = taught.model_copy(
@@ -127,9 +125,7 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
     )
 
     def trained(champion: Any) -> tuple[Any, float]:
-        train.run(
-            taught, Path("split"), Path("model"), Path("checkpoints"), known_champion=champion
-        )
+        train.run(taught, StagePaths(Path()), Path("checkpoints"), champion=champion)
         right = json.loads(Path("model/history.jsonl").read_text().splitlines()[-1])["val_accuracy"]
         return files.read_json(Path("model/model.json")).get("teacher"), right
 

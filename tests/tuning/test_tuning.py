@@ -16,6 +16,7 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tasks.tuning import study, trial
 from tests.conftest import ROOT
 
@@ -53,9 +54,10 @@ def split(here: Path) -> Path:
     return here / "split"
 
 
-def run(made: Recipe, here: Path, to: str = "tuned") -> dict[str, bytes]:
-    tune.run(made, split(here), here / to, here / "studies")
-    return {path.name: path.read_bytes() for path in sorted((here / to).iterdir())}
+def run(made: Recipe, here: Path) -> dict[str, bytes]:
+    split(here)
+    tune.run(made, StagePaths(here), here / "studies")
+    return {path.name: path.read_bytes() for path in sorted((here / "tuned").iterdir())}
 
 
 def rows(told: dict[str, bytes]) -> list[list[str]]:
