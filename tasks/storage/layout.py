@@ -216,11 +216,17 @@ class StagePaths:
     """The outputs of a recipe's stages, below `root`."""
 
     root: Path
+    shared: Path | None = None  # memory that worktrees share; below `root` if none is named
 
     @classmethod
     def of_recipe(cls, name: str) -> "StagePaths":
         """The paths of a registered recipe: data/<name>."""
-        return cls(Path("data") / name)
+        return cls(Path("data") / name, shared_path(".millrace"))
+
+    @property
+    def cache_keys(self) -> Path:
+        """Markers that say which code and settings wrote which output."""
+        return (self.shared or self.root / ".millrace") / "cache_keys"
 
     @property
     def recipe(self) -> Path:
