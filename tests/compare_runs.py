@@ -49,8 +49,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 # What was renamed on purpose, old name to new. Both sides are translated before they are compared.
-RENAMED_KEYS: dict[str, str] = {}  # keys of JSON files and columns of CSV files, wherever they are
-RENAMED_PATHS: dict[str, str] = {}  # beginnings of paths in JSON files: "a/b": "c"
+RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files, wherever they are
+    "accumulate": "gradient_accumulation_steps",
+    "average": "ema_decay",
+    "clip": "max_grad_norm",
+    "do": "action",
+    "hidden": "hidden_sizes",
+    "layer_decay": "layerwise_lr_decay",
+}
+RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "c"
+    "pretrain/network/heads": "pretrain/network/num_heads",
+    "pretrain/network/vocabulary": "pretrain/network/vocab_size",
+    "pretrain/network/width": "pretrain/network/hidden_size",
+    "tune/folds": "split/folds",  # tune uses the folds of the split
+}
 RENAMED_VALUES: dict[str, str] = {}  # whole strings in JSON and CSV files
 RENAMED_COLUMNS: dict[str, str] = {}  # of Parquet files
 RENAMED_FILES: dict[str, str] = {}  # below data/<recipe>/, with # in the place of hashes
@@ -105,7 +117,7 @@ ingest: {kind: files, path: data/sources/xor.csv}
 columns: {label: output, features: [a, b]}
 clean: {rules: [{types: {columns: {a: integer, b: integer}}}]}
 split: {group: draw}
-train: {hidden: [8], dropout: 0.0, epochs: 12, batch_size: 8, learning_rate: 0.03, patience: 40}
+train: {hidden_sizes: [8], dropout: 0.0, epochs: 12, batch_size: 8, learning_rate: 0.03, patience: 40}
 gate:
   - {rule: floor, metric: accuracy, bound: 1.0}
   - {rule: baseline, metric: accuracy}
@@ -128,7 +140,7 @@ train:
   schedule: cosine
   metric: accuracy
   label_smoothing: 0.05
-  average: 0.9
+  ema_decay: 0.9
   augment: {shift: 1, rotate: 8.0, zoom: 0.1, elastic: 0.3}
 evaluate: {resamples: 200}
 gate:
@@ -146,7 +158,6 @@ check:
 split: {folds: 2}
 tune:
   trials: 3
-  folds: 2
   metric: accuracy
   space: {learning_rate: {low: 1e-4, high: 1e-2, log: true}, batch_size: [32, 64]}
 train:
@@ -192,7 +203,7 @@ train:
   batch_tokens: 128
   learning_rate: 0.003
   max_length: 16
-  layer_decay: 0.9
+  layerwise_lr_decay: 0.9
   freeze: embeddings
 evaluate:
   slices: [channel, length, {column: age, edges: [40]}]
@@ -232,7 +243,7 @@ train:
   max_length: 16
   lexical: true
   label_smoothing: 0.1
-  accumulate: 2
+  gradient_accumulation_steps: 2
 evaluate: {resamples: 200, support: 5}
 gate:
   - {rule: floor, metric: macro_f1, bound: 0.4}
@@ -276,10 +287,10 @@ clean:
     - spelling: {columns: [city], map: {B.: Berlin}}
     - repair: {by: [zip], columns: [city]}
     - range: {columns: {rooms: {min: 0, max: 20}, built: {min: 1900-01-01}}}
-    - outliers: {columns: [size], factor: 3.0, do: "null"}
+    - outliers: {columns: [size], factor: 3.0, action: "null"}
     - exact_duplicates
 split: {time: built}
-train: {batch_size: 32, hidden: [16], epochs: 6, learning_rate: 0.003, dropout: 0.1}
+train: {batch_size: 32, hidden_sizes: [16], epochs: 6, learning_rate: 0.003, dropout: 0.1}
 evaluate: {resamples: 200, slices: [{column: rooms}], sensitive: [garden]}
 gate:
   - {rule: ceiling, metric: rmse, bound: 1000}
@@ -293,7 +304,7 @@ columns: {id: id, label: null, prompt: "{channel}: "}
 clean: {rules: [white_space, {length: {min: 5, max: 300}}, exact_duplicates]}
 split: {val: 0.15, test: 0.3}
 pretrain:
-  network: {layers: 2, width: 32, heads: 2, vocabulary: 300}
+  network: {layers: 2, hidden_size: 32, num_heads: 2, vocab_size: 300}
   epochs: 2
   learning_rate: 0.003
   batch_tokens: 512

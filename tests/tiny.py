@@ -54,7 +54,7 @@ TRAIN: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "augment": {"shift": 1, "rotate": 5.0, "zoom": 0.1, "elastic": 0.5},
     },
-    "tabular": {"epochs": 3, "batch_size": 16, "hidden": [16], "dropout": 0.2},
+    "tabular": {"epochs": 3, "batch_size": 16, "hidden_sizes": [16], "dropout": 0.2},
 }
 
 
@@ -87,7 +87,10 @@ def decoder(folder: Path) -> Path:
 
     rows = modalities.extract_inputs(recipe("causal_lm", folder), table("causal_lm", 0, 64))
     section = Pretrain.model_validate(
-        {"network": {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}, "max_length": 32}
+        {
+            "network": {"layers": 2, "hidden_size": 32, "num_heads": 2, "vocab_size": 300},
+            "max_length": 32,
+        }
     )
     CausalLmPretrainer(section, rows).export(folder)
     return folder

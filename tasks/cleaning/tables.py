@@ -188,7 +188,7 @@ def convert_bound(bound: float | str) -> float:
 
 
 def handle_outliers(
-    table: pa.Table, columns: Sequence[str], method: str, factor: float | None, do: str
+    table: pa.Table, columns: Sequence[str], method: str, factor: float | None, action: str
 ) -> tuple[pa.Table, list[str | None]]:
     """Cells far from the others: by the quartiles (Tukey 1977) or by the median absolute deviation (Iglewicz and Hoaglin 1993). Where at least
     half of the cells are equal there is no scale, and nothing is far."""
@@ -208,7 +208,7 @@ def handle_outliers(
             )
     return (
         (replace_columns(table, made), [None] * table.num_rows)
-        if do == "null"
+        if action == "null"
         else (table, join_reasons(table, found))
     )
 

@@ -165,7 +165,7 @@ class TabularTrainer(Trainer):
         self.width = encode_features(self.columns, rows[:1]).shape[1]
         torch.manual_seed(section.seed)
         self.network = build_perceptron(
-            [self.width, *section.hidden], problem.width, section.dropout
+            [self.width, *section.hidden_sizes], problem.width, section.dropout
         )
 
     def encode(self, rows: Sequence[TableRow]) -> list[Any]:

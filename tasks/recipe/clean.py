@@ -170,7 +170,7 @@ class Outliers(Section):
     columns: list[str] = Field(min_length=1)
     method: Literal["iqr", "mad"] = "iqr"
     factor: float | None = Field(None, gt=0)
-    do: Literal["reject", "null"] = "reject"
+    action: Literal["reject", "null"] = "reject"
 
 
 class Repair(Section):

@@ -12,16 +12,16 @@ from tasks.recipe.train import Train
 
 
 class Network(Section):
-    """The size of a new network: what each token is, `width` numbers, goes through `layers` with `heads` each; the tokenizer gets at most `vocabulary` tokens."""
+    """The size of a new network: what each token is, `hidden_size` numbers, goes through `layers` with `num_heads` each; the tokenizer gets at most `vocab_size` tokens."""
 
     layers: Count = 4
-    width: Count = 256
-    heads: Count = 4
-    vocabulary: int = Field(8000, ge=300, le=1_000_000)
+    hidden_size: Count = 256
+    num_heads: Count = 4
+    vocab_size: int = Field(8000, ge=300, le=1_000_000)
 
     def cross_field_errors(self) -> Iterator[str]:
-        if self.width % self.heads:
-            yield f"a width of {self.width} cannot be shared evenly by {self.heads} heads: write a multiple of {self.heads}"
+        if self.hidden_size % self.num_heads:
+            yield f"hidden_size is {self.hidden_size}, which cannot be divided by num_heads, {self.num_heads}: write a multiple of {self.num_heads}"
 
 
 class Pretrain(Train):
@@ -38,9 +38,9 @@ class Pretrain(Train):
     def cross_field_errors(self) -> Iterator[str]:
         yield from super().cross_field_errors()
         if (self.base is None) == (self.network is None):
-            yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, width: 256}"
+            yield "needs either base, a model to go on from, or network, the size of a new one, such as {layers: 4, hidden_size: 256}"
         if labelled := self.changed_keys(
-            "hidden",
+            "hidden_sizes",
             "dropout",
             "label_smoothing",
             "class_weights",

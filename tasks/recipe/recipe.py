@@ -197,13 +197,6 @@ class Recipe(Section):
 
     def cross_field_errors(self) -> Iterator[str]:
         yield from (*self.single_class_errors(), *self.language_errors(), *self.bases())
-        if (
-            self.tune
-            and self.tune.folds
-            and self.split.folds
-            and self.tune.folds != self.split.folds
-        ):
-            yield f"tune.folds is {self.tune.folds}, but split.folds has made {self.split.folds}: write the same number"
 
     def single_class_errors(self) -> Iterator[str]:
         plain = SimpleNamespace(

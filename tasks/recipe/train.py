@@ -59,16 +59,16 @@ def validate_class_weights(value: Any) -> Any:
 
 class Train(Section):
     """`base` is package:NAME, a folder or a hub id for text, and none for others. Batches hold at most `batch_size` rows and `batch_tokens` tokens; a step
-    takes `accumulate` of them, shared by `processes`; with `shard` each holds a part of the weights, for models that do not fit into one.
+    takes `gradient_accumulation_steps` of them, shared by `processes`; with `shard` each holds a part of the weights, for models that do not fit into one.
 
-    `hidden` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
-    `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layer_decay` times the rate.
+    `hidden_sizes` are the sizes of the hidden layers for tables, `dropout` the share of their outputs that is left out. `weight_decay` is L2, `l1` L1. Of a base,
+    `freeze` leaves the embeddings, they and the first n layers, or all as they are; each layer nearer to the input learns at `layerwise_lr_decay` times the rate.
     The `learning_rate` of a text's base is 1e-4 unless given; of a new network that `pretrain` makes it is 5e-4, in both sections.
     With `lexical` a linear model of a text's tokens and pairs of them (TF-IDF), all of them whatever `max_length`, is added to the network; val gives its weight.
     With `warm_start` the weights are at first those of the model in production, where there is one whose classes and shapes are the same.
     `plateau` halves the rate after each epoch in which `metric` did not improve; after `patience` of them in a row training ends, and the best is kept.
     With `compile` torch joins the network's operations into fewer: that takes a minute at first, needs a C++ compiler, and pays for long trainings on a GPU.
-    With `average`, such as 0.998, what is measured and kept is a moving average of the weights, which keeps this share of itself at each step (Polyak 1990).
+    With `ema_decay`, such as 0.998, what is measured and kept is a moving average of the weights, which keeps this share of itself at each step (Polyak 1990).
     A checkpoint comes after `checkpoint_seconds` or later, so that all take at most 3 % of the time; with 0 after every step.
     """
 
@@ -83,24 +83,24 @@ class Train(Section):
     schedule: Literal["linear", "cosine", "plateau", "constant"] = "linear"
     batch_size: Count = 64
     batch_tokens: Count = 1024
-    accumulate: Count = 1
+    gradient_accumulation_steps: Count = 1
     processes: Count = 1
     shard: bool = False
     warmup: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     l1: float = Field(0.0, ge=0)
-    hidden: list[Count] = [128, 64]
+    hidden_sizes: list[Count] = [128, 64]
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Annotated[
         Literal["none", "balanced"] | dict[str, float], BeforeValidator(validate_class_weights)
     ] = "none"
-    clip: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
     freeze: Annotated[
         int | Literal["embeddings", "all"] | None, BeforeValidator(validate_frozen_layers)
     ] = None
-    layer_decay: float = Field(1.0, gt=0, le=1)
-    average: float = Field(0.0, ge=0, lt=1)
+    layerwise_lr_decay: float = Field(1.0, gt=0, le=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     lora: Lora | None = None
@@ -117,7 +117,7 @@ class Train(Section):
         return [name for name in names if getattr(self, name) != Train.model_fields[name].default]
 
     def cross_field_errors(self) -> Iterator[str]:
-        base = self.changed_keys("freeze", "layer_decay", "lora", "activation_checkpointing")
+        base = self.changed_keys("freeze", "layerwise_lr_decay", "lora", "activation_checkpointing")
         if base and self.base is None:
             yield f"{' and '.join(base)} {'is' if len(base) == 1 else 'are'} about the layers of a base, and there is none: leave out what needs one"
         if self.freeze == "all" and len(base) > 1:
@@ -126,7 +126,7 @@ class Train(Section):
             yield "lora leaves the whole base as it is, and freeze a part of it: leave out freeze"
         if self.schedule == "plateau" and self.patience < 2:
             yield "schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training: raise patience"
-        if self.average and self.shard:
-            yield "average is of whole weights, and shard divides them: leave out one"
+        if self.ema_decay and self.shard:
+            yield "ema_decay averages whole weights, and shard divides them: leave out one"
         if self.processes > self.batch_size:
             yield f"processes: {self.processes} cannot share a batch of batch_size: {self.batch_size} rows: raise batch_size or lower processes"

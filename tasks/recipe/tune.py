@@ -29,7 +29,7 @@ class SearchInterval(Section):
 
 
 class Tune(Section):
-    """A search for better values of `train`, measured on val, or by cross-validation in `folds` of train; never on test.
+    """A search for better values of `train`, measured on val, or with `split.folds` by cross-validation on train; never on test.
 
     `space` gives for keys of train, such as epochs or augment.shift, a list of values or an interval. The first of the `trials` has the recipe's own
     values, as far as these are in it. With `pruning`, a trial that after an epoch (or fold) is behind the median of the others ends there. After `seconds` no other trial begins: how many
@@ -38,7 +38,6 @@ class Tune(Section):
 
     trials: Count = 20
     seconds: float | None = Field(None, gt=0)
-    folds: int | None = Field(None, ge=2, le=100)
     space: Annotated[
         dict[str, Any],
         Field(min_length=1),

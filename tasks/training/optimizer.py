@@ -70,19 +70,19 @@ def freeze_parameters(network: torch.nn.Module, section: Train) -> None:
 def build_optimizer(network: torch.nn.Module, section: Train) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov's momentum. Vectors, such as biases, do not decay.
 
-    A group's `scale` is its share of the learning rate: with layer_decay, less for each layer nearer to the input (Howard and Ruder 2018).
+    A group's `scale` is its share of the learning rate: with layerwise_lr_decay, less for each layer nearer to the input (Howard and Ruder 2018).
     """
     depth, layers = measure_depths(network)
     groups: dict[tuple[bool, int], list[torch.nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            below = layers + 1 - depth[name] if layers and section.layer_decay < 1 else 0
+            below = layers + 1 - depth[name] if layers and section.layerwise_lr_decay < 1 else 0
             groups.setdefault((parameter.ndim <= 1, below), []).append(parameter)
     listed = [
         {
             "params": groups[vector, below],
             "weight_decay": 0.0 if vector else section.weight_decay,
-            "scale": section.layer_decay**below,
+            "scale": section.layerwise_lr_decay**below,
         }
         for vector, below in sorted(groups)
     ]

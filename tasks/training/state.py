@@ -1,7 +1,7 @@
 """The training loop, in plain torch. Data order is a pure function of (seed, epoch), random numbers of (seed, step, rank): a run that is killed and
 resumed ends with the weights of one that was not, bit for bit, on the same device and thread count.
 
-A step is one update of the weights: from `accumulate` batches of the modality, each shared by all processes, and cut into parts where it does not fit into
+A step is one update of the weights: from `gradient_accumulation_steps` batches of the modality, each shared by all processes, and cut into parts where it does not fit into
 memory. Its loss is the mean over all of its rows, so none of these changes what is learnt. Memory holds the encoded examples and one part's step.
 """
 
@@ -71,9 +71,9 @@ class TrainingState:
         self.autocast = optimizer.build_autocast(section, adapter.mixed, self.device)
         self.average = (
             AveragedModel(
-                self.network, multi_avg_fn=partial(ema_update, section.average), use_buffers=True
+                self.network, multi_avg_fn=partial(ema_update, section.ema_decay), use_buffers=True
             )
-            if section.average
+            if section.ema_decay
             else None
         )
         self.compiled_network: Any = (
@@ -150,8 +150,8 @@ class TrainingState:
     def steps(self, epoch: int) -> list[Batches]:
         batches = self.adapter.batches(self.rows, epoch)
         return [
-            batches[start : start + self.section.accumulate]
-            for start in range(0, len(batches), self.section.accumulate)
+            batches[start : start + self.section.gradient_accumulation_steps]
+            for start in range(0, len(batches), self.section.gradient_accumulation_steps)
         ]
 
     def update(self, batches: Batches, learning_rate: float) -> float:
@@ -162,7 +162,9 @@ class TrainingState:
             self.halve_microbatch(batches)
         loss = summed[0] / summed[1] if summed[1] else 0.0
         norm = float(
-            distributed.gather(torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.clip))
+            distributed.gather(
+                torch.nn.utils.clip_grad_norm_(self.parameters(), self.section.max_grad_norm)
+            )
         )
         for name, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):

@@ -61,7 +61,7 @@ def render_study(recipe: Recipe, done: list[TrialRecord], best: TrialRecord | No
         title,
         own=own,
         trials=done,
-        folds=section.folds,
+        folds=recipe.split.folds,
         metric=metric,
         best=best,
         points=points(order),

@@ -1,6 +1,6 @@
 """One trial of a study: a model trained with its values and measured on the validation split, or by cross-validation on the training rows.
 
-Cross-validation takes the split's column `fold`; without it, folds by the hash of each row's group or id.
+Cross-validation takes the folds that `split.folds` has made, in the column `fold`.
 """
 
 import shutil
@@ -90,41 +90,24 @@ def compute_curve(history: History, train: Train, metric: str) -> list[float]:
 
 def load_train_val_pairs(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
     """What to train and to measure on: train and val, or for each fold the rows of train outside and in it."""
-    assert recipe.tune
     train = files.read_table(source / "train.parquet")
-    if not recipe.tune.folds:
+    if not recipe.split.folds:
         val = files.read_table(source / "val.parquet")
         if not val.num_rows:
             raise StageError(
-                "tune: the validation split has no rows to measure on: raise split.val, or set tune.folds, for example 5."
+                "tune: the validation split has no rows to measure on: raise split.val, or set split.folds, for example 5."
             )
         return [(train, val)]
-    fold = assign_folds(recipe, train)
+    fold = train["fold"]
     parts = [
         (train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number)))
-        for number in range(recipe.tune.folds)
+        for number in range(recipe.split.folds)
     ]
     if empty := [number for number, (_, val) in enumerate(parts) if not val.num_rows]:
         raise StageError(
-            f"tune.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds."
+            f"split.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds."
         )
     return parts
-
-
-def assign_folds(recipe: Recipe, train: pa.Table) -> pa.Array:
-    assert recipe.tune and recipe.tune.folds
-    if recipe.split.folds:
-        return train["fold"]
-    keys = [
-        name if group is None else group
-        for name, group in zip(
-            train["id"].to_pylist(), train[recipe.split.group or "id"].to_pylist(), strict=True
-        )
-    ]
-    shares = [
-        int.from_bytes(hashing.hash_row_id(f"{recipe.tune.seed}:{key}")) / 2**64 for key in keys
-    ]
-    return pa.array([int(share * recipe.tune.folds) for share in shares], pa.int32())
 
 
 def collect_fingerprint_inputs(recipe: Recipe, source: Path) -> list[Any]:

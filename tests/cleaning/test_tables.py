@@ -217,7 +217,7 @@ def test_outliers_go_or_become_null_and_without_a_scale_nothing_is_one(method: s
     after, reasons = applied("outliers", columns, columns=["a", "flat"], method=method)
     assert (after, [row for row, reason in enumerate(reasons) if reason]) == (columns, [20])
     assert reasons[20] is not None and reasons[20].startswith("a: 400 is far outside")
-    after, reasons = applied("outliers", columns, columns=["a"], method=method, do="null")
+    after, reasons = applied("outliers", columns, columns=["a"], method=method, action="null")
     assert after == {**columns, "a": [*range(20), None, None]}
     assert reasons == [None] * 22
 
@@ -637,7 +637,7 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
     labels = np.array([row["typed"] - 1 for row in data], np.int64)
 
     def weight(l1: float, folder: Path) -> float:
-        section = Train(epochs=3, l1=l1, hidden=[8], learning_rate=1e-2)
+        section = Train(epochs=3, l1=l1, hidden_sizes=[8], learning_rate=1e-2)
         adapter = TabularTrainer(section, data, tiny.TWO)
         examples = adapter.encode(data)
         loop.fit(adapter, section, examples, labels, examples, labels, folder)

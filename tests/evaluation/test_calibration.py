@@ -153,7 +153,7 @@ def test_labels_are_calibrated_each_and_a_number_has_no_calibration() -> None:
 
 
 def trained(folder: Path, rows: int, **export: Any) -> tuple[Recipe, dict[str, Any]]:
-    made = tiny.recipe("tabular", folder, epochs=2, hidden=[32], learning_rate=0.02)
+    made = tiny.recipe("tabular", folder, epochs=2, hidden_sizes=[32], learning_rate=0.02)
     made = made.model_copy(update={"export": made.export.model_copy(update=export)})
     files.write_table(folder / "split" / "train.parquet", tiny.table("tabular", 0, 200))
     files.write_table(folder / "split" / "val.parquet", tiny.table("tabular", 500, rows))

@@ -66,7 +66,7 @@ def test_rows_learnt_by_heart_are_told_from_new_ones(tmp_path: Path) -> None:
         epochs=100,
         patience=100,
         dropout=0.0,
-        hidden=[256, 256],
+        hidden_sizes=[256, 256],
         learning_rate=1e-2,
         checkpoint_seconds=30.0,
     )

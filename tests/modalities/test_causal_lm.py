@@ -211,7 +211,7 @@ def test_without_peft_lora_is_a_mistake(trainer: Any, monkeypatch: pytest.Monkey
 def test_pretraining_on_the_same_rows_gives_the_same_bytes_and_a_base_that_gives_every_text_back(
     folder: Path, tmp_path: Path
 ) -> None:
-    network = {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}
+    network = {"layers": 1, "hidden_size": 32, "num_heads": 2, "vocab_size": 300}
     made = tiny.recipe(
         "causal_lm",
         folder,

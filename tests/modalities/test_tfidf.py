@@ -98,7 +98,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         ),
         ("modality: text\nproblem: multilabel\ntrain: {lexical: true}", "made for one class a row"),
         (
-            "modality: text\npretrain: {network: {layers: 1, width: 16, heads: 1}, lexical: true}",
+            "modality: text\npretrain: {network: {layers: 1, hidden_size: 16, num_heads: 1}, lexical: true}",
             "lexical is for training with labels",
         ),
     ],

@@ -42,7 +42,7 @@ DIABETES = """name: diabetes
 modality: tabular
 problem: regression
 ingest: {kind: files, path: source.csv}
-train: {batch_size: 32, hidden: [16], epochs: 60, learning_rate: 0.003, dropout: 0.0}
+train: {batch_size: 32, hidden_sizes: [16], epochs: 60, learning_rate: 0.003, dropout: 0.0}
 evaluate: {resamples: 200}
 gate: [{rule: floor, metric: r2, bound: 0.3}, {rule: baseline, margin: 0.0}, {rule: champion, margin: 5.0}]
 """

@@ -24,7 +24,7 @@ modality: tabular
 license: Apache-2.0
 ingest: {kind: files, path: source.csv}
 columns: {id: id}
-train: {epochs: 2, hidden: [8]}
+train: {epochs: 2, hidden_sizes: [8]}
 evaluate: {resamples: 100}
 gate: [{rule: floor, metric: accuracy, bound: 0.99}, {rule: champion}]
 """

@@ -29,7 +29,7 @@ train: {epochs: 4, learning_rate: 0.005, batch_size: 32, metric: accuracy}
 evaluate: {resamples: 100}
 gate: [{rule: floor, metric: accuracy, bound: 0.5}]
 """
-TABLE = IMAGE.replace("image", "tabular").replace("epochs: 4", "epochs: 12, hidden: [64, 32]")
+TABLE = IMAGE.replace("image", "tabular").replace("epochs: 4", "epochs: 12, hidden_sizes: [64, 32]")
 TEXT = (
     IMAGE.replace("image", "text")
     .replace("epochs: 4", "epochs: 1, max_length: 16")

@@ -98,14 +98,14 @@ class Workspace:
             "tabular",
             {
                 "dropout": 0.0,
-                "accumulate": 2,
+                "gradient_accumulation_steps": 2,
                 "class_weights": "balanced",
                 "l1": 1e-3,
                 "learning_rate": 1e-2,
             },
         ),
         ("text", {"label_smoothing": 0.1, "precision": "fp32"}),
-        ("text", {"shard": True, "accumulate": 2, "precision": "fp32"}),
+        ("text", {"shard": True, "gradient_accumulation_steps": 2, "precision": "fp32"}),
     ],
 )
 def test_one_process_and_two_have_the_same_losses(

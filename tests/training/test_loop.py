@@ -145,7 +145,7 @@ def added(rows: int, queue: Any) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, rows)
-    section = Train(epochs=1, hidden=[64], batch_size=512)
+    section = Train(epochs=1, hidden_sizes=[64], batch_size=512)
     adapter = TabularTrainer(
         section,
         [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)],

@@ -85,7 +85,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
 
 
 def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept(tmp_path: Path) -> None:
-    adapter, examples, targets = trainer("tabular", tmp_path, average=0.75)
+    adapter, examples, targets = trainer("tabular", tmp_path, ema_decay=0.75)
     run = TrainingState(adapter, adapter.section, examples, targets, [], tmp_path)
     expected = None
     for number, batches in enumerate(run.steps(0)):
@@ -100,7 +100,7 @@ def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept(tmp_pa
 
 
 def test_each_layer_nearer_to_the_input_learns_more_slowly(tmp_path: Path) -> None:
-    adapter, _, _ = trainer("text", tmp_path, layer_decay=0.5)
+    adapter, _, _ = trainer("text", tmp_path, layerwise_lr_decay=0.5)
     names = {
         id(parameter): name
         for name, parameter in adapter.network.named_parameters()
@@ -157,7 +157,9 @@ def test_more_layers_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
 
 def test_accumulated_batches_learn_what_one_large_batch_learns(tmp_path: Path) -> None:
     large, told = fitted("tabular", tmp_path / "a", batch_size=32, dropout=0.0)
-    small, same = fitted("tabular", tmp_path / "b", batch_size=8, accumulate=4, dropout=0.0)
+    small, same = fitted(
+        "tabular", tmp_path / "b", batch_size=8, gradient_accumulation_steps=4, dropout=0.0
+    )
     assert [record.step for record in same] == [2, 4, 6]
     assert [record.loss for record in same] == pytest.approx(
         [record.loss for record in told], abs=1e-5
@@ -215,21 +217,21 @@ def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -
     ("options", "sentences"),
     [
         (
-            {"freeze": 2, "layer_decay": 0.9},
-            ["freeze and layer_decay are about the layers of a base, and there is none"],
+            {"freeze": 2, "layerwise_lr_decay": 0.9},
+            ["freeze and layerwise_lr_decay are about the layers of a base, and there is none"],
         ),
         (
             {
                 "base": "b",
                 "freeze": "all",
-                "layer_decay": 0.9,
+                "layerwise_lr_decay": 0.9,
                 "schedule": "plateau",
                 "patience": 1,
                 "processes": 4,
                 "batch_size": 2,
             },
             [
-                "freeze: all leaves no layer to train, for which layer_decay would be",
+                "freeze: all leaves no layer to train, for which layerwise_lr_decay would be",
                 "schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training",
                 "processes: 4 cannot share a batch of batch_size: 2 rows",
             ],

@@ -25,7 +25,7 @@ from tasks.training import corpus
 from tests import tiny
 from tests.training.test_resume import PLACES, Job, die
 
-NETWORK = {"layers": 2, "width": 32, "heads": 2, "vocabulary": 300}
+NETWORK = {"layers": 2, "hidden_size": 32, "num_heads": 2, "vocab_size": 300}
 SECTION: dict[str, Any] = {
     "network": NETWORK,
     "epochs": 3,
@@ -120,7 +120,7 @@ def test_the_report_has_the_loss_on_val_and_its_perplexity(job: Job) -> None:
     ]
     assert len(history) == 3
     assert told["perplexity"] == pytest.approx(math.exp(told["log_loss"]), rel=1e-3)
-    assert told["log_loss"] < math.log(NETWORK["vocabulary"])
+    assert told["log_loss"] < math.log(NETWORK["vocab_size"])
 
 
 def test_train_starts_from_what_it_wrote(job: Job) -> None:
@@ -227,12 +227,12 @@ def test_texts_that_are_all_held_out_are_refused(tmp_path: Path) -> None:
         ),
         ({"pretrain": {"base": "x", "network": {}}}, "pretrain: needs either base"),
         (
-            {"pretrain": {"network": {"width": 10, "heads": 4}}},
-            "pretrain.network: a width of 10 cannot be shared evenly by 4 heads: write a multiple of 4",
+            {"pretrain": {"network": {"hidden_size": 10, "num_heads": 4}}},
+            "pretrain.network: hidden_size is 10, which cannot be divided by num_heads, 4: write a multiple of 4",
         ),
         (
-            {"pretrain": {"base": "x", "dropout": 0.5, "hidden": [3]}},
-            "pretrain: hidden and dropout are for training with labels: move to train, or leave out",
+            {"pretrain": {"base": "x", "dropout": 0.5, "hidden_sizes": [3]}},
+            "pretrain: hidden_sizes and dropout are for training with labels: move to train, or leave out",
         ),
         (
             {"pretrain": {"base": "x"}, "train": {"base": "y"}},

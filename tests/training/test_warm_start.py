@@ -92,7 +92,7 @@ def test_training_starts_from_the_champions_weights(here: Path, modality: str) -
             {},
             "what goes into it is encoded in another way",
         ),
-        ({}, LABELS, {"hidden": [8]}, "its weights have other names or shapes"),
+        ({}, LABELS, {"hidden_sizes": [8]}, "its weights have other names or shapes"),
     ],
 )
 def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(

@@ -24,8 +24,8 @@ RECIPE = """name: xor
 modality: tabular
 ingest: {kind: files, path: xor.csv}
 columns: {features: [a, b]}
-train: {hidden: [8], dropout: 0.0, epochs: 6, batch_size: 8, patience: 9, learning_rate: 0.0001, metric: accuracy}
-tune: {trials: 10, space: {learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}, metric: log_loss}
+train: {hidden_sizes: [8], dropout: 0.0, epochs: 6, batch_size: 8, patience: 9, learning_rate: 0.0001, metric: accuracy}
+tune: {trials: 10, space: {learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}, metric: log_loss}
 gate: [{rule: floor, metric: accuracy, bound: 1.0}]
 """
 
@@ -69,7 +69,9 @@ def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_ha
 ) -> None:
     told = run(recipe(here), here)
     done = study.load_trials(next((here / "studies").iterdir()))
-    assert [done[0]["values"][name] for name in ("learning_rate", "hidden", "augment.shift")] == [
+    assert [
+        done[0]["values"][name] for name in ("learning_rate", "hidden_sizes", "augment.shift")
+    ] == [
         0.0001,
         [8],
         0,
@@ -135,7 +137,7 @@ def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_
 
 
 def test_the_same_values_are_not_trained_twice(here: Path) -> None:
-    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
+    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
     told = run(recipe(here, (space, "{epochs: [2, 3]}"), ("trials: 10", "trials: 7")), here)
     done = study.load_trials(next((here / "studies").iterdir()))
     assert len({row[2] for row in rows(told)}) == 2
@@ -143,7 +145,7 @@ def test_the_same_values_are_not_trained_twice(here: Path) -> None:
 
 
 def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) -> None:
-    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
+    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
     told = run(
         recipe(here, (space, "{weight_decay: [0.0, 1e30]}"), ("trials: 10", "trials: 4")), here
     )
@@ -159,7 +161,7 @@ def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) ->
 def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_rows(
     here: Path,
 ) -> None:
-    made = recipe(here, ("tune: {trials: 10", "split: {folds: 3}\ntune: {folds: 3, trials: 2"))
+    made = recipe(here, ("tune: {trials: 10", "split: {folds: 3}\ntune: {trials: 2"))
     source = split(here)
     table = files.read_table(source / "train.parquet")
     files.write_table(
@@ -182,21 +184,14 @@ def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_
     assert 0.3 < found < 1.5
 
 
-def test_without_folds_in_the_split_they_follow_the_row_and_its_group(here: Path) -> None:
-    made = recipe(here, ("tune: {trials: 10", "split: {group: a}\ntune: {folds: 4, trials: 2"))
-    table = pa.table({"id": [f"r{row}" for row in range(60)], "a": [row % 12 for row in range(60)]})
-    placed = dict(
-        zip(table["id"].to_pylist(), trial.assign_folds(made, table).to_pylist(), strict=True)
-    )
-    assert len(set(placed.values())) == 4
-    assert all(placed[f"r{row}"] == placed[f"r{row % 12}"] for row in range(60))
-    half = table.slice(30)
-    assert all(
-        placed[name] == fold
-        for name, fold in zip(
-            half["id"].to_pylist(), trial.assign_folds(made, half).to_pylist(), strict=True
-        )
-    )
+def test_a_fold_without_rows_is_refused(here: Path) -> None:
+    made = recipe(here, ("tune: {trials: 10", "split: {folds: 4}\ntune: {trials: 2"))
+    source = split(here)
+    table = files.read_table(source / "train.parquet")
+    fold = pa.array([row % 3 for row in range(table.num_rows)], pa.int32())
+    files.write_table(source / "train.parquet", table.append_column("fold", fold))
+    with pytest.raises(StageError, match="split.folds: fold 3 of 4 has none of the"):
+        trial.load_train_val_pairs(made, source)
 
 
 def test_no_trial_begins_after_the_time_is_over(here: Path) -> None:
@@ -227,9 +222,9 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
     ("old", "new", "sentence"),
     [
         (
-            "hidden: [[8]",
-            "hiden: [[8]",
-            "tune.space: hiden is not a key of train that can be tuned (did you mean hidden?); those are a",
+            "hidden_sizes: [[8]",
+            "hiden_sizes: [[8]",
+            "tune.space: hiden_sizes is not a key of train that can be tuned (did you mean hidden_sizes?); those are a",
         ),
         (
             "high: 1e-1",
@@ -244,18 +239,12 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
         (
             "[16, 8]]",
             "[16, 0]]",
-            "tune.space: hidden[1]: [16, 0]: input should be greater than or equal to 1.",
+            "tune.space: hidden_sizes[1]: [16, 0]: input should be greater than or equal to 1.",
         ),
         (
             "[[8], [16, 8]]",
             "8",
-            "hidden: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}.",
-        ),
-        ("trials: 10", "folds: 1", "tune.folds: 1: input should be greater than or equal to 2."),
-        (
-            "tune: {trials: 10",
-            "split: {folds: 3}\ntune: {folds: 5",
-            "tune.folds is 5, but split.folds has made 3: write the same number.",
+            "hidden_sizes: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}.",
         ),
         (
             "augment.shift: {low: 0",
@@ -280,10 +269,10 @@ def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(
 def test_training_uses_the_values_that_were_found(here: Path) -> None:
     tuned = (
         recipe(here)
-        .with_tuned_values({"learning_rate": 0.01, "hidden": [4], "augment.shift": 2})
+        .with_tuned_values({"learning_rate": 0.01, "hidden_sizes": [4], "augment.shift": 2})
         .train
     )
-    assert (tuned.learning_rate, tuned.hidden, tuned.augment.shift, tuned.epochs) == (
+    assert (tuned.learning_rate, tuned.hidden_sizes, tuned.augment.shift, tuned.epochs) == (
         0.01,
         [4],
         2,

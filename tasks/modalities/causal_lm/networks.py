@@ -27,7 +27,7 @@ def build_llama(size: Network, rows: Sequence[PromptedText], section: Train) -> 
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = trainers.BpeTrainer(
-        vocab_size=size.vocabulary,
+        vocab_size=size.vocab_size,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS.values()),
         initial_alphabet=alphabet,
@@ -37,10 +37,10 @@ def build_llama(size: Network, rows: Sequence[PromptedText], section: Train) -> 
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL_TOKENS)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=size.width,
+        hidden_size=size.hidden_size,
         num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=round(size.width / 24)
+        num_attention_heads=size.num_heads,
+        intermediate_size=round(size.hidden_size / 24)
         * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
         max_position_embeddings=section.max_length,
         tie_word_embeddings=True,

@@ -144,14 +144,14 @@ def build_modernbert(
 
     pretrained.silence_transformers()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=train_tokenizer(rows, size.vocabulary), **SPECIAL_TOKENS
+        tokenizer_object=train_tokenizer(rows, size.vocab_size), **SPECIAL_TOKENS
     )
     config = transformers.ModernBertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=size.width,
+        hidden_size=size.hidden_size,
         num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=2 * size.width,
+        num_attention_heads=size.num_heads,
+        intermediate_size=2 * size.hidden_size,
         max_position_embeddings=max_length,
         global_attn_every_n_layers=1,
         pad_token_id=tokenizer.pad_token_id,
