@@ -40,7 +40,7 @@ def open_store() -> Iterator[ObjectStore]:
     """The store, checked. An embedded server that another process of this workspace already runs is shared."""
     if configured := StoreSettings.from_environment():
         store = ObjectStore(configured)
-        store.check()
+        store.verify_access()
         yield store
         return
     SERVER_FOLDER.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,10 @@ from typing import Any
 
 import psutil
 
-from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.core.errors import ERROR_BY_KIND, RetryableError, StageError
 
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.2
-ERROR_BY_KIND = {"retryable": RetryableError, "mistake": ConfigError, "final": StageError}
 WORKSPACE_VARIABLE, RUN_VARIABLE = (
     "MILLRACE_WORKSPACE",
     "MILLRACE_RUN",

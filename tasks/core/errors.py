@@ -1,26 +1,42 @@
-"""Errors."""
+"""Errors of stages, and the exit status that tells whether another try could help."""
 
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-EXIT_FAILED, EXIT_CONFIG_ERROR, EXIT_RETRYABLE = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
+EXIT_FAILED = 1
+EXIT_CONFIG_ERROR = 2
+EXIT_RETRYABLE = 75  # EX_TEMPFAIL of sysexits.h
+MAX_CHARACTERS = 300
 
 
 class StageError(Exception):
-    """A final failure: running the step again would end the same way. The message is one sentence for the person who can mend it."""
+    """A final failure: running the stage again would end the same way.
+
+    The message is a sentence for the person who can mend it: what was given, where, what is
+    allowed and what to do.
+    """
 
     exit_status = EXIT_FAILED
+    kind = "final"
 
 
 class ConfigError(StageError):
-    """A mistake in the call or the recipe."""
+    """A mistake in the call, the environment or the recipe."""
 
     exit_status = EXIT_CONFIG_ERROR
+    kind = "config_error"
 
 
 class RetryableError(StageError):
-    """A failure that may pass by itself: a lost connection, a full GPU."""
+    """A failure that may pass by itself, such as a lost connection or a full GPU."""
 
     exit_status = EXIT_RETRYABLE
+    kind = "retryable"
+
+
+ERROR_BY_KIND: dict[str, type[StageError]] = {
+    error.kind: error for error in (StageError, ConfigError, RetryableError)
+}
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, cut to a readable length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:MAX_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Where work is carried out: in this process, or on a Ray cluster. What comes out is the same."""
+"""The engine that carries out data plans: this process, or a Ray cluster. The results are equal."""
 
 import contextlib
 import os
@@ -6,32 +6,53 @@ from collections.abc import Iterator
 
 from tasks.core.errors import ConfigError
 
+ROWS_PER_MORSEL = 8192  # by Daft's default a partition of ordinary size keeps a single core busy
+
 
 def select_runner(kind: str, address: str | None) -> None:
-    """Set Daft's runner as the recipe says. To be called before a step's first plan."""
+    """Set Daft's runner. Call it before the stage's first plan.
+
+    Args:
+        kind: `local` or `ray`, from the recipe's `engine.kind`.
+        address: The cluster's address, such as ray://head:10001.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers at the address.
+    """
     import daft
 
-    daft.set_execution_config(
-        default_morsel_size=8192
-    )  # the default gives a part of ordinary size to a single core
+    daft.set_execution_config(default_morsel_size=ROWS_PER_MORSEL)
     if kind == "local":  # Daft's own default
         return
     with explain_connection_errors(address):
         daft.set_runner_ray(address, noop_if_initialized=True)
-        daft.from_pydict({"row": [0]}).select(
-            daft.col("row") + 1
-        ).collect()  # Daft's first plan starts its actor; of two at once, one would end the other's
+        start_daft_actor()
+
+
+def start_daft_actor() -> None:
+    """Carry out a first plan, which starts Daft's actor.
+
+    If two plans started it at the same time, one would end the other's.
+    """
+    import daft
+
+    daft.from_pydict({"row": [0]}).select(daft.col("row") + 1).collect()
 
 
 @contextlib.contextmanager
 def explain_connection_errors(address: str | None) -> Iterator[None]:
-    """Around the first call of a Ray cluster. Raises Mistake where there is no Ray here, or none answers at the recipe's address."""
+    """Turn the errors of the first call to a Ray cluster into sentences.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers at the address.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         yield
     except ImportError:
         raise ConfigError(
-            "engine.kind: ray needs Ray, which is not installed: pip install -c constraints.txt 'millrace[ray]'."
+            "engine.kind: ray needs Ray, which is not installed: "
+            "pip install -c constraints.txt 'millrace[ray]'."
         ) from None
     except ConnectionError as error:
         raise ConfigError(

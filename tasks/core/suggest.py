@@ -1,9 +1,12 @@
-"""Suggest."""
+"""Suggestions for names that do not exist."""
 
 import difflib
-from typing import Any
+from collections.abc import Iterable
+
+MIN_SIMILARITY = 0.5
 
 
-def suggest_nearest(name: str, known: Any) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+def suggest_nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean …?)` with the known name nearest to `name`, or an empty string."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=MIN_SIMILARITY)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -1,4 +1,4 @@
-"""Moments as numbers, so that they can be compared: numbers as they are, dates and times of ISO 8601 as seconds since 1970, UTC where no zone is given."""
+"""Numbers and times as floats, so that they can be compared."""
 
 import contextlib
 import datetime
@@ -9,31 +9,34 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse_number(value: Any) -> float | None:
-    """The value as a finite number, or None."""
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        if (
-            not isinstance(value, (bool, datetime.date))
-            and "_" not in str(value)
-            and math.isfinite(found := float(value))
-        ):
-            return found
-    return None
+    """Return the value as a finite number, or None if it is none."""
+    if isinstance(value, bool | datetime.date) or "_" in str(value):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def parse_timestamp(value: Any) -> float | None:
-    """The date or time as seconds since 1970, or None where it is none, as in the years 0 and 10000."""
+    """Return a date or time of ISO 8601 as seconds since 1970, or None if it is none.
+
+    A time without a zone is in UTC. The years 0 and 10000 are no dates to Python.
+    """
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.datetime.fromisoformat(str(value).strip())
-        return (
-            (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - EPOCH
-        ).total_seconds()
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return (moment - EPOCH).total_seconds()
     return None
 
 
 def is_before(first: Any, second: Any) -> bool:
-    """Whether both are numbers or both are times, and the first is before the second."""
-    for read in (parse_number, parse_timestamp):
-        a, b = read(first), read(second)
-        if a is not None and b is not None:
-            return a < b
+    """Return whether both values are numbers or both are times, and the first is the smaller."""
+    for parse in (parse_number, parse_timestamp):
+        low = parse(first)
+        high = parse(second)
+        if low is not None and high is not None:
+            return low < high
     return False

@@ -57,7 +57,7 @@ def read_pointer(store: ObjectStore, model: str, channel: str) -> ChannelPointer
         )
     except (ValueError, KeyError, TypeError):
         raise StageError(
-            f"{store.settings.place}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal."
+            f"{store.settings.address}: {model}/channels/{channel}.json is not a pointer: restore it from the last record of the journal."
         ) from None
 
 
@@ -116,7 +116,7 @@ def promote(
     shown = is_our_write(store, record, now)
     if won and not shown:
         raise StageError(
-            f"{store.settings.place} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`."
+            f"{store.settings.address} accepted the move of {model} {channel}, but does not show it: it does not honour conditional writes. See `{name}`."
         )
     if shown:
         object_store.create_once(
@@ -124,7 +124,7 @@ def promote(
         )
     elif now == expected:
         raise RetryableError(
-            f"{store.settings.place}: the move of {model} {channel} got no answer and did not happen."
+            f"{store.settings.address}: the move of {model} {channel} got no answer and did not happen."
         )
     return PromotionResult(shown, now)
 

@@ -12,7 +12,7 @@ def read_history(store: ObjectStore, model: str, channel: str) -> list[dict[str,
     pointer = channel_pointer.read_pointer(store, model, channel)
     found = [
         json.loads(data[0])
-        for name in store.names(f"{model}/journal/{channel}/")
+        for name in store.list_names(f"{model}/journal/{channel}/")
         if (data := store.get(name))
     ]
     records = {

@@ -55,7 +55,7 @@ def publish_version(store: ObjectStore, model: str, folder: Path, data: bytes) -
             store.upload(key, folder / name)
             if store.sha256(key) != about["sha256"]:
                 raise StageError(
-                    f"{store.settings.place} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted."
+                    f"{store.settings.address} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted."
                 )
 
     with ThreadPoolExecutor(4) as pool:
@@ -70,7 +70,7 @@ def read_manifest(store: ObjectStore, model: str, version: str) -> dict[str, Any
     if found is None or derive_version(found[0]) != version:
         wrong = "missing" if found is None else "not the one that its name says"
         raise StageError(
-            f"{store.settings.place}: the manifest of {model} {version} is {wrong}; the version cannot be trusted."
+            f"{store.settings.address}: the manifest of {model} {version} is {wrong}; the version cannot be trusted."
         )
     return dict(json.loads(found[0]))
 
@@ -83,7 +83,7 @@ def count_training_rows(
     found: dict[str, int | None] = {}
     for version in sorted(
         name.split("/")[-2]
-        for name in store.names(f"{model}/versions/")
+        for name in store.list_names(f"{model}/versions/")
         if name.endswith("/manifest.json")
     ):
         about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
@@ -115,6 +115,6 @@ def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) ->
                     f"{name} of {model} {version} does not have the bytes that its manifest names"
                 )
                 raise StageError(
-                    f"{store.settings.place}: {told}: it was damaged or tampered with."
+                    f"{store.settings.address}: {told}: it was damaged or tampered with."
                 )
     return target

@@ -20,12 +20,12 @@ def iter_partitions(source: S3Source) -> Iterator[SourcePartition]:
     store = open_store(source)
     found = [
         item
-        for item in store.listed(source.prefix, versions=source.versions)
+        for item in store.list_objects(source.prefix, versions=source.versions)
         if files.is_readable(FileContent(item.name, b""))
     ]
     if not found:
         raise StageError(
-            f"{store.settings.place} holds no object that is read ({', '.join(files.READERS)}): put the data there or correct ingest.prefix."
+            f"{store.settings.address} holds no object that is read ({', '.join(files.READERS)}): put the data there or correct ingest.prefix."
         )
     for item in sorted(found, key=lambda item: item.name):
         yield SourcePartition(
@@ -46,7 +46,7 @@ def open_store(source: S3Source) -> ObjectStore:
     keys = ("ingest.bucket", "ingest.endpoint")
     try:
         _ = urlsplit(endpoint or "").port  # boto3 would take a wrong one for a lost connection
-        return ObjectStore(StoreSettings(source.bucket, source.prefix, endpoint, keys=keys))
+        return ObjectStore(StoreSettings(source.bucket, source.prefix, endpoint, variables=keys))
     except ValueError:  # its words hold the endpoint
         raise mistake from None
 
@@ -56,7 +56,7 @@ def read_object(source: S3Source, store: ObjectStore, item: ObjectInfo) -> Itera
     DOWNLOAD_FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DOWNLOAD_FOLDER, prefix="s3-") as folder:
         path = Path(folder) / "object"
-        if not store.save(item, path):
+        if not store.download_object(item, path):
             raise RetryableError(
                 f"{name} was deleted or changed after it was listed: the next try lists the objects again."
             )

@@ -1,4 +1,4 @@
-"""Reading and writing the files between steps: always whole, always the same bytes for the same content."""
+"""The files between stages: always written whole, with equal bytes for equal content."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ ROWS_PER_GROUP = 64_000
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Write to a temporary neighbour that takes the name `path` only once it is complete and on the disk."""
+    """Yield a temporary neighbour that takes the name `path` once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -40,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Write the files of a folder into a temporary neighbour that takes the name `path`, and the place of what has it, only once they are complete."""
+    """Yield a temporary neighbour that replaces the folder `path` once it is complete."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir(parents=True)
@@ -53,99 +53,142 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def format_json(value: Any) -> str:
+    """Return sorted, indented JSON. NaN is refused: it is not JSON, and it hides a mistake."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n"
+
+
+def encode_json(value: Any) -> bytes:
+    """Return sorted, indented JSON as UTF-8."""
+    return format_json(value).encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Sorted and indented; NaN is refused, since it is not JSON and hides a mistake."""
-    write_text(
-        path,
-        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
-    )
+    """Write sorted, indented JSON, whole."""
+    write_text(path, format_json(value))
 
 
 def read_json(path: Path) -> Any:
+    """Read JSON that a stage wrote.
+
+    Raises:
+        StageError: The file is missing or is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StageError(
-            f"{path} does not exist: run the stage that writes it, with `dvc repro`."
-        ) from None
+        raise missing_file_error(path) from None
     except ValueError as error:
         raise StageError(
             f"{path} is not valid JSON ({error}): delete it and run `dvc repro`."
         ) from None
 
 
+def missing_file_error(path: Path) -> StageError:
+    """Return the error for an output that no stage has written yet."""
+    return StageError(f"{path} does not exist: run the stage that writes it, with `dvc repro`.")
+
+
 def write_csv(path: Path, rows: Iterable[Sequence[Any]], end: str = "\n") -> None:
+    """Write a table of cells, the header first, with lines that end in `end`."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator=end).writerows(rows)
     write_text(path, buffer.getvalue())
 
 
 def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
-    """The rows of a table that people write, in UTF-8. Raises Failure where one of these columns is not there, with what to do then."""
-    csv.field_size_limit(
-        sys.maxsize
-    )  # a text of the queue may be longer than the module's 131,072 characters
+    """Read a UTF-8 table that people write.
+
+    Args:
+        path: The file.
+        columns: The columns that it must have.
+        advice: What to do if one is missing, as the end of a sentence.
+
+    Raises:
+        StageError: The file is not UTF-8 CSV, or a column is missing.
+    """
+    csv.field_size_limit(sys.maxsize)  # a text may be longer than the default 131,072 characters
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            for name in columns:
-                if name not in (reader.fieldnames or []):
-                    raise StageError(
-                        f"{path}: there is no column {name!r}; it has {', '.join(reader.fieldnames or ['none'])}: {advice}."
-                    )
+            check_columns(path, columns, reader.fieldnames or [], advice)
             return list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(
-            f"{path} is not a CSV file in UTF-8 ({errors.first_line(error)}): save it as one."
-        ) from None
+        reason = errors.first_line(error)
+        raise StageError(f"{path} is not a CSV file in UTF-8 ({reason}): save it as one.") from None
+
+
+def check_columns(path: Path, columns: Sequence[str], actual: Sequence[str], advice: str) -> None:
+    """Raise StageError if a table lacks one of the columns."""
+    for name in columns:
+        if name not in actual:
+            listed = ", ".join(actual or ["none"])
+            raise StageError(f"{path}: there is no column {name!r}; it has {listed}: {advice}.")
 
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
-    """One Parquet file, rows sorted by `sort`, so that equal content gives equal bytes."""
-    if sort in table.column_names and table.num_rows > 1:
-        column = table[sort].combine_chunks()
-        if not pc.all(pc.less_equal(column[:-1], column[1:]), skip_nulls=False).as_py():
-            table = table.sort_by(sort)
+    """Write one Parquet file with its rows sorted, so that equal content gives equal bytes.
+
+    Args:
+        path: The file.
+        table: The rows, in any order.
+        sort: The column to sort by, if the table has it.
+    """
+    if sort in table.column_names and not is_sorted(table[sort]):
+        table = table.sort_by(sort)
     table = table.replace_schema_metadata(None).combine_chunks()
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
 
 
+def is_sorted(column: pa.ChunkedArray) -> bool:
+    """Return whether no value is greater than the next; a null makes it unknown, so False."""
+    if len(column) < 2:
+        return True
+    values = column.combine_chunks()
+    in_order = pc.less_equal(values[:-1], values[1:])
+    return bool(pc.all(in_order, skip_nulls=False).as_py())
+
+
 def read_table(paths: Path | Sequence[Path], columns: list[str] | None = None) -> pa.Table:
-    """The rows of one or several Parquet files, as one Arrow table."""
-    tables = []
-    for path in [paths] if isinstance(paths, Path) else paths:
-        try:
-            tables.append(pq.read_table(path, columns=columns))
-        except FileNotFoundError:
-            raise StageError(
-                f"{path} does not exist: run the stage that writes it, with `dvc repro`."
-            ) from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StageError(
-                f"{path} is not a readable Parquet file ({errors.first_line(error)}): it may be truncated; write or copy it again."
-            ) from None
+    """Read one or several Parquet files as one table.
+
+    Raises:
+        StageError: A file is missing or unreadable.
+    """
+    single = [paths] if isinstance(paths, Path) else paths
+    tables = [read_parquet(path, columns) for path in single]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def read_parquet(path: Path, columns: list[str] | None) -> pa.Table:
+    """Read one Parquet file; raise StageError if it is missing or unreadable."""
+    try:
+        return pq.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise missing_file_error(path) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = errors.first_line(error)
+        raise StageError(
+            f"{path} is not a readable Parquet file ({reason}): it may be truncated; "
+            "write or copy it again."
+        ) from None
+
+
 def read_rows(folder: Path) -> pa.Table:
-    """The rows that a step wrote: from the files that its report names, or from rows.parquet."""
+    """Read the rows that a stage passed on: the files that its report names, or rows.parquet."""
     report = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
     return read_table([folder / name for name in report.get("files", ["rows.parquet"])])
 
 
 def remove_other_files(folder: Path, names: Sequence[str]) -> None:
-    """Also what a killed run left half-written."""
+    """Delete Parquet files that are not named, and what a killed run left half-written."""
     for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
         if path.is_file() and path.name not in names:
             path.unlink()
-
-
-def encode_json(value: Any) -> bytes:
-    return (
-        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    ).encode()

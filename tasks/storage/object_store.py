@@ -1,7 +1,8 @@
-"""Object storage: the only file that speaks S3.
+"""Object storage: the only module that speaks S3.
 
-Every request is tried once and its outcome is reported as it is: a retry inside the SDK would report "precondition failed" for a conditional
-write that had succeeded and whose answer was lost. Who calls decides what to do next.
+Every request is tried once, and its outcome is reported as it is. A retry inside the SDK would
+report "precondition failed" for a conditional write that had succeeded and whose answer was lost.
+The caller decides what to do next.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.core.errors import RetryableError, StageError
+from tasks.core.settings import read_settings, variable_name
 from tasks.storage import locks
 
 REFUSED_CODES = {
@@ -25,133 +27,147 @@ REFUSED_CODES = {
     "412",
 }
 DENIED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401"}
+UNKNOWN_OUTCOME_CODES = {"InternalError", "SlowDown", "RequestTimeout"}
+MISSING_CODES = {"NoSuchKey", "404"}
+MISSING_BUCKET_CODES = {"NoSuchBucket", "404"}
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+MAX_CONNECTIONS = 48
+COPY_BYTES = 1 << 20
 
 
 class StoreSettings(NamedTuple):
-    """Where the store is. `endpoint` None is AWS itself; keys None are found by boto3 as usual."""
+    """Where the store is.
+
+    Attributes:
+        bucket: The bucket's name.
+        prefix: What all keys begin with.
+        endpoint: The server's URL; None for AWS itself.
+        key: The access key; None if boto3 is to find credentials as usual.
+        secret: The secret of the access key.
+        variables: What names bucket and endpoint, for messages.
+        lock: A file on which conditional writes take turns, for a server of this machine whose
+            own locking cannot be relied on.
+    """
 
     bucket: str
     prefix: str = "millrace"
     endpoint: str | None = None
     key: str | None = None
     secret: str | None = None
-    keys: tuple[str, str] = (
-        "MILLRACE_S3_BUCKET",
-        "MILLRACE_S3_ENDPOINT",
-    )  # where a person says so, for messages
-    lock: Path | None = (
-        None  # conditional writes take turns on this file: for a server of this machine whose own locking cannot be relied on
-    )
+    variables: tuple[str, str] = (variable_name("s3_bucket"), variable_name("s3_endpoint"))
+    lock: Path | None = None
 
     @classmethod
     def from_environment(cls) -> "StoreSettings | None":
-        """From MILLRACE_S3_BUCKET, MILLRACE_S3_ENDPOINT and MILLRACE_S3_PREFIX; None where no store is configured."""
-        bucket, endpoint = (
-            os.environ.get("MILLRACE_S3_BUCKET"),
-            os.environ.get("MILLRACE_S3_ENDPOINT"),
-        )
-        if endpoint and not bucket:
+        """Return the configured store, or None if none is configured."""
+        settings = read_settings()
+        if settings.s3_endpoint and not settings.s3_bucket:
             raise StageError(
                 "MILLRACE_S3_ENDPOINT is set but MILLRACE_S3_BUCKET is not: name the bucket too."
             )
-        return (
-            cls(bucket, os.environ.get("MILLRACE_S3_PREFIX", "millrace").strip("/"), endpoint)
-            if bucket
-            else None
-        )
+        if not settings.s3_bucket:
+            return None
+        return cls(settings.s3_bucket, settings.s3_prefix.strip("/"), settings.s3_endpoint)
 
     @property
-    def place(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}" + (
-            f" at {self.endpoint}" if self.endpoint else ""
-        )
+    def address(self) -> str:
+        """Where the store is, for messages."""
+        server = f" at {self.endpoint}" if self.endpoint else ""
+        return f"s3://{self.bucket}/{self.prefix}{server}"
 
 
 class ObjectInfo(NamedTuple):
-    """An object as it was listed; `version` where the bucket keeps versions and they were asked for."""
+    """An object as it was listed, with its version if the bucket keeps versions."""
 
     name: str
     etag: str
     version: str | None = None
 
 
-class WriteOutcomeUnknown(Exception):
-    """A conditional write whose answer did not come: it may have happened or not. Read back to know."""
+class WriteOutcomeUnknown(Exception):  # noqa: N818  an outcome, not a mistake
+    """A conditional write got no answer: it may have happened or not. Read back to know."""
 
 
 class ObjectStore:
+    """A bucket, or the part of it below a prefix."""
+
     def __init__(self, settings: StoreSettings) -> None:
-        """Raises Failure where what AWS's variables or files say cannot be used."""
-        from botocore.config import Config
+        """Prepare a client; nothing is sent yet.
+
+        Raises:
+            StageError: AWS's variables or files hold something that cannot be used.
+        """
         from botocore.exceptions import BotoCoreError
 
         self.settings = settings
-        style = {"addressing_style": "path"} if settings.endpoint else {}
-        config = Config(
-            retries={"total_max_attempts": 1},
-            connect_timeout=10,
-            read_timeout=60,
-            s3=style,
-            max_pool_connections=48,
-        )
         try:
-            self.client: Any = create_session(settings).client(
-                "s3", endpoint_url=settings.endpoint, aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, config=config,
-                region_name=None if not settings.endpoint else os.environ.get("AWS_REGION", "us-east-1"),
-            )  # fmt: skip
+            self.client: Any = create_client(settings)
         except BotoCoreError as error:
+            reason = str(error).rstrip(".")
             raise StageError(
-                f"{settings.place} cannot be opened ({str(error).rstrip('.')}): "
-                "correct or unset the variable of AWS that says so, such as AWS_PROFILE, or correct the files in ~/.aws."
+                f"{settings.address} cannot be opened ({reason}): correct or unset the variable "
+                "of AWS that says so, such as AWS_PROFILE, or correct the files in ~/.aws."
             ) from None
 
     def key(self, name: str) -> str:
+        """Return the object's whole key."""
         return f"{self.settings.prefix}/{name}"
 
     def get(self, name: str) -> tuple[bytes, str] | None:
-        """The object's bytes and its ETag, or None."""
-        with self.explained():
-            found = self.answer(self.key(name))
-            return (found["Body"].read(), found["ETag"]) if found else None
+        """Return the object's bytes and its ETag, or None if there is no such object."""
+        with self.raise_readable_errors():
+            response = self.get_object(self.key(name))
+            return (response["Body"].read(), response["ETag"]) if response else None
 
     def sha256(self, name: str) -> str | None:
-        """The hash of the bytes that the store gives back, or None where it has no such object."""
-        with self.explained():
-            found = self.answer(self.key(name))
-            return hashlib.file_digest(found["Body"], "sha256").hexdigest() if found else None
+        """Return the hash of the bytes that the store gives back; None without such an object."""
+        with self.raise_readable_errors():
+            response = self.get_object(self.key(name))
+            return hashlib.file_digest(response["Body"], "sha256").hexdigest() if response else None
 
-    def save(self, item: ObjectInfo, path: Path) -> bool:
-        """Write the object, exactly as it was listed, to the file; False where it has changed since or is gone."""
-        with self.explained():
-            found = self.answer(
-                item.name,
-                **({"VersionId": item.version} if item.version else {"IfMatch": f'"{item.etag}"'}),
-            )
-            if found:
+    def download_object(self, item: ObjectInfo, path: Path) -> bool:
+        """Write a listed object to a file; False if it has changed since, or is gone."""
+        etag = f'"{item.etag}"'
+        condition = {"VersionId": item.version} if item.version else {"IfMatch": etag}
+        with self.raise_readable_errors():
+            response = self.get_object(item.name, **condition)
+            if response:
                 with path.open("wb") as file:
-                    shutil.copyfileobj(found["Body"], file, 1 << 20)
-            return found is not None
+                    shutil.copyfileobj(response["Body"], file, COPY_BYTES)
+            return response is not None
 
-    def answer(self, key: str, **condition: str) -> Any:
-        """What the store says of the object, its bytes as a stream; None where there is none, or none that meets the condition."""
+    def get_object(self, key: str, **condition: str) -> Any:
+        """Return the store's response, with the bytes as a stream.
+
+        None if there is no object of this key, or none that meets the condition.
+        """
         try:
             return self.client.get_object(Bucket=self.settings.bucket, Key=key, **condition)
         except self.client.exceptions.ClientError as error:
-            if get_error_code(error) == "NoSuchKey" or (
-                condition and get_error_code(error) in REFUSED_CODES
-            ):
+            code = get_error_code(error)
+            if code == "NoSuchKey" or (condition and code in REFUSED_CODES):
                 return None
             raise
 
     def put_if_match(self, name: str, data: bytes, etag: str | None) -> bool:
-        """Write over the object that has this ETag, or where there must be none yet; False where it is otherwise. Raises Unknown where the answer was lost."""
+        """Write an object by compare-and-swap.
+
+        Args:
+            name: The object.
+            data: Its new bytes.
+            etag: The ETag that it must have now; None if it must not exist.
+
+        Returns:
+            Whether it was written; False if its ETag is another.
+
+        Raises:
+            WriteOutcomeUnknown: The answer was lost.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        with (
-            self.explained(),
-            locks.file_lock(self.settings.lock) if self.settings.lock else contextlib.nullcontext(),
-        ):
+        with self.raise_readable_errors(), self.conditional_write_turn():
             try:
                 self.client.put_object(
                     Bucket=self.settings.bucket,
@@ -163,124 +179,187 @@ class ObjectStore:
             except (BotoCoreError, ClientError) as error:
                 if get_error_code(error) in REFUSED_CODES:
                     return False
-                if (
-                    isinstance(error, BotoCoreError)
-                    or get_error_code(error).startswith("5")
-                    or get_error_code(error) in ("InternalError", "SlowDown", "RequestTimeout")
-                ):
+                if is_outcome_unknown(error):
                     raise WriteOutcomeUnknown(str(error)) from error
                 raise
         return True
 
+    @contextlib.contextmanager
+    def conditional_write_turn(self) -> Iterator[None]:
+        """Take turns with other conditional writes, if the settings ask for it."""
+        if self.settings.lock is None:
+            yield
+            return
+        with locks.file_lock(self.settings.lock):
+            yield
+
     def upload(self, name: str, path: Path) -> None:
-        """Write a file, in parts where it is large. Not conditional, so only for names that stand for one content."""
-        with self.explained():
+        """Write a file, in parts if it is large.
+
+        The write is not conditional, so it suits only names that stand for one content.
+        """
+        with self.raise_readable_errors():
             self.client.upload_file(str(path), self.settings.bucket, self.key(name))
 
     def download(self, name: str, path: Path) -> None:
-        with self.explained(name):
+        """Write an object's bytes to a file."""
+        with self.raise_readable_errors(name):
             self.client.download_file(self.settings.bucket, self.key(name), str(path))
 
-    def names(self, under: str) -> Iterator[str]:
-        """The names of all objects that start with `under`, in order."""
-        return (item.name.removeprefix(self.key("")) for item in self.listed(self.key(under)))
+    def list_names(self, prefix: str) -> Iterator[str]:
+        """Yield the names of all objects that start with `prefix`, in order."""
+        for item in self.list_objects(self.key(prefix)):
+            yield item.name.removeprefix(self.key(""))
 
-    def listed(self, prefix: str, *, versions: bool = False) -> Iterator[ObjectInfo]:
-        """All objects of the bucket, whoever wrote them, whose whole names start with `prefix`, in order."""
-        pages, entries = (
-            ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
-        )
-        with self.explained():
-            for page in self.client.get_paginator(pages).paginate(
-                Bucket=self.settings.bucket, Prefix=prefix
-            ):
+    def list_objects(self, prefix: str, *, versions: bool = False) -> Iterator[ObjectInfo]:
+        """Yield all objects of the bucket, whoever wrote them, whose keys start with `prefix`.
+
+        Args:
+            prefix: The start of the whole key.
+            versions: Whether to give each object's current version too.
+        """
+        operation = "list_object_versions" if versions else "list_objects_v2"
+        entries = "Versions" if versions else "Contents"
+        with self.raise_readable_errors():
+            paginator = self.client.get_paginator(operation)
+            for page in paginator.paginate(Bucket=self.settings.bucket, Prefix=prefix):
                 for item in page.get(entries, []):
                     if item.get("IsLatest", True):
-                        yield ObjectInfo(
-                            item["Key"], item["ETag"].strip('"'), item.get("VersionId")
-                        )
+                        etag = item["ETag"].strip('"')
+                        yield ObjectInfo(item["Key"], etag, item.get("VersionId"))
 
-    def check(self) -> None:
-        """Raise a sentence where the store cannot be reached, refuses the credentials or has no such bucket."""
-        with self.explained():
+    def verify_access(self) -> None:
+        """Raise a sentence if the store cannot be reached, refuses us or has no such bucket."""
+        with self.raise_readable_errors():
             self.client.head_bucket(Bucket=self.settings.bucket)
 
     @contextlib.contextmanager
-    def explained(self, name: str = "") -> Iterator[None]:
-        """Raise the store's errors as sentences. No credential is ever part of one."""
+    def raise_readable_errors(self, name: str = "") -> Iterator[None]:
+        """Raise the SDK's errors as sentences. No credential is ever part of one.
+
+        Args:
+            name: The object that the block reads, if its absence is an error.
+        """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-        place, (bucket_key, endpoint_key) = self.settings.place, self.settings.keys
+        address = self.settings.address
         try:
             yield
         except NoCredentialsError:
             raise StageError(
-                f"There are no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+                f"There are no credentials for {address}: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             ) from None
         except BotoCoreError as error:
+            _, endpoint_variable = self.settings.variables
             raise RetryableError(
-                f"{place} cannot be reached ({type(error).__name__}): check that it runs and that {endpoint_key} is right."
+                f"{address} cannot be reached ({type(error).__name__}): check that it runs and "
+                f"that {endpoint_variable} is right."
             ) from None
         except (ClientError, Boto3Error) as error:
-            said = get_error_code(error)
-            if said in DENIED_CODES:
-                raise StageError(
-                    f"{place} refuses the credentials ({said}), or the bucket {self.settings.bucket!r} is not theirs: "
-                    f"check the access key, its secret, what it may do and {bucket_key}."
-                ) from None
-            if name and said in ("NoSuchKey", "404"):
-                raise StageError(
-                    f"{place} has no object {name}: it was deleted, or the upload never ended."
-                ) from None
-            if said in ("NoSuchBucket", "404"):
-                raise StageError(
-                    f"{place}: there is no bucket {self.settings.bucket!r}: create it, or correct {bucket_key}."
-                ) from None
-            raise RetryableError(
-                f"{place} answered with an error ({said or type(error).__name__})."
-            ) from None
+            raise self.describe_refusal(error, name) from None
+
+    def describe_refusal(self, error: Exception, name: str) -> StageError:
+        """Return the sentence for a request that the store refused."""
+        address = self.settings.address
+        bucket_variable, _ = self.settings.variables
+        code = get_error_code(error)
+        if code in DENIED_CODES:
+            return StageError(
+                f"{address} refuses the credentials ({code}), or the bucket "
+                f"{self.settings.bucket!r} is not theirs: check the access key, its secret, "
+                f"what it may do and {bucket_variable}."
+            )
+        if name and code in MISSING_CODES:
+            return StageError(
+                f"{address} has no object {name}: it was deleted, or the upload never ended."
+            )
+        if code in MISSING_BUCKET_CODES:
+            return StageError(
+                f"{address}: there is no bucket {self.settings.bucket!r}: create it, or correct "
+                f"{bucket_variable}."
+            )
+        return RetryableError(f"{address} answered with an error ({code or type(error).__name__}).")
+
+
+def create_client(settings: StoreSettings) -> Any:
+    """Return a client of boto3 that tries each request once."""
+    from botocore.config import Config
+
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        s3={"addressing_style": "path"} if settings.endpoint else {},
+        max_pool_connections=MAX_CONNECTIONS,
+    )
+    region = os.environ.get("AWS_REGION", "us-east-1") if settings.endpoint else None
+    return create_session(settings).client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        aws_access_key_id=settings.key,
+        aws_secret_access_key=settings.secret,
+        config=config,
+        region_name=region,
+    )
 
 
 def create_session(settings: StoreSettings) -> Any:
-    """A session of boto3. With keys given it reads no profile and no file of AWS, which may be wrong and say nothing of this store."""
+    """Return a session of boto3.
+
+    If the settings hold keys, the session reads no profile and no file of AWS: they may be wrong,
+    and have nothing to do with this store.
+    """
     import boto3
     import botocore.session
 
     if not settings.key:
-        return boto3.Session()  # the default session would keep credentials that have changed since
-    without: dict[str, Any] = {
+        return boto3.Session()  # the default session would keep credentials that changed since
+    without_files: dict[str, Any] = {
         "profile": (None, None, None, None),
         "config_file": (None, None, os.devnull, None),
         "credentials_file": (None, None, os.devnull, None),
     }
-    return boto3.Session(botocore_session=botocore.session.Session(session_vars=without))
+    session = botocore.session.Session(session_vars=without_files)
+    return boto3.Session(botocore_session=session)
 
 
 def get_error_code(error: Exception) -> str:
-    """The S3 error code of a boto3 exception, or an empty string."""
-    response = (
-        getattr(error, "response", None) or {}
-    )  # botocore's own errors, of connections, have one that is None
+    """Return the S3 error code of a boto3 exception, or an empty string."""
+    response = getattr(error, "response", None) or {}  # None for lost connections
     return str(response.get("Error", {}).get("Code", ""))
 
 
+def is_outcome_unknown(error: Exception) -> bool:
+    """Return whether a failed write may have happened all the same."""
+    from botocore.exceptions import BotoCoreError
+
+    code = get_error_code(error)
+    return isinstance(error, BotoCoreError) or code.startswith("5") or code in UNKNOWN_OUTCOME_CODES
+
+
 def create_or_get(store: ObjectStore, name: str, data: bytes) -> bytes:
-    """What an object holds that never changes: these bytes, which are written where it is not there yet, or those that came first."""
+    """Write an object that never changes, unless it exists; return what it holds."""
     with contextlib.suppress(WriteOutcomeUnknown):
         if store.put_if_match(name, data, None):
             return data
-    found = store.get(name)
-    if found is None:
+    existing = store.get(name)
+    if existing is None:
         raise RetryableError(
-            f"{store.settings.place}: writing {name} got no answer, and it is not there."
+            f"{store.settings.address}: writing {name} got no answer, and it is not there."
         )
-    return found[0]
+    return existing[0]
 
 
 def create_once(store: ObjectStore, name: str, data: bytes) -> None:
-    """Write an object that never changes. That it is there already with the same bytes is as good."""
+    """Write an object that never changes; it is fine if it exists with the same bytes.
+
+    Raises:
+        StageError: It exists with other content.
+    """
     if create_or_get(store, name, data) != data:
         raise StageError(
-            f"{store.settings.place}: {name} exists with other content; it is never written over. Compare the two by hand."
+            f"{store.settings.address}: {name} exists with other content; it is never written "
+            "over. Compare the two by hand."
         )

@@ -1,69 +1,103 @@
-"""A line of progress: redrawn in place on a terminal, every few seconds in a log."""
+"""A line of progress: redrawn in place on a terminal, printed every few seconds in a log."""
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tasks.core import stage
 
 if TYPE_CHECKING:
     from tasks.contracts.epoch_record import History
 
-
 REPORT_SECONDS = 5.0
+REDRAW_SECONDS = 0.2  # on a terminal
+MAX_EPOCH_METRICS = 3
 
 
+@dataclass
 class Progress:
-    def __init__(
-        self,
-        steps: int,
-        epochs: int,
-        step: int,
-        shown: bool,
-        unit: str,
-        metric: str,
-        history: "History",
-    ) -> None:
-        """`step` is where the run starts, `unit` what is counted, `metric` what chooses the weights, `history` the records of the epochs done.
+    """The progress of one training run, for people (a line) and for the run (its status file).
 
-        A process that is not `shown` says nothing.
-        """
-        self.steps, self.epochs, self.first, self.quiet = steps, epochs, step, not shown
-        self.unit, self.metric, self.history = unit, metric, history
-        self.begun = self.told = time.monotonic()
-        self.counted = 0
-        self.terminal = sys.stderr.isatty()
+    Attributes:
+        n_steps: Optimizer steps of the whole run.
+        n_epochs: Epochs of the whole run.
+        first_step: The step at which this process starts; above 0 after a resume.
+        is_shown: Whether this process prints; one of several does.
+        unit: What is counted per second, such as `rows` or `tokens`.
+        metric: The metric that chooses the weights.
+        history: The records of the epochs done; the training loop appends to it.
+    """
+
+    n_steps: int
+    n_epochs: int
+    first_step: int
+    is_shown: bool
+    unit: str
+    metric: str
+    history: "History"
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.start_time = time.monotonic()
+        self.last_report = self.start_time
+        self.n_units = 0
+        self.is_terminal = sys.stderr.isatty()
 
     def step(self, epoch: int, step: int, loss: float, count: int) -> None:
-        self.counted += count
+        """Count a step, and print a line if the last one is old enough.
+
+        Args:
+            epoch: The running epoch, from 0.
+            step: Steps done in all epochs.
+            loss: The mean loss of this step.
+            count: Units in this step.
+        """
+        self.n_units += count
         now = time.monotonic()
-        if self.quiet or now - self.told < (0.2 if self.terminal else REPORT_SECONDS):
+        pause = REDRAW_SECONDS if self.is_terminal else REPORT_SECONDS
+        if not self.is_shown or now - self.last_report < pause:
             return
-        self.told = now
-        spent = now - self.begun
-        left = spent / (step - self.first) * (self.steps - step)
-        rate = f"{self.counted / spent:,.0f} {self.unit}/s"
-        line = f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.steps}  loss {loss:#.4g}{self.measured(1)}  {rate}  {left:.0f} s left"
-        print(
-            f"\r{line}   " if self.terminal else line,
-            end="" if self.terminal else "\n",
-            file=sys.stderr,
-            flush=True,
+        self.last_report = now
+        stage.report_progress("step", step, self.n_steps)
+        self.print_step(self.describe_step(epoch, step, loss, now - self.start_time))
+
+    def describe_step(self, epoch: int, step: int, loss: float, seconds: float) -> str:
+        """Return the line of a step."""
+        seconds_left = seconds / (step - self.first_step) * (self.n_steps - step)
+        return "  ".join(
+            [
+                f"epoch {epoch + 1}/{self.n_epochs}",
+                f"step {step}/{self.n_steps}",
+                f"loss {loss:#.4g}{self.format_metrics(1)}",
+                f"{self.n_units / seconds:,.0f} {self.unit}/s",
+                f"{seconds_left:.0f} s left",
+            ]
         )
+
+    def print_step(self, line: str) -> None:
+        """Redraw the line on a terminal; elsewhere print it below the last one."""
+        if self.is_terminal:
+            print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def epoch(self) -> None:
+        """Print what the last epoch came to."""
         record = self.history[-1]
-        self.say(
-            ("\r" if self.terminal else "")
-            + f"epoch {record.epoch}/{self.epochs} done  loss {record.loss:#.4g}{self.measured(3)}"
-        )
+        metrics = self.format_metrics(MAX_EPOCH_METRICS)
+        line = f"epoch {record.epoch}/{self.n_epochs} done  loss {record.loss:#.4g}{metrics}"
+        self.print_line(f"\r{line}" if self.is_terminal else line)
 
-    def measured(self, most: int) -> str:
-        """Return what the last epoch measured: first the metric that chooses the weights, then some others."""
+    def format_metrics(self, count: int) -> str:
+        """Return up to `count` metrics of the last epoch, first the one that chooses the weights."""
         if not self.history:
             return ""
         val = self.history[-1].val
         names = [self.metric, *(name for name in val if name != self.metric)]
-        return "".join(f"  val_{name} {val[name]:.4f}" for name in names[:most])
+        return "".join(f"  val_{name} {val[name]:.4f}" for name in names[:count])
 
-    def say(self, line: str) -> None:
-        if not self.quiet:
+    def print_line(self, line: str) -> None:
+        """Print a line, if this process is the one that prints."""
+        if self.is_shown:
             print(line, file=sys.stderr, flush=True)

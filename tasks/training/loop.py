@@ -86,7 +86,7 @@ def run_epochs(
         sum(parameter.nbytes for parameter in run.network.parameters()) * 4,
     )
     if run.step:
-        progress.say(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")
+        progress.print_line(f"resumed at step {run.step} (epoch {run.epoch + 1}) from {run.folder}")
     watch(run.history)
     while run.epoch < section.epochs and run.stale < section.patience:
         run.network.train()
@@ -110,7 +110,7 @@ def run_epochs(
         progress.epoch()
         watch(run.history)
     if run.epoch < section.epochs:
-        progress.say(
+        progress.print_line(
             f"ended after epoch {run.epoch}: {section.metric} was no better for {run.stale} in a row (train.patience)"
         )
-    progress.say(clock.told())
+    progress.print_line(clock.told())

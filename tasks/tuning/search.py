@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tasks.core import stage
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.tune import Tune
@@ -50,6 +51,7 @@ def run_trial(
         "seconds": 0.0,
         "note": "",
     }
+    stage.report_progress("trial", len(done), section.trials)
     print(
         f"trial {len(done) + 1}/{section.trials}: {format_values(values)}",
         file=sys.stderr,
@@ -86,6 +88,7 @@ def run_trial(
 
 def print_trial(section: Tune, record: TrialRecord, best: TrialRecord | None) -> None:
     told = record["note"] if record["state"] == "failed" else f"{record['value']:.4f}"
+    stage.report_progress("trial", record["number"] + 1, section.trials)
     known = f"; best {best['value']:.4f} of trial {best['number'] + 1}" if best else ""
     print(
         f"trial {record['number'] + 1}/{section.trials} {record['state']}: {told}{known}",

@@ -71,7 +71,7 @@ def test_no_other_port_of_the_server_lets_anyone_in(store: ObjectStore, tmp_path
     assert before
 
     ports = ports_of(store)
-    pointer = next(key for key in store.names("guarded/channels/"))
+    pointer = next(key for key in store.list_names("guarded/channels/"))
     asked = [
         ("filer", f"/buckets/{store.settings.bucket}/{store.key(pointer)}"),
         ("filer", f"/buckets/{store.settings.bucket}"),
@@ -129,7 +129,7 @@ def test_the_embedded_store_looks_at_no_profile(
 def test_dvc_pushes_to_the_embedded_store_without_a_profile(store: ObjectStore, here: Path) -> None:
     (here / "broken").write_text("[nonsense")
     pushed(store, here, {"AWS_PROFILE": "nowhere", "AWS_CONFIG_FILE": str(here / "broken")})
-    assert b"rows" in [(store.get(name) or (b"", ""))[0] for name in store.names("dvc/")]
+    assert b"rows" in [(store.get(name) or (b"", ""))[0] for name in store.list_names("dvc/")]
 
 
 def pushed(store: ObjectStore, folder: Path, environment: dict[str, str]) -> None:

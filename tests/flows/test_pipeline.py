@@ -165,7 +165,7 @@ class Workspace:
                 if name.startswith(OURS):
                     patch.delenv(name)
             with embedded_s3.open_store() as store:
-                return list(store.names(under))
+                return list(store.list_names(under))
 
     def processes(self) -> list[str]:
         """Every process that works in this workspace or was started by a run of it."""

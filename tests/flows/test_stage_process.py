@@ -35,7 +35,7 @@ def test_lines_come_as_they_are_printed() -> None:
         ("retryable", RetryableError),
         ("started", RetryableError),
         ("final", StageError),
-        ("mistake", StageError),
+        ("config_error", StageError),
     ],
 )
 def test_only_what_may_pass_is_retryable(kind: str, error: type[StageError]) -> None:

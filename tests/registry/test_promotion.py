@@ -77,9 +77,9 @@ def test_it_is_known_which_versions_were_trained_on_a_row_also_where_the_source_
 
 def test_publishing_twice_is_publishing_once(store: ObjectStore, tmp_path: Path) -> None:
     first = version(store, "twice", tmp_path, "same")
-    objects = list(store.names("twice/"))
+    objects = list(store.list_names("twice/"))
     assert version(store, "twice", tmp_path, "same") == first
-    assert list(store.names("twice/")) == objects
+    assert list(store.list_names("twice/")) == objects
 
 
 def test_a_pointer_that_returned_to_an_older_version_does_not_let_a_stale_writer_pass(
@@ -157,7 +157,7 @@ def test_a_journal_record_that_a_killed_promotion_left_out_is_written_by_the_nex
         two,
         one,
     ]
-    assert len(list(store.names("journal/journal/"))) == 2
+    assert len(list(store.list_names("journal/journal/"))) == 2
 
 
 def test_a_damaged_blob_is_never_handed_out(store: ObjectStore, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_store_that_is_away_refuses_or_has_no_bucket_says_so_without_the_secre
     ]
     for settings, sentence in cases:
         with pytest.raises(StageError, match=sentence) as caught:
-            ObjectStore(settings).check()
+            ObjectStore(settings).verify_access()
         assert "hidden-secret" not in str(caught.value)
         assert str(known.secret) not in str(caught.value)
 

@@ -29,7 +29,7 @@ def bucket(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.settings.secret)
     monkeypatch.setenv("S3_ENDPOINT", store.settings.endpoint)
     yield store
-    for item in store.listed("in/"):
+    for item in store.list_objects("in/"):
         store.client.delete_object(Bucket=BUCKET, Key=item.name)
 
 

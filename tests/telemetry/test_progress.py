@@ -81,12 +81,13 @@ def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(
 
 STEP = """
 import sys
-from tasks import energy, step
+from tasks.core import stage
+from tasks.telemetry import energy
 def work(name):
-    with energy.measured():
+    with energy.measure_energy():
         held = b"x" * (64 << 20)
         print(len(held), 'codecarbon' in sys.modules)
-step.main(work, ["xor"])
+stage.main(work, ["xor"])
 """
 
 
@@ -94,7 +95,7 @@ def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv(energy.COUNTRY_VARIABLE, "DEU")
+    monkeypatch.setenv("MILLRACE_COUNTRY", "DEU")
     measured: dict[str, Any] = {}
     assert stage_process.run_process(
         [sys.executable, "-c", STEP], lambda line: None, 60, "work", measured
@@ -133,10 +134,10 @@ def test_curves_go_to_tensorboard_where_a_folder_is_named(
         EpochRecord(1, 3, 0.5, {"accuracy": 0.75}),
         EpochRecord(2, 6, 0.25, {"accuracy": 1.0}),
     ]
-    monkeypatch.delenv(tensorboard.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv("MILLRACE_TENSORBOARD", raising=False)
     tensorboard.build_curve_writer("xor")(history)
     assert not list(here.iterdir())
-    monkeypatch.setenv(tensorboard.FOLDER_VARIABLE, str(here / "board"))
+    monkeypatch.setenv("MILLRACE_TENSORBOARD", str(here / "board"))
     write = tensorboard.build_curve_writer("xor")
     write(history[:1])
     write(history)

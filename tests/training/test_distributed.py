@@ -173,7 +173,7 @@ def test_a_recipe_with_processes_starts_them_and_ends_as_the_one_that_failed(
     mistaken = here.run(sys.executable, *STEP)
     assert mistaken.returncode == 2
     told = json.loads((tmp_path / "status").read_text())
-    assert told["kind"] == "mistake"
+    assert told["kind"] == "config_error"
     assert (
         told["reason"]
         == "train.class_weights: 'yse' is not a class of the training rows (did you mean yes?); they are no, yes."
