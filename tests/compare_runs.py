@@ -480,6 +480,7 @@ def make_encoder(folder: Path) -> None:
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     config = transformers.BertConfig(vocab_size=len(tokens), max_position_embeddings=32, **SIZES)
@@ -494,6 +495,7 @@ def make_decoder(folder: Path) -> None:
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
