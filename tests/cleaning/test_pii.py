@@ -59,6 +59,7 @@ def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
     (here / "source.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
     (here / "recipe.yaml").write_text(
         "name: tiny\nmodality: text\ningest: {kind: files, path: source.csv}\ncolumns: {id: id}\n"
+        "max_dropped: 1\n"
         f"clean: {{rules: [encoding, html, white_space, {{length: {{min: 2}}}}, {pii}, exact_duplicates]}}\n"
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
@@ -282,8 +283,8 @@ def test_nothing_is_fetched_written_or_logged(tmp_path: Path) -> None:
         "import socket, sys\n"
         "def refuse(*_): sys.exit('a connection was tried')\n"
         "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
-        "from tasks.cleaning.recognisers import find\n"
-        f"print(len(find({TEXT.format(*VALUES)!r}, frozenset({sorted(KINDS | {'url'})}))))\n"
+        "from tasks.cleaning.pii_recognizers import find_pii\n"
+        f"print(len(find_pii({TEXT.format(*VALUES)!r}, frozenset({sorted(KINDS | {'url'})}))))\n"
     )
     home = {
         "HOME": str(tmp_path),
@@ -336,9 +337,9 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: en_two_names\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[spacy_models]\nen_two_names = en_two_names\n")
     code = (
-        "import pyarrow as pa\nfrom tasks.cleaning.personal import protected\n"
+        "import pyarrow as pa\nfrom tasks.cleaning.pii import protect_pii\n"
         "table = pa.table({'text': ['Ada Lovelace (ada@example.com) lived in London']})\n"
-        "print(protected(table, 'text', 'mask', ['person', 'place', 'email'], None)['text'][0])\n"
+        "print(protect_pii(table, 'text', 'mask', ['person', 'place', 'email'], None)['text'][0])\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
