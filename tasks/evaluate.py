@@ -58,7 +58,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             modalities.extract_inputs(recipe, train), problem.targets(train), rows, problem
         ),
     }
-    said = {who: problem.said(targets, given) for who, given in answers.items()}
+    said = {who: problem.compact_predictions(targets, given) for who, given in answers.items()}
     metrics = {
         who: problem.metric_intervals(targets, given, recipe.evaluate)
         for who, given in said.items()
@@ -67,7 +67,9 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
     aspects = evaluation.measure_aspects(case)
     files.write_table(
         target / "predictions.parquet",
-        pa.table({"id": test["id"].cast(pa.string()), **problem.columns(targets, answers)}),
+        pa.table(
+            {"id": test["id"].cast(pa.string()), **problem.prediction_columns(targets, answers)}
+        ),
     )
     files.write_json(
         target / "metrics.json",
@@ -85,7 +87,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
         target / "cost.json",
         {name: value for found in aspects.values() for name, value in found.timed.items()},
     )
-    pairs = problem.pairs(targets, said["model"])
+    pairs = problem.confusion_pairs(targets, said["model"])
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     about = files.read_json(model / "model.json")
     metric = about["train"]["metric"]
@@ -117,7 +119,7 @@ def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
             "number": number,
             "content": rows[row],
         }
-        for row, actual, predicted, number in problem.worst(
+        for row, actual, predicted, number in problem.worst_rows(
             targets, answers["model"], report.MAX_MISTAKES
         )
     ]

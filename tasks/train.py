@@ -67,13 +67,15 @@ def run(
     """Train on the split and write the model. All processes train, the first one writes."""
     source, target = paths.split.path, paths.model.path
     tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
-    problem = problems.problem_class(recipe.problem).fitted(recipe.train, tables["train"])
+    problem = problems.problem_class(recipe.problem).from_training_data(
+        recipe.train, tables["train"]
+    )
     rows, targets, ids = (
         modalities.extract_inputs(recipe, tables["train"]),
         problem.targets(tables["train"]),
         tables["train"]["id"].to_pylist(),
     )
-    val = problem.known(tables["val"]) if tables["val"].num_rows else tables["train"]
+    val = problem.filter_known_labels(tables["val"]) if tables["val"].num_rows else tables["train"]
     adapter = modalities.build_trainer(recipe, rows, problem)
     start: dict[str, Any] = {}  # what the champion is to this model
     teacher: Path | None = None

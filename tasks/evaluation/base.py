@@ -45,7 +45,7 @@ class EvaluationContext:
 
     @cached_property
     def said(self) -> Predictions:
-        return self.problem.said(self.targets, self.answers)
+        return self.problem.compact_predictions(self.targets, self.answers)
 
     @cached_property
     def samples(self) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ N_BINS = 15  # of equal width, as Guo et al. (2017) have them
 
 def measure(case: EvaluationContext) -> AspectResult | None:
     problem = case.problem
-    if not problem.CALIBRATED:
+    if not problem.IS_CALIBRATED:
         return None
     both = {
         "after": case.answers,
@@ -35,13 +35,17 @@ def compute_calibration_metrics(case: EvaluationContext, answers: Floats) -> dic
     def of(weights: Floats) -> Floats:
         return np.asarray(np.abs(weights @ gaps).sum(1) / weights.sum(1))
 
-    spread = np.concatenate([of(weights) for weights in problem.resampled(targets, section)])
+    spread = np.concatenate(
+        [of(weights) for weights in problem.bootstrap_weights(targets, section)]
+    )
     error = intervals.bias_corrected_interval(
         float(of(np.ones((1, len(said))))[0]), spread, section
     )
     return {
         "expected_calibration_error": error,
-        **problem.metric_intervals(targets, problem.said(targets, answers), section, ["log_loss"]),
+        **problem.metric_intervals(
+            targets, problem.compact_predictions(targets, answers), section, ["log_loss"]
+        ),
     }
 
 

@@ -40,7 +40,7 @@ MAX_PERMUTED_ROWS, N_PERMUTATIONS = 500, 5  # of permutation importance
 def choose_rows(case: EvaluationContext) -> list[tuple[str, int]]:
     """Rows of each kind: right ones at random, those that were answered worst, and those whose best answer is least certain."""
     right, answers = case.problem.is_correct(case.targets, case.said), case.answers
-    bad = [row for row, *_ in case.problem.worst(case.targets, answers, ROWS_PER_KIND)]
+    bad = [row for row, *_ in case.problem.worst_rows(case.targets, answers, ROWS_PER_KIND)]
     certain = (
         answers.max(1)
         if case.problem.NAME == "classification"
@@ -156,7 +156,9 @@ def compute_permutation_importance(
     def score(place: slice) -> float:
         given = features.copy()
         given[:, place] = features[rng.permutation(len(features)), place]
-        answers = case.problem.answers(predictor.session.run(["logits"], {"features": given})[0])  # type: ignore[attr-defined]
+        answers = case.problem.decode_outputs(
+            predictor.session.run(["logits"], {"features": given})[0]
+        )  # type: ignore[attr-defined]
         return case.problem.measure(case.targets[drawn], answers)[metric] * (
             1 if metric in LOWER_IS_BETTER else -1
         )
@@ -177,7 +179,9 @@ def measure(case: EvaluationContext) -> AspectResult | None:
         return None
     inside, picked = DifferentiableModel(case.trained), choose_rows(case)
     rows = [case.rows[row] for _, row in picked]
-    said = case.problem.columns(case.targets, dict.fromkeys(("model", "baseline"), case.answers))
+    said = case.problem.prediction_columns(
+        case.targets, dict.fromkeys(("model", "baseline"), case.answers)
+    )
     known = modalities.extract_inputs(case.recipe, case.train)
     drawn = inside.drawn(
         known, MAX_INPUT_NUMBERS, case.recipe.evaluate.seed, N_SIMILAR_ROWS, MAX_TRAIN_ROWS

@@ -58,7 +58,10 @@ def compare_groups(case: EvaluationContext, name: str) -> tuple[dict[str, Any], 
         return np.where(enough[:, None], found, np.nan)
 
     drawn = np.concatenate(
-        [compute_gaps(shares(weights)) for weights in case.problem.resampled(case.targets, section)]
+        [
+            compute_gaps(shares(weights))
+            for weights in case.problem.bootstrap_weights(case.targets, section)
+        ]
     )
     values = shares(np.ones((1, len(each))))
     found, values = compute_gaps(values)[0], values[:, 0]
@@ -79,7 +82,7 @@ def compare_groups(case: EvaluationContext, name: str) -> tuple[dict[str, Any], 
 
 def collect_outcomes(case: EvaluationContext) -> tuple[str, Floats, Any, Any, list[str]]:
     """Of each row how right or wrong its answer is, which classes it has and which it was given, and their names."""
-    problem, errors = case.problem, case.problem.errors(case.targets, case.said)
+    problem, errors = case.problem, case.problem.row_errors(case.targets, case.said)
     binary = problem.NAME == "classification" and len(problem.labels) == 2
     first = (
         ("error", errors)

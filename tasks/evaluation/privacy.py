@@ -50,7 +50,7 @@ def measure(case: EvaluationContext) -> AspectResult:
 
 def compute_row_losses(problem: Problem, targets: Targets, answers: Floats) -> Floats:
     """What each row costs, as predictions.parquet has it; of a text, the mean over its tokens."""
-    told = problem.columns(targets, {"model": answers, "baseline": answers})
+    told = problem.prediction_columns(targets, {"model": answers, "baseline": answers})
     return np.array(told["loss"], np.float64) / np.array(told.get("tokens", 1), np.float64)
 
 

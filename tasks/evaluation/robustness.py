@@ -164,7 +164,7 @@ def measure(case: EvaluationContext) -> AspectResult | None:
                 ]
             )
         )  # best one whose answer changed
-        said = problem.columns(
+        said = problem.prediction_columns(
             targets[[at, at]],
             dict.fromkeys(("model", "baseline"), np.stack([before[at], after[at]])),
         )["predicted"].to_pylist()

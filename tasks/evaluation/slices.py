@@ -42,7 +42,7 @@ def measure(case: EvaluationContext) -> AspectResult:
         }
         for one in wanted
     }
-    errors = case.problem.errors(case.targets, case.said)
+    errors = case.problem.row_errors(case.targets, case.said)
     return AspectResult(
         {**metrics, "worst": find_worst_slices(case, errors)}, {"error": float(errors.mean())}
     )
@@ -64,7 +64,7 @@ def score_rows(case: EvaluationContext, rows: RowMask, told: str) -> dict[str, A
     drawn = bootstrap.join_metrics(
         names,
         (
-            [problem.values(names, targets, said, weights)]
+            [problem.compute_metrics(names, targets, said, weights)]
             for weights in bootstrap.draw_weights(count, section)
         ),
     )

@@ -56,12 +56,14 @@ def pair_predictions(
     ids = table["id"].to_pylist()
     if len(ids) < MIN_ROWS:  # which may be none
         return PairedPredictions(ids, None, None, None, left_out)  # type: ignore[arg-type]
-    targets, said = problem.targets(table), problem.read(table)
+    targets, said = problem.targets(table), problem.read_predictions(table)
     return PairedPredictions(
         ids,
         targets,
         said["model"],
-        said["baseline"] if answers is None else problem.said(targets, answers[there]),
+        said["baseline"]
+        if answers is None
+        else problem.compact_predictions(targets, answers[there]),
         left_out,
     )
 
@@ -130,7 +132,9 @@ def paired_comparison(
         problem.point_estimates(match.targets, one, [rule.metric])[rule.metric]
         for one in (match.model, match.other)
     ]
-    drawn = problem.samples(rule.metric, match.targets, [match.model, match.other], recipe.evaluate)
+    drawn = problem.bootstrap_metric(
+        rule.metric, match.targets, [match.model, match.other], recipe.evaluate
+    )
     differences = sign * (drawn[:, 0] - drawn[:, 1])
     low, high = intervals.percentile_bounds(differences, recipe.evaluate.confidence)
     value = sign * (points[0] - points[1])

@@ -26,7 +26,7 @@ def find_label_issues(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, f
     from cleanlab.filter import find_label_issues
     from sklearn.model_selection import StratifiedKFold
 
-    problem = problems.problem_class("classification").fitted(Train(), table)
+    problem = problems.problem_class("classification").from_training_data(Train(), table)
     classes, labels = problem.labels, problem.targets(table)
     folds = min(MAX_FOLDS, int(np.bincount(labels).min()))
     if folds < 2 or len(classes) < 2:

@@ -182,7 +182,7 @@ class ImagePredictor:
                     f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}."
                 )
             parts.append(
-                self.problem.answers(
+                self.problem.decode_outputs(
                     self.session.run(["logits"], {"pixels": images.astype(np.float32)})[0]
                 )
             )
@@ -196,7 +196,7 @@ def predict_baseline(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), problem.linear()).fit(
+    model = make_pipeline(StandardScaler(), problem.build_linear_baseline()).fit(
         decode_images(train).reshape(len(train), -1), targets
     )
-    return problem.asked(model, decode_images(rows).reshape(len(rows), -1))
+    return problem.predict_with(model, decode_images(rows).reshape(len(rows), -1))

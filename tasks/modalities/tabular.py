@@ -213,7 +213,7 @@ class TabularPredictor:
         self.session = onnx.open_session(folder / "model.onnx", threads)
 
     def __call__(self, rows: Sequence[TableRow]) -> NDArray[np.float64]:
-        return self.problem.answers(
+        return self.problem.decode_outputs(
             self.session.run(["logits"], {"features": encode_features(self.columns, rows)})[0]
         )
 
@@ -223,7 +223,11 @@ def predict_baseline(
 ) -> Floats:
     """Gradient-boosted trees (few rows: a linear model) on the same features, fitted on `train`; answers for `rows`, shape (rows, width)."""
     columns = infer_columns(train)
-    model = problem.linear() if len(train) < MIN_ROWS_FOR_TREES else problem.build_tree_baseline()
-    return problem.asked(
+    model = (
+        problem.build_linear_baseline()
+        if len(train) < MIN_ROWS_FOR_TREES
+        else problem.build_tree_baseline()
+    )
+    return problem.predict_with(
         model.fit(encode_features(columns, train), targets), encode_features(columns, rows)
     )

@@ -32,25 +32,25 @@ class Problem:
     """What problems have in common. Answers have the shape (rows, width): probabilities, or numbers in the unit of the target."""
 
     NAME: str
-    CLASSES = "Classes"  # what the report calls them
-    RESAMPLED = "bootstrap"
-    WORST = (
+    CLASSES_HEADING = "Classes"  # what the report calls them
+    BOOTSTRAP_NAME = "bootstrap"
+    WORST_ROWS_HEADING = (
         "Largest errors",
         "error",
         "true",
         "model said",
     )  # the heading of the report's table of mistakes, and its columns, from the last on
-    ERROR = "wrong"  # what `errors` are
-    CALIBRATED = (
+    ERROR_NAME = "wrong"  # what `errors` are
+    IS_CALIBRATED = (
         False  # whether answers are probabilities, which a temperature makes more or less certain
     )
     temperature = 1.0  # by which the exported network's outputs are divided
 
     def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
-        self.labels, self.section = list(labels), section or Train()
+        self.labels, self.config = list(labels), section or Train()
 
     @classmethod
-    def fitted(cls, section: Train, table: pa.Table) -> Self:
+    def from_training_data(cls, section: Train, table: pa.Table) -> Self:
         """The problem as these rows to train on have it."""
         raise NotImplementedError
 
@@ -63,7 +63,7 @@ class Problem:
         """How many numbers the network gives for a row."""
         return len(self.labels)
 
-    def known(self, table: pa.Table) -> pa.Table:
+    def filter_known_labels(self, table: pa.Table) -> pa.Table:
         """The rows that a model which has learnt these labels can be measured on."""
         return table
 
@@ -76,18 +76,18 @@ class Problem:
         """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
         raise NotImplementedError
 
-    def scores(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
         """The answers during training, shape (rows, numbers)."""
         raise NotImplementedError
 
     def measure(self, targets: Targets, answers: Floats) -> dict[str, float]:
         """The metrics of all rows, by name, without those that these rows do not have. Raises Failure where that is the one to train for."""
-        points = self.point_estimates(targets, self.said(targets, answers))
-        if math.isnan(points.get(self.section.metric, 0.0)):
-            raise StageError(UNDEFINED_METRIC_MESSAGE.format(self.section.metric, len(targets)))
+        points = self.point_estimates(targets, self.compact_predictions(targets, answers))
+        if math.isnan(points.get(self.config.metric, 0.0)):
+            raise StageError(UNDEFINED_METRIC_MESSAGE.format(self.config.metric, len(targets)))
         return {metric: value for metric, value in points.items() if not math.isnan(value)}
 
-    def head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
+    def fit_head(self, features: Floats, targets: Targets) -> tuple[Floats, Floats] | None:
         """The weights and biases of a linear layer to begin with, fitted on features; None where there is none."""
         return None
 
@@ -96,7 +96,7 @@ class Problem:
         """While the network is exported, its outputs are what `answers` expects."""
         yield
 
-    def answers(self, outputs: NDArray[Any]) -> Floats:
+    def decode_outputs(self, outputs: NDArray[Any]) -> Floats:
         """What the exported network gave as answers."""
         raise NotImplementedError
 
@@ -114,7 +114,7 @@ class Problem:
         """Which rows' answers can be ones."""
         return np.asarray(np.isfinite(answers).all(axis=1))
 
-    def linear(self, strength: float = 1.0) -> Any:
+    def build_linear_baseline(self, strength: float = 1.0) -> Any:
         """The baseline's estimator of scikit-learn; the greater the strength, the less it is held back."""
         raise NotImplementedError
 
@@ -122,11 +122,11 @@ class Problem:
         """The same for tables that are large enough."""
         raise NotImplementedError
 
-    def asked(self, model: Any, rows: Any) -> Floats:
+    def predict_with(self, model: Any, rows: Any) -> Floats:
         """The answers of such an estimator."""
         raise NotImplementedError
 
-    def said(self, targets: Targets, answers: Floats) -> Predictions:
+    def compact_predictions(self, targets: Targets, answers: Floats) -> Predictions:
         return np.round(answers, intervals.DIGITS)
 
     def align_labels(self, answers: Floats, labels: list[str]) -> Floats:
@@ -143,7 +143,7 @@ class Problem:
         """What was said of some of the rows."""
         return said[rows]
 
-    def values(
+    def compute_metrics(
         self, metrics: Collection[str], targets: Targets, said: Predictions, weights: Floats
     ) -> dict[str, Floats]:
         """The metrics of the rows so often as `weights` (resamples, rows) has them, each of shape (resamples,); NaN where these rows do not have one."""
@@ -153,13 +153,15 @@ class Problem:
         self, targets: Targets, said: Predictions, metrics: Collection[str] = ()
     ) -> dict[str, float]:
         """These metrics of all rows, or all metrics."""
-        found = self.values(metrics or self.metrics, targets, said, np.ones((1, len(targets))))
+        found = self.compute_metrics(
+            metrics or self.metrics, targets, said, np.ones((1, len(targets)))
+        )
         return {metric: float(found[metric][0]) for metric in metrics or self.metrics}
 
-    def resampled(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
+    def bootstrap_weights(self, targets: Targets, section: Evaluate) -> Iterator[Floats]:
         return bootstrap.draw_weights(len(targets), section)
 
-    def drawn(
+    def bootstrap_metrics(
         self,
         metrics: Collection[str],
         targets: Targets,
@@ -170,16 +172,16 @@ class Problem:
         return bootstrap.join_metrics(
             metrics,
             (
-                [self.values(metrics, targets, said, weights) for said in models]
-                for weights in self.resampled(targets, section)
+                [self.compute_metrics(metrics, targets, said, weights) for said in models]
+                for weights in self.bootstrap_weights(targets, section)
             ),
         )
 
-    def samples(
+    def bootstrap_metric(
         self, metric: str, targets: Targets, models: list[Predictions], section: Evaluate
     ) -> Floats:
         """The metric of each model in each resample, shape (resamples, models)."""
-        return self.drawn([metric], targets, models, section)[metric]
+        return self.bootstrap_metrics([metric], targets, models, section)[metric]
 
     def metric_intervals(
         self,
@@ -195,7 +197,7 @@ class Problem:
         """
         points, drawn = (
             self.point_estimates(targets, said, metrics),
-            drawn or self.drawn(metrics or self.metrics, targets, [said], section),
+            drawn or self.bootstrap_metrics(metrics or self.metrics, targets, [said], section),
         )
         return {
             metric: intervals.percentile_interval(value, drawn[metric][:, 0], section)
@@ -207,7 +209,7 @@ class Problem:
         """Which classes each row has, and which it was given, where there are classes."""
         return None
 
-    def errors(self, targets: Targets, said: Predictions) -> Floats:
+    def row_errors(self, targets: Targets, said: Predictions) -> Floats:
         """How wrong each row's answer is, shape (rows,): where it is right or wrong, 0 or 1."""
         return 1.0 - np.asarray(self.is_correct(targets, said))
 
@@ -215,11 +217,13 @@ class Problem:
         """Which rows were answered rightly, where an answer is right or wrong."""
         return None
 
-    def columns(self, targets: Targets, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+    def prediction_columns(
+        self, targets: Targets, answers: dict[str, Floats]
+    ) -> dict[str, pa.Array]:
         """What predictions.parquet holds beside the id: all that the gate compares, for the model and for the baseline."""
         raise NotImplementedError
 
-    def read(self, predictions: pa.Table) -> dict[str, Predictions]:
+    def read_predictions(self, predictions: pa.Table) -> dict[str, Predictions]:
         """What was said by the model and by the baseline."""
         raise NotImplementedError
 
@@ -232,7 +236,7 @@ class Problem:
         whole = class_metrics.count_outcomes(*both, np.ones((1, len(targets))))
         parts = [
             class_metrics.count_outcomes(*both, weights)
-            for weights in self.resampled(targets, section)
+            for weights in self.bootstrap_weights(targets, section)
         ]
         points = {part: of(*whole)[0] for part, of in class_metrics.PER_CLASS_METRICS.items()}
         spread = {
@@ -252,11 +256,11 @@ class Problem:
             for at, name in enumerate(self.labels)
         }
 
-    def pairs(self, targets: Targets, said: Predictions) -> list[tuple[str, str]]:
+    def confusion_pairs(self, targets: Targets, said: Predictions) -> list[tuple[str, str]]:
         """The true and the predicted class of rows, for the confusion matrix."""
         return []
 
-    def worst(
+    def worst_rows(
         self, targets: Targets, answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
         """Rows that were answered worst, with what was true, what was said, and the number by which they are ordered."""

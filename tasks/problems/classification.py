@@ -34,13 +34,13 @@ class ClassPredictions(NamedTuple):
 
 class ClassificationProblem(Problem):
     NAME = "classification"
-    RESAMPLED = "stratified bootstrap"
-    WORST = ("Wrong with most certainty", "probability", "true class", "model said")
-    CALIBRATED = True
+    BOOTSTRAP_NAME = "stratified bootstrap"
+    WORST_ROWS_HEADING = ("Wrong with most certainty", "probability", "true class", "model said")
+    IS_CALIBRATED = True
     weights: Tensor | None = None  # of each class in the loss, 1 for the average row
 
     @classmethod
-    def fitted(cls, section: Train, table: pa.Table) -> Self:
+    def from_training_data(cls, section: Train, table: pa.Table) -> Self:
         made = cls(sorted(set(table["label"].to_pylist())), section)
         if made.width < 2:
             raise StageError(
@@ -49,7 +49,7 @@ class ClassificationProblem(Problem):
         made.weights = compute_class_weights(section, made.targets(table), made.labels)
         return made
 
-    def known(self, table: pa.Table) -> pa.Table:
+    def filter_known_labels(self, table: pa.Table) -> pa.Table:
         return table.filter(
             pa.array([label in set(self.labels) for label in table["label"].to_pylist()])
         )
@@ -76,18 +76,18 @@ class ClassificationProblem(Problem):
             targets,
             weights,
             reduction="sum",
-            label_smoothing=self.section.label_smoothing,
+            label_smoothing=self.config.label_smoothing,
         )
         return total, float(len(targets))
 
-    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().softmax(1)
 
-    def head(self, features: Floats, targets: Ints) -> tuple[Floats, Floats] | None:
-        fitted = self.linear(10).fit(features, targets)
+    def fit_head(self, features: Floats, targets: Ints) -> tuple[Floats, Floats] | None:
+        fitted = self.build_linear_baseline(10).fit(features, targets)
         return (fitted.coef_, fitted.intercept_) if len(fitted.classes_) == self.width > 2 else None
 
-    def answers(self, outputs: NDArray[Any]) -> Floats:
+    def decode_outputs(self, outputs: NDArray[Any]) -> Floats:
         return np.asarray(softmax(outputs.astype(np.float64) / self.temperature, axis=1))
 
     def scale_by_temperature(self, answers: Floats, temperature: float) -> Floats:
@@ -103,7 +103,7 @@ class ClassificationProblem(Problem):
     def is_valid(self, answers: Floats) -> NDArray[np.bool_]:
         return np.asarray(super().is_valid(answers) & (np.abs(answers.sum(1) - 1) <= 1e-6))
 
-    def linear(self, strength: float = 1.0) -> Any:
+    def build_linear_baseline(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=strength, max_iter=300)
@@ -113,13 +113,13 @@ class ClassificationProblem(Problem):
 
         return HistGradientBoostingClassifier(random_state=0)
 
-    def asked(self, model: Any, rows: Any) -> Floats:
+    def predict_with(self, model: Any, rows: Any) -> Floats:
         found = model.predict_proba(rows)
         result = np.zeros((len(found), self.width))
         result[:, model.classes_] = found
         return result
 
-    def said(self, targets: Ints, answers: Floats) -> ClassPredictions:
+    def compact_predictions(self, targets: Ints, answers: Floats) -> ClassPredictions:
         true = answers[np.arange(len(targets)), targets]
         return ClassPredictions(
             answers.argmax(1), -np.log(np.clip(true, 1e-15, 1.0)), answers.round(DIGITS)
@@ -144,7 +144,7 @@ class ClassificationProblem(Problem):
         classes = np.arange(self.width + 1)
         return targets[:, None] == classes, said.predicted[:, None] == classes
 
-    def values(
+    def compute_metrics(
         self, metrics: Collection[str], targets: Ints, said: ClassPredictions, weights: Floats
     ) -> dict[str, Floats]:
         there, given = self.class_flags(targets, said)
@@ -164,10 +164,10 @@ class ClassificationProblem(Problem):
             )
         )
 
-    def resampled(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
+    def bootstrap_weights(self, targets: Ints, section: Evaluate) -> Iterator[Floats]:
         return bootstrap.draw_weights(len(targets), section, targets)
 
-    def drawn(
+    def bootstrap_metrics(
         self,
         metrics: Collection[str],
         targets: Ints,
@@ -192,15 +192,17 @@ class ClassificationProblem(Problem):
             if counted
             else {}
         )
-        return found | (super().drawn(others, targets, models, section) if others else {})
+        return found | (
+            super().bootstrap_metrics(others, targets, models, section) if others else {}
+        )
 
     def is_correct(self, targets: Ints, said: ClassPredictions) -> NDArray[np.bool_]:
         return np.asarray(said.predicted == targets)
 
-    def columns(self, targets: Ints, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+    def prediction_columns(self, targets: Ints, answers: dict[str, Floats]) -> dict[str, pa.Array]:
         names, found = np.array(self.labels, object), dict[str, pa.Array]()
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
-            said = self.said(targets, answers[who])
+            said = self.compact_predictions(targets, answers[who])
             found |= {
                 f"{prefix}predicted": pa.array(names[said.predicted], pa.string()),
                 f"{prefix}loss": pa.array(said.loss.round(DIGITS)),
@@ -208,7 +210,7 @@ class ClassificationProblem(Problem):
             found[f"{prefix}probabilities"] = build_probability_column(answers[who])
         return {"label": pa.array(names[targets], pa.string()), **found}
 
-    def read(self, predictions: pa.Table) -> dict[str, ClassPredictions]:
+    def read_predictions(self, predictions: pa.Table) -> dict[str, ClassPredictions]:
         found = {}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             predicted, loss, shares = (
@@ -221,13 +223,13 @@ class ClassificationProblem(Problem):
             )
         return found
 
-    def pairs(self, targets: Ints, said: ClassPredictions) -> list[tuple[str, str]]:
+    def confusion_pairs(self, targets: Ints, said: ClassPredictions) -> list[tuple[str, str]]:
         return [
             (self.labels[true], self.labels[guess])
             for true, guess in zip(targets, said.predicted, strict=True)
         ]
 
-    def worst(
+    def worst_rows(
         self, targets: Ints, answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
         """The wrong answers of which the model was most certain."""

@@ -28,15 +28,15 @@ class LanguageProblem(Problem):
     """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
 
     NAME = "language"
-    WORST = ("Hardest texts", "log-loss of a token", "text", "guessed")
-    ERROR = "log-loss of a token"
+    WORST_ROWS_HEADING = ("Hardest texts", "log-loss of a token", "text", "guessed")
+    ERROR_NAME = "log-loss of a token"
     encode: Callable[
         [Sequence[Any]], list[Any]
     ]  # rows as the model's tokens, which the baseline shares; a predictor sets it
     vocabulary: int
 
     @classmethod
-    def fitted(cls, section: Train, table: pa.Table) -> Self:
+    def from_training_data(cls, section: Train, table: pa.Table) -> Self:
         return cls([], section)
 
     @property
@@ -55,7 +55,7 @@ class LanguageProblem(Problem):
         total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
         return total, float((inputs[3] != IGNORED_TARGET).sum())
 
-    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         import torch
 
         _, _, texts, targets, owners, sizes = inputs
@@ -78,7 +78,7 @@ class LanguageProblem(Problem):
             else np.where([True, False, False, True], answers, np.nan)
         )
 
-    def values(
+    def compute_metrics(
         self, metrics: Collection[str], targets: NDArray[np.int64], said: Floats, weights: Floats
     ) -> dict[str, Floats]:
         loss, tokens, hits, size = (weights @ said).T
@@ -95,10 +95,10 @@ class LanguageProblem(Problem):
         }
         return {metric: found[metric]() for metric in metrics}
 
-    def errors(self, targets: NDArray[np.int64], said: Floats) -> Floats:
+    def row_errors(self, targets: NDArray[np.int64], said: Floats) -> Floats:
         return np.asarray(said[:, 0] / said[:, 1])
 
-    def columns(
+    def prediction_columns(
         self, targets: NDArray[np.int64], answers: dict[str, Floats]
     ) -> dict[str, pa.Array]:
         told = {"": answers["model"], "baseline_": answers["baseline"]}
@@ -108,7 +108,7 @@ class LanguageProblem(Problem):
             for at, part in enumerate(PREDICTION_COLUMNS)
         }
 
-    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+    def read_predictions(self, predictions: pa.Table) -> dict[str, Floats]:
         return {
             who: np.stack(
                 [predictions[f"{prefix}{part}"].to_numpy() for part in PREDICTION_COLUMNS], 1
@@ -116,7 +116,7 @@ class LanguageProblem(Problem):
             for who, prefix in (("model", ""), ("baseline", "baseline_"))
         }
 
-    def worst(
+    def worst_rows(
         self, targets: NDArray[np.int64], answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
         each = answers[:, 0] / answers[:, 1]

@@ -24,12 +24,12 @@ LabelMatrix = NDArray[np.float32]  # 1 where a row (first axis) has a label (sec
 
 class MultilabelProblem(Problem):
     NAME = "multilabel"
-    CLASSES = "Labels"
-    WORST = ("Largest loss", "log-loss", "true classes", "model said")
-    CALIBRATED = True
+    CLASSES_HEADING = "Labels"
+    WORST_ROWS_HEADING = ("Largest loss", "log-loss", "true classes", "model said")
+    IS_CALIBRATED = True
 
     @classmethod
-    def fitted(cls, section: Train, table: pa.Table) -> Self:
+    def from_training_data(cls, section: Train, table: pa.Table) -> Self:
         labels = sorted({name for names in parse_label_sets(table) for name in names})
         if len(labels) < 2:
             raise StageError(
@@ -37,7 +37,7 @@ class MultilabelProblem(Problem):
             )
         return cls(labels, section)
 
-    def known(self, table: pa.Table) -> pa.Table:
+    def filter_known_labels(self, table: pa.Table) -> pa.Table:
         return table.filter(
             pa.array(
                 [set(names) <= set(self.labels) for names in parse_label_sets(table)], pa.bool_()
@@ -66,11 +66,11 @@ class MultilabelProblem(Problem):
             len(targets)
         )
 
-    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.float().sigmoid()
 
-    def head(self, features: Floats, targets: LabelMatrix) -> tuple[Floats, Floats] | None:
-        fitted = self.linear(10).fit(features, targets).estimators_
+    def fit_head(self, features: Floats, targets: LabelMatrix) -> tuple[Floats, Floats] | None:
+        fitted = self.build_linear_baseline(10).fit(features, targets).estimators_
         if not all(hasattr(one, "coef_") for one in fitted):  # a label that all rows have
             return None
         return tuple(
@@ -78,7 +78,7 @@ class MultilabelProblem(Problem):
             for name in ("coef_", "intercept_")
         )  # type: ignore[return-value]
 
-    def answers(self, outputs: NDArray[Any]) -> Floats:
+    def decode_outputs(self, outputs: NDArray[Any]) -> Floats:
         return np.asarray(expit(outputs.astype(np.float64) / self.temperature))
 
     def scale_by_temperature(self, answers: Floats, temperature: float) -> Floats:
@@ -90,7 +90,7 @@ class MultilabelProblem(Problem):
         """Of every label."""
         return answers, targets > 0
 
-    def linear(self, strength: float = 1.0) -> Any:
+    def build_linear_baseline(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import LogisticRegression
         from sklearn.multiclass import OneVsRestClassifier
 
@@ -102,13 +102,13 @@ class MultilabelProblem(Problem):
 
         return OneVsRestClassifier(HistGradientBoostingClassifier(random_state=0))
 
-    def asked(self, model: Any, rows: Any) -> Floats:
+    def predict_with(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict_proba(rows))
 
     def class_flags(self, targets: LabelMatrix, said: Floats) -> tuple[Flags, Flags]:
         return targets > 0, said >= 0.5
 
-    def values(
+    def compute_metrics(
         self, metrics: Collection[str], targets: LabelMatrix, said: Floats, weights: Floats
     ) -> dict[str, Floats]:
         there, given = self.class_flags(targets, said)
@@ -131,18 +131,22 @@ class MultilabelProblem(Problem):
     def is_correct(self, targets: LabelMatrix, said: Floats) -> NDArray[np.bool_]:
         return np.asarray(((said >= 0.5) == (targets > 0)).all(axis=1))
 
-    def columns(self, targets: LabelMatrix, answers: dict[str, Floats]) -> dict[str, pa.Array]:
-        found = {"label": pa.array([self.told(row) for row in targets], pa.string())}
+    def prediction_columns(
+        self, targets: LabelMatrix, answers: dict[str, Floats]
+    ) -> dict[str, pa.Array]:
+        found = {"label": pa.array([self.format_labels(row) for row in targets], pa.string())}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
-            said = self.said(targets, answers[who])
-            found[f"{prefix}predicted"] = pa.array([self.told(row) for row in said], pa.string())
+            said = self.compact_predictions(targets, answers[who])
+            found[f"{prefix}predicted"] = pa.array(
+                [self.format_labels(row) for row in said], pa.string()
+            )
             found |= {
                 f"{prefix}loss": pa.array(compute_row_losses(targets, said).round(DIGITS)),
                 f"{prefix}probabilities": build_probability_column(said),
             }
         return found
 
-    def told(self, row: NDArray[Any]) -> str:
+    def format_labels(self, row: NDArray[Any]) -> str:
         return str(
             label_values.format_label(
                 self.NAME,
@@ -150,13 +154,13 @@ class MultilabelProblem(Problem):
             )
         )
 
-    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+    def read_predictions(self, predictions: pa.Table) -> dict[str, Floats]:
         return {
             who: np.array(predictions[f"{prefix}probabilities"].to_pylist())
             for who, prefix in (("model", ""), ("baseline", "baseline_"))
         }
 
-    def pairs(self, targets: LabelMatrix, said: Floats) -> list[tuple[str, str]]:
+    def confusion_pairs(self, targets: LabelMatrix, said: Floats) -> list[tuple[str, str]]:
         """A label that is there and given, that is missed, or that is given and not there."""
         found = []
         for true, guess in zip(targets > 0, said >= 0.5, strict=True):
@@ -167,13 +171,18 @@ class MultilabelProblem(Problem):
             ]
         return found
 
-    def worst(
+    def worst_rows(
         self, targets: LabelMatrix, answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
         loss, wrong = compute_row_losses(targets, answers), ~self.is_correct(targets, answers)
         ordered = [row for row in np.argsort(-loss, kind="stable").tolist() if wrong[row]][:count]
         return [
-            (row, self.told(targets[row]), self.told(answers[row]), float(loss[row]))
+            (
+                row,
+                self.format_labels(targets[row]),
+                self.format_labels(answers[row]),
+                float(loss[row]),
+            )
             for row in ordered
         ]
 

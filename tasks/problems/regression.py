@@ -19,12 +19,12 @@ from tasks.statistics.array_types import Floats, Ints
 
 class RegressionProblem(Problem):
     NAME = "regression"
-    CLASSES = "Fifths of the target"
-    ERROR = "absolute error"
+    CLASSES_HEADING = "Fifths of the target"
+    ERROR_NAME = "absolute error"
     mean, scale = 0.0, 1.0  # of the target in training
 
     @classmethod
-    def fitted(cls, section: Train, table: pa.Table) -> Self:
+    def from_training_data(cls, section: Train, table: pa.Table) -> Self:
         made = cls(["value"], section)
         targets = made.targets(table)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -56,11 +56,11 @@ class RegressionProblem(Problem):
             outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()
         ).square().sum(), float(len(targets))
 
-    def scores(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return outputs.double() * self.scale + self.mean
 
-    def head(self, features: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
-        fitted = self.linear(10).fit(features, (targets - self.mean) / self.scale)
+    def fit_head(self, features: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
+        fitted = self.build_linear_baseline(10).fit(features, (targets - self.mean) / self.scale)
         return fitted.coef_[None], np.array([fitted.intercept_])
 
     @contextlib.contextmanager
@@ -70,10 +70,10 @@ class RegressionProblem(Problem):
         ):
             yield
 
-    def answers(self, outputs: NDArray[Any]) -> Floats:
+    def decode_outputs(self, outputs: NDArray[Any]) -> Floats:
         return outputs.astype(np.float64)
 
-    def linear(self, strength: float = 1.0) -> Any:
+    def build_linear_baseline(self, strength: float = 1.0) -> Any:
         from sklearn.linear_model import Ridge
 
         return Ridge(1 / strength)
@@ -83,13 +83,13 @@ class RegressionProblem(Problem):
 
         return HistGradientBoostingRegressor(random_state=0)
 
-    def asked(self, model: Any, rows: Any) -> Floats:
+    def predict_with(self, model: Any, rows: Any) -> Floats:
         return np.asarray(model.predict(rows)[:, None])
 
-    def said(self, targets: Floats, answers: Floats) -> Floats:
+    def compact_predictions(self, targets: Floats, answers: Floats) -> Floats:
         return answers[:, 0]
 
-    def values(
+    def compute_metrics(
         self, metrics: Collection[str], targets: Floats, said: Floats, weights: Floats
     ) -> dict[str, Floats]:
         errors, rows, centred = said - targets, weights.sum(1), targets - targets.mean()
@@ -104,10 +104,12 @@ class RegressionProblem(Problem):
         }
         return {metric: found[metric]() for metric in metrics}
 
-    def errors(self, targets: Floats, said: Floats) -> Floats:
+    def row_errors(self, targets: Floats, said: Floats) -> Floats:
         return np.abs(said - targets)
 
-    def columns(self, targets: Floats, answers: dict[str, Floats]) -> dict[str, pa.Array]:
+    def prediction_columns(
+        self, targets: Floats, answers: dict[str, Floats]
+    ) -> dict[str, pa.Array]:
         found = {"label": pa.array(targets)}
         for who, prefix in (("model", ""), ("baseline", "baseline_")):
             said = answers[who][:, 0]
@@ -117,7 +119,7 @@ class RegressionProblem(Problem):
             }
         return found
 
-    def read(self, predictions: pa.Table) -> dict[str, Floats]:
+    def read_predictions(self, predictions: pa.Table) -> dict[str, Floats]:
         return {
             "model": predictions["predicted"].to_numpy(),
             "baseline": predictions["baseline_predicted"].to_numpy(),
@@ -129,11 +131,11 @@ class RegressionProblem(Problem):
         problem, true, guess = bin_into_fifths(targets, said)
         return problem.metrics_by_class(true, guess, section)
 
-    def pairs(self, targets: Floats, said: Floats) -> list[tuple[str, str]]:
+    def confusion_pairs(self, targets: Floats, said: Floats) -> list[tuple[str, str]]:
         problem, true, guess = bin_into_fifths(targets, said)
-        return problem.pairs(true, guess)
+        return problem.confusion_pairs(true, guess)
 
-    def worst(
+    def worst_rows(
         self, targets: Floats, answers: Floats, count: int
     ) -> list[tuple[int, str, str, float]]:
         errors = np.abs(answers[:, 0] - targets)

@@ -56,4 +56,6 @@ def soften_teacher_predictions(
             f"but the training rows have {', '.join(labels[:10])}: name a model of the same classes."
         )
     said = modalities.predict(teacher, rows)[:, [teacher.labels.index(label) for label in labels]]
-    return problem.answers(np.log(np.clip(said, 1e-12, 1)) / section.temperature).astype(np.float32)
+    return problem.decode_outputs(np.log(np.clip(said, 1e-12, 1)) / section.temperature).astype(
+        np.float32
+    )

@@ -289,7 +289,7 @@ class TrainingState:
                 for tensor in self.adapter.collate([examples[index] for index in batch], None)
             )
             with self.autocast:
-                part = self.adapter.problem.scores(network(*inputs), inputs).double()
+                part = self.adapter.problem.predict_batch(network(*inputs), inputs).double()
             result = (
                 result
                 if len(result)

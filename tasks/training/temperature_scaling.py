@@ -37,7 +37,7 @@ TFIDF_WEIGHTS = (
 
 def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
     """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json; so too the weight of a lexical part."""
-    if not problem.CALIBRATED:
+    if not problem.IS_CALIBRATED:
         return
     step, about, found = (
         math.ceil(len(rows) / MAX_ROWS) or 1,
@@ -53,7 +53,7 @@ def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets
             both = (
                 answers
                 if lexical is None
-                else problem.answers(np.log(np.maximum(answers, 1e-30)) + weight * lexical)
+                else problem.decode_outputs(np.log(np.maximum(answers, 1e-30)) + weight * lexical)
             )
             temperature, loss = fit_temperature(problem, targets, both)
             if loss < best:
@@ -75,7 +75,9 @@ def fit_temperature(problem: Problem, targets: Targets, answers: Floats) -> tupl
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
-        said = problem.said(targets, problem.scale_by_temperature(answers, math.exp(logarithm)))
+        said = problem.compact_predictions(
+            targets, problem.scale_by_temperature(answers, math.exp(logarithm))
+        )
         return problem.point_estimates(targets, said, ["log_loss"])["log_loss"] + (
             logarithm / PRIOR_STD
         ) ** 2 / 2 / len(targets)

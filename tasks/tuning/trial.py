@@ -61,8 +61,8 @@ def fit_model(
     recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: EpochCallback
 ) -> History:
     """The history of a training."""
-    problem = problems.problem_class(recipe.problem).fitted(recipe.train, train)
-    val = problem.known(val)
+    problem = problems.problem_class(recipe.problem).from_training_data(recipe.train, train)
+    val = problem.filter_known_labels(val)
     rows = modalities.extract_inputs(recipe, train)
     adapter = modalities.build_trainer(recipe, rows, problem)
     data = (

@@ -160,7 +160,7 @@ def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: P
             np.array([classes.index(answer) for answer in found.result]), np.zeros(len(labels))
         )
         low, high = intervals.percentile_bounds(
-            problem.samples("accuracy", targets, [said], Evaluate())[:, 0], 0.95
+            problem.bootstrap_metric("accuracy", targets, [said], Evaluate())[:, 0], 0.95
         )
         scores[who], highest[who] = problem.point_estimates(targets, said)["accuracy"], high
         print(f"{who:24} {scores[who]:.4f} ({low:.4f} to {high:.4f})   {found.seconds:,.0f} s")

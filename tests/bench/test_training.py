@@ -343,7 +343,7 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
         said = ClassPredictions(np.asarray(speed.said).argmax(1), np.zeros(len(labels)))
         scores[name] = problem.point_estimates(labels, said)["macro_f1"]
         low, high = intervals.percentile_bounds(
-            problem.samples("macro_f1", labels, [said], Evaluate())[:, 0], 0.95
+            problem.bootstrap_metric("macro_f1", labels, [said], Evaluate())[:, 0], 0.95
         )
         rates[name] = told(
             name, [speed], "samples", f"   macro-F1 {scores[name]:.4f} ({low:.4f} to {high:.4f})"

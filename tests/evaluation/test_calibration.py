@@ -31,16 +31,16 @@ def classes(rows: int, wrong_by: float, seed: int = 0) -> tuple[Any, Floats]:
     """Classes that are drawn from probabilities, and answers whose logits are too large by this factor."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, 3)) * 1.5
-    targets = np.array([rng.choice(3, p=row) for row in THREE.answers(logits)])
-    return targets, THREE.answers(logits * wrong_by)
+    targets = np.array([rng.choice(3, p=row) for row in THREE.decode_outputs(logits)])
+    return targets, THREE.decode_outputs(logits * wrong_by)
 
 
 def labels(rows: int, wrong_by: float) -> tuple[Any, Floats]:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(rows, 2)) * 2
-    return (rng.random((rows, 2)) < TWO.answers(logits)).astype(np.float32), TWO.answers(
-        logits * wrong_by
-    )
+    return (rng.random((rows, 2)) < TWO.decode_outputs(logits)).astype(
+        np.float32
+    ), TWO.decode_outputs(logits * wrong_by)
 
 
 @pytest.mark.parametrize(("problem", "made"), [(THREE, classes), (TWO, labels)])
@@ -58,7 +58,9 @@ def test_the_temperature_undoes_too_much_or_too_little_certainty(
         else (better.argmax(1) == answers.argmax(1)).all()
     )
     loss = [
-        problem.point_estimates(targets, problem.said(targets, one), ["log_loss"])["log_loss"]
+        problem.point_estimates(targets, problem.compact_predictions(targets, one), ["log_loss"])[
+            "log_loss"
+        ]
         for one in (better, answers)
     ]
     assert loss[0] < loss[1]
@@ -82,7 +84,7 @@ def test_a_model_with_a_temperature_answers_as_its_tempered_answers() -> None:
 
 def test_rows_that_are_all_answered_rightly_do_not_make_a_model_boundlessly_certain() -> None:
     targets = np.arange(200) % 3
-    answers = THREE.answers(np.eye(3)[targets] * 3)
+    answers = THREE.decode_outputs(np.eye(3)[targets] * 3)
     found = temperature_scaling.fit_temperature(THREE, targets, answers)[0]
     assert 0.2 < found < 1
     assert THREE.scale_by_temperature(answers, found).max() < 0.9999

@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_a_number_fails_closed() -> None:
 def test_intervals_cover_and_repeat() -> None:
     labels = np.arange(600, dtype=np.int64) % 3
     said = answers(labels, 0.9, 0)
-    drawn = [THREE.samples("accuracy", labels, [said], Evaluate())[:, 0] for _ in range(2)]
+    drawn = [THREE.bootstrap_metric("accuracy", labels, [said], Evaluate())[:, 0] for _ in range(2)]
     assert (drawn[0] == drawn[1]).all()
     low, high = intervals.percentile_bounds(drawn[0], 0.95)
     assert low < 0.9 < high

@@ -105,11 +105,11 @@ def test_what_shares_a_row_with_a_text_does_not_change_what_is_said_of_it(traine
     with torch.no_grad():
         inputs = adapter.collate(examples, None)
         assert len(inputs[0]) < len(examples)
-        together = adapter.problem.scores(adapter.network(*inputs), inputs)
+        together = adapter.problem.predict_batch(adapter.network(*inputs), inputs)
         for number, example in enumerate(examples):
             inputs = adapter.collate([example], None)
             assert torch.allclose(
-                adapter.problem.scores(adapter.network(*inputs), inputs)[0],
+                adapter.problem.predict_batch(adapter.network(*inputs), inputs)[0],
                 together[number],
                 atol=1e-4,
             )
@@ -261,7 +261,7 @@ def test_the_exported_model_says_what_the_trained_one_does(
     examples = adapter.encode([*rows(10), long])
     with torch.no_grad():
         inputs = adapter.collate(examples, None)
-        wanted = adapter.problem.scores(adapter.network.eval()(*inputs), inputs).numpy()
+        wanted = adapter.problem.predict_batch(adapter.network.eval()(*inputs), inputs).numpy()
     assert np.allclose(predictor([*rows(10), long], tokens=100), wanted, atol=1e-3)
 
 

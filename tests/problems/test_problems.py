@@ -23,7 +23,6 @@ from tasks import train as tasks_train
 from tasks.checks import drift
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import onnx, tabular
-from tasks.problems import classification, multilabel, regression
 from tasks.problems.classification import ClassificationProblem
 from tasks.problems.multilabel import MultilabelProblem
 from tasks.problems.regression import RegressionProblem
@@ -224,7 +223,7 @@ def test_intervals_of_any_problem_cover_and_repeat_and_pairs_share_their_resampl
     said = targets + rng.normal(size=800)
     problem = RegressionProblem(["value"])
     one, other = (
-        problem.samples("rmse", targets, [said, said + 0.01], Evaluate()) for _ in range(2)
+        problem.bootstrap_metric("rmse", targets, [said, said + 0.01], Evaluate()) for _ in range(2)
     )
     assert (one == other).all()
     low, high = intervals.percentile_bounds(one[:, 0], 0.95)
@@ -236,7 +235,7 @@ def test_a_champion_of_other_labels_is_asked_for_those_that_it_knows() -> None:
     problem = MultilabelProblem(["a", "b", "c"])
     assert problem.align_labels(np.array([[0.9, 0.2]]), ["c", "a"]).tolist() == [[0.2, 0.0, 0.9]]
     classes = ClassificationProblem(["a", "b"])
-    scored = classes.said(
+    scored = classes.compact_predictions(
         np.array([0, 1]),
         classes.align_labels(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]]), ["a", "b", "z"]),
     )
@@ -331,8 +330,8 @@ def test_an_unlabelled_row_is_set_aside_and_labels_are_written_in_one_way(here: 
     ("text", "labels", "sentence"),
     [
         (DIABETES.replace("ingest:", "columns: {id: id}\ningest:"), ["3"] * 40, "split: all rows have the same target: there is nothing to learn"),
-        (OPERATIONS, ["a"] * 40, "split: all rows have the label 'a': a classifier needs at least two classes"),
-        (OPERATIONS, ["a|b"] * 39 + ["c"], "'c' has no row in t"),
+        (OPERATIONS + "max_dropped: 1.0\n", ["a"] * 40, "split: all rows have the label 'a': a classifier needs at least two classes"),
+        (OPERATIONS + "max_dropped: 1.0\n", ["a|b"] * 39 + ["c"], "'c' has no row in t"),
     ],
 )  # fmt: skip
 def test_a_split_from_which_nothing_could_be_learnt_is_refused(
@@ -348,32 +347,38 @@ def test_a_split_from_which_nothing_could_be_learnt_is_refused(
     ("problem", "labels", "sentence"),
     [
         (
-            classification,
+            ClassificationProblem,
             ["a", "a"],
             "train: all rows have the label 'a': a classifier needs at least two classes",
         ),
         (
-            multilabel,
+            MultilabelProblem,
             ["a", "a"],
             "train: the rows have a alone: problem: multilabel needs at least two labels",
         ),
-        (regression, ["2", "2.0"], "train: all rows have the target 2: there is nothing to learn"),
-        (regression, ["2", "nan"], "1 row, r1 ('nan'), have targets"),
+        (
+            RegressionProblem,
+            ["2", "2.0"],
+            "train: all rows have the target 2: there is nothing to learn",
+        ),
+        (RegressionProblem, ["2", "nan"], "1 row, r1 ('nan'), have targets"),
     ],
 )
 def test_rows_from_which_nothing_can_be_learnt_are_refused_in_training(
     problem: Any, labels: list[str], sentence: str
 ) -> None:
     with pytest.raises(StageError) as caught:
-        problem.Problem.fitted(Train(), pa.table({"id": ["r0", "r1"], "label": labels}))
+        problem.from_training_data(Train(), pa.table({"id": ["r0", "r1"], "label": labels}))
     assert sentence in str(caught.value)
 
 
 def test_a_label_that_train_lacks_is_named_where_the_model_is_measured() -> None:
     table = pa.table({"id": ["r0", "r1"], "label": ["a", "z"]})
-    for module, cell in ((classification, "a"), (multilabel, "a|b")):
-        problem = module.Problem.fitted(Train(), pa.table({"id": ["t", "u"], "label": [cell, "b"]}))
-        assert problem.known(table)["id"].to_pylist() == ["r0"]
+    for problem_class, cell in ((ClassificationProblem, "a"), (MultilabelProblem, "a|b")):
+        problem = problem_class.from_training_data(
+            Train(), pa.table({"id": ["t", "u"], "label": [cell, "b"]})
+        )
+        assert problem.filter_known_labels(table)["id"].to_pylist() == ["r0"]
         with pytest.raises(
             StageError, match="the rows have the class 'z', which the model does not know"
         ):

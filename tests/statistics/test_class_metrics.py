@@ -43,14 +43,14 @@ def scored(rows: int, classes: int, seed: int = 0, signal: float = 1.5) -> tuple
     targets = rng.integers(0, classes, rows)
     logits = rng.normal(size=(rows, classes))
     logits[np.arange(rows), targets] += signal
-    return targets, ClassificationProblem([str(n) for n in range(classes)]).answers(logits)
+    return targets, ClassificationProblem([str(n) for n in range(classes)]).decode_outputs(logits)
 
 
 def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
     targets, answers = scored(300, 3)
     answers = answers.round(2)
     answers /= answers.sum(1, keepdims=True)
-    said = THREE.said(targets, answers)
+    said = THREE.compact_predictions(targets, answers)
     shares, predicted = answers.round(6), said.predicted
     expected = {
         "accuracy": sk.accuracy_score(targets, predicted),
@@ -111,18 +111,18 @@ def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
 
 def test_intervals_are_stratified_repeat_and_cover() -> None:
     targets, answers = scored(900, 3)
-    said = THREE.said(targets, answers)
+    said = THREE.compact_predictions(targets, answers)
     one, other = (THREE.metric_intervals(targets, said, Evaluate()) for _ in range(2))
     assert one == other and set(one) == set(METRICS_BY_PROBLEM["classification"])
     assert all(value["low"] < value["value"] < value["high"] for value in one.values())
-    weights = np.concatenate(list(THREE.resampled(targets, FEW)))
+    weights = np.concatenate(list(THREE.bootstrap_weights(targets, FEW)))
     assert all(
         (weights[:, targets == label].sum(1) == (targets == label).sum()).all()
         for label in range(3)
     )
     assert (
         intervals.percentile_bounds(
-            THREE.samples("roc_auc", targets, [said], Evaluate())[:, 0], 0.95
+            THREE.bootstrap_metric("roc_auc", targets, [said], Evaluate())[:, 0], 0.95
         )
     ) == pytest.approx((one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6)
 
@@ -130,15 +130,18 @@ def test_intervals_are_stratified_repeat_and_cover() -> None:
 def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() -> None:
     targets, answers = scored(600, 3)
     better = 0.9 * answers + 0.1 * np.eye(3)[targets]
-    both = THREE.samples(
-        "roc_auc", targets, [THREE.said(targets, better), THREE.said(targets, answers)], FEW
+    both = THREE.bootstrap_metric(
+        "roc_auc",
+        targets,
+        [THREE.compact_predictions(targets, better), THREE.compact_predictions(targets, answers)],
+        FEW,
     )
     assert (both[:, 0] > both[:, 1]).all() and both[:, 0].min() < both[:, 1].max()
 
 
 def test_each_class_has_its_own_intervals() -> None:
     targets, answers = scored(300, 3)
-    said = THREE.said(targets, answers)
+    said = THREE.compact_predictions(targets, answers)
     table = THREE.metrics_by_class(targets, said, FEW)
     precision, recall, f1, support = sk.precision_recall_fscore_support(targets, said.predicted)
     for at, name in enumerate("abc"):
@@ -153,7 +156,7 @@ def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_
 ):
     targets, answers = scored(10_000, 14)
     problem = ClassificationProblem([f"{n:02d}" for n in range(14)])
-    said = problem.said(targets, answers)
+    said = problem.compact_predictions(targets, answers)
     quick = [
         name
         for name in METRICS_BY_PROBLEM["classification"]
@@ -161,14 +164,14 @@ def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_
     ]
     for names, most in ((quick, 1.0), (METRICS_BY_PROBLEM["classification"], 6.0)):
         best = min(
-            timed(lambda names=names: problem.drawn(names, targets, [said], Evaluate()))
+            timed(lambda names=names: problem.bootstrap_metrics(names, targets, [said], Evaluate()))
             for _ in range(3)
         )
         assert best <= most
     peaks = []
     for resamples in (1000, 4000):
         tracemalloc.start()
-        problem.drawn(
+        problem.bootstrap_metrics(
             ["roc_auc", "log_loss", "macro_f1"],
             targets[:2000],
             [problem.take(said, np.arange(2000))],
@@ -189,7 +192,7 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
     targets, answers = scored(200, 3)
     kept = targets != 2
     targets, answers = targets[kept], answers[kept]
-    said = THREE.said(targets, answers)
+    said = THREE.compact_predictions(targets, answers)
     points = THREE.point_estimates(targets, said)
     assert points["balanced_accuracy"] == pytest.approx(
         np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
@@ -203,7 +206,7 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
 
 def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
     targets = np.zeros(30, np.int64)
-    said = THREE.said(targets, scored(30, 3)[1])
+    said = THREE.compact_predictions(targets, scored(30, 3)[1])
     found = THREE.metric_intervals(targets, said, FEW)
     assert set(METRICS_BY_PROBLEM["classification"]) - set(found) == {"roc_auc"}
     json.dumps(found, allow_nan=False)
@@ -272,7 +275,7 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
     metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")
     predictions = files.read_table(tmp_path / "evaluation" / "predictions.parquet")
     problem = modalities.load_predictor(tmp_path / "model").problem
-    targets, said = problem.targets(predictions), problem.read(predictions)
+    targets, said = problem.targets(predictions), problem.read_predictions(predictions)
     for who, told in (("model", metrics), ("baseline", metrics["baseline"])):
         points = problem.point_estimates(targets, said[who])
         assert {name: told[name]["value"] for name in points} == pytest.approx(points, abs=2e-6)

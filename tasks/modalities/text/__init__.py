@@ -48,7 +48,7 @@ class TextTrainer(EncoderTrainer):
 
         features, head = self.features(examples), self.network.head
         scale = float(np.linalg.norm(features, axis=1).mean())
-        if fitted := self.problem.head(features / scale, targets):
+        if fitted := self.problem.fit_head(features / scale, targets):
             with torch.no_grad():
                 head.weight.copy_(torch.from_numpy(fitted[0] / scale))
                 head.bias.copy_(torch.from_numpy(fitted[1]))
@@ -166,7 +166,7 @@ class TextPredictor:
             )[0]
         if self.lexical and self.weight:
             result += self.weight * self.lexical(rows)
-        return self.problem.answers(result)
+        return self.problem.decode_outputs(result)
 
 
 def predict_baseline(
@@ -185,5 +185,5 @@ def predict_baseline(
         min_df=2 if len(train) > 5000 else 1,
         token_pattern=WORD_PATTERN,
     )
-    model = make_pipeline(words, problem.linear(10))
-    return problem.asked(model.fit(list(train), targets), list(rows))
+    model = make_pipeline(words, problem.build_linear_baseline(10))
+    return problem.predict_with(model.fit(list(train), targets), list(rows))

@@ -81,7 +81,7 @@ def fit_tfidf(folder: Path, problem: Problem, rows: Sequence[str], targets: Targ
     met, within = np.unique(np.concatenate([found for found, _ in texts]), return_counts=True)
     often = within > min(1, within.max() - 1)
     known, rarity = met[often], np.log((1 + len(rows)) / (1 + within[often])) + 1
-    fitted = problem.linear(INVERSE_REGULARIZATION).fit(
+    fitted = problem.build_linear_baseline(INVERSE_REGULARIZATION).fit(
         build_term_matrix(texts, known, rarity), targets
     )
     weights, bias = (
