@@ -1,59 +1,122 @@
-"""Base."""
+"""The interfaces of a modality: how one kind of data becomes batches, a network and answers."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import JsonValue
+
+from tasks.contracts.model_info import ModelInfo, ModelInput
 from tasks.modalities import batching
 from tasks.problems.base import Problem, Targets
+from tasks.problems.batch import Batch
 from tasks.statistics.array_types import Floats
 
 if TYPE_CHECKING:
     import torch
 
+    from tasks.recipe.pretrain import Pretrain
     from tasks.recipe.train import Train
 
+InputRow = Any  # a row as its modality reads it: a text, an image's bytes, a dictionary of cells, …
+Example = Any  # an encoded row
+InitFunction = Callable[[list[Example], Targets], None]  # sets a network's weights before training
+PredictBaseline = Callable[[Sequence[InputRow], Targets, Sequence[InputRow], Problem], Floats]
 
-class Trainer(Protocol):
-    """What the training loop needs. It lives only while training, and is the only part that needs torch.
 
-    Unless an adapter says otherwise, its examples are all of one size, and nothing is known before the first step.
+class Trainer(ABC):
+    """What the training loop needs of a modality. It lives only while training, and needs torch.
+
+    By default all examples have the same size, and the network starts as it was built.
     """
 
+    SUPPORTS_MIXED_PRECISION: ClassVar[bool]  # whether bf16 pays if the hardware has it
+    UNIT: ClassVar[str] = "rows"  # what progress is counted in
     network: "torch.nn.Module"
-    section: "Train"
-    mixed: bool  # whether bf16 pays, where the hardware has it
+    config: "Train"
     problem: Problem
 
-    def encode(self, rows: Sequence[Any]) -> list[Any]:
-        """Rows of the content column → examples, once."""
+    @abstractmethod
+    def encode(self, rows: Sequence[InputRow]) -> list[Example]:
+        """Turn rows into examples. This happens once, before the first epoch."""
 
-    def batches(self, examples: list[Any], epoch: int | None) -> list[list[int]]:
-        """Indices of each batch of an epoch, a pure function of (seed, epoch); in reading order where epoch is None."""
-        return batching.split_into_batches(len(examples), epoch, self.section)
+    def count_units(self, example: Example) -> int:  # noqa: ARG002  for overriding methods
+        """Count the units of progress in an example."""
+        return 1
 
-    def inputs(self) -> Any:
-        """What the numbers that go into the network stand for, as far as its shapes do not say: only a model of the same can be trained on."""
+    def batches(self, examples: list[Example], epoch: int | None) -> list[list[int]]:
+        """Return the row numbers of each batch of an epoch.
+
+        They depend on the seed and the epoch alone. Without an epoch the order is fixed.
+        """
+        return batching.split_into_batches(len(examples), epoch, self.config)
+
+    def prepare(self, examples: list[Example], targets: Targets) -> None:  # noqa: B027
+        """Set weights that are known before the first step, such as the head's."""
+
+    @abstractmethod
+    def collate(self, examples: list[Example], generator: "torch.Generator | None") -> Batch:
+        """Build a batch; with a generator, for training: augmented where the modality does so."""
+
+
+class ModelTrainer(Trainer):
+    """Trains a model that is exported and served."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the exported model."""
+        return self.problem.labels
+
+    def input_signature(self) -> JsonValue:
+        """Describe what the network's inputs stand for, as far as their shapes do not say.
+
+        Only a model with the same signature can be trained further.
+        """
         return None
 
-    def prepare(self, examples: list[Any], targets: Targets) -> None:
-        """Set what is best known before the first step, such as the head."""
-        return
-
-    def collate(
-        self, examples: list[Any], generator: "torch.Generator | None"
-    ) -> tuple["torch.Tensor", ...]:
-        """The network's inputs for a batch; augmented from the generator where there is one."""
-
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Write what serving needs beside the ONNX file, and the ONNX file; return the adapter's part of model.json."""
+    @abstractmethod
+    def export(self, folder: Path) -> ModelInput:
+        """Write model.onnx and what serving needs beside it; return the part of model.json."""
 
 
-class Predictor(Protocol):
-    """The exported model. Needs onnxruntime, not torch."""
+@dataclass(frozen=True)
+class BaseSize:
+    """The size of a pretrained base."""
 
-    labels: list[str]
+    parameters: int
+    vocab_size: int
+
+
+class Pretrainer(Trainer):
+    """Trains a base on rows without labels."""
+
+    @abstractmethod
+    def save_base(self, folder: Path) -> BaseSize:
+        """Write the base and its tokenizer as transformers loads them."""
+
+
+class Predictor(ABC):
+    """An exported model. Needs onnxruntime, not torch."""
+
     problem: Problem
+    labels: list[str]
 
-    def __call__(self, rows: Sequence[Any]) -> Floats:
-        """Rows of the content column → answers, shape (rows, width): of a classifier probabilities, each row summing to 1."""
+    @abstractmethod
+    def __call__(self, rows: Sequence[InputRow]) -> Floats:
+        """Return the answers for rows, `[rows, width]`; a classifier's rows each sum to 1."""
+
+    def sample_continuations(self, rows: Sequence[InputRow]) -> list[dict[str, str]]:  # noqa: ARG002
+        """Continue the prompts of some of the rows; nothing if the model writes no text."""
+        return []
+
+
+@dataclass(frozen=True)
+class Modality:
+    """The parts of a modality. Each modality's module has one, named MODALITY."""
+
+    trainer: "Callable[[Train, Sequence[InputRow], Problem], ModelTrainer]"
+    predictor: Callable[[Path, ModelInfo, int], Predictor]
+    predict_baseline: PredictBaseline
+    pretrainer: "Callable[[Pretrain, Sequence[InputRow]], Pretrainer] | None" = None

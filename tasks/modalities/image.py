@@ -1,28 +1,42 @@
-"""Images: a convolutional network, as deep as they are large, trained from scratch."""
+"""Images: a convolutional network, deeper for larger images, trained from scratch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks import problems
+from tasks.contracts.model_info import ImageInput, ModelInfo
 from tasks.core.errors import StageError
 from tasks.modalities import onnx
-from tasks.modalities.base import Trainer
-from tasks.problems import from_model_info
+from tasks.modalities.base import Modality, ModelTrainer, Predictor
+from tasks.modalities.onnx import ExportedInput
 from tasks.problems.base import Problem, Targets
+from tasks.problems.batch import Batch
 from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
 from tasks.statistics.array_types import Floats
+from tasks.storage.layout import ModelFolder
 
-MIN_SIDE = 7  # pixels, up to which a side is not halved further
-FIRST_CHANNELS, MAX_CHANNELS = 32, 256  # channels of the first layer, and of any
-ELASTIC_KNOTS = 7  # along each side, between which a distortion is interpolated
+if TYPE_CHECKING:
+    import torch
+
+MIN_SIDE = 7  # pixels; a side that is no longer is not halved further
+FIRST_CHANNELS = 32
+MAX_CHANNELS = 256
+ELASTIC_KNOTS = 7  # along each side; a distortion is interpolated between them
+PREDICTION_BATCH = 256  # images
 
 
 def decode_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Encoded images → array (rows, channels, height, width) with values 0 to 255. Raises Failure where sizes differ."""
+    """Decode images to values from 0 to 255, `[rows, channels, height, width]`.
+
+    Raises:
+        StageError: An image cannot be decoded, or their sizes differ.
+    """
     arrays = []
     for data in rows:
         array = np.asarray(image_decoding.decode_image(data), dtype=np.uint8)
@@ -30,173 +44,246 @@ def decode_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise StageError(
-            f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): resize them to one."
+            f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): "
+            "resize them to one."
         )
     return np.stack(arrays)
 
 
 def check_contrast(images: NDArray[np.uint8]) -> None:
-    """Raise Failure where each of the images (rows, channels, height, width) is of one colour."""
+    """Raise StageError if every image, `[rows, channels, height, width]`, has a single colour."""
     if all((image == image[:, :1, :1]).all() for image in images):
-        what = "has one colour from edge to edge, so that there is nothing to learn"
-        advice = "look at the files, and save them with 8 or 16 bits a channel"
-        raise StageError(f"each of the {len(images)} images to train on {what}: {advice}.")
-
-
-class ImageTrainer(Trainer):
-    mixed = True
-
-    def __init__(self, section: Train, rows: Sequence[bytes], problem: Problem) -> None:
-        import torch
-
-        self.section, self.problem = section, problem
-        images = decode_images(rows)
-        check_contrast(images)
-        torch.manual_seed(section.seed)
-        self.network = build_convolutional_network(
-            images.shape[1:],
-            problem.width,
-            float(images.mean()),
-            float(images.std(dtype=np.float32)) or 1.0,
+        raise StageError(
+            f"each of the {len(images)} images to train on has one colour from edge to edge, so "
+            "that there is nothing to learn: look at the files, and save them with 8 or 16 bits "
+            "a channel."
         )
 
-    def encode(self, rows: Sequence[bytes]) -> list[Any]:
+
+@dataclass(frozen=True)
+class ImageBatch(Batch):
+    """Some images, augmented for training."""
+
+    pixels: "torch.Tensor"  # [rows, channels, height, width], from 0 to 255
+
+
+class ImageTrainer(ModelTrainer):
+    """Trains the convolutional network."""
+
+    SUPPORTS_MIXED_PRECISION = True
+
+    def __init__(self, config: Train, rows: Sequence[bytes], problem: Problem) -> None:
+        import torch
+
+        self.config = config
+        self.problem = problem
+        images = decode_images(rows)
+        check_contrast(images)
+        torch.manual_seed(config.seed)
+        std = float(images.std(dtype=np.float32)) or 1.0
+        scale = PixelScale(float(images.mean()), std)
+        self.network = build_convolutional_network(images.shape[1:], problem.width, scale)
+
+    def encode(self, rows: Sequence[bytes]) -> list["torch.Tensor"]:
+        """Decode the images."""
         import torch
 
         return list(torch.from_numpy(decode_images(rows)))
 
-    def collate(self, examples: list[Any], generator: Any) -> tuple[Any, ...]:
+    def collate(
+        self, examples: list["torch.Tensor"], generator: "torch.Generator | None"
+    ) -> ImageBatch:
+        """Stack the images; with a generator, augment them as the recipe says."""
         import torch
 
         images = torch.stack(examples).float()
-        augment = self.section.augment
-        return (
-            images
-            if generator is None or augment == Augment()
-            else augment_images(images, augment, generator),
-        )
+        augment = self.config.augment
+        if generator is None or augment == Augment():
+            return ImageBatch(images)
+        return ImageBatch(augment_images(images, augment, generator))
 
-    def export(self, folder: Path) -> dict[str, Any]:
+    def export(self, folder: Path) -> ImageInput:
+        """Write model.onnx."""
         import torch
 
-        shape = [int(size) for size in self.network.shape]
-        onnx.export_network(
-            self.network.cpu(),
-            (torch.zeros(2, *shape),),
-            ["pixels"],
-            ({0: torch.export.Dim("rows", min=1)},),
-            folder / "model.onnx",
-        )
-        return {"base": None, "shape": shape}
+        channels, height, width = (int(size) for size in self.network.shape)
+        example = torch.zeros(2, channels, height, width)
+        pixels = ExportedInput("pixels", example, {0: torch.export.Dim("rows", min=1)})
+        onnx.export_network(self.network.cpu(), [pixels], ModelFolder(folder).onnx)
+        return ImageInput(shape=(channels, height, width))
 
 
-def augment_images(images: Any, augment: Augment, generator: Any) -> Any:
-    """Each image shifted, rotated, enlarged and distorted at random, by one look-up; what comes in from outside is the border's colour.
+def augment_images(
+    images: "torch.Tensor", augment: Augment, generator: "torch.Generator"
+) -> "torch.Tensor":
+    """Shift, rotate, enlarge and distort each image at random, in one interpolation.
 
-    A distortion moves each pixel by a smooth field of normal numbers, `elastic` pixels on average (root mean square; Simard, Steinkraus and Platt 2003).
+    What moves in from outside has the border's colour.
     """
     import torch
 
     rows, _, height, width = images.shape
-
-    def within(*shape: int) -> Any:
-        return torch.rand(rows, *shape, generator=generator) * 2 - 1
-
-    def smooth(side: int) -> Any:
-        """What each knot counts for each pixel of a side: by a Gaussian (Parzen window) that reaches to the next, such that the field's variance is 1."""
-        apart = torch.linspace(0, ELASTIC_KNOTS - 1, side)[:, None] - torch.arange(ELASTIC_KNOTS)
-        return torch.nn.functional.normalize(torch.exp(-(apart**2) / 2), dim=1)
-
-    angle, zoom = within() * augment.rotate * torch.pi / 180, 1 + within() * augment.zoom
-    pixel = torch.tensor([2 / width, 2 / height])
-    offset = within(2) * augment.shift * pixel
-    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
-    matrix = torch.stack(
-        [
-            torch.stack([cosine, -sine, offset[:, 0]], 1),
-            torch.stack([sine, cosine, offset[:, 1]], 1),
-        ],
-        1,
-    )
+    pixel_size = torch.tensor([2 / width, 2 / height])  # of the grid's range from -1 to 1
+    matrix = draw_affine_matrices(rows, augment, pixel_size, generator)
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     if augment.elastic:
-        knots = torch.randn(rows, ELASTIC_KNOTS, ELASTIC_KNOTS, 2, generator=generator)
-        grid += (
-            torch.einsum("yi,rijc,xj->ryxc", smooth(height), knots, smooth(width))
-            * augment.elastic
-            * pixel
-        )
+        field = draw_distortions(rows, height, width, generator)
+        grid += field * augment.elastic * pixel_size
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def draw_affine_matrices(
+    rows: int, augment: Augment, pixel_size: "torch.Tensor", generator: "torch.Generator"
+) -> "torch.Tensor":
+    """Draw a rotation, an enlargement and a shift for each image: `[rows, 2, 3]`."""
+    import torch
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(rows, *shape, generator=generator) * 2 - 1  # uniform in [-1, 1)
+
+    angle = draw() * augment.rotate * torch.pi / 180
+    zoom = 1 + draw() * augment.zoom
+    offset = draw(2) * augment.shift * pixel_size  # [rows, 2]
+    cosine = angle.cos() * zoom
+    sine = angle.sin() * zoom
+    first_row = torch.stack([cosine, -sine, offset[:, 0]], 1)
+    second_row = torch.stack([sine, cosine, offset[:, 1]], 1)
+    return torch.stack([first_row, second_row], 1)
+
+
+def draw_distortions(
+    rows: int, height: int, width: int, generator: "torch.Generator"
+) -> "torch.Tensor":
+    """Draw a smooth field of normal numbers of variance 1 for each image.
+
+    It moves each pixel (Simard, Steinkraus and Platt 2003). Returns `[rows, height, width, 2]`.
+    """
+    import torch
+
+    knots = torch.randn(rows, ELASTIC_KNOTS, ELASTIC_KNOTS, 2, generator=generator)
+    return torch.einsum("yi,rijc,xj->ryxc", knot_weights(height), knots, knot_weights(width))
+
+
+def knot_weights(side: int) -> "torch.Tensor":
+    """Weigh the knots for each pixel of a side by a Gaussian that reaches to the next knot.
+
+    The weights of a pixel have length 1, so that the field has variance 1. `[side, knots]`.
+    """
+    import torch
+
+    positions = torch.linspace(0, ELASTIC_KNOTS - 1, side)[:, None]
+    distance = positions - torch.arange(ELASTIC_KNOTS)
+    return torch.nn.functional.normalize(torch.exp(-(distance**2) / 2), dim=1)
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """Mean and standard deviation of the training images' pixels."""
+
+    mean: float
+    std: float
+
+
 def build_convolutional_network(
-    shape: Sequence[int], classes: int, mean: float, deviation: float
-) -> Any:
-    """Layers of 3 x 3 with batch normalisation. Each second one halves the image, until a side is SMALL, and the one after it has twice the channels."""
+    shape: Sequence[int], n_outputs: int, scale: PixelScale
+) -> "torch.nn.Module":
+    """Build layers of 3 x 3 convolutions with batch normalisation for images of a shape.
+
+    Every second layer halves the image until a side is at most MIN_SIDE; the layer after it has
+    twice the channels.
+    """
     import torch
     from torch import nn
 
-    def block(inputs: int, outputs: int, step: int = 1) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, step, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-        )
-
-    layers, width, (height, breadth) = [block(shape[0], FIRST_CHANNELS)], FIRST_CHANNELS, shape[1:]
-    while min(height, breadth) > MIN_SIDE:
-        wider = min(2 * width, MAX_CHANNELS)
-        layers += [block(width, width, 2), block(width, wider)]
-        width, height, breadth = wider, (height + 1) // 2, (breadth + 1) // 2
+    channels, height, width = shape
+    layers = [build_block(channels, FIRST_CHANNELS)]
+    n_channels = FIRST_CHANNELS
+    while min(height, width) > MIN_SIDE:
+        n_wider = min(2 * n_channels, MAX_CHANNELS)
+        layers += [build_block(n_channels, n_channels, stride=2), build_block(n_channels, n_wider)]
+        n_channels = n_wider
+        height = (height + 1) // 2
+        width = (width + 1) // 2
 
     class Convolutions(nn.Module):
+        # The attributes' names are in the exported files.
         mean: torch.Tensor
         deviation: torch.Tensor
 
         def __init__(self) -> None:
             super().__init__()
             self.shape = tuple(shape)
-            self.register_buffer("mean", torch.tensor(mean))
-            self.register_buffer("deviation", torch.tensor(deviation))
-            self.features = nn.Sequential(*layers, block(width, width), nn.Flatten())
-            self.head = nn.Linear(width * height * breadth, classes)
+            self.register_buffer("mean", torch.tensor(scale.mean))
+            self.register_buffer("deviation", torch.tensor(scale.std))
+            last = build_block(n_channels, n_channels)
+            self.features = nn.Sequential(*layers, last, nn.Flatten())
+            self.head = nn.Linear(n_channels * height * width, n_outputs)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.head(self.features((images - self.mean) / self.deviation))
             return logits
 
-    return Convolutions().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = Convolutions().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
-class ImagePredictor:
-    def __init__(self, folder: Path, about: dict[str, Any], threads: int) -> None:
-        self.problem = from_model_info(about)
-        self.labels = self.problem.labels
-        self.shape = tuple(about["shape"])
-        self.session = onnx.open_session(folder / "model.onnx", threads)
+def build_block(n_inputs: int, n_outputs: int, stride: int = 1) -> "torch.nn.Sequential":
+    """Build a convolution with batch normalisation and ReLU."""
+    from torch import nn
 
-    def __call__(self, rows: Sequence[bytes], batch: int = 256) -> NDArray[np.float64]:
-        parts = []
-        for start in range(0, len(rows), batch):
-            images = decode_images(rows[start : start + batch])
-            if images.shape[1:] != self.shape:
-                raise StageError(
-                    f"images have the size {images.shape[1:]} (channels, height, width), but the model was trained on {self.shape}."
-                )
-            parts.append(
-                self.problem.decode_outputs(
-                    self.session.run(["logits"], {"pixels": images.astype(np.float32)})[0]
-                )
+    return nn.Sequential(
+        nn.Conv2d(n_inputs, n_outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(n_outputs),
+        nn.ReLU(),
+    )
+
+
+class ImagePredictor(Predictor):
+    """The exported convolutional network."""
+
+    def __init__(self, folder: Path, info: ModelInfo, threads: int) -> None:
+        assert isinstance(info.input, ImageInput)
+        self.problem = problems.from_model_info(info)
+        self.labels = info.labels
+        self.shape = info.input.shape
+        self.session = onnx.open_session(ModelFolder(folder).onnx, threads)
+
+    def __call__(self, rows: Sequence[bytes], batch_size: int = PREDICTION_BATCH) -> Floats:
+        """Return the answers for images, `[rows, width]`."""
+        starts = range(0, len(rows), batch_size)
+        batches = [self.predict_batch(rows[start : start + batch_size]) for start in starts]
+        return np.concatenate(batches)
+
+    def predict_batch(self, rows: Sequence[bytes]) -> Floats:
+        """Return the answers for images that are in memory at once."""
+        images = decode_images(rows)
+        if images.shape[1:] != self.shape:
+            raise StageError(
+                f"images have the size {images.shape[1:]} (channels, height, width), but the "
+                f"model was trained on {self.shape}."
             )
-        return np.concatenate(parts)
+        pixels = images.astype(np.float32)
+        return self.problem.decode_outputs(self.session.run(["logits"], {"pixels": pixels})[0])
 
 
 def predict_baseline(
     train: Sequence[bytes], targets: Targets, rows: Sequence[bytes], problem: Problem
 ) -> Floats:
-    """A linear model (logistic regression) on the pixels, fitted on `train`; answers for `rows`, shape (rows, width)."""
+    """Predict with a linear model (logistic regression) on the pixels, fitted on `train`.
+
+    Returns the answers for `rows`, `[rows, width]`.
+    """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), problem.build_linear_baseline()).fit(
-        decode_images(train).reshape(len(train), -1), targets
-    )
-    return problem.predict_with(model, decode_images(rows).reshape(len(rows), -1))
+    model = make_pipeline(StandardScaler(), problem.build_linear_baseline())
+    model.fit(flatten_images(train), targets)
+    return problem.predict_with(model, flatten_images(rows))
+
+
+def flatten_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Decode images and return the pixels of each as one vector, `[rows, pixels]`."""
+    return decode_images(rows).reshape(len(rows), -1)
+
+
+MODALITY = Modality(ImageTrainer, ImagePredictor, predict_baseline)

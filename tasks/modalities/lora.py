@@ -1,6 +1,6 @@
-"""LoRA (Hu et al. 2022): the weights of a base stay as they are, and beside each linear layer of it a narrow one learns what is to be added."""
+"""LoRA (Hu et al. 2022): the base's weights stay fixed; narrow layers beside them are trained."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import ConfigError
 from tasks.core.suggest import suggest_nearest
@@ -9,9 +9,15 @@ from tasks.recipe.train import Lora
 if TYPE_CHECKING:
     import torch
 
+HEAD_NAMES = ("head", "lm_head")  # layers that are trained as they are
 
-def add_lora_layers(network: "torch.nn.Module", section: Lora, seed: int) -> None:
-    """Put the narrow layers into the network; they and its head are left to train. Raises Mistake where peft is missing, or no layer has the name given."""
+
+def add_lora_layers(network: "torch.nn.Module", config: Lora, seed: int) -> None:
+    """Add the narrow layers to the network; they and its head are left to train.
+
+    Raises:
+        ConfigError: peft is not installed, or the base has no layer of a name in `layers`.
+    """
     import torch
 
     try:
@@ -20,37 +26,45 @@ def add_lora_layers(network: "torch.nn.Module", section: Lora, seed: int) -> Non
         raise ConfigError(
             "train.lora: peft is not installed: pip install 'millrace[lora]', or leave out lora."
         ) from None
-    names = {
-        name.split(".")[-1]
-        for name, layer in network.named_modules()
-        if is_linear_layer(layer) and name.split(".")[-1] not in ("head", "lm_head")
-    }
-    for name in section.layers or []:
-        if name not in names:
+    available = list_linear_layers(network)
+    for name in config.layers or []:
+        if name not in available:
             raise ConfigError(
-                f"train.lora.layers: {name!r} is not a linear layer of the base{suggest_nearest(name, sorted(names))}; they are {', '.join(sorted(names))}."
+                f"train.lora.layers: {name!r} is not a linear layer of the base"
+                f"{suggest_nearest(name, available)}; they are {', '.join(available)}."
             )
     torch.manual_seed(seed)
     settings = peft.LoraConfig(
-        r=section.rank,
-        lora_alpha=section.alpha,
-        lora_dropout=section.dropout,
-        target_modules=section.layers or sorted(names),
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.layers or available,
     )
     peft.inject_adapter_in_model(settings, network)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name or name.startswith("head."))
 
 
-def is_linear_layer(layer: Any) -> bool:
+def list_linear_layers(network: "torch.nn.Module") -> list[str]:
+    """Return the last names of the base's linear layers, sorted, without the head."""
+    names = set()
+    for path, layer in network.named_modules():
+        name = path.split(".")[-1]
+        if is_linear_layer(layer) and name not in HEAD_NAMES:
+            names.add(name)
+    return sorted(names)
+
+
+def is_linear_layer(layer: "torch.nn.Module") -> bool:
+    """Tell whether the layer is linear; GPT-2's are called Conv1D."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(layer, (torch.nn.Linear, Conv1D))
+    return isinstance(layer, torch.nn.Linear | Conv1D)
 
 
 def merge_lora_layers(network: "torch.nn.Module") -> None:
-    """Add what was learnt to the weights and take the narrow layers out: what is left is the network as it was before `add`."""
+    """Add what the narrow layers learnt to the base's weights and remove the layers."""
     layers = [(name, layer) for name, layer in network.named_modules() if hasattr(layer, "lora_A")]
     for name, layer in layers:
         layer.merge()  # type: ignore[operator]

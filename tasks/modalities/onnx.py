@@ -1,6 +1,9 @@
-"""Onnx."""
+"""Export of networks to ONNX with reproducible bytes, and sessions that run them."""
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,36 +12,50 @@ from tasks.core.errors import StageError
 from tasks.storage import files
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
+Session = Any  # onnxruntime.InferenceSession; onnxruntime is imported when a model is opened
+DynamicShape = dict[int, Any]  # axis → torch.export.Dim
+LOG_ERRORS_ONLY = 3  # of onnxruntime's levels
 
-def open_session(path: Path, threads: int) -> Any:
-    """An onnxruntime session on the CPU."""
+
+@dataclass(frozen=True)
+class ExportedInput:
+    """An input of an exported network: its name, an example, and the axes that vary."""
+
+    name: str
+    example: "torch.Tensor"
+    dynamic_axes: DynamicShape
+
+
+def open_session(path: Path, threads: int) -> Session:
+    """Open an ONNX file on the CPU.
+
+    Raises:
+        StageError: The file is missing or damaged.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = LOG_ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise StageError(
-            f"{path} cannot be loaded as an ONNX model ({errors.first_line(error)}): train again, or fetch it again."
+            f"{path} cannot be loaded as an ONNX model ({errors.first_line(error)}): train again, "
+            "or fetch it again."
         ) from None
 
 
 def export_network(
     network: "torch.nn.Module",
-    inputs: tuple["torch.Tensor", ...],
-    names: list[str],
-    dynamic: tuple[Any, ...],
+    inputs: Sequence[ExportedInput],
     path: Path,
     outputs: Sequence[str] = ("logits",),
 ) -> None:
-    """Write the network as ONNX with equal bytes for equal weights: the exporter's notes on source files and stack frames are taken out."""
-    import logging
-    import warnings
-
+    """Write the network as ONNX; equal weights give equal bytes."""
     import onnx
     import torch
 
@@ -47,26 +64,31 @@ def export_network(
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.eval(),
-            inputs,
+            tuple(network_input.example for network_input in inputs),
             dynamo=True,
-            dynamic_shapes=dynamic,
-            input_names=names,
+            dynamic_shapes=tuple(network_input.dynamic_axes for network_input in inputs),
+            input_names=[network_input.name for network_input in inputs],
             output_names=list(outputs),
             verbose=False,
         )
         assert program is not None
-        proto = program.model_proto
-        graphs = [proto.graph, *proto.functions]
-        described = [*graphs, *(node for graph in graphs for node in graph.node)]
-        for part in described:
-            part.doc_string = ""
-        for part in [
-            proto,
-            *described,
-            *proto.graph.value_info,
-            *proto.graph.input,
-            *proto.graph.output,
-            *proto.graph.initializer,
-        ]:
-            del part.metadata_props[:]
-        onnx.save(proto, str(temporary))
+        remove_source_notes(program.model_proto)
+        onnx.save(program.model_proto, str(temporary))
+
+
+def remove_source_notes(model: "onnx.ModelProto") -> None:
+    """Remove the exporter's notes on source files and stack frames, which differ between runs."""
+    documented = list(iterate_documented(model))
+    for part in documented:
+        part.doc_string = ""
+    graph = model.graph
+    values = [*graph.value_info, *graph.input, *graph.output, *graph.initializer]
+    for part in [model, *documented, *values]:
+        del part.metadata_props[:]
+
+
+def iterate_documented(model: "onnx.ModelProto") -> Iterator[Any]:
+    """Yield the graph, the functions, and the nodes of each."""
+    for graph in (model.graph, *model.functions):
+        yield graph
+        yield from graph.node

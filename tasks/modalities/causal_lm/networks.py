@@ -1,69 +1,81 @@
-"""Networks."""
+"""The networks of causal language models: a new one, one for packed rows, one with a cache."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tasks.modalities import pretrained
 from tasks.modalities.causal_lm.packing import PromptedText
+from tasks.modalities.pretrained import LoadedBase, PretrainedConfig, PretrainedModel
 from tasks.recipe.pretrain import Network
 from tasks.recipe.train import Train
 
+if TYPE_CHECKING:
+    import torch
+
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+MIN_PAIR_FREQUENCY = 2
 
 
-def build_llama(size: Network, rows: Sequence[PromptedText], section: Train) -> tuple[Any, Any]:
-    """A Llama with random weights, and a tokenizer of its own: byte-pair encoding (Sennrich et al. 2016) of bytes, which gives every text back as it was."""
+def build_llama(size: Network, rows: Sequence[PromptedText], config: Train) -> LoadedBase:
+    """Build a Llama with random weights, and train its tokenizer."""
     import torch
     import transformers
-    from tokenizers import decoders, models, pre_tokenizers, trainers
 
     pretrained.silence_transformers()
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = (
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-        decoders.ByteLevel(),
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(rows, size.vocab_size), **SPECIAL_TOKENS
     )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner = trainers.BpeTrainer(
-        vocab_size=size.vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL_TOKENS.values()),
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    made.train_from_iterator((row["prompt"] + row["text"] for row in rows), learner)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL_TOKENS)
-    config = transformers.LlamaConfig(
+    llama_config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden_size,
         num_hidden_layers=size.layers,
         num_attention_heads=size.num_heads,
-        intermediate_size=round(size.hidden_size / 24)
-        * 64,  # 8/3 of the width: with three matrices as many weights as 4 with two (Shazeer 2020)
-        max_position_embeddings=section.max_length,
+        # 8/3 of the hidden size: three matrices have as many weights as two of 4 (Shazeer 2020)
+        intermediate_size=round(size.hidden_size / 24) * 64,
+        max_position_embeddings=config.max_length,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    torch.manual_seed(section.seed)
-    return transformers.LlamaForCausalLM(config), tokenizer
+    torch.manual_seed(config.seed)
+    return LoadedBase(transformers.LlamaForCausalLM(llama_config), tokenizer, "mean")
 
 
-def build_packed_decoder(model: Any) -> Any:
-    """The decoder for packed rows: each token sees those before it of its own text."""
+def train_tokenizer(rows: Sequence[PromptedText], vocab_size: int) -> Tokenizer:
+    """Train byte-pair encoding (Sennrich et al. 2016) of bytes.
+
+    It decodes every text to exactly what it was.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_PAIR_FREQUENCY,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((row["prompt"] + row["text"] for row in rows), trainer)
+    return tokenizer
+
+
+def build_packed_decoder(model: PretrainedModel) -> "torch.nn.Module":
+    """Build the decoder for packed rows: a token sees those before it in its own window."""
     import torch
 
-    class Tied(torch.nn.Module):
-        """An output layer with the weights of the embeddings, which are then not there twice."""
+    class TiedOutput(torch.nn.Module):
+        """An output layer with the embeddings' weights, which are then not stored twice."""
 
         def __init__(self, embeddings: torch.nn.Module) -> None:
             super().__init__()
-            self.of = [embeddings]
+            self.embeddings = [embeddings]  # in a list, so that they are no part of this module
 
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.linear(hidden, self.of[0].weight)  # type: ignore[arg-type]
+            weight: Any = self.embeddings[0].weight
+            return torch.nn.functional.linear(hidden, weight)
 
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -71,37 +83,34 @@ def build_packed_decoder(model: Any) -> Any:
             self.model = model
 
         def forward(
-            self,
-            tokens: torch.Tensor,
-            places: torch.Tensor,
-            texts: torch.Tensor,
-            *more: torch.Tensor,
+            self, tokens: torch.Tensor, positions: torch.Tensor, windows: torch.Tensor
         ) -> torch.Tensor:
-            same = (texts[:, None, :, None] == texts[:, None, None, :]).tril()
-            mask = torch.zeros(same.shape, device=same.device).masked_fill_(
-                ~same, torch.finfo(torch.float32).min
-            )
+            """Return the logits of the token after each, `[rows, length, vocabulary]`."""
+            is_same_window = windows[:, None, :, None] == windows[:, None, None, :]
+            is_seen = is_same_window.tril()  # [rows, 1, length, length]
+            mask = torch.zeros(is_seen.shape, device=is_seen.device)
+            mask.masked_fill_(~is_seen, torch.finfo(torch.float32).min)
             logits: torch.Tensor = self.model(
-                input_ids=tokens, position_ids=places, attention_mask=mask, use_cache=False
+                input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False
             ).logits
             return logits
 
     if model.config.tie_word_embeddings:
-        model.set_output_embeddings(Tied(model.get_input_embeddings()))
+        model.set_output_embeddings(TiedOutput(model.get_input_embeddings()))
     return Decoder()
 
 
-def build_cached_decoder(model: Any) -> Any:
-    """The decoder that goes on: from new tokens and the memory of those before them to logits and the memory of all."""
+def build_cached_decoder(model: PretrainedModel) -> "torch.nn.Module":
+    """Build the decoder for serving.
+
+    It takes new tokens and the cache of those before them, `[layers, keys and values, rows,
+    heads, tokens, head size]`, and returns logits and the cache of all.
+    """
     import torch
     from transformers import DynamicCache
 
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
     class Decoder(torch.nn.Module):
-        memory = (config.num_hidden_layers, 2, heads, size)  # of each token, in each layer
+        kv_cache_shape = find_kv_cache_shape(model.config)
 
         def __init__(self) -> None:
             super().__init__()
@@ -110,22 +119,29 @@ def build_cached_decoder(model: Any) -> Any:
         def forward(
             self, tokens: torch.Tensor, past: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            cache, rows, seen = DynamicCache(), tokens.shape[0], past.shape[4]
+            rows, n_new = tokens.shape
+            n_past = past.shape[4]
+            cache = DynamicCache()
             for layer in range(past.shape[0]):
                 cache.update(past[layer, 0], past[layer, 1], layer)
-            places = torch.arange(tokens.shape[1]) + seen
-            before = (torch.arange(tokens.shape[1] + seen)[None] <= places[:, None])[
-                None, None
-            ].expand(rows, -1, -1, -1)
-            said = self.model(
+            positions = torch.arange(n_new) + n_past
+            is_seen = torch.arange(n_new + n_past)[None] <= positions[:, None]
+            output = self.model(
                 input_ids=tokens,
-                position_ids=places[None].expand(rows, -1),
-                attention_mask=before,
+                position_ids=positions[None].expand(rows, -1),
+                attention_mask=is_seen[None, None].expand(rows, -1, -1, -1),
                 past_key_values=cache,
                 use_cache=True,
             )
-            return said.logits, torch.stack(
-                [torch.stack([layer.keys, layer.values]) for layer in said.past_key_values.layers]
-            )
+            layers = output.past_key_values.layers
+            present = torch.stack([torch.stack([layer.keys, layer.values]) for layer in layers])
+            return output.logits, present
 
     return Decoder()
+
+
+def find_kv_cache_shape(config: PretrainedConfig) -> tuple[int, int, int, int]:
+    """Return the shape of a token's cache: layers, keys and values, heads, head size."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, 2, heads, head_size

@@ -1,6 +1,7 @@
-"""Packing."""
+"""Texts as tokens, cut into windows and packed into rows."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -8,76 +9,99 @@ from tokenizers import Tokenizer
 from tasks.core.errors import StageError
 from tasks.modalities import batching
 from tasks.modalities.batching import TokenIds
-from tasks.problems.language import IGNORED_TARGET
+from tasks.problems.language import IGNORED_TARGET, TokenizedText
 
-PromptedText = dict[str, str]  # its prompt and its text
-TokenizedText = tuple[
-    TokenIds, int, int
-]  # a row's tokens, of which the first begins it, the place of the first that is to be predicted, and its text's bytes
+PromptedText = dict[str, str]  # `prompt`, and `text`, which follows it
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """The tokens before and after each text."""
+
+    bos_id: int
+    eos_id: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the network sees of an example at once."""
+
+    example: int
+    tokens: TokenIds  # [length]
+    targets: TokenIds  # [length], the next token, or IGNORED_TARGET
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 def encode_texts(
-    tokenizer: Tokenizer, ends: tuple[int, int], rows: Sequence[PromptedText]
+    tokenizer: Tokenizer, boundaries: Boundaries, rows: Sequence[PromptedText]
 ) -> list[TokenizedText]:
-    """Tokens of prompt and text, between the tokens that begin and end a text. Raises Failure for a row without a text."""
+    """Tokenize prompts and texts.
+
+    Raises:
+        StageError: A row has no text.
+    """
+    require_texts(rows)
+    prompts = batching.tokenize(
+        tokenizer, [row["prompt"] for row in rows], add_special_tokens=False
+    )
+    texts = batching.tokenize(tokenizer, [row["text"] for row in rows], add_special_tokens=False)
+    bos = np.array([boundaries.bos_id], np.int32)
+    eos = np.array([boundaries.eos_id], np.int32)
+    examples = []
+    for prompt, text, row in zip(prompts, texts, rows, strict=True):
+        tokens = np.concatenate([bos, prompt, text, eos])
+        examples.append(TokenizedText(tokens, 1 + len(prompt), len(row["text"].encode())))
+    return examples
+
+
+def require_texts(rows: Sequence[PromptedText]) -> None:
+    """Raise StageError if a row has no text."""
     empty = [number for number, row in enumerate(rows, 1) if not (row["text"] or "").strip()]
     if empty:
         raise StageError(
-            f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): add the rule length to clean.rules."
+            f"row number {empty[0]} has no text to learn ({len(empty)} of {len(rows)} have none): "
+            "add the rule length to clean.rules."
         )
-    prompts, texts = (
-        batching.tokenize(tokenizer, [row[part] for row in rows], special=False)
-        for part in ("prompt", "text")
-    )
-    begin, end = np.array(ends, np.int32)[:, None]
-    parts = zip(prompts, texts, rows, strict=True)
-    return [
-        (np.concatenate([begin, prompt, text, end]), 1 + len(prompt), len(row["text"].encode()))
-        for prompt, text, row in parts
-    ]
 
 
 def iterate_windows(
     examples: Sequence[TokenizedText], length: int, overlap: int
-) -> Iterator[tuple[int, TokenIds, TokenIds]]:
-    """The windows of all examples, each after the number of its example."""
-    yield from (
-        (number, *window)
-        for number, example in enumerate(examples)
-        for window in cut_windows(example, length, overlap)
-    )
+) -> Iterator[Window]:
+    """Yield the windows of all examples."""
+    for number, example in enumerate(examples):
+        yield from cut_windows(example, length, overlap, number)
 
 
 def cut_windows(
-    example: TokenizedText, length: int, overlap: int = 0
-) -> list[tuple[TokenIds, TokenIds]]:
-    """The tokens that a network sees, at most `length` at once, and what each is to predict; each token from the example's start on is predicted once.
+    example: TokenizedText, length: int, overlap: int = 0, number: int = 0
+) -> Iterator[Window]:
+    """Yield windows of at most `length` tokens that predict each token of the text once.
 
-    Of what came before, a window sees the last `overlap` tokens again.
+    A window sees the last `overlap` tokens of what came before it again.
     """
-    ids, start, _ = example
-    made = []
-    for first in range(0, max(1, len(ids) - 1 - overlap), length - overlap):
-        done = max(
-            start, first + overlap + 1 if first else 0
-        )  # what was predicted before, or is not to be
-        targets = ids[first + 1 : first + 1 + length].copy()
-        targets[: max(0, done - first - 1)] = IGNORED_TARGET
+    tokens = example.tokens
+    last_start = max(1, len(tokens) - 1 - overlap)
+    for start in range(0, last_start, length - overlap):
+        # The first token that no earlier window predicts and that is not of the prompt.
+        first_target = max(example.text_start, start + overlap + 1 if start else 0)
+        targets = tokens[start + 1 : start + 1 + length].copy()
+        targets[: max(0, first_target - start - 1)] = IGNORED_TARGET
         if targets[-1] != IGNORED_TARGET:
-            made.append((ids[first : first + len(targets)], targets))
-    return made
+            yield Window(number, tokens[start : start + len(targets)], targets)
 
 
 def pack_windows(sizes: Sequence[int], length: int) -> list[list[int]]:
-    """Which texts share a row: the longest first, each into the fullest row that has space for it."""
+    """Return which windows share a row of `length` tokens.
+
+    The longest comes first, each into the fullest row that has space for it.
+    """
     rows: list[list[int]] = []
-    space: list[int] = []
+    space: list[int] = []  # left in each row
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
-        row = min(
-            (row for row, left in enumerate(space) if left >= sizes[index]),
-            key=lambda row: space[row],
-            default=len(rows),
-        )
+        candidates = [row for row, left in enumerate(space) if left >= sizes[index]]
+        row = min(candidates, key=space.__getitem__, default=len(rows))
         if row == len(rows):
             rows.append([])
             space.append(length)

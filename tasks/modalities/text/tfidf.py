@@ -1,7 +1,9 @@
-"""A linear model of which tokens and pairs of tokens a text has (TF-IDF), whose outputs are added to those of the network.
+"""A linear model on the tokens and pairs of tokens of a text (TF-IDF), added to the network.
 
-The network knows what words mean, this one knows the words of the data, also those after `max_length`: together they are right more often than either, as a
-wide and a deep model are (Cheng et al. 2016). They are trained apart, or the one that learns faster would leave nothing to learn; val gives the weight.
+The network knows what words mean; this model knows the words of the data, also those after
+`max_length`. Together they are right more often than either, as a wide and a deep model are
+(Cheng et al. 2016). They are trained apart, or the one that learns faster would leave nothing to
+learn; the validation split gives the weight.
 """
 
 from collections.abc import Sequence
@@ -17,83 +19,106 @@ from tasks.modalities.batching import TokenIds
 from tasks.problems.base import Problem, Targets
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
+from tasks.storage.layout import ModelFolder
 
-TFIDF_FILE = "lexical.safetensors"
-INVERSE_REGULARIZATION = (
-    30  # of the linear model: rows are short, and few terms are in many of them
-)
+TFIDF_FILE = "tfidf.safetensors"
+INITIAL_WEIGHT = 1.0  # of the model beside the network, before the validation split gives it
+# Of the linear model: rows are short, and few terms are in many of them.
+INVERSE_REGULARIZATION = 30
 PAIR_FACTOR = 1 << 24  # more than any vocabulary has tokens
 
+Terms = NDArray[np.int64]  # tokens and pairs of tokens, each as one number
+SparseMatrix = Any  # scipy.sparse.csr_array
 
-def weigh_terms(ids: Sequence[int] | TokenIds) -> tuple[NDArray[np.int64], Floats]:
-    """The tokens and the pairs of neighbours, each as one number, and by how much a text has them: 1 + the logarithm of how often."""
-    one = np.asarray(ids, np.int64)
-    found, counts = np.unique(
-        np.concatenate([one, (one[:-1] + 1) * PAIR_FACTOR + one[1:]]), return_counts=True
-    )
-    return found, 1.0 + np.log(counts)
+
+def weigh_terms(ids: Sequence[int] | TokenIds) -> tuple[Terms, Floats]:
+    """Return a text's tokens and pairs of neighbours, sorted, and 1 + log of their counts."""
+    tokens = np.asarray(ids, np.int64)
+    pairs = (tokens[:-1] + 1) * PAIR_FACTOR + tokens[1:]
+    terms, counts = np.unique(np.concatenate([tokens, pairs]), return_counts=True)
+    return terms, 1.0 + np.log(counts)
+
+
+def tokenize_terms(folder: Path, rows: Sequence[str]) -> list[tuple[Terms, Floats]]:
+    """Weigh the terms of texts with the model's tokenizer, without a maximum length."""
+    tokenizer = Tokenizer.from_file(str(ModelFolder(folder).tokenizer))
+    tokenizer.no_truncation()
+    token_ids = batching.tokenize(tokenizer, rows, add_special_tokens=False)
+    return [weigh_terms(ids) for ids in token_ids]
 
 
 def build_term_matrix(
-    texts: Sequence[tuple[NDArray[np.int64], Floats]], known: NDArray[np.int64], rarity: Floats
-) -> Any:
-    """Rows of length 1 over the known terms, sparse, shape (texts, terms)."""
+    texts: Sequence[tuple[Terms, Floats]], vocabulary: Terms, idf: Floats
+) -> SparseMatrix:
+    """Return rows of length 1 over the terms of the vocabulary, `[texts, terms]`."""
     from scipy.sparse import csr_array
 
-    cells, places, ends = [np.zeros(0)], [np.zeros(0, np.int64)], [0]
-    for found, amounts in texts:
-        at = np.searchsorted(known, found)
-        there = known[np.minimum(at, len(known) - 1)] == found
-        row = amounts[there] * rarity[at[there]]
-        cells.append(row / (np.linalg.norm(row) or 1.0))
-        places.append(at[there])
-        ends.append(ends[-1] + len(row))
-    return csr_array(
-        (np.concatenate(cells), np.concatenate(places), ends), (len(texts), len(known))
-    )
-
-
-def tokenize_terms(folder: Path, rows: Sequence[str]) -> list[tuple[NDArray[np.int64], Floats]]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    return [weigh_terms(ids) for ids in batching.tokenize(tokenizer, rows, special=False)]
+    values = [np.zeros(0)]
+    columns = [np.zeros(0, np.int64)]
+    row_ends = [0]
+    for terms, weights in texts:
+        index = np.searchsorted(vocabulary, terms)
+        is_known = vocabulary[np.minimum(index, len(vocabulary) - 1)] == terms
+        row = weights[is_known] * idf[index[is_known]]
+        values.append(row / (np.linalg.norm(row) or 1.0))
+        columns.append(index[is_known])
+        row_ends.append(row_ends[-1] + len(row))
+    shape = (len(texts), len(vocabulary))
+    return csr_array((np.concatenate(values), np.concatenate(columns), row_ends), shape)
 
 
 class TfidfModel:
+    """The fitted model in the folder of an exported model."""
+
     def __init__(self, folder: Path) -> None:
         from safetensors.numpy import load_file
 
-        self.folder, self.parts = folder, load_file(folder / TFIDF_FILE)
+        self.folder = folder
+        self.arrays = load_file(folder / TFIDF_FILE)
 
     def __call__(self, rows: Sequence[str]) -> Floats:
-        """Shape (rows, classes), as the network's outputs."""
-        found = build_term_matrix(
-            tokenize_terms(self.folder, rows), self.parts["known"], self.parts["rarity"]
-        )
-        return np.asarray(found @ self.parts["weights"] + self.parts["bias"], np.float64)
+        """Return outputs for texts, `[rows, classes]`, to be added to the network's."""
+        terms = tokenize_terms(self.folder, rows)
+        matrix = build_term_matrix(terms, self.arrays["known"], self.arrays["rarity"])
+        return np.asarray(matrix @ self.arrays["weights"] + self.arrays["bias"], np.float64)
 
 
 def fit_tfidf(folder: Path, problem: Problem, rows: Sequence[str], targets: Targets) -> None:
-    """Write it beside the exported network in `folder`, and note its weight in model.json: at first 1."""
+    """Fit the model and write it beside the exported network in `folder`."""
+    texts = tokenize_terms(folder, rows)
+    vocabulary, idf = choose_vocabulary(texts)
+    model = problem.build_linear_baseline(INVERSE_REGULARIZATION)
+    model.fit(build_term_matrix(texts, vocabulary, idf), targets)
+    write_tfidf(
+        folder / TFIDF_FILE,
+        {
+            "known": vocabulary,
+            "rarity": idf.astype(np.float32),
+            "weights": np.ascontiguousarray(two_sided(model.coef_).T).astype(np.float32),
+            "bias": two_sided(model.intercept_).astype(np.float32),
+        },
+    )
+
+
+def choose_vocabulary(texts: Sequence[tuple[Terms, Floats]]) -> tuple[Terms, Floats]:
+    """Return the terms that are in several texts, and their inverse document frequencies."""
+    all_terms = np.concatenate([terms for terms, _ in texts])
+    terms, n_texts = np.unique(all_terms, return_counts=True)
+    is_frequent = n_texts > min(1, n_texts.max() - 1)
+    idf = np.log((1 + len(texts)) / (1 + n_texts[is_frequent])) + 1
+    return terms[is_frequent], idf
+
+
+def two_sided(values: Floats) -> Floats:
+    """Return the values of both classes if the model has those of the second alone."""
+    if len(values) > 1:
+        return values
+    return np.concatenate([-values, values]) / 2
+
+
+def write_tfidf(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write the arrays as safetensors."""
     from safetensors.numpy import save_file
 
-    texts = tokenize_terms(folder, rows)
-    met, within = np.unique(np.concatenate([found for found, _ in texts]), return_counts=True)
-    often = within > min(1, within.max() - 1)
-    known, rarity = met[often], np.log((1 + len(rows)) / (1 + within[often])) + 1
-    fitted = problem.build_linear_baseline(INVERSE_REGULARIZATION).fit(
-        build_term_matrix(texts, known, rarity), targets
-    )
-    weights, bias = (
-        part if len(part) > 1 else np.concatenate([-part, part]) / 2
-        for part in (fitted.coef_, fitted.intercept_)
-    )
-    numbers = {"rarity": rarity, "weights": np.ascontiguousarray(weights.T), "bias": bias}
-    with files.atomic_file(folder / TFIDF_FILE) as temporary:
-        save_file(
-            {"known": known, **{name: part.astype(np.float32) for name, part in numbers.items()}},
-            temporary,
-        )
-    files.write_json(
-        folder / "model.json", {**files.read_json(folder / "model.json"), "lexical": 1.0}
-    )
+    with files.atomic_file(path) as temporary:
+        save_file(arrays, temporary)

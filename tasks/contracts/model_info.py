@@ -1,0 +1,117 @@
+"""The description of an exported model: what is needed to serve, judge and continue it."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from tasks.contracts.base import Contract, Record
+
+
+class NumberColumn(Record):
+    """A column of a table that becomes a standardised number."""
+
+    kind: Literal["number"] = "number"
+    name: str
+    median: float = Field(description="Stands in for missing cells.")
+    mean: float
+    std: float
+    has_missing: bool = Field(description="Whether a second feature flags missing cells.")
+
+
+class CategoryColumn(Record):
+    """A column of a table that becomes one feature for each frequent category."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    values: list[str | None] = Field(description="The categories; None stands for missing cells.")
+
+
+Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
+
+
+class TextInput(Record):
+    """How a classifier of texts reads a text."""
+
+    modality: Literal["text"] = "text"
+    pooling: Literal["cls", "mean"]
+    max_length: int = Field(description="Tokens after which a text is cut.")
+    pad_id: int
+
+
+class CausalLmInput(Record):
+    """How a causal language model reads a prompt and the text that follows it."""
+
+    modality: Literal["causal_lm"] = "causal_lm"
+    max_length: int = Field(description="Tokens of a window.")
+    bos_id: int = Field(description="The token before each text.")
+    eos_id: int = Field(description="The token after each text.")
+    kv_cache_shape: tuple[int, int, int, int] = Field(
+        description="Of each cached token: layers, keys and values (2), heads, head size."
+    )
+
+
+class ImageInput(Record):
+    """What images a classifier reads."""
+
+    modality: Literal["image"] = "image"
+    shape: tuple[int, int, int] = Field(description="Channels, height, width.")
+
+
+class TabularInput(Record):
+    """How a row of a table becomes features."""
+
+    modality: Literal["tabular"] = "tabular"
+    columns: list[Column]
+
+
+ModelInput = Annotated[
+    TextInput | CausalLmInput | ImageInput | TabularInput, Field(discriminator="modality")
+]
+
+
+class TrainingStart(Record):
+    """What a training started from, or whom it learnt from: a champion, or the reason why not."""
+
+    champion: str | None = Field(default=None, description="The champion's version.")
+    base: str | None = None
+    reason: str | None = None
+
+
+class CompressionStep(Record):
+    """What a model achieved on the validation split after a step of its compression."""
+
+    model: str
+    bytes: int = Field(description="The size of model.onnx.")
+    metrics: dict[str, float]
+
+
+class ModelInfo(Contract):
+    """An exported model: `model/model.json`, written once, at the end of training."""
+
+    WRITTEN_BY: ClassVar[str] = "train"
+
+    problem: str
+    labels: list[str]
+    parameters: int = Field(description="The number of weights.")
+    base: str | None = Field(description="The pretrained model that training started from.")
+    input: ModelInput
+    input_signature: JsonValue = Field(
+        default=None, description="What the network's inputs stand for, beyond their shapes."
+    )
+    train: dict[str, JsonValue] = Field(description="The recipe's section `train`, as resolved.")
+    start: TrainingStart | None = None
+    teacher: TrainingStart | None = None
+    temperature: float | None = Field(
+        default=None, description="Divides the network's outputs; None if not calibrated."
+    )
+    tfidf_weight: float | None = Field(
+        default=None, description="The weight of the TF-IDF model; None without one."
+    )
+    export: list[CompressionStep] | None = Field(
+        default=None, description="The model after each step of its compression."
+    )
+
+    @property
+    def modality(self) -> str:
+        """The kind of data that the model reads."""
+        return self.input.modality

@@ -1,0 +1,162 @@
+"""Training of a text classifier: an encoder whose token vectors are pooled, with a linear head."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import JsonValue
+
+from tasks.contracts.model_info import TextInput
+from tasks.modalities import batching, onnx, pretrained
+from tasks.modalities.base import ModelTrainer
+from tasks.modalities.batching import TokenIds
+from tasks.modalities.onnx import ExportedInput
+from tasks.modalities.pretrained import Pooling, PretrainedModel
+from tasks.modalities.text.encoder import EncoderTrainer
+from tasks.problems.base import Problem, Targets
+from tasks.recipe.train import Train
+from tasks.statistics.array_types import Floats
+from tasks.storage import hashing
+from tasks.storage.layout import ModelFolder
+
+if TYPE_CHECKING:
+    import torch
+
+EXPORT_EXAMPLE = ([1] * 9, [2] * 7)  # token ids with which the network is traced
+
+
+class TextTrainer(EncoderTrainer, ModelTrainer):
+    """Trains encoder and head."""
+
+    def __init__(self, config: Train, rows: Sequence[str], problem: Problem) -> None:
+        import torch
+
+        super().__init__(config, pretrained.load_base(config))
+        self.problem = problem
+        if not config.shard:  # sharding divides whole tables
+            self.train_used_embeddings_only(rows)
+        torch.manual_seed(config.seed)
+        hidden_size = self.encoder.config.hidden_size
+        head = torch.nn.Linear(hidden_size, problem.width)
+        self.network = build_text_classifier(self.encoder, head, self.pooling)
+
+    def train_used_embeddings_only(self, rows: Sequence[str]) -> None:
+        """Replace the table of embeddings by one that trains the rows' tokens alone."""
+        from tasks.modalities.text.trainable_embeddings import TrainableEmbeddingSubset
+
+        used_ids = np.unique(np.concatenate([*self.encode(rows), [self.pad_id]]))
+        table = self.encoder.get_input_embeddings().weight.detach()
+        self.encoder.set_input_embeddings(TrainableEmbeddingSubset(table, used_ids))
+
+    def prepare(self, examples: list[TokenIds], targets: Targets) -> None:
+        """Start the head as a linear model of the encoder's features.
+
+        A random head would distort them first (Kumar et al. 2022).
+        """
+        import torch
+
+        features = self.compute_features(examples)
+        head = self.network.head
+        mean_norm = float(np.linalg.norm(features, axis=1).mean())
+        fitted = self.problem.fit_head(features / mean_norm, targets)
+        if not fitted:
+            return
+        weight, bias = fitted
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(weight / mean_norm))
+            head.bias.copy_(torch.from_numpy(bias))
+
+    def compute_features(self, examples: list[TokenIds]) -> Floats:
+        """Return the encoder's pooled output for each example, `[examples, hidden size]`."""
+        import torch
+
+        network = self.network.eval()
+        head = network.head
+        network.head = torch.nn.Identity()
+        features = np.zeros((len(examples), head.in_features))
+        with torch.no_grad():
+            for indices in self.batches(examples, None):
+                batch = self.collate([examples[index] for index in indices], None)
+                pooled = network(*batch.to(head.weight.device).inputs)
+                features[indices] = pooled.double().cpu().numpy()
+        network.head = head
+        return features
+
+    def input_signature(self) -> JsonValue:
+        """Return a hash of the tokenizer."""
+        return hashing.hash_json(self.tokenizer.to_str())
+
+    def export(self, folder: Path) -> TextInput:
+        """Write the tokenizer and model.onnx."""
+        paths = ModelFolder(folder)
+        batching.write_tokenizer(self.tokenizer, paths.tokenizer)
+        self.export_onnx(paths.onnx)
+        return TextInput(pooling=self.pooling, max_length=self.max_length, pad_id=self.pad_id)
+
+    def export_onnx(self, path: Path) -> None:
+        """Export the network with plain embeddings and fused attention, and restore its own."""
+        import torch
+
+        encoder = self.network.cpu().encoder
+        attention = encoder.config._attn_implementation
+        embeddings = encoder.get_input_embeddings()
+        table = embeddings.state_dict()["weight"]
+        encoder.set_attn_implementation("sdpa")
+        encoder.set_input_embeddings(
+            torch.nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]
+        )
+        onnx.export_network(self.network, self.describe_inputs(), path)
+        # Pruning trains on.
+        encoder.set_input_embeddings(embeddings)
+        encoder.set_attn_implementation(attention)
+
+    def describe_inputs(self) -> list[ExportedInput]:
+        """Describe the inputs of the exported network."""
+        import torch
+
+        token_ids, mask = batching.pad_batch(EXPORT_EXAMPLE, self.pad_id)
+        dynamic_axes = {
+            0: torch.export.Dim("rows", min=1),
+            1: torch.export.Dim("tokens", min=2, max=self.max_length),
+        }
+        return [
+            ExportedInput("input_ids", torch.from_numpy(token_ids), dynamic_axes),
+            ExportedInput("attention_mask", torch.from_numpy(mask), dynamic_axes),
+        ]
+
+
+def build_text_classifier(
+    encoder: PretrainedModel, head: "torch.nn.Linear", pooling: Pooling
+) -> "torch.nn.Module":
+    """Build the network: encoder, pooling and head."""
+    import torch
+
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+            self.head = head
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            logits: torch.Tensor = self.head(pool(output.last_hidden_state, attention_mask))
+            return logits
+
+    def pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    return Classifier()
+
+
+def embed_texts(base: str, rows: Sequence[str]) -> Floats:
+    """Embed texts with a base as it is, without training.
+
+    Returns vectors of length 1, `[rows, hidden size]`.
+    """
+    trainer = TextTrainer(Train(base=base), rows, Problem([]))
+    features = trainer.compute_features(trainer.encode(rows))
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
