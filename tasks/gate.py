@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import modalities, problems
+from tasks.contracts.model_info import ModelInfo
 from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.gating import comparisons, decision, latency, preconditions, unseen_rows
@@ -23,6 +24,7 @@ from tasks.recipe.gate import LatencyRule
 from tasks.recipe.recipe import Recipe
 from tasks.statistics.array_types import Floats
 from tasks.storage import files, layout
+from tasks.storage.layout import ModelFolder
 
 
 def gate(
@@ -52,7 +54,7 @@ def run(
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet").sort_by("id")
     test = files.read_table(folder / "split" / "test.parquet").sort_by("id")
     preconditions.verify_evaluation_inputs(metrics, predictions, test, folder)
-    problem = problems.from_model_info(files.read_json(folder / "model" / "model.json"))
+    problem = problems.from_model_info(ModelInfo.read(ModelFolder(folder / "model").info))
     matches = {"baseline": {"": comparisons.pair_predictions(problem, predictions)}}
     timed: dict[int, Floats] = {}
     about: dict[str, Any] = {}

@@ -7,6 +7,7 @@ loads it, history.jsonl and report.json with the loss for each token on val and 
 that was cut off is taken up from checkpoints/.pretrain/<recipe>/<fingerprint>/.
 """
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -56,7 +57,9 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     assert recipe.pretrain
     train, val, about = corpus.load_corpus(source, recipe.modality)
     rows, ids = modalities.extract_inputs(recipe, train), train["id"].to_pylist()
-    adapter = modalities.modality_class(recipe.modality, "Pretrainer")(recipe.pretrain, rows)
+    build_pretrainer = modalities.get_modality(recipe.modality).pretrainer
+    assert build_pretrainer is not None
+    adapter = build_pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.extract_inputs(recipe, val))
     history: History = []
     data = [hashing.sha256(source / name) for name in corpus.CORPUS_FILES]
@@ -99,7 +102,7 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
             else None
         )
         with files.atomic_folder(target) as folder:
-            about |= adapter.export(folder)
+            about |= dataclasses.asdict(adapter.save_base(folder))
             files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
             files.write_json(
                 folder / "report.json",

@@ -19,13 +19,14 @@ from typing import Any
 from tasks import modalities, problems
 from tasks.contracts import epoch_record
 from tasks.contracts.epoch_record import EpochCallback
+from tasks.contracts.model_info import ModelInfo, TrainingStart
 from tasks.core.stage import main
 from tasks.modalities.text import tfidf
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion
 from tasks.storage import files, layout
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.telemetry import energy, tensorboard
 from tasks.training import (
     checkpoint,
@@ -77,7 +78,7 @@ def run(
     )
     val = problem.filter_known_labels(tables["val"]) if tables["val"].num_rows else tables["train"]
     adapter = modalities.build_trainer(recipe, rows, problem)
-    start: dict[str, Any] = {}  # what the champion is to this model
+    start: dict[str, TrainingStart] = {}  # what the champion is to this model
     teacher: Path | None = None
     if distil := recipe.export.distil:
         teacher = Path(distil.teacher)
@@ -92,7 +93,7 @@ def run(
         start["start"] = warm_start.apply_warm_start(recipe, champion, adapter)
     for name, found in start.items() if distributed.rank() == 0 else ():
         print(
-            f"{name} of the training: {', '.join(f'{key} {value}' for key, value in found.items())}",
+            f"{name} of the training: {warm_start.describe_start(found)}",
             flush=True,
         )
     with checkpoint.lock_run_folder(
@@ -125,13 +126,14 @@ def run(
                 return
             if recipe.train.lexical:
                 tfidf.fit_tfidf(folder, problem, rows, problem.targets(tables["train"]))
+                path = ModelFolder(folder).info
+                weight = {"tfidf_weight": tfidf.INITIAL_WEIGHT}
+                ModelInfo.read(path).model_copy(update=weight).write(path)
             temperature_scaling.calibrate_model(
                 folder, problem, judges[0] if tables["val"].num_rows else [], judges[1]
             )
             files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
-            known = next(
-                (found["champion"] for found in start.values() if "champion" in found), None
-            )
+            known = next((found.champion for found in start.values() if found.champion), None)
             export.write_trained_on(
                 folder / "trained_on.parquet",
                 ids,

@@ -54,10 +54,33 @@ RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files,
     "average": "ema_decay",
     "clip": "max_grad_norm",
     "do": "action",
+    "gaps": "has_missing",
     "hidden": "hidden_sizes",
     "layer_decay": "layerwise_lr_decay",
+    "spread": "std",
 }
 RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "c"
+    # model.json
+    "columns": "input/columns",
+    "ends/0": "input/bos_id",
+    "ends/1": "input/eos_id",
+    "export/0/metrics": "export/0",
+    "export/1/metrics": "export/1",
+    "export/2/metrics": "export/2",
+    "export/3/metrics": "export/3",
+    "inputs": "input_signature",
+    "lexical": "tfidf_weight",
+    "max_length": "input/max_length",
+    "memory": "input/kv_cache_shape",
+    "modality": "input/modality",
+    "pad": "input/pad_id",
+    "pooling": "input/pooling",
+    "shape": "input/shape",
+    "start/why": "start/reason",
+    "teacher/why": "teacher/reason",
+    # pretrained/report.json
+    "vocabulary": "vocab_size",
+    # recipes
     "pretrain/network/heads": "pretrain/network/num_heads",
     "pretrain/network/vocabulary": "pretrain/network/vocab_size",
     "pretrain/network/width": "pretrain/network/hidden_size",
@@ -65,7 +88,9 @@ RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "
 }
 RENAMED_VALUES: dict[str, str] = {}  # whole strings in JSON and CSV files
 RENAMED_COLUMNS: dict[str, str] = {}  # of Parquet files
-RENAMED_FILES: dict[str, str] = {}  # below data/<recipe>/, with # in the place of hashes
+RENAMED_FILES: dict[str, str] = {  # below data/<recipe>/, with # in the place of hashes
+    "model/lexical.safetensors": "model/tfidf.safetensors",
+}
 
 # Keys whose values say when or by which code a file was made, or how large a JSON file is.
 IGNORED_KEYS = {
@@ -733,7 +758,8 @@ def translate(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
         elif kind == "leaves":
             leaves = {}
             for path, value in values.items():
-                if not IGNORED_KEYS.intersection(path.split("/")):
+                # A key without a value says the same as no key.
+                if value is not None and not IGNORED_KEYS.intersection(path.split("/")):
                     leaves[translate_path(path)] = translate_value(value)
         else:
             leaves = {"the content (sha256)": values}

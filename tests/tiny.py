@@ -11,6 +11,14 @@ from PIL import Image
 from tasks import clean, evaluate, ingest, label, modalities
 from tasks import split as splitting
 from tasks import train as training
+from tasks.contracts.model_info import (
+    CausalLmInput,
+    ImageInput,
+    ModelInfo,
+    ModelInput,
+    TabularInput,
+    TextInput,
+)
 from tasks.evaluation.base import EvaluationContext
 from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.defaults import fill_defaults
@@ -82,7 +90,7 @@ def base(folder: Path) -> Path:
 
 def decoder(folder: Path) -> Path:
     """A decoder, 32 wide, with its tokenizer."""
-    from tasks.modalities.causal_lm import CausalLmPretrainer
+    from tasks.modalities.causal_lm.trainer import CausalLmPretrainer
     from tasks.recipe.pretrain import Pretrain
 
     rows = modalities.extract_inputs(recipe("causal_lm", folder), table("causal_lm", 0, 64))
@@ -92,7 +100,7 @@ def decoder(folder: Path) -> Path:
             "max_length": 32,
         }
     )
-    CausalLmPretrainer(section, rows).export(folder)
+    CausalLmPretrainer(section, rows).save_base(folder)
     return folder
 
 
@@ -149,6 +157,20 @@ def table(modality: str, start: int, count: int) -> pa.Table:
             "b": [float(value) for value in rng.normal(0, 1, count)],
         }
     return pa.table(columns)
+
+
+MODEL_INPUTS: dict[str, ModelInput] = {
+    "text": TextInput(pooling="cls", max_length=16, pad_id=0),
+    "causal_lm": CausalLmInput(max_length=32, bos_id=0, eos_id=1, kv_cache_shape=(2, 2, 2, 16)),
+    "image": ImageInput(shape=(1, 8, 8)),
+    "tabular": TabularInput(columns=[]),
+}
+
+
+def model_info(modality: str, **fields: Any) -> ModelInfo:
+    """A description of a model of classes, as model.json has it."""
+    known = {"problem": "classification", "labels": TWO.labels, "parameters": 0, "train": {}}
+    return ModelInfo(**{"input": MODEL_INPUTS[modality], **known, **fields})
 
 
 def png(pixels: np.ndarray) -> bytes:

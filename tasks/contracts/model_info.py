@@ -1,13 +1,28 @@
 """The description of an exported model: what is needed to serve, judge and continue it."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
 from tasks.contracts.base import Contract, Record
 
 
-class NumberColumn(Record):
+class FeatureColumn(Record):
+    """A column of a table that becomes features."""
+
+    def __getitem__(self, key: str) -> Any:  # until the evaluation reads attributes
+        """Return the field of a former key."""
+        return getattr(self, {"spread": "std", "gaps": "has_missing"}.get(key, key))
+
+    def get(self, key: str, default: Any = None) -> Any:  # until the evaluation reads attributes
+        """Return the field of a former key, if it has one."""
+        try:
+            return self[key]
+        except AttributeError:
+            return default
+
+
+class NumberColumn(FeatureColumn):
     """A column of a table that becomes a standardised number."""
 
     kind: Literal["number"] = "number"
@@ -18,7 +33,7 @@ class NumberColumn(Record):
     has_missing: bool = Field(description="Whether a second feature flags missing cells.")
 
 
-class CategoryColumn(Record):
+class CategoryColumn(FeatureColumn):
     """A column of a table that becomes one feature for each frequent category."""
 
     kind: Literal["category"] = "category"
@@ -93,7 +108,9 @@ class ModelInfo(Contract):
     problem: str
     labels: list[str]
     parameters: int = Field(description="The number of weights.")
-    base: str | None = Field(description="The pretrained model that training started from.")
+    base: str | None = Field(
+        default=None, description="The pretrained model that training started from."
+    )
     input: ModelInput
     input_signature: JsonValue = Field(
         default=None, description="What the network's inputs stand for, beyond their shapes."
@@ -110,6 +127,10 @@ class ModelInfo(Contract):
     export: list[CompressionStep] | None = Field(
         default=None, description="The model after each step of its compression."
     )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content as JSON values, without what does not apply to this model."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     @property
     def modality(self) -> str:

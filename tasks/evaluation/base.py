@@ -50,7 +50,7 @@ class EvaluationContext:
     @cached_property
     def samples(self) -> list[dict[str, str]]:
         """How a model that writes goes on from the prompts of some test rows."""
-        return self.predictor.samples(self.rows) if hasattr(self.predictor, "samples") else []
+        return self.predictor.sample_continuations(self.rows)
 
     @cached_property
     def trained(self) -> Trainer:

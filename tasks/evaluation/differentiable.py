@@ -65,7 +65,7 @@ class DifferentiableModel:
     def batches(self, rows: Sequence[Any]) -> Iterator[DifferentiableBatch]:
         encoded = self.adapter.encode(rows) if rows else []
         for at in self.adapter.batches(encoded, None):
-            inputs = self.adapter.collate([encoded[row] for row in at], None)
+            inputs = self.adapter.collate([encoded[row] for row in at], None).inputs
             yield (
                 DifferentiableBatch(at, self.embeddings(inputs[0]), inputs)
                 if self.embeddings

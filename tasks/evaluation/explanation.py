@@ -74,7 +74,7 @@ def attribute_outputs(
     """How much each number of the inputs counts for the output asked of each row; together, what the output is above that of the baseline."""
     start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
     if inside.embeddings:
-        start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
+        start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad_id))
     found = IntegratedGradients(inside.outputs).attribute(
         batch.inputs,
         start,

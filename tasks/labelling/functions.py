@@ -12,6 +12,7 @@ from daft import col
 from numpy.typing import NDArray
 
 from tasks import modalities
+from tasks.contracts.model_info import ModelInfo
 from tasks.core.errors import StageError
 from tasks.core.suggest import suggest_nearest
 from tasks.labelling import annotations
@@ -24,7 +25,7 @@ from tasks.recipe.label import (
 )
 from tasks.recipe.recipe import Recipe
 from tasks.rows import table_columns
-from tasks.storage import files
+from tasks.storage.layout import ModelFolder
 
 UNSPACED_LETTERS = "\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, Chinese, Japanese, Korean
 
@@ -104,12 +105,14 @@ def match_examples(
     encoded: dict[tuple[str, str], NDArray[np.float64]],
     key: str,
 ) -> pa.Array:
-    from tasks.modalities import text
+    from tasks.modalities.text import classifier
 
     try:
         if (at := (function.base, function.column)) not in encoded:
-            encoded[at] = text.embed_texts(function.base, pc.fill_null(texts, "").to_pylist())
-        nearness = (encoded[at] @ text.embed_texts(function.base, function.examples).T).max(axis=1)
+            encoded[at] = classifier.embed_texts(function.base, pc.fill_null(texts, "").to_pylist())
+        nearness = (encoded[at] @ classifier.embed_texts(function.base, function.examples).T).max(
+            axis=1
+        )
     except StageError as error:
         raise type(error)(str(error).replace("train.base", f"{key}.base")) from None
     return pc.and_(pc.is_valid(texts), pa.array(nearness >= function.threshold))
@@ -118,7 +121,7 @@ def match_examples(
 def vote_by_model(function: ModelFunction, recipe: Recipe, table: pa.Table, key: str) -> pa.Array:
     folder = Path(function.path)
     modality, predictor = (
-        files.read_json(folder / "model.json").get("modality"),
+        ModelInfo.read(ModelFolder(folder).info).modality,
         modalities.load_predictor(folder),
     )
     if predictor.problem.NAME != "classification":
@@ -130,7 +133,7 @@ def vote_by_model(function: ModelFunction, recipe: Recipe, table: pa.Table, key:
             f"{key}.path: {folder} predicts from {modality}, but this recipe's modality is {recipe.modality}: name another model, or give column."
         )
     inputs: list[Any] = (
-        modalities.extract_inputs(recipe, table, gaps=True)
+        modalities.extract_inputs(recipe, table, allow_missing=True)
         if function.column is None
         else read_text_column(table, function.column, key).to_pylist()
     )

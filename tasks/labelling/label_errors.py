@@ -35,7 +35,7 @@ def find_label_issues(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, f
             f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows."
         )
     rows = modalities.extract_inputs(recipe, table)
-    fit = modalities.import_modality(recipe.modality).predict_baseline
+    fit = modalities.get_modality(recipe.modality).predict_baseline
     probabilities = np.zeros((len(rows), len(classes)))
     for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):
         probabilities[held] = fit(

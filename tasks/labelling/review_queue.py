@@ -38,7 +38,7 @@ def write_review_queue(
         rows["id"].to_pylist(),
         why,
         guesses,
-        map(format_content, modalities.extract_inputs(recipe, rows, gaps=True)),
+        map(format_content, modalities.extract_inputs(recipe, rows, allow_missing=True)),
         strict=True,
     )
     tasks = [

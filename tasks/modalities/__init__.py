@@ -20,6 +20,7 @@ from tasks.modalities.base import InputRow, Modality, ModelTrainer, Predictor
 from tasks.problems.base import Problem
 from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.rows import table_columns
+from tasks.rows.table_columns import ROLE_COLUMNS
 from tasks.statistics.array_types import Floats
 from tasks.storage.layout import ModelFolder
 
@@ -38,6 +39,16 @@ def get_modality(name: str) -> Modality:
     return modality
 
 
+def import_modality(name: str) -> Modality:  # until the evaluation calls get_modality
+    """Return the modality."""
+    return get_modality(name)
+
+
+def modality_class(name: str, kind: str) -> Any:  # until the evaluation calls get_modality
+    """Return a part of the modality."""
+    return getattr(get_modality(name), kind.lower())
+
+
 def extract_inputs(
     recipe: "Recipe", table: pa.Table, *, allow_missing: bool = False
 ) -> list[InputRow]:
@@ -50,8 +61,8 @@ def extract_inputs(
     """
     column = CONTENT_COLUMN[recipe.modality]
     if column is None:
-        features = recipe.columns.features or table_columns.list_features(table)
-        return select_cells(table, features, "columns.features")
+        features = [name for name in table.column_names if name not in ROLE_COLUMNS]
+        return select_cells(table, recipe.columns.features or features, "columns.features")
     if not allow_missing:
         require_content(table, column)
     if recipe.columns.prompt is not None:

@@ -67,7 +67,9 @@ def has_space(rows: int, longest: int, config: "Train") -> bool:
     return rows < config.batch_size and longest * (rows + 1) <= config.batch_tokens
 
 
-def sort_by_length(indices: Sequence[int], examples: Sequence[Sequence[int] | TokenIds]) -> list[int]:
+def sort_by_length(
+    indices: Sequence[int], examples: Sequence[Sequence[int] | TokenIds]
+) -> list[int]:
     """Return the row numbers with the shortest example first."""
     return sorted(indices, key=lambda index: len(examples[index]))
 

@@ -72,8 +72,9 @@ def export_network(
             verbose=False,
         )
         assert program is not None
-        remove_source_notes(program.model_proto)
-        onnx.save(program.model_proto, str(temporary))
+        model = program.model_proto  # each access builds a new one
+        remove_source_notes(model)
+        onnx.save(model, str(temporary))
 
 
 def remove_source_notes(model: "onnx.ModelProto") -> None:

@@ -228,9 +228,7 @@ def read_pooling(path: Path) -> Pooling:
     return "cls" if is_cls else "mean"
 
 
-def find_weight_mismatches(
-    model: PretrainedModel, loading_info: dict[str, Any]
-) -> Iterator[str]:
+def find_weight_mismatches(model: PretrainedModel, loading_info: dict[str, Any]) -> Iterator[str]:
     """Describe the weights that transformers would pass over with a warning.
 
     They have another shape, are missing, or belong to a layer that the configuration lacks.

@@ -36,6 +36,7 @@ from tasks.storage.layout import ModelFolder
 if TYPE_CHECKING:
     import torch
 
+FeatureColumn = Column  # until the evaluation names Column
 Cell = Any  # a text, a number, a date, a truth value, or None
 TableRow = dict[str, Cell]  # column → cell
 
@@ -161,9 +162,7 @@ def has_leading_zero(cell: Cell) -> bool:
     return isinstance(cell, str) and cell.isdecimal() and cell.startswith("0") and len(cell) > 1
 
 
-def build_number_column(
-    name: str, cells: Sequence[Cell], numbers: Floats
-) -> NumberColumn | None:
+def build_number_column(name: str, cells: Sequence[Cell], numbers: Floats) -> NumberColumn | None:
     """Build a column of numbers; None if they are all the same and none is missing."""
     with np.errstate(over="ignore", invalid="ignore"):
         std = float(numbers.std())
@@ -278,7 +277,9 @@ class TabularTrainer(ModelTrainer):
         return list(torch.from_numpy(encode_features(self.columns, rows)))
 
     def collate(
-        self, examples: list["torch.Tensor"], generator: "torch.Generator | None"  # noqa: ARG002
+        self,
+        examples: list["torch.Tensor"],
+        generator: "torch.Generator | None",  # noqa: ARG002
     ) -> TabularBatch:
         """Stack the rows; nothing is augmented."""
         import torch

@@ -6,8 +6,8 @@ each row is in it, the same for all models that are compared.
 """
 
 import importlib
-from typing import Any
 
+from tasks.contracts.model_info import ModelInfo
 from tasks.problems.base import Problem
 
 
@@ -17,8 +17,7 @@ def problem_class(name: str) -> type[Problem]:
     return made
 
 
-def from_model_info(about: dict[str, Any]) -> Problem:
-    """The problem that a model solves, from its model.json."""
-    made = problem_class(about.get("problem", "classification"))(about["labels"])
-    made.temperature = about.get("temperature", 1.0)
-    return made
+def from_model_info(info: ModelInfo) -> Problem:
+    """Return the problem that an exported model solves."""
+    temperature = 1.0 if info.temperature is None else info.temperature
+    return problem_class(info.problem)(info.labels, temperature=temperature)

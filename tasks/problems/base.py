@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.core.errors import StageError
+from tasks.problems.batch import Batch
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.metric_names import METRICS_BY_PROBLEM
 from tasks.recipe.train import Train
@@ -44,10 +45,13 @@ class Problem:
     IS_CALIBRATED = (
         False  # whether answers are probabilities, which a temperature makes more or less certain
     )
-    temperature = 1.0  # by which the exported network's outputs are divided
 
-    def __init__(self, labels: Sequence[str], section: Train | None = None) -> None:
-        self.labels, self.config = list(labels), section or Train()
+    def __init__(
+        self, labels: Sequence[str], config: Train | None = None, temperature: float = 1.0
+    ) -> None:
+        self.labels = list(labels)
+        self.config = config or Train()
+        self.temperature = temperature  # divides the exported network's outputs
 
     @classmethod
     def from_training_data(cls, section: Train, table: pa.Table) -> Self:
@@ -70,13 +74,11 @@ class Problem:
     def targets(self, table: pa.Table) -> Targets:
         raise NotImplementedError
 
-    def loss(
-        self, outputs: Any, inputs: tuple[Tensor, ...], targets: Tensor
-    ) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Batch, targets: Tensor) -> tuple[Tensor, float]:
         """The batch's loss as a sum, and what it is to be divided by: rows, or tokens. A batch may be one part of a larger one."""
         raise NotImplementedError
 
-    def predict_batch(self, outputs: Any, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The answers during training, shape (rows, numbers)."""
         raise NotImplementedError
 

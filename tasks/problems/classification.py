@@ -16,6 +16,7 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.core.suggest import suggest_nearest
 from tasks.problems import base
 from tasks.problems.base import Problem, Tensor
+from tasks.problems.batch import Batch
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.train import Train
 from tasks.statistics import bootstrap, class_metrics
@@ -64,9 +65,7 @@ class ClassificationProblem(Problem):
             raise StageError(base.UNKNOWN_CLASS_MESSAGE.format(unknown[0]))
         return np.array([position[name] for name in names], dtype=np.int64)
 
-    def loss(
-        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
-    ) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Batch, targets: Tensor) -> tuple[Tensor, float]:
         """Cross-entropy, with label smoothing and weights of classes."""
         from torch.nn.functional import cross_entropy
 
@@ -80,7 +79,7 @@ class ClassificationProblem(Problem):
         )
         return total, float(len(targets))
 
-    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs.float().softmax(1)
 
     def fit_head(self, features: Floats, targets: Ints) -> tuple[Floats, Floats] | None:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.problems.base import Problem, Tensor
+from tasks.problems.batch import Batch, CausalBatch
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
 from tasks.statistics.intervals import DIGITS
@@ -24,16 +26,40 @@ PREDICTION_COLUMNS = (
 )  # of a row: the sum of −log p over its tokens, their number, how many were the likeliest, and its text's size
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A row as tokens: a token that begins it, the prompt, the text, and a token that ends it."""
+
+    tokens: NDArray[np.int32]
+    text_start: int  # the index of the first token that is to be predicted
+    text_bytes: int  # the size of the text in UTF-8
+
+
+@dataclass(frozen=True)
+class RowTokenizer:
+    """How an exported model tokenizes rows; its baseline does the same."""
+
+    encode: Callable[[Sequence[dict[str, str]]], list[TokenizedText]]
+    vocab_size: int
+
+
 class LanguageProblem(Problem):
     """`labels` name the tokenizer alone, since the tokens of another cannot be compared with these."""
 
     NAME = "language"
     WORST_ROWS_HEADING = ("Hardest texts", "log-loss of a token", "text", "guessed")
     ERROR_NAME = "log-loss of a token"
-    encode: Callable[
-        [Sequence[Any]], list[Any]
-    ]  # rows as the model's tokens, which the baseline shares; a predictor sets it
-    vocabulary: int
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        config: Train | None = None,
+        temperature: float = 1.0,
+        tokenizer: RowTokenizer | None = None,
+    ) -> None:
+        """Give an exported model's problem its tokenizer, which the baseline needs."""
+        super().__init__(labels, config, temperature)
+        self.tokenizer = tokenizer
 
     @classmethod
     def from_training_data(cls, section: Train, table: pa.Table) -> Self:
@@ -47,28 +73,30 @@ class LanguageProblem(Problem):
         """The texts themselves are the targets."""
         return np.zeros(table.num_rows, np.int64)
 
-    def loss(
-        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
-    ) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Batch, targets: Tensor) -> tuple[Tensor, float]:
+        """Return the sum of the cross-entropies, and the number of predicted tokens."""
         from torch.nn.functional import cross_entropy
 
-        total = cross_entropy(outputs.float().flatten(0, 1), inputs[3].flatten(), reduction="sum")
-        return total, float((inputs[3] != IGNORED_TARGET).sum())
+        assert isinstance(batch, CausalBatch)
+        logits = outputs.float().flatten(0, 1)
+        loss = cross_entropy(logits, batch.targets.flatten(), reduction="sum")
+        return loss, float((batch.targets != IGNORED_TARGET).sum())
 
-    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return PREDICTION_COLUMNS of each example, `[examples, 4]`."""
         import torch
 
-        _, _, texts, targets, owners, sizes = inputs
-        counted = targets != IGNORED_TARGET
-        logits, wanted = outputs[counted].float(), targets[counted]
-        loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").double()
-        tokens = torch.stack(
-            [loss, torch.ones_like(loss), (logits.argmax(1) == wanted).double()], 1
-        )
-        rows = torch.zeros(len(sizes), 3, dtype=torch.float64, device=loss.device).index_add(
-            0, owners[texts[counted]], tokens
-        )
-        return torch.cat([rows, sizes[:, None].double()], 1)
+        assert isinstance(batch, CausalBatch)
+        is_predicted = batch.targets != IGNORED_TARGET
+        logits = outputs[is_predicted].float()  # [tokens, vocabulary]
+        targets = batch.targets[is_predicted]
+        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="none").double()
+        is_likeliest = (logits.argmax(1) == targets).double()
+        token_scores = torch.stack([loss, torch.ones_like(loss), is_likeliest], 1)
+        example_of_token = batch.example_of_window[batch.windows[is_predicted]]
+        empty = torch.zeros(len(batch.text_bytes), 3, dtype=torch.float64, device=loss.device)
+        example_scores = empty.index_add(0, example_of_token, token_scores)
+        return torch.cat([example_scores, batch.text_bytes[:, None].double()], 1)
 
     def align_labels(self, answers: Floats, labels: list[str]) -> Floats:
         """Of a model with another tokenizer only the loss by the byte is known, since its tokens are others."""

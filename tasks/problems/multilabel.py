@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from tasks.core.errors import StageError
 from tasks.problems import base
 from tasks.problems.base import Problem, Tensor
+from tasks.problems.batch import Batch
 from tasks.problems.classification import build_probability_column
 from tasks.recipe.train import Train
 from tasks.rows import label_values
@@ -57,16 +58,14 @@ class MultilabelProblem(Problem):
             result[row, [position[name] for name in names]] = 1
         return result
 
-    def loss(
-        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
-    ) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Batch, targets: Tensor) -> tuple[Tensor, float]:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="sum"), float(
             len(targets)
         )
 
-    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs.float().sigmoid()
 
     def fit_head(self, features: Floats, targets: LabelMatrix) -> tuple[Floats, Floats] | None:

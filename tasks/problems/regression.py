@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import StageError
 from tasks.problems.base import Module, Problem, Tensor
+from tasks.problems.batch import Batch
 from tasks.problems.classification import ClassificationProblem, ClassPredictions
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.train import Train
@@ -48,15 +49,13 @@ class RegressionProblem(Problem):
             dtype=np.float64,
         )
 
-    def loss(
-        self, outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor
-    ) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Batch, targets: Tensor) -> tuple[Tensor, float]:
         """The squared error in standard deviations of the target."""
         return (
             outputs.float()[:, 0] - ((targets - self.mean) / self.scale).float()
         ).square().sum(), float(len(targets))
 
-    def predict_batch(self, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    def predict_batch(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs.double() * self.scale + self.mean
 
     def fit_head(self, features: Floats, targets: Floats) -> tuple[Floats, Floats] | None:

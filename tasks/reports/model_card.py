@@ -14,11 +14,13 @@ import jinja2
 import yaml
 from cyclonedx.spdx import is_supported_id
 
+from tasks.contracts.model_info import ModelInfo
 from tasks.recipe.ingest import HuggingFaceSource
 from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
+from tasks.storage.layout import ModelFolder
 
 Report = dict[str, Any]  # by a step, or by the flow
 STAGE_REPORTS = {
@@ -61,7 +63,7 @@ def render_model_card(
     ]
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
-        snapshot=files.read_json(folder / STAGE_REPORTS["ingest"]), about=files.read_json(folder / "model" / "model.json"),
+        snapshot=files.read_json(folder / STAGE_REPORTS["ingest"]), about=ModelInfo.read(ModelFolder(folder / "model").info),
         header=build_hub_metadata(recipe, metrics), purpose=describe_purpose(recipe), steps=count_rows_by_stage(folder), intervals=select_intervals(metrics), limits=describe_limits(folder, metrics),
         worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:MAX_WORST],
         trained=next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None),

@@ -12,11 +12,13 @@ import torch
 from torch.nn.utils import prune as masks
 
 from tasks import modalities
+from tasks.contracts.model_info import CompressionStep, ModelInfo
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Targets
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.storage import files
+from tasks.storage.layout import ModelFolder
 from tasks.training import distributed
 
 PRUNABLE_LAYERS = (
@@ -66,11 +68,13 @@ def compress_model(
         quantize_weights(folder / "model.onnx")
         steps.append(measure_model(folder, "weights in 8 bits", *val))
     if first:
-        about = files.read_json(folder / "model.json")
-        files.write_json(folder / "model.json", {**about, "export": steps})
+        path = ModelFolder(folder).info
+        ModelInfo.read(path).model_copy(update={"export": steps}).write(path)
 
 
-def measure_model(folder: Path, name: str, rows: Sequence[Any], targets: Targets) -> dict[str, Any]:
+def measure_model(
+    folder: Path, name: str, rows: Sequence[Any], targets: Targets
+) -> CompressionStep:
     """What the exported model achieves on rows, and its size. With one thread, since sums in another order round otherwise."""
     predictor = modalities.load_predictor(folder, 1)
     metrics = {
@@ -79,7 +83,8 @@ def measure_model(folder: Path, name: str, rows: Sequence[Any], targets: Targets
             targets, modalities.predict(predictor, rows)
         ).items()
     }
-    return {"model": name, "bytes": (folder / "model.onnx").stat().st_size, **metrics}
+    size = ModelFolder(folder).onnx.stat().st_size
+    return CompressionStep(model=name, bytes=size, metrics=metrics)
 
 
 def prune_and_refit(adapter: Trainer, share: float, section: Train, fit: FitFunction) -> None:

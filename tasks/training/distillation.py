@@ -13,6 +13,7 @@ from tasks import modalities
 from tasks.core.errors import ConfigError
 from tasks.modalities.base import Trainer
 from tasks.problems.base import Problem
+from tasks.problems.batch import Batch
 from tasks.recipe.export import Distil
 
 
@@ -31,7 +32,7 @@ def add_teacher_loss(
     hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.problem.loss, adapter.prepare
 
     def loss(
-        outputs: torch.Tensor, inputs: tuple[torch.Tensor, ...], numbers: torch.Tensor
+        outputs: torch.Tensor, inputs: Batch, numbers: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
         at = numbers.cpu()
         summed, weight = own_loss(outputs, inputs, hard[at].to(outputs.device))

@@ -1,20 +1,23 @@
 """Export."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from safetensors.torch import save_file
 
+from tasks.contracts.model_info import ModelInfo, TrainingStart
 from tasks.modalities import lora
-from tasks.modalities.base import Trainer
+from tasks.modalities.base import ModelTrainer
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
+from tasks.storage.layout import ModelFolder
 from tasks.training import distributed
 
 
-def export_model(target: Path, recipe: Recipe, adapter: Trainer, start: dict[str, Any]) -> None:
-    """The weights, the exported model and what is to be known of it. The other processes have the same, and write nothing."""
+def export_model(
+    target: Path, recipe: Recipe, adapter: ModelTrainer, start: dict[str, TrainingStart]
+) -> None:
+    """Write the weights, the exported model and model.json; only the first process does."""
     if distributed.rank() > 0:
         return
     lora.merge_lora_layers(adapter.network)
@@ -25,19 +28,22 @@ def export_model(target: Path, recipe: Recipe, adapter: Trainer, start: dict[str
     with files.atomic_file(target / "model.safetensors") as temporary:
         save_file(weights, temporary)
     with adapter.problem.prepare_for_export(adapter.network):
-        about = adapter.export(target)
+        model_input = adapter.export(target)
     count = sum(
         weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights
     )
-    about |= {
-        "modality": recipe.modality,
-        "problem": recipe.problem,
-        "labels": adapter.problem.labels,
-        "parameters": count,
-        "inputs": adapter.inputs(),
-        **start,
-    }
-    files.write_json(target / "model.json", {**about, "train": recipe.train.model_dump()})
+    info = ModelInfo(
+        problem=recipe.problem,
+        labels=adapter.labels,
+        parameters=count,
+        base=recipe.train.base,
+        input=model_input,
+        input_signature=adapter.input_signature(),
+        train=recipe.train.model_dump(mode="json"),
+        start=start.get("start"),
+        teacher=start.get("teacher"),
+    )
+    info.write(ModelFolder(target).info)
 
 
 def write_trained_on(path: Path, ids: list[str], before: Path | None = None) -> None:

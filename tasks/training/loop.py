@@ -43,7 +43,7 @@ def fit(
         if found is None and distributed.rank() == 0:
             where = distributed.parameter_device(section.shard)
             adapter.network.to(where)
-            with optimizer.build_autocast(section, adapter.mixed, where):
+            with optimizer.build_autocast(section, adapter.SUPPORTS_MIXED_PRECISION, where):
                 adapter.prepare(rows, targets)
         run = TrainingState(
             adapter,
@@ -78,9 +78,9 @@ def run_epochs(
 ) -> None:
     section, first = run.section, distributed.rank() == 0
     steps = sum(len(run.steps(epoch)) for epoch in range(section.epochs))
-    size = getattr(run.adapter, "tokens", None)
-    unit = "tokens" if size else "rows"
-    progress = Progress(steps, section.epochs, run.step, first, unit, section.metric, run.history)
+    progress = Progress(
+        steps, section.epochs, run.step, first, run.adapter.UNIT, section.metric, run.history
+    )
     clock = CheckpointSchedule(
         section.checkpoint_seconds,
         sum(parameter.nbytes for parameter in run.network.parameters()) * 4,
@@ -98,7 +98,9 @@ def run_epochs(
                 run.epoch,
                 run.step,
                 loss,
-                sum(size(run.rows[index]) if size else 1 for batch in batches for index in batch),
+                sum(
+                    run.adapter.count_units(run.rows[index]) for batch in batches for index in batch
+                ),
             )
             if (
                 distributed.broadcast_flag(clock.is_due())

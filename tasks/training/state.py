@@ -68,7 +68,9 @@ class TrainingState:
         self.parallel = distributed.parallelize(adapter.network, section.shard)
         self.network = self.parallel if section.shard else adapter.network
         self.optimizer = optimizer.build_optimizer(self.network, section)
-        self.autocast = optimizer.build_autocast(section, adapter.mixed, self.device)
+        self.autocast = optimizer.build_autocast(
+            section, adapter.SUPPORTS_MIXED_PRECISION, self.device
+        )
         self.average = (
             AveragedModel(
                 self.network, multi_avg_fn=partial(ema_update, section.ema_decay), use_buffers=True
@@ -224,13 +226,11 @@ class TrainingState:
     def loss(
         self, network: torch.nn.Module, part: list[int], generator: torch.Generator | None
     ) -> tuple[torch.Tensor, float]:
-        inputs = tuple(
-            tensor.to(self.device)
-            for tensor in self.adapter.collate([self.rows[index] for index in part], generator)
-        )
+        batch = self.adapter.collate([self.rows[index] for index in part], generator)
+        batch = batch.to(self.device)
         with self.autocast:
-            outputs = network(*inputs)
-        return self.adapter.problem.loss(outputs, inputs, self.targets[part].to(self.device))
+            outputs = network(*batch.inputs)
+        return self.adapter.problem.loss(outputs, batch, self.targets[part].to(self.device))
 
     def parts(self, batch: list[int]) -> Batches:
         """This process's share of a batch, in `pieces` parts or fewer: as many in every process, so some may be empty."""
@@ -284,12 +284,11 @@ class TrainingState:
             math.ceil(len(batches) / distributed.world_size())
         ):  # as many in every process
             batch, counted = (mine[number], 1.0) if number < len(mine) else (batches[0], 0.0)
-            inputs = tuple(
-                tensor.to(self.device)
-                for tensor in self.adapter.collate([examples[index] for index in batch], None)
-            )
+            collated = self.adapter.collate([examples[index] for index in batch], None)
+            collated = collated.to(self.device)
             with self.autocast:
-                part = self.adapter.problem.predict_batch(network(*inputs), inputs).double()
+                outputs = network(*collated.inputs)
+                part = self.adapter.problem.predict_batch(outputs, collated).double()
             result = (
                 result
                 if len(result)

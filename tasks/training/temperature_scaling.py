@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from tasks import modalities
+from tasks.contracts.model_info import ModelInfo
+from tasks.modalities.text.tfidf import TfidfModel
 from tasks.problems.base import Problem, Targets
 from tasks.statistics.array_types import Floats
-from tasks.storage import files
+from tasks.storage.layout import ModelFolder
 
 MIN_ROWS, MAX_ROWS = (
     50,
@@ -39,16 +41,15 @@ def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets
     """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json; so too the weight of a lexical part."""
     if not problem.IS_CALIBRATED:
         return
-    step, about, found = (
-        math.ceil(len(rows) / MAX_ROWS) or 1,
-        files.read_json(folder / "model.json"),
-        {"temperature": 1.0},
-    )
+    step = math.ceil(len(rows) / MAX_ROWS) or 1
+    info = ModelInfo.read(ModelFolder(folder).info)
+    found = {"temperature": 1.0}
     if len(rows) >= MIN_ROWS:
-        predictor: Any = modalities.load_predictor(folder)
-        rows, targets, predictor.weight = rows[::step], targets[::step], 0.0
+        network_alone = info.model_copy(update={"tfidf_weight": None})
+        predictor = modalities.open_predictor(folder, network_alone)
+        rows, targets = rows[::step], targets[::step]
         answers, best = modalities.predict(predictor, rows), math.inf
-        lexical = predictor.lexical(rows) if "lexical" in about else None
+        lexical = None if info.tfidf_weight is None else TfidfModel(folder)(rows)
         for weight in (0.0,) if lexical is None else TFIDF_WEIGHTS:
             both = (
                 answers
@@ -60,11 +61,11 @@ def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets
                 found, best = (
                     {
                         "temperature": temperature,
-                        **({} if lexical is None else {"lexical": weight}),
+                        **({} if lexical is None else {"tfidf_weight": weight}),
                     },
                     loss,
                 )
-    files.write_json(folder / "model.json", {**about, **found})
+    info.model_copy(update=found).write(ModelFolder(folder).info)
 
 
 def fit_temperature(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, float]:

@@ -122,9 +122,9 @@ def ours(kind: str) -> tuple[float, float, float]:
         )
         prompted = [{"prompt": "", "text": row} for row in rows]
         if kind == "encoder":
-            adapter = modalities.import_modality("text").Trainer(section, rows, classes(2))
+            adapter = modalities.get_modality("text").trainer(section, rows, classes(2))
         else:
-            adapter = modalities.import_modality("causal_lm").Trainer(
+            adapter = modalities.get_modality("causal_lm").trainer(
                 section, prompted, LanguageProblem([], section)
             )
         encoded = adapter.encode(rows if kind == "encoder" else prompted)

@@ -118,10 +118,10 @@ def images_script() -> Speed:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from tasks.modalities.image import build_convolutional_network
+    from tasks.modalities.image import PixelScale, build_convolutional_network
 
     images, labels = digits()
-    made = build_convolutional_network((1, 28, 28), 10, 0.0, 1.0).to(
+    made = build_convolutional_network((1, 28, 28), 10, PixelScale(0.0, 1.0)).to(
         memory_format=torch.contiguous_format
     )
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
@@ -192,7 +192,7 @@ def questions(name: str) -> tuple[list[str], Any, list[str], Any]:
 
 
 def texts_ours(name: str, epochs: int) -> Speed:
-    from tasks.modalities.text import TextTrainer
+    from tasks.modalities.text.classifier import TextTrainer
     from tasks.recipe.train import Train
     from tasks.training import loop, optimizer
     from tasks.training.state import TrainingState
@@ -233,7 +233,8 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
     import torch
     import transformers
 
-    from tasks.modalities import pretrained, text
+    from tasks.modalities import pretrained
+    from tasks.modalities.text import classifier
     from tasks.recipe.train import Train
 
     datasets.disable_progress_bars()
@@ -246,9 +247,8 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
     class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = text.build_text_classifier(
-                encoder, encoder.config.hidden_size, int(labels.max()) + 1, "mean"
-            )
+            head = torch.nn.Linear(encoder.config.hidden_size, int(labels.max()) + 1)
+            self.inner = classifier.build_text_classifier(encoder, head, "mean")
 
         def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
             logits = self.inner(input_ids, attention_mask)
@@ -364,7 +364,7 @@ PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 def started(folder: str, times: int = 1) -> Any:
     """A training on texts, each taken so many times, that is about to make its first step."""
-    from tasks.modalities.text import TextTrainer
+    from tasks.modalities.text.classifier import TextTrainer
     from tasks.recipe.train import Train
     from tasks.training import memory, optimizer
     from tasks.training.state import TrainingState

@@ -16,7 +16,7 @@ from tasks.cleaning import RULES, spelling
 from tasks.cleaning.parsing import parse_cell
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import tabular
-from tasks.modalities.tabular import TabularPredictor, TabularTrainer
+from tasks.modalities.tabular import TabularTrainer
 from tasks.recipe.clean import CLEANING_RULES
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
@@ -533,9 +533,7 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     assert metrics["accuracy"]["value"] == 1.0
     assert metrics["baseline"]["accuracy"]["value"] < 0.8
     assert gate.run(made, folder, None, None)["verdict"] == "promote"
-    predictor = TabularPredictor(
-        folder / "model", files.read_json(folder / "model" / "model.json"), 1
-    )
+    predictor = modalities.load_predictor(folder / "model", 1)
     asked = predictor([{"a": a, "b": b} for a in (0, 1) for b in (0, 1)])
     assert asked.argmax(1).tolist() == [0, 1, 1, 0]
     assert np.allclose(
@@ -560,8 +558,8 @@ def rows(count: int = 400) -> list[dict[str, Any]]:
 
 
 def test_columns_are_numbers_or_categories_by_type_or_by_what_they_hold() -> None:
-    columns = {column["name"]: column for column in tabular.infer_columns(rows())}
-    assert {name: column["kind"] for name, column in columns.items()} == {
+    columns = {column.name: column for column in tabular.infer_columns(rows())}
+    assert {name: column.kind for name, column in columns.items()} == {
         "text": "number",
         "typed": "number",
         "zip": "category",
@@ -584,7 +582,7 @@ def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks()
     assert np.isfinite(made).all() and np.abs(made).max() <= tabular.CLIP_STD
     assert made.shape == (3, known.shape[1])
     at = [
-        column["name"]
+        column.name
         for column in columns
         for _ in range(tabular.encode_features([column], odd).shape[1])
     ]
@@ -627,7 +625,7 @@ def test_the_tumours_have_thirty_measures_and_two_classes(here: Path) -> None:
     table = cleaned(made, here / "data")
     assert (table.num_rows, len(table.column_names)) == (569, 32)
     assert {
-        column["kind"]
+        column.kind
         for column in tabular.infer_columns(table.drop_columns(["id", "label"]).to_pylist())
     } == {"number"}
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks import modalities
+from tasks.contracts.model_info import NumberColumn
 from tasks.evaluation import attack
 from tasks.evaluation.attack import PerturbationSpace
 from tasks.evaluation.base import EvaluationContext
@@ -133,7 +134,7 @@ def test_categories_stay_and_a_table_of_them_alone_has_no_attack(tmp_path: Path)
 
 
 CATEGORY = {"name": "town", "kind": "category", "values": ["Bonn", "Ulm"]}
-NUMBER = {"name": "age", "kind": "number", "median": 1.0, "mean": 0.0, "spread": 1.0, "gaps": True}
+NUMBER = NumberColumn(name="age", median=1.0, mean=0.0, std=1.0, has_missing=True)
 
 
 def test_a_few_rows_are_enough_and_other_problems_have_none(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from tasks import evaluate, modalities, problems, train
 from tasks.evaluation import calibration
 from tasks.evaluation.base import EvaluationContext
-from tasks.problems import classification, multilabel
 from tasks.problems.base import Problem
 from tasks.problems.classification import ClassificationProblem
 from tasks.problems.multilabel import MultilabelProblem
@@ -69,16 +68,16 @@ def test_the_temperature_undoes_too_much_or_too_little_certainty(
 
 def test_a_model_with_a_temperature_answers_as_its_tempered_answers() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 2)) * 4
-    for module in (classification, multilabel):
+    for name in ("classification", "multilabel"):
         plain, cold = (
             problems.from_model_info(
-                {"problem": module.Problem.NAME, "labels": ["a", "b"], **extra}
+                tiny.model_info("tabular", problem=name, labels=["a", "b"], **extra)
             )
             for extra in ({}, {"temperature": 0.5})
         )
         assert (plain.temperature, cold.temperature) == (1.0, 0.5)
-        assert cold.answers(logits) == pytest.approx(
-            plain.scale_by_temperature(plain.answers(logits), 0.5)
+        assert cold.decode_outputs(logits) == pytest.approx(
+            plain.scale_by_temperature(plain.decode_outputs(logits), 0.5)
         )
 
 

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from tasks import resolve
+from tasks.contracts.model_info import ImageInput
 from tasks.core.errors import ConfigError, StageError
 from tasks.labelling import functions
 from tasks.modalities import onnx
+from tasks.modalities.onnx import ExportedInput
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
-from tasks.storage import files
+from tests import tiny
 
 RECIPE = """name: desk
 modality: {modality}
@@ -117,15 +119,13 @@ class Brightness(torch.nn.Module):
 
 
 def exported(folder: Path) -> Path:
-    shape = ({0: torch.export.Dim("rows", min=1)},)
     folder.mkdir()
-    onnx.export_network(
-        Brightness(), (torch.zeros(2, 1, 4, 4),), ["pixels"], shape, folder / "model.onnx"
-    )
-    files.write_json(
-        folder / "model.json",
-        {"modality": "image", "labels": ["billing", "shipping"], "shape": [1, 4, 4]},
-    )
+    axes = {0: torch.export.Dim("rows", min=1)}
+    pixels = ExportedInput("pixels", torch.zeros(2, 1, 4, 4), axes)
+    onnx.export_network(Brightness(), [pixels], folder / "model.onnx")
+    image = ImageInput(shape=(1, 4, 4))
+    info = tiny.model_info("image", labels=["billing", "shipping"], input=image)
+    info.write(folder / "model.json")
     return folder
 
 

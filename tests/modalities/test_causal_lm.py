@@ -19,7 +19,8 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import lora
 from tasks.modalities.causal_lm import packing
 from tasks.modalities.causal_lm.ngram_baseline import TrigramModel
-from tasks.problems.language import IGNORED_TARGET, LanguageProblem
+from tasks.problems.batch import CausalBatch
+from tasks.problems.language import IGNORED_TARGET, LanguageProblem, TokenizedText
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Lora, Train
 from tasks.rows import rejected_rows
@@ -72,10 +73,18 @@ def rows(count: int) -> list[Row]:
 def test_of_a_row_its_text_and_its_end_are_learnt_and_nothing_of_its_prompt(trainer: Any) -> None:
     adapter = trainer()
     [example] = adapter.encode([{"prompt": "yes: ", "text": "amber basil"}])
-    targets = adapter.collate([example], None)[3].flatten()
+    targets = adapter.collate([example], None).targets.flatten()
     learnt = targets[targets != IGNORED_TARGET].tolist()
     assert adapter.tokenizer.decode(learnt[:-1]) == "amber basil"
-    assert learnt[-1] == adapter.boundary_ids[1]
+    assert learnt[-1] == adapter.boundaries.eos_id
+
+
+def predicted_tokens(batch: CausalBatch, example: int) -> list[int]:
+    """Return the tokens of an example that are to be predicted, in their order."""
+    tokens = []
+    for window in (batch.example_of_window == example).nonzero().flatten():
+        tokens += batch.targets[batch.windows == window].tolist()
+    return [token for token in tokens if token != IGNORED_TARGET]
 
 
 @pytest.mark.parametrize("generator", [None, torch.Generator()])
@@ -83,36 +92,29 @@ def test_packing_loses_no_token_and_learns_none_twice(trainer: Any, generator: A
     adapter = trainer()
     long = {"prompt": "no: ", "text": " ".join(tiny.WORDS * 5)}
     examples = adapter.encode([*rows(30), long])
-    tokens, places, texts, targets, owners, _ = adapter.collate(examples, generator)
-    assert tokens.shape[1] == adapter.max_length < len(examples[-1][0])
-    for number, (ids, start, _) in enumerate(examples):
-        mine = [
-            token
-            for text in (owners == number).nonzero().flatten()
-            for token in targets[texts == text].tolist()
-            if token != IGNORED_TARGET
-        ]
-        assert mine == ids[start:].tolist()
-    for text in range(len(owners)):
-        [row] = set((texts == text).nonzero()[:, 0].tolist())
-        assert places[row][texts[row] == text].tolist() == list(range(int((texts == text).sum())))
-    assert (texts >= 0).float().mean() > 0.8
+    batch = adapter.collate(examples, generator)
+    assert batch.tokens.shape[1] == adapter.max_length < len(examples[-1].tokens)
+    for number, example in enumerate(examples):
+        assert predicted_tokens(batch, number) == example.tokens[example.text_start :].tolist()
+    for window in range(len(batch.example_of_window)):
+        is_in_window = batch.windows == window
+        [row] = set(is_in_window.nonzero()[:, 0].tolist())
+        positions = batch.positions[row][is_in_window[row]]
+        assert positions.tolist() == list(range(int(is_in_window.sum())))
+    assert (batch.windows >= 0).float().mean() > 0.8
 
 
 def test_what_shares_a_row_with_a_text_does_not_change_what_is_said_of_it(trainer: Any) -> None:
     adapter = trainer()
     examples = adapter.encode(rows(12))
     with torch.no_grad():
-        inputs = adapter.collate(examples, None)
-        assert len(inputs[0]) < len(examples)
-        together = adapter.problem.predict_batch(adapter.network(*inputs), inputs)
+        batch = adapter.collate(examples, None)
+        assert len(batch.tokens) < len(examples)
+        together = adapter.problem.predict_batch(adapter.network(*batch.inputs), batch)
         for number, example in enumerate(examples):
-            inputs = adapter.collate([example], None)
-            assert torch.allclose(
-                adapter.problem.predict_batch(adapter.network(*inputs), inputs)[0],
-                together[number],
-                atol=1e-4,
-            )
+            batch = adapter.collate([example], None)
+            alone = adapter.problem.predict_batch(adapter.network(*batch.inputs), batch)[0]
+            assert torch.allclose(alone, together[number], atol=1e-4)
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(8, 0), (8, 4), (9, 4), (31, 15)])
@@ -121,16 +123,13 @@ def test_windows_predict_each_token_once_also_where_the_prompt_is_longer_than_th
 ) -> None:
     for size, start in ((5, 2), (8, 1), (9, 1), (10, 3), (40, 1), (40, 20), (41, 39)):
         ids = np.arange(100, 100 + size, dtype=np.int32)
-        seen = packing.cut_windows((ids, start, 0), length, overlap)
-        assert [
-            token for _, targets in seen for token in targets if token != IGNORED_TARGET
-        ] == ids[start:].tolist()
-        for tokens, targets in seen:
-            assert len(tokens) == len(targets) <= length
-            assert all(
-                target in (IGNORED_TARGET, token + 1)
-                for token, target in zip(tokens, targets, strict=True)
-            )
+        windows = list(packing.cut_windows(TokenizedText(ids, start, 0), length, overlap))
+        targets = np.concatenate([window.targets for window in windows])
+        assert targets[targets != IGNORED_TARGET].tolist() == ids[start:].tolist()
+        for window in windows:
+            assert len(window.tokens) == len(window.targets) <= length
+            is_next = window.targets == window.tokens + 1
+            assert (is_next | (window.targets == IGNORED_TARGET)).all()
 
 
 def test_a_row_without_a_text_is_named(trainer: Any) -> None:
@@ -165,7 +164,7 @@ def test_lora_trains_nothing_else_and_merged_it_says_the_same(trainer: Any) -> N
     for name, parameter in adapter.network.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    inputs = adapter.collate(adapter.encode(rows(6)), None)
+    inputs = adapter.collate(adapter.encode(rows(6)), None).inputs
     with torch.no_grad():
         before = adapter.network(*inputs)
         lora.merge_lora_layers(adapter.network)
@@ -245,9 +244,9 @@ def test_pretraining_on_the_same_rows_gives_the_same_bytes_and_a_base_that_gives
         LanguageProblem([]),
     )
     text = "  Grüße, 世界!\n\tAmber <b>BASIL</b> \U0001f600 "
-    [(ids, start, size)] = adapter.encode([{"prompt": "yes: ", "text": text}])
-    assert adapter.tokenizer.decode(ids[start:-1]) == text
-    assert size == len(text.encode())
+    [example] = adapter.encode([{"prompt": "yes: ", "text": text}])
+    assert adapter.tokenizer.decode(example.tokens[example.text_start : -1]) == text
+    assert example.text_bytes == len(text.encode())
 
 
 def test_the_exported_model_says_what_the_trained_one_does(
@@ -260,9 +259,10 @@ def test_the_exported_model_says_what_the_trained_one_does(
     long = {"prompt": "no: ", "text": " ".join(tiny.WORDS * 5)}
     examples = adapter.encode([*rows(10), long])
     with torch.no_grad():
-        inputs = adapter.collate(examples, None)
-        wanted = adapter.problem.predict_batch(adapter.network.eval()(*inputs), inputs).numpy()
-    assert np.allclose(predictor([*rows(10), long], tokens=100), wanted, atol=1e-3)
+        batch = adapter.collate(examples, None)
+        outputs = adapter.network.eval()(*batch.inputs)
+        wanted = adapter.problem.predict_batch(outputs, batch).numpy()
+    assert np.allclose(predictor([*rows(10), long], batch_tokens=100), wanted, atol=1e-3)
 
 
 def test_decoding_with_the_memory_of_earlier_tokens_says_what_reading_all_again_does(
@@ -270,11 +270,11 @@ def test_decoding_with_the_memory_of_earlier_tokens_says_what_reading_all_again_
 ) -> None:
     predictor: Any = modalities.load_predictor(trained[1] / "model")
     ids = np.array([[5, 9, 12, 40, 33, 7]])
-    whole, _ = predictor.step(ids, predictor.empty_cache(1))
-    first, past = predictor.step(ids[:, :2], predictor.empty_cache(1))
+    whole, _ = predictor.run_step(ids, predictor.empty_cache(1))
+    first, past = predictor.run_step(ids[:, :2], predictor.empty_cache(1))
     parts = [first]
     for at in range(2, 6):
-        logits, past = predictor.step(ids[:, at : at + 1], past)
+        logits, past = predictor.run_step(ids[:, at : at + 1], past)
         parts.append(logits)
     assert np.allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
 
@@ -291,11 +291,11 @@ def test_in_8_bits_it_is_smaller_says_almost_the_same_and_goes_on_with_its_memor
     one, other = (predictor(rows(20))[:, 0].sum() for predictor in (plain, small))
     assert other == pytest.approx(one, rel=0.05)
     ids = np.array([[5, 9, 12, 40]])
-    first, past = small.step(ids[:, :2], small.empty_cache(1))
+    first, past = small.run_step(ids[:, :2], small.empty_cache(1))
     assert (
         np.corrcoef(
-            small.step(ids[:, 2:], past)[0].ravel(),
-            plain.step(ids, plain.empty_cache(1))[0][:, 2:].ravel(),
+            small.run_step(ids[:, 2:], past)[0].ravel(),
+            plain.run_step(ids, plain.empty_cache(1))[0][:, 2:].ravel(),
         )[0, 1]
         > 0.99
     )
@@ -361,6 +361,6 @@ def test_the_trigrams_probabilities_sum_to_one_and_the_likeliest_is_the_largest(
 
 def test_trigrams_find_what_was_always_so() -> None:
     model = TrigramModel([[0, *[1, 2, 3] * 20]] * 3, 10)
-    grams = model.grams([0, 1, 2, 3, 1, 2, 3])
+    grams = model.to_ngrams([0, 1, 2, 3, 1, 2, 3])
     assert model.probabilities(grams)[1:].min() > 0.9
     assert model.most_likely_tokens(grams).tolist() == [1, 2, 3, 1, 2, 3]

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from tasks import modalities
 from tasks.cleaning import images
 from tasks.core.errors import StageError
 from tasks.modalities.image import (
+    ImagePredictor,
     ImageTrainer,
+    PixelScale,
     augment_images,
     build_convolutional_network,
     check_contrast,
@@ -27,6 +28,7 @@ from tasks.recipe.ingest import ImagesSource
 from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
 from tasks.sources import list_partition_versions
+from tests import tiny
 from tests.conftest import ROOT, partitions
 
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -222,7 +224,7 @@ def test_a_distortion_moves_pixels_by_that_much_on_average_and_neighbours_alike(
 def test_the_network_is_as_deep_as_the_images_are_large(
     shape: tuple[int, ...], layers: int, inputs: int
 ) -> None:
-    made = build_convolutional_network(shape, 3, 0.0, 1.0)
+    made = build_convolutional_network(shape, 3, PixelScale(0.0, 1.0))
     assert sum(isinstance(module, torch.nn.Conv2d) for module in made.modules()) == layers
     assert made.head.in_features == inputs
     assert made(torch.zeros(2, *shape)).shape == (2, 3)
@@ -234,10 +236,12 @@ def test_the_exported_model_says_what_the_network_says(tmp_path: Path) -> None:
         for seed in range(5)
     ]
     trainer = ImageTrainer(Train(), rows, ClassificationProblem(["a", "b", "c"]))
-    about = {"labels": ["a", "b", "c"], "modality": "image", **trainer.export(tmp_path)}
+    info = tiny.model_info("image", labels=["a", "b", "c"], input=trainer.export(tmp_path))
     with torch.no_grad():
-        expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
-    said = modalities.modality_class("image", "Predictor")(tmp_path, about, 1)(rows)
+        expected = trainer.network.eval()(
+            *trainer.collate(trainer.encode(rows), None).inputs
+        ).softmax(1)
+    said = ImagePredictor(tmp_path, info, 1)(rows)
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
 
 

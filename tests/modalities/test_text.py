@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from tasks.core.errors import ConfigError, StageError
-from tasks.modalities import pretrained, text
-from tasks.modalities.text import TextPredictor, TextTrainer
+from tasks.modalities import pretrained
+from tasks.modalities.text import baseline
+from tasks.modalities.text.classifier import TextTrainer
+from tasks.modalities.text.predictor import TextPredictor
 from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.train import Train
@@ -104,7 +106,7 @@ def test_a_base_model_whose_config_is_not_that_of_its_weights_is_refused(
     here: Path, change: Callable[[dict[str, Any]], None], sentence: str
 ) -> None:
     folder = tiny.base(here / "base")
-    assert pretrained.load_base(Train(base=str(folder)))[2] == "cls"
+    assert pretrained.load_base(Train(base=str(folder))).pooling == "cls"
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
@@ -140,13 +142,17 @@ def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_ot
     } == met
     unmet = [" ".join(tiny.WORDS[9:]), f"{tiny.WORDS[0]} {tiny.WORDS[11]}"]
     with torch.no_grad():
-        expected = trainer.network.eval()(*trainer.collate(trainer.encode(unmet), None)).softmax(1)
-    said = TextPredictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(unmet)
+        expected = trainer.network.eval()(
+            *trainer.collate(trainer.encode(unmet), None).inputs
+        ).softmax(1)
+    said = TextPredictor(tmp_path, tiny.model_info("text", input=trainer.export(tmp_path)), 1)(
+        unmet
+    )
     assert said == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
-    assert re.findall(text.WORD_PATTERN, "A card, two 卡片 and iPhone15很好吃!") == [
+    assert re.findall(baseline.WORD_PATTERN, "A card, two 卡片 and iPhone15很好吃!") == [
         "card",
         "two",
         "卡",
@@ -160,7 +166,7 @@ def test_the_baseline_reads_words_and_of_chinese_each_character() -> None:
     rows = [
         f"{before}很好吃{after}" for before in ("这", "那", "面") for after in ("了", "的", "呢")
     ] + [f"{before}不好吃{after}" for before in "这那面" for after in "了的呢"]
-    said = text.predict_baseline(
+    said = baseline.predict_baseline(
         rows,
         np.array([1] * 9 + [0] * 9),
         ["汤很好吃", "汤不好吃"],
@@ -183,7 +189,7 @@ def test_a_base_says_how_it_pools(tmp_path: Path, said: Any, pooling: str) -> No
     tiny.base(tmp_path / "base")
     if said:
         files.write_json(tmp_path / "base" / "1_Pooling" / "config.json", said)
-    assert pretrained.load_base(Train(base=str(tmp_path / "base")))[2] == pooling
+    assert pretrained.load_base(Train(base=str(tmp_path / "base"))).pooling == pooling
 
 
 @pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "DebertaV2"])
@@ -211,8 +217,10 @@ def test_encoders_of_other_kinds_answer_after_export_as_before(tmp_path: Path, k
     trainer = TextTrainer(section, tiny.WORDS, ClassificationProblem(["no", "yes"], section))
     rows = [" ".join(tiny.WORDS[: count + 1]) for count in (0, 3, 9)]
     with torch.no_grad():
-        expected = trainer.network.eval()(*trainer.collate(trainer.encode(rows), None)).softmax(1)
+        expected = trainer.network.eval()(
+            *trainer.collate(trainer.encode(rows), None).inputs
+        ).softmax(1)
     assert (expected.max(0).values - expected.min(0).values > 1e-4).all()
-    assert TextPredictor(tmp_path, {"labels": ["no", "yes"], **trainer.export(tmp_path)}, 1)(
+    assert TextPredictor(tmp_path, tiny.model_info("text", input=trainer.export(tmp_path)), 1)(
         rows
     ) == pytest.approx(expected.numpy(), abs=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks import modalities, train
+from tasks.contracts.model_info import ModelInfo
 from tasks.core.errors import ConfigError
 from tasks.modalities.text import tfidf
 from tasks.modalities.text.tfidf import TfidfModel
@@ -45,20 +46,20 @@ def test_rows_have_the_length_one_over_known_terms_and_none_where_nothing_is_kno
 
 def test_a_trained_model_adds_it_with_the_weight_that_val_gives(tmp_path: Path) -> None:
     made, about = trained(tmp_path, 400)
-    assert about["lexical"] in temperature_scaling.TFIDF_WEIGHTS
+    assert about["tfidf_weight"] in temperature_scaling.TFIDF_WEIGHTS
     val = files.read_table(tmp_path / "split" / "val.parquet")
     assert val.num_rows >= temperature_scaling.MIN_ROWS
-    rows, served = (
-        modalities.extract_inputs(made, val),
-        modalities.load_predictor(tmp_path / "model"),
-    )
-    targets, losses = served.problem.targets(val), {}
+    info = ModelInfo.read(tmp_path / "model" / "model.json")
+    rows = modalities.extract_inputs(made, val)
+    losses = {}
     for weight in temperature_scaling.TFIDF_WEIGHTS:
-        served.weight, served.problem.temperature = weight, 1.0  # type: ignore[attr-defined]
+        changes = {"tfidf_weight": weight, "temperature": 1.0}
+        served = modalities.open_predictor(tmp_path / "model", info.model_copy(update=changes))
+        targets = served.problem.targets(val)
         losses[weight] = temperature_scaling.fit_temperature(
             served.problem, targets, modalities.predict(served, rows)
         )[1]
-    assert losses[about["lexical"]] == pytest.approx(min(losses.values()))
+    assert losses[about["tfidf_weight"]] == pytest.approx(min(losses.values()))
     again = modalities.load_predictor(tmp_path / "model")
     assert modalities.predict(again, rows[:1]) == pytest.approx(
         modalities.predict(again, rows)[:1], abs=1e-5

@@ -99,9 +99,9 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     ]
     steps = [steps[0], steps[-1]]
     assert steps[1]["bytes"] == (model / "model.onnx").stat().st_size < steps[0]["bytes"] / 2
-    assert steps[0]["accuracy"] > 0.9
-    assert abs(steps[0]["accuracy"] - steps[1]["accuracy"]) < 0.05
-    assert steps[0]["log_loss"] != steps[1]["log_loss"]
+    assert steps[0]["metrics"]["accuracy"] > 0.9
+    assert abs(steps[0]["metrics"]["accuracy"] - steps[1]["metrics"]["accuracy"]) < 0.05
+    assert steps[0]["metrics"]["log_loss"] != steps[1]["metrics"]["log_loss"]
     kinds = {node.op_type for node in onnx.load(model / "model.onnx").graph.node}
     assert kinds & {"MatMulInteger", "ConvInteger"}
     evaluate.run(
@@ -117,7 +117,7 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     assert f"the weights of epoch {kept['epoch']} were kept" in page
     assert page.count(f"epoch {kept['epoch']}: {kept['val_accuracy']:.4f}") == 1
     assert page.count('circle class="best"') == 2  # of its loss and of its accuracy
-    assert f"{steps[1]['accuracy'] - steps[0]['accuracy']:+.4f}" in page
+    assert f"{steps[1]['metrics']['accuracy'] - steps[0]['metrics']['accuracy']:+.4f}" in page
 
 
 def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) -> None:
@@ -141,7 +141,7 @@ def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(
     model = trained(here, text, "{prune: 0.6}")
     steps = files.read_json(model / "model.json")["export"]
     assert [step["model"] for step in steps] == ["as trained", "60% of the weights zero"]
-    assert steps[1]["accuracy"] > steps[0]["accuracy"] - 0.05
+    assert steps[1]["metrics"]["accuracy"] > steps[0]["metrics"]["accuracy"] - 0.05
     exported = map(numpy_helper.to_array, onnx.load(model / "model.onnx").graph.initializer)
     for arrays in (load_file(model / "model.safetensors").values(), exported):
         weights = [array for array in arrays if array.ndim > 1 and array.dtype == np.float32]

@@ -151,7 +151,9 @@ def added(rows: int, queue: Any) -> None:
         [{f"c{column}": float(value + column) for column in range(50)} for value in range(100)],
         tiny.TWO,
     )
-    examples = list(torch.from_numpy(rng.normal(size=(rows, adapter.width)).astype(np.float32)))
+    examples = list(
+        torch.from_numpy(rng.normal(size=(rows, adapter.n_features)).astype(np.float32))
+    )
     loop.fit(
         adapter,
         section,

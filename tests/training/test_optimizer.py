@@ -13,7 +13,7 @@ from tasks.contracts.epoch_record import History
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.modalities.image import ImageTrainer
 from tasks.modalities.tabular import TabularTrainer
-from tasks.modalities.text import TextTrainer
+from tasks.modalities.text.classifier import TextTrainer
 from tasks.problems import classification
 from tasks.problems.classification import ClassificationProblem
 from tasks.recipe.train import Train
@@ -41,7 +41,7 @@ def fitted(modality: str, folder: Path, **options: Any) -> tuple[Any, History]:
     adapter, examples, targets = trainer(modality, folder, **options)
     return adapter, loop.fit(
         adapter,
-        adapter.section,
+        adapter.config,
         examples,
         targets,
         examples,
@@ -75,7 +75,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
     adapter, examples, targets = trainer(
         "tabular", tmp_path, schedule="plateau", patience=9, metric="macro_f1"
     )
-    run = TrainingState(adapter, adapter.section, examples, targets, [], tmp_path)
+    run = TrainingState(adapter, adapter.config, examples, targets, [], tmp_path)
     factors = []
     for metric in (0.5, 0.6, 0.6, 0.4, 0.7):
         run.weight_sum = 1.0
@@ -86,7 +86,7 @@ def test_plateau_halves_the_rate_after_each_epoch_that_was_no_better(tmp_path: P
 
 def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept(tmp_path: Path) -> None:
     adapter, examples, targets = trainer("tabular", tmp_path, ema_decay=0.75)
-    run = TrainingState(adapter, adapter.section, examples, targets, [], tmp_path)
+    run = TrainingState(adapter, adapter.config, examples, targets, [], tmp_path)
     expected = None
     for number, batches in enumerate(run.steps(0)):
         run.update(batches, 0.05)
@@ -106,7 +106,7 @@ def test_each_layer_nearer_to_the_input_learns_more_slowly(tmp_path: Path) -> No
         for name, parameter in adapter.network.named_parameters()
         if parameter.requires_grad
     }
-    made = optimizer.build_optimizer(adapter.network, adapter.section)
+    made = optimizer.build_optimizer(adapter.network, adapter.config)
     scales = {
         names[id(parameter)]: group["scale"]
         for group in made.param_groups
@@ -206,7 +206,7 @@ def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -
         adapter.problem.weights = classification.compute_class_weights(
             Train(class_weights="balanced" if weigh else "none"), targets, ["no", "yes"]
         )
-        loop.fit(adapter, adapter.section, examples, targets, examples, targets, folder)
+        loop.fit(adapter, adapter.config, examples, targets, examples, targets, folder)
         with torch.no_grad():
             return float(adapter.network.eval()(torch.stack(examples)).softmax(1)[:, 1].mean())
 
@@ -285,7 +285,7 @@ def limited(folder: Path, most: int, error: Exception) -> History:
     adapter, examples, targets = trainer("tabular", folder, dropout=0.0)
     adapter.network = Small(adapter.network, most, error)
     return loop.fit(
-        adapter, adapter.section, examples, targets, examples, targets, folder / "checkpoints"
+        adapter, adapter.config, examples, targets, examples, targets, folder / "checkpoints"
     )
 
 
@@ -355,7 +355,7 @@ def test_a_loss_that_is_not_a_number_names_the_rows_to_blame(tmp_path: Path) -> 
     ) as caught:
         loop.fit(
             adapter,
-            adapter.section,
+            adapter.config,
             examples,
             targets,
             examples,
@@ -383,7 +383,7 @@ def test_an_infinity_is_a_gap_and_a_column_of_numbers_and_words_says_that_it_is_
         for n in range(70)
     ]
     a, b = TabularTrainer(Train(), rows, tiny.TWO).columns
-    assert (a["kind"], a["gaps"], b["kind"]) == ("number", True, "category")
+    assert (a.kind, a.has_missing, b.kind) == ("number", True, "category")
     assert (
         "warning: column 'b' is taken for categories, as 10 of its 70 cells are no numbers, such as 'ten'"
         in capsys.readouterr().out
@@ -395,6 +395,9 @@ def test_precision_is_what_the_recipe_says(precision: Any, enabled: bool) -> Non
     cpu = torch.device("cpu")
     assert optimizer.build_autocast(Train(precision=precision), True, cpu)._enabled is enabled
     assert optimizer.build_autocast(Train(), True, cpu)._enabled is distributed.has_bf16(cpu)
-    assert optimizer.build_autocast(Train(), TabularTrainer.mixed, cpu)._enabled is False
-    assert TextTrainer.mixed
-    assert ImageTrainer.mixed
+    assert (
+        optimizer.build_autocast(Train(), TabularTrainer.SUPPORTS_MIXED_PRECISION, cpu)._enabled
+        is False
+    )
+    assert TextTrainer.SUPPORTS_MIXED_PRECISION
+    assert ImageTrainer.SUPPORTS_MIXED_PRECISION

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tasks import pretrain
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import pretrained
-from tasks.modalities.text import masked_lm
+from tasks.modalities.text import new_encoder
 from tasks.modalities.text.masked_lm import MaskedLmPretrainer
 from tasks.recipe import resolved
 from tasks.recipe.loading import read_recipe
@@ -126,14 +127,13 @@ def test_the_report_has_the_loss_on_val_and_its_perplexity(job: Job) -> None:
 def test_train_starts_from_what_it_wrote(job: Job) -> None:
     import torch
 
-    encoder, tokenizer, pooling = pretrained.load_base(
-        recipe().train.model_copy(update={"base": str(job.work / "model")})
-    )
-    assert pooling == "mean"
+    base = pretrained.load_base(recipe().train.model_copy(update={"base": str(job.work / "model")}))
+    assert base.pooling == "mean"
+    tokenizer = base.tokenizer
     text = "Amber basil, 你好 größe!"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == "[CLS] amber basil, 你 好 große![SEP]"
-    assert isinstance(encoder.get_input_embeddings().weight, torch.Tensor)
-    assert encoder.config.num_hidden_layers == 2
+    assert isinstance(base.model.get_input_embeddings().weight, torch.Tensor)
+    assert base.model.config.num_hidden_layers == 2
 
 
 def test_without_epochs_there_is_a_tokenizer_and_a_random_network(job: Job, tmp_path: Path) -> None:
@@ -156,9 +156,11 @@ def test_a_base_is_continued_with_its_own_tokenizer(job: Job, tmp_path: Path) ->
     before, after = (
         pretrained.load_base(Pretrain(base=str(folder))) for folder in (base, tmp_path / "model")
     )
-    assert before[1].get_vocab() == after[1].get_vocab()
-    assert before[2] == after[2] == "cls"
-    assert (before[0].get_input_embeddings().weight != after[0].get_input_embeddings().weight).any()
+    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+    assert before.pooling == after.pooling == "cls"
+    assert (
+        before.model.get_input_embeddings().weight != after.model.get_input_embeddings().weight
+    ).any()
 
 
 def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
@@ -176,7 +178,8 @@ def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> N
         Pretrain.model_validate(SECTION), tiny.table("text", 0, 64)["text"].to_pylist()
     )
     examples = [np.array([2, *range(10, 38), 3], np.int32)] * 400
-    ids, _, places, tokens = adapter.collate(examples, torch.Generator().manual_seed(7))
+    batch = adapter.collate(examples, torch.Generator().manual_seed(7))
+    ids, places, tokens = batch.token_ids, batch.positions, batch.targets
     original = torch.from_numpy(np.stack(examples))
     assert (original.flatten()[places] == tokens).all()
     assert len(places) / (28 * 400) == pytest.approx(0.15, abs=0.015)
@@ -188,15 +191,17 @@ def test_15_of_100_tokens_are_guessed_and_8_of_10_of_these_hidden(job: Job) -> N
     assert all(
         (one == other).all()
         for one, other in zip(
-            adapter.collate(examples, None), adapter.collate(examples, None), strict=True
+            astuple(adapter.collate(examples, None)),
+            astuple(adapter.collate(examples, None)),
+            strict=True,
         )
     )
-    assert (adapter.collate(examples, torch.Generator().manual_seed(8))[0] != ids).any()
+    assert (adapter.collate(examples, torch.Generator().manual_seed(8)).token_ids != ids).any()
 
 
 def test_each_chinese_character_is_a_token_and_none_is_unknown() -> None:
     texts = ["很快，好吃，味道足，量大", "没有送水没有送水", "非常快，态度好。"] * 20
-    made = masked_lm.train_tokenizer(texts, 400)
+    made = new_encoder.train_tokenizer(texts, 400)
     assert len(made.encode("好吃").ids) == 4  # with what marks the text's ends
     assert made.decode(made.encode("味道好").ids).strip() == "味 道 好"
     assert made.decode(made.encode("鱻").ids).strip() == "鱻"  # not in any of the texts

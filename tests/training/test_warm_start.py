@@ -10,14 +10,15 @@ import pytest
 from safetensors.torch import save_file
 
 from tasks import modalities, problems, resolve, train
+from tasks.contracts.model_info import TrainingStart
 from tasks.core.errors import StageError
-from tasks.modalities.base import Trainer
+from tasks.modalities.base import ModelTrainer
 from tasks.recipe import resolved
 from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
 from tasks.registry import channel_pointer, local_champion, manifests
 from tasks.storage import files, hashing
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 from tasks.training import warm_start
 from tests import tiny
@@ -34,7 +35,7 @@ gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 
 def adapter(
     modality: str, seed: int, labels: list[str] = LABELS, **train: Any
-) -> tuple[Recipe, Trainer]:
+) -> tuple[Recipe, ModelTrainer]:
     recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
     return recipe, modalities.build_trainer(
         recipe,
@@ -52,16 +53,10 @@ def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     folder.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
-    files.write_json(
-        folder / "model.json",
-        {
-            "modality": kind,
-            "problem": recipe.problem,
-            "labels": LABELS,
-            "inputs": made.inputs(),
-            **about,
-        },
-    )
+    known = {"problem": recipe.problem, "labels": LABELS}
+    signature = made.input_signature()
+    info = tiny.model_info(kind, **{**known, "input_signature": signature, **about})
+    info.write(ModelFolder(folder).info)
     (folder / "trained_on.parquet").write_bytes(b"")
     local_champion.record_champion("tiny", "v1", hashing.hash_folder(folder))
     return files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json"), weights
@@ -74,7 +69,7 @@ def test_training_starts_from_the_champions_weights(here: Path, modality: str) -
     assert any(
         (made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items()
     )
-    assert warm_start.apply_warm_start(recipe, known, made) == {"champion": "v1"}
+    assert warm_start.apply_warm_start(recipe, known, made) == TrainingStart(champion="v1")
     made.prepare([], None)  # type: ignore[arg-type]
     assert all(
         (made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items()
@@ -133,7 +128,7 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
     assert about == {"champion": "v1"}
     assert right > 0.55
     about, right = trained(None)
-    assert about == {"why": "nothing is in production yet"}
+    assert about == {"reason": "nothing is in production yet"}
     assert right < 0.45
     other = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.json")
     files.write_json(
@@ -146,7 +141,7 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
             "files": hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1"),
         }
     )
-    assert about == {"why": "the champion v1 does not fit: its classes are others"}
+    assert about == {"reason": "the champion v1 does not fit: its classes are others"}
     with pytest.raises(
         StageError,
         match="export.distil: .*v1/model.json is not there with the bytes that were promoted",
@@ -157,10 +152,9 @@ def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path)
 def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
     tiny.base(Path("base"))
     recipe, made = adapter("text", seed=2)
-    assert warm_start.apply_warm_start(recipe, None, made) == {
-        "base": "base",
-        "why": "nothing is in production yet",
-    }
+    assert warm_start.apply_warm_start(recipe, None, made) == TrainingStart(
+        base="base", reason="nothing is in production yet"
+    )
 
 
 def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here: Path) -> None:

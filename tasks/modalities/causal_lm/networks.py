@@ -143,5 +143,7 @@ def build_cached_decoder(model: PretrainedModel) -> "torch.nn.Module":
 def find_kv_cache_shape(config: PretrainedConfig) -> tuple[int, int, int, int]:
     """Return the shape of a token's cache: layers, keys and values, heads, head size."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_size = (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
     return config.num_hidden_layers, 2, heads, head_size

@@ -44,9 +44,7 @@ class TrigramModel:
             self.find_most_likely(level, length) for length, level in enumerate(self.levels, 1)
         ]
 
-    def fit_levels(
-        self, texts: Sequence[Sequence[int] | NDArray[np.int32]]
-    ) -> list[NgramLevel]:
+    def fit_levels(self, texts: Sequence[Sequence[int] | NDArray[np.int32]]) -> list[NgramLevel]:
         """Fit unigrams, bigrams and trigrams."""
         all_ngrams = np.concatenate([self.to_ngrams(text) for text in texts])
         ngrams, counts = np.unique(all_ngrams, return_counts=True)
@@ -138,9 +136,7 @@ def compute_discounts(counts: Ints) -> Floats:
     return np.clip(discounts, 0.1, [1, 0.9, 1.9, 2.9])
 
 
-def look_up_values(
-    known: Ints, values: NDArray[Any], wanted: Ints, default: float
-) -> NDArray[Any]:
+def look_up_values(known: Ints, values: NDArray[Any], wanted: Ints, default: float) -> NDArray[Any]:
     """Return the value of each wanted number, `known` being sorted; else the default."""
     index = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.asarray(np.where(known[index] == wanted, values[index], default))

@@ -52,9 +52,7 @@ class CausalLmPredictor(Predictor):
     def __call__(self, rows: Sequence[PromptedText], batch_tokens: int = BATCH_TOKENS) -> Floats:
         """Return loss, tokens, hits and bytes of each row's text, `[rows, 4]`."""
         examples = self.encode(rows)
-        windows = list(
-            packing.iterate_windows(examples, self.max_length, self.max_length // 2)
-        )
+        windows = list(packing.iterate_windows(examples, self.max_length, self.max_length // 2))
         scores = np.zeros((len(rows), len(PREDICTION_COLUMNS)))
         scores[:, 3] = [example.text_bytes for example in examples]
         for batch in batch_by_length(windows, batch_tokens):
@@ -128,9 +126,7 @@ def batch_by_length(windows: list[Window], batch_tokens: int) -> Iterator[list[W
         remaining = remaining[:-count]
 
 
-def pad_windows(
-    windows: list[Window], pad_id: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pad_windows(windows: list[Window], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return tokens and targets of windows, the longest last: each `[windows, longest]`."""
     shape = (len(windows), len(windows[-1]))
     ids = np.full(shape, pad_id, np.int64)

@@ -72,9 +72,7 @@ class DecoderTrainer(Trainer):
             batches += self.split_by_tokens(indices, examples)
         return batches
 
-    def split_by_tokens(
-        self, indices: list[int], examples: list[TokenizedText]
-    ) -> list[list[int]]:
+    def split_by_tokens(self, indices: list[int], examples: list[TokenizedText]) -> list[list[int]]:
         """Split rows into batches of at most batch_tokens tokens, or a single longer row."""
         batches: list[list[int]] = []
         n_tokens = 0

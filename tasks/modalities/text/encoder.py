@@ -84,7 +84,9 @@ class EncoderTrainer(Trainer):
         return batching.pack_batches(by_length, examples, self.config)
 
     def collate(
-        self, examples: list[TokenIds], generator: "torch.Generator | None"  # noqa: ARG002
+        self,
+        examples: list[TokenIds],
+        generator: "torch.Generator | None",  # noqa: ARG002
     ) -> Batch:
         """Pad the texts; nothing is augmented."""
         return self.pad(examples)

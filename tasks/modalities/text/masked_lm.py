@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,29 +54,31 @@ class MaskedBatch(Batch):
 class MaskedLmProblem(Problem):
     """Guess the hidden tokens. A score is a text's loss and the number of its hidden tokens."""
 
-    NAME: ClassVar[str] = "masked_lm"
+    NAME = "masked_lm"
 
     def loss(
         self,
         outputs: "torch.Tensor",
-        batch: MaskedBatch,  # type: ignore[override]
+        batch: Batch,
         targets: "torch.Tensor",  # noqa: ARG002  the batch has them
     ) -> tuple["torch.Tensor", float]:
         """Return the sum of the cross-entropies and the number of guesses."""
         from torch.nn.functional import cross_entropy
 
+        assert isinstance(batch, MaskedBatch)
         loss = cross_entropy(outputs.float(), batch.targets, reduction="sum")
         return loss, float(len(outputs))
 
     def predict_batch(
         self,
         outputs: "torch.Tensor",
-        batch: MaskedBatch,  # type: ignore[override]
+        batch: Batch,
     ) -> "torch.Tensor":
         """Return each text's loss and number of guesses, `[rows, 2]`."""
         import torch
         from torch.nn.functional import cross_entropy
 
+        assert isinstance(batch, MaskedBatch)
         losses = cross_entropy(outputs.float(), batch.targets, reduction="none")
         rows, length = batch.token_ids.shape
         row_of_guess = batch.positions // length
@@ -112,9 +114,7 @@ class MaskedLmPretrainer(EncoderTrainer, Pretrainer):
         torch.manual_seed(config.seed)
         self.network = build_masked_lm(self.encoder)
 
-    def collate(
-        self, examples: list[TokenIds], generator: "torch.Generator | None"
-    ) -> MaskedBatch:
+    def collate(self, examples: list[TokenIds], generator: "torch.Generator | None") -> MaskedBatch:
         """Pad the texts and hide some tokens, without a generator always the same ones."""
         import torch
 

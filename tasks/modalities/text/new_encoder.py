@@ -27,9 +27,7 @@ SPECIAL_TOKENS = {
 MIN_PAIR_FREQUENCY = 2
 
 
-def build_modernbert(
-    size: Network, rows: Sequence[str], max_length: int, seed: int
-) -> LoadedBase:
+def build_modernbert(size: Network, rows: Sequence[str], max_length: int, seed: int) -> LoadedBase:
     """Build a ModernBERT (Warner et al. 2024) with random weights.
 
     It normalises before each layer. BERT does so after it, and on some thousands of texts learns
