@@ -1,27 +1,29 @@
-"""Check raw: Great Expectations over the data as it came.
+"""Check raw: Great Expectations over the data as it came, and drift since the last snapshot.
 
-python -m tasks.check_raw support-desk
+    python -m tasks.check_raw support-desk
+
+Writes checks/raw/.
 """
 
 from tasks.checks import suite
+from tasks.checks.suite import CheckedData
 from tasks.core.stage import main
 from tasks.recipe import resolved
-from tasks.storage import files, layout
+from tasks.recipe.recipe import Recipe
+from tasks.storage import files
+from tasks.storage.layout import StagePaths
 
 
-def check_raw(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    sources = [
-        folder / "raw" / part["file"]
-        for part in files.read_json(folder / "raw" / "snapshot.json")["partitions"]
-    ]
-    suite.run_suite(
-        resolved.read_resolved_recipe(name),
-        "raw",
-        files.read_table(sources),
-        suite.fingerprint_snapshot(sources),
-        folder / "checks" / "raw",
-    )
+def check_raw(recipe_name: str) -> None:
+    run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
+
+
+def run(recipe: Recipe, paths: StagePaths) -> None:
+    """Check the snapshot in raw/."""
+    partitions = files.read_json(paths.raw.snapshot)["partitions"]
+    sources = [paths.raw.path / part["file"] for part in partitions]
+    data = CheckedData(files.read_table(sources), suite.fingerprint_snapshot(sources))
+    suite.run_suite(recipe, "raw", data, paths.checks("raw"))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,34 @@
-"""Check ready: Great Expectations over the rows that go into training and evaluation, and the proof that none is on two sides.
+"""Check ready: Great Expectations over the split, and the proof that no row is in two parts of it.
 
-python -m tasks.check_ready support-desk
+    python -m tasks.check_ready support-desk
+
+Writes checks/ready/.
 """
 
 import pyarrow as pa
 
 from tasks.checks import suite
+from tasks.checks.suite import CheckedData
 from tasks.core.stage import main
 from tasks.recipe import resolved
+from tasks.recipe.recipe import Recipe
 from tasks.rows import leakage
 from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
 
 
-def check_ready(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    sources = {side: folder / "split" / f"{side}.parquet" for side in ("train", "val", "test")}
-    tables = {side: files.read_table(path) for side, path in sources.items()}
-    recipe = resolved.read_resolved_recipe(name)
-    results, notes = leakage.check_leakage(tables, recipe.modality, recipe.problem)
+def check_ready(recipe_name: str) -> None:
+    run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
+
+
+def run(recipe: Recipe, paths: StagePaths) -> None:
+    """Check the rows that go into training and evaluation."""
+    tables = {name: files.read_table(paths.split.table(name)) for name in layout.SPLITS}
+    outcomes, notes = leakage.check_leakage(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
-    suite.run_suite(
-        recipe,
-        "ready",
-        rows,
-        suite.fingerprint_snapshot(list(sources.values())),
-        folder / "checks" / "ready",
-        results,
-        notes,
-    )
+    snapshot = suite.fingerprint_snapshot(list(paths.split.tables()))
+    data = CheckedData(rows, snapshot, outcomes, notes)
+    suite.run_suite(recipe, "ready", data, paths.checks("ready"))
 
 
 if __name__ == "__main__":

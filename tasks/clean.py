@@ -1,20 +1,26 @@
-"""Clean: apply the recipe's rules in order; count what each changed, and keep what each dropped.
+"""Clean: apply the recipe's rules in order, count changes, and keep what each rule rejects.
 
     python -m tasks.clean support-desk
 
-Writes clean/parts/*.parquet, clean/rejects.parquet/, clean/report.json, which names the files that hold the rows, and a page, clean/index.html. Rules that
-look at one row at a time, and exact duplicates, are applied to one part of the raw data after the other, so that memory does not grow with the data; a part that is
-unchanged since the last run is verified and kept. From the first rule on that needs all rows at once, they are, and clean/rows.parquet holds the result.
+Writes clean/parts/*.parquet, clean/rejects.parquet/, clean/report.json, which names the files
+that hold the rows, and a page, clean/index.html. Rules that look at one row at a time, and exact
+duplicates, are applied to one part of the raw data after the other, so memory does not grow with
+the data. A part that is unchanged since the last run is verified and kept. The first rule that
+needs all rows at once, and the rules after it, get all rows; clean/rows.parquet holds the result.
 """
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.cleaning import RULES, apply, incremental, pii_encryption
-from tasks.cleaning.incremental import IncrementalCleaner
+from tasks.cleaning import apply, pii_encryption
+from tasks.cleaning.incremental import IncrementalCleaner, RawFile
+from tasks.cleaning.plan import RulePlan
+from tasks.contracts.cleaning_report import CleaningReport, RuleReport
+from tasks.contracts.cleaning_state import CleanedPart, CleaningState
 from tasks.core import ray_cluster
 from tasks.core.errors import StageError
 from tasks.core.stage import main
@@ -22,88 +28,151 @@ from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
 from tasks.reports import html_pages
 from tasks.rows import dropped_rows, rejected_rows
-from tasks.storage import code_closure, files, hashing, layout
+from tasks.storage import cache_keys, code_closure, files, hashing, layout
+from tasks.storage.layout import CleanFolder, RawFolder, StagePaths
 
 
-def clean(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    run(resolved.read_resolved_recipe(name), folder / "raw", folder / "clean")
+def clean(recipe_name: str) -> None:
+    run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
 
 
-def run(recipe: Recipe, source: Path, target: Path) -> None:
+def run(recipe: Recipe, paths: StagePaths) -> None:
+    """Clean the snapshot in raw/."""
     ray_cluster.select_runner(recipe.engine.kind, recipe.engine.address)
-    rules = [
-        apply.to_rule_call(rule, recipe.modality)
-        for rule in recipe.clean.rules
-        if isinstance(rule, dict)
-    ]
-    names = [name for name, _ in rules]
-    cut = next(
-        (
-            at
-            for at, name in enumerate(names)
-            if RULES[name].whole or (name == "exact_duplicates" and name in names[:at])
-        ),
-        len(rules),
+    plan = RulePlan.of_recipe(recipe)
+    raw_files = list_raw_files(paths.raw)
+    schema = pa.unify_schemas([pq.read_schema(paths.raw.path / file.name) for file in raw_files])
+    cache_key = compute_cache_key(recipe, schema)
+
+    previous = read_previous_parts(paths, cache_key)
+    cleaner = IncrementalCleaner(paths.raw, paths.clean, plan, schema, previous)
+    parts = cleaner.clean_all(raw_files)
+    result = CleaningResult.of_parts(parts, n_rules=len(plan.streamed))
+    if plan.whole and result.rows:
+        result = clean_whole(paths.clean, plan, schema, result)
+    report = result.report()
+    require_rows(report)
+
+    rejected_rows.complete_rejects_folder(
+        paths.clean.rejects, result.reject_files, schema.empty_table()
     )
-    raws = files.read_json(source / "snapshot.json")["partitions"]
-    like = pa.unify_schemas([pq.read_schema(source / raw["file"]) for raw in raws]).empty_table()
-    made_by = code_closure.hash_stage_code("clean") + hashing.hash_json(
-        [rules, pii_encryption.compute_key_id(recipe.clean.rules), like.column_names]
+    print(
+        dropped_rows.describe_counts("clean", report.rows_in, report.rows, report.by_rule),
+        flush=True,
     )
-    kinds = frozenset(
-        kind for rule, arguments in rules if rule == "pii" for kind in arguments["kinds"]
-    )  # a report must not show what the data may not
-    stream = IncrementalCleaner(source, target, like, rules[:cut], kinds, made_by)
-    parts = [
-        stream.written(part, tables)
-        for part, tables in incremental.prefetch(stream.clean_partition, raws)
-    ]
-    told = [apply.merge_reports([part["rules"][at] for part in parts]) for at in range(cut)]
-    rows_in, rows = (sum(part[key] for part in parts) for key in ("rows_in", "rows"))
-    outputs, rejects = (
-        [f"parts/{part['file']}" for part in parts],
-        [part["file"] for part in parts if incremental.REJECTS_FOLDER in part["sha256"]],
-    )
-    if cut < len(rules) and rows:
-        table = files.read_table([target / output for output in outputs]).sort_by("id")
-        table, dropped, more = apply.apply_rules(table, rules[cut:], kinds)
-        told, rows, outputs = told + more, table.num_rows, ["rows.parquet"]
-        files.write_table(target / "rows.parquet", table)
-        if dropped:
-            files.write_table(
-                target / incremental.REJECTS_FOLDER / "rows.parquet",
-                rejected_rows.concat_rejects(dropped, like),
-            )
-            rejects.append("rows.parquet")
-    if rows == 0:
-        worst = max(told, key=lambda rule: int(rule["rejected"]))
-        raise StageError(
-            f"clean: no row is left of {rows_in}; {worst['rule']} dropped {worst['rejected']}: see its arguments in the recipe."
-        )
-    rejected_rows.complete_rejects_folder(target / incremental.REJECTS_FOLDER, rejects, like)
-    by_rule = sum((Counter({rule["rule"]: rule["rejected"]}) for rule in told), Counter[str]())
-    print(dropped_rows.describe_counts("clean", rows_in, rows, by_rule), flush=True)
-    about = {
-        "rows_in": rows_in,
-        "rows": rows,
-        "rejects": sum(rule["rejected"] for rule in told),
-        "rules": told,
-        "files": outputs,
-    }
-    files.write_json(target / "report.json", about)
-    files.write_text(
-        target / "index.html", html_pages.render_page("cleaning", f"{recipe.name}: clean", **about)
-    )
-    files.write_json(target / "state.json", {"made_by": made_by, "parts": parts})
-    for folder in ("parts", "keys"):
-        files.remove_other_files(
-            target / folder, [part["file"] for part in parts if folder in part["sha256"]]
-        )
-    files.remove_other_files(target, outputs)
+    write_report(recipe, paths.clean, report)
+    CleaningState(parts=parts).write(paths.clean.state)
+    cache_keys.record_cache_key(paths.cache_keys, paths.clean.state, cache_key)
+    remove_stale_files(paths.clean, parts, report.files)
     dropped_rows.check_max_dropped(
-        "clean", rows_in, by_rule, recipe.max_dropped, target / incremental.REJECTS_FOLDER
+        "clean", report.rows_in, report.by_rule, recipe.max_dropped, paths.clean.rejects
     )
+
+
+def list_raw_files(raw: RawFolder) -> list[RawFile]:
+    partitions = files.read_json(raw.snapshot)["partitions"]
+    return [RawFile(part["file"], part["sha256"]) for part in partitions]
+
+
+def compute_cache_key(recipe: Recipe, schema: pa.Schema) -> str:
+    """Hash all that decides what a part becomes, but for the part itself."""
+    key_id = pii_encryption.compute_key_id(recipe.clean.rules)
+    settings = [recipe.clean.rules, recipe.modality, key_id, schema.names]
+    return code_closure.hash_stage_code("clean") + hashing.hash_json(settings)
+
+
+def read_previous_parts(paths: StagePaths, cache_key: str) -> list[CleanedPart]:
+    """Return the parts of the last run, if the same code and rules cleaned them."""
+    state = paths.clean.state
+    if not cache_keys.is_written_with(paths.cache_keys, state, cache_key):
+        return []
+    return CleaningState.read(state).parts
+
+
+@dataclass(frozen=True)
+class CleaningResult:
+    """What the rules so far did to all rows."""
+
+    rows_in: int
+    rows: int
+    rules: list[RuleReport]
+    row_files: list[str]  # below clean/, which hold the rows that stay
+    reject_files: list[str]  # below clean/rejects.parquet/
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[CleanedPart], n_rules: int) -> "CleaningResult":
+        """Add up what the first `n_rules` rules did to each part."""
+        rules = []
+        for number in range(n_rules):
+            rules.append(apply.merge_reports([part.rules[number] for part in parts]))
+        return cls(
+            rows_in=sum(part.rows_in for part in parts),
+            rows=sum(part.rows for part in parts),
+            rules=rules,
+            row_files=[f"parts/{part.file}" for part in parts],
+            reject_files=[part.file for part in parts if layout.REJECTS in part.sha256],
+        )
+
+    def report(self) -> CleaningReport:
+        by_rule: Counter[str] = Counter()
+        for rule in self.rules:
+            if rule.rejected:
+                by_rule[rule.rule] += rule.rejected
+        return CleaningReport(
+            rows_in=self.rows_in,
+            rows=self.rows,
+            rejects=by_rule.total(),
+            by_rule=by_rule,
+            rules=self.rules,
+            files=self.row_files,
+        )
+
+
+def clean_whole(
+    folder: CleanFolder, plan: RulePlan, schema: pa.Schema, result: CleaningResult
+) -> CleaningResult:
+    """Apply the rules that need all rows at once, and write rows.parquet."""
+    table = files.read_table([folder.path / name for name in result.row_files]).sort_by("id")
+    cleaned = apply.apply_rules(table, plan.whole, plan.pii_kinds)
+    files.write_table(folder.rows, cleaned.table)
+    reject_files = list(result.reject_files)
+    if cleaned.rejects:
+        rejects = rejected_rows.concat_rejects(cleaned.rejects, schema.empty_table())
+        files.write_table(folder.rejects / folder.rows.name, rejects)
+        reject_files.append(folder.rows.name)
+    return CleaningResult(
+        rows_in=result.rows_in,
+        rows=cleaned.table.num_rows,
+        rules=[*result.rules, *cleaned.reports],
+        row_files=[folder.rows.name],
+        reject_files=reject_files,
+    )
+
+
+def require_rows(report: CleaningReport) -> None:
+    """Raise a StageError that names the worst rule, if no row is left."""
+    if report.rows:
+        return
+    worst = max(report.rules, key=lambda rule: rule.rejected)
+    raise StageError(
+        f"clean: no row is left of {report.rows_in}; {worst.rule} dropped {worst.rejected}: "
+        f"see its arguments in the recipe."
+    )
+
+
+def write_report(recipe: Recipe, folder: CleanFolder, report: CleaningReport) -> None:
+    report.write(folder.report)
+    page = html_pages.render_page("cleaning", f"{recipe.name}: clean", report=report)
+    files.write_text(folder.page, page)
+
+
+def remove_stale_files(
+    folder: CleanFolder, parts: Sequence[CleanedPart], row_files: Sequence[str]
+) -> None:
+    """Remove what earlier runs left, also half-written."""
+    for kind in (folder.parts, folder.keys):
+        files.remove_other_files(kind, [part.file for part in parts if kind.name in part.sha256])
+    files.remove_other_files(folder.path, row_files)
 
 
 if __name__ == "__main__":

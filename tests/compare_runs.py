@@ -53,10 +53,12 @@ RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files,
     "accumulate": "gradient_accumulation_steps",
     "average": "ema_decay",
     "clip": "max_grad_norm",
+    "crossed": "duplicates_across_parts",
     "do": "action",
     "gaps": "has_missing",
     "hidden": "hidden_sizes",
     "layer_decay": "layerwise_lr_decay",
+    "of": "source",
     "spread": "std",
 }
 RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "c"
@@ -91,6 +93,9 @@ RENAMED_COLUMNS: dict[str, str] = {}  # of Parquet files
 RENAMED_FILES: dict[str, str] = {  # below data/<recipe>/, with # in the place of hashes
     "model/lexical.safetensors": "model/tfidf.safetensors",
 }
+
+# Beginnings of paths in JSON files that are new on purpose.
+ADDED_PATHS = ("by_rule", "id", "max_dropped")
 
 # Keys whose values say when or by which code a file was made, or how large a JSON file is.
 IGNORED_KEYS = {
@@ -742,7 +747,8 @@ def leaf_differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         if path not in new:
             yield f"{path} is missing, was {old[path]!r}"
         elif path not in old:
-            yield f"{path} is new, {new[path]!r}"
+            if not f"{path}/".startswith(tuple(f"{added}/" for added in ADDED_PATHS)):
+                yield f"{path} is new, {new[path]!r}"
         elif json.dumps(old[path]) != json.dumps(new[path]):  # 1 and 1.0 and true are different
             yield f"{path} was {old[path]!r}, is {new[path]!r}"
 

@@ -1,0 +1,1 @@
+"""Checks of data: expectations of the recipe, and drift since the last accepted snapshot."""

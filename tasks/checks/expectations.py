@@ -1,28 +1,83 @@
-"""Great Expectations, and the only file that imports it: suites are built in code from the recipe's lists, so none can lose an expectation unseen."""
+"""Great Expectations, and the only file that imports it.
+
+Suites are built in code from the recipe's lists, so no expectation can get lost unnoticed.
+"""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.contracts.check_result import CheckOutcome, CheckResult, Severity
 from tasks.core.errors import ConfigError, StageError
 from tasks.rows import table_columns
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-MAX_EXAMPLES, MAX_VALUE_LENGTH = 5, 200
-# All row numbers, but not their names: asking for an index column, or storing the result, takes minutes where a million rows fail.
+
+MAX_EXAMPLES = 5
+MAX_EXAMPLE_LENGTH = 80
+MAX_VALUE_LENGTH = 200
+MAX_ERROR_LENGTH = 300
+# All row numbers, but not their names: asking for an index column, or storing the result, takes
+# minutes if a million rows fail.
 RESULT_FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
-DeclaredExpectations = list[dict[str, dict[str, Any]]]
+COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
+
+
+class Expectation:
+    """An expectation as a recipe declares it: one name with its arguments."""
+
+    def __init__(self, suite: str, number: int, declared: Mapping[str, Mapping[str, Any]]) -> None:
+        [(self.name, arguments)] = declared.items()
+        self.suite = suite
+        self.number = number
+        self.severity: Severity = arguments.get("severity", "fail")
+        self.arguments = {key: value for key, value in arguments.items() if key != "severity"}
+
+    @property
+    def key(self) -> str:
+        """Where the recipe declares it."""
+        return f"check.{self.suite}[{self.number}]"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns whose values it looks at."""
+        single = [str(self.arguments[key]) for key in COLUMN_ARGUMENTS if key in self.arguments]
+        return [*single, *self.arguments.get("column_list", [])]
+
+    def require_columns(self, rows: pa.Table) -> None:
+        """Raise a ConfigError if the rows lack a column that it looks at."""
+        if self.name == "expect_column_to_exist":
+            return
+        for column in self.columns:
+            if column not in rows.column_names:
+                raise ConfigError(
+                    f"{self.key}: {self.name} names the column {column!r}, which the data does "
+                    f"not have; it has {', '.join(rows.column_names)}."
+                )
 
 
 def validate_rows(
-    rows: pa.Table, declared: DeclaredExpectations, suite_name: str
-) -> list[dict[str, Any]]:
-    """One result for each declared expectation: whether it holds, the number of unexpected values, examples, and the rows concerned.
+    rows: pa.Table, declared: Sequence[Mapping[str, Mapping[str, Any]]], suite: str
+) -> list[CheckOutcome]:
+    """Check rows by expectations, one outcome for each.
 
-    Raises Mistake for arguments that an expectation does not take, and Failure where not every expectation ran.
+    Raises:
+        ConfigError: An expectation does not take its arguments, or names no column of the data.
+        StageError: Not every expectation could be evaluated.
     """
+    expectations = [Expectation(suite, number, item) for number, item in enumerate(declared)]
+    results = run_great_expectations(rows, expectations, suite)
+    require_all_results(expectations, results, suite)
+    return [build_outcome(item, results[item.number], rows) for item in expectations]
+
+
+def run_great_expectations(
+    rows: pa.Table, expectations: Sequence[Expectation], suite: str
+) -> dict[int, Any]:
+    """Evaluate expectations. Returns Great Expectations' results by number."""
     import great_expectations as gx
     from great_expectations.core.batch import BatchRequest  # noqa: F401  resolves forward references of the suite's models
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -30,160 +85,166 @@ def validate_rows(
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    suite = gx.ExpectationSuite(name=suite_name)
-    classes = {name.lower(): getattr(gx.expectations, name) for name in dir(gx.expectations)}
-    for number, item in enumerate(declared):
-        name, arguments = split_declaration(item)
-        missing = [column for column in list_columns(arguments) if column not in rows.column_names]
-        if missing and name != "expect_column_to_exist":
-            has = ", ".join(rows.column_names)
-            raise ConfigError(
-                f"check.{suite_name}[{number}]: {name} names the column {missing[0]!r}, which the data does not have; it has {has}."
-            )
-        try:
-            suite.add_expectation(
-                classes[name.replace("_", "")](**arguments, meta={"number": number})
-            )
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"check.{suite_name}[{number}]: {name} does not take these arguments: {' '.join(str(error).split())[:300]}."
-            ) from None
-    definition = (
-        context.data_sources.add_pandas("rows")
-        .add_dataframe_asset("rows")
-        .add_batch_definition_whole_dataframe("all")
-    )
+    gx_suite = gx.ExpectationSuite(name=suite)
+    for expectation in expectations:
+        expectation.require_columns(rows)
+        add_expectation(gx_suite, expectation)
+    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     validator = Validator(
-        batch_definition=definition,
+        batch_definition=asset.add_batch_definition_whole_dataframe("all"),
         result_format=RESULT_FORMAT,
         batch_parameters={"dataframe": rows.to_pandas(ignore_metadata=True)},
     )
-    outcomes = {
-        outcome.expectation_config.meta["number"]: outcome
-        for outcome in validator.validate_expectation_suite(suite).results
-    }
-    for number in set(range(len(declared))) - outcomes.keys():
-        counted = f"{len(declared)} expectations were declared, but only {len(outcomes)} ran"
-        lost = f"check.{suite_name}[{number}], {split_declaration(declared[number])[0]}, is not among them"
-        raise StageError(
-            f"check {suite_name}: {counted}, and {lost}: the data is not accepted. Remove it if another says the same."
-        )
-    return [
-        build_result(item, outcomes[number], suite_name, rows)
-        for number, item in enumerate(declared)
-    ]
+    results = validator.validate_expectation_suite(gx_suite).results
+    return {result.expectation_config.meta["number"]: result for result in results}
 
 
-def split_declaration(item: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """An expectation's name and its own arguments, without the severity, which is ours."""
-    name, arguments = next(iter(item.items()))
-    return name, {key: value for key, value in arguments.items() if key != "severity"}
+def add_expectation(gx_suite: Any, expectation: Expectation) -> None:
+    """Add an expectation to a suite of Great Expectations.
+
+    Raises:
+        ConfigError: The expectation does not take these arguments.
+    """
+    gx_class = find_gx_class(expectation.name)
+    meta = {"number": expectation.number}
+    try:
+        gx_suite.add_expectation(gx_class(**expectation.arguments, meta=meta))
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:MAX_ERROR_LENGTH]
+        raise ConfigError(
+            f"{expectation.key}: {expectation.name} does not take these arguments: {reason}."
+        ) from None
 
 
-def list_columns(arguments: dict[str, Any]) -> list[str]:
-    """The columns whose values an expectation looks at."""
-    return [
-        str(arguments[key]) for key in ("column", "column_A", "column_B") if key in arguments
-    ] + list(arguments.get("column_list", []))
+def find_gx_class(name: str) -> Any:
+    """Find the class ExpectColumnToExist by the name expect_column_to_exist."""
+    import great_expectations as gx
+
+    classes = {class_name.lower(): class_name for class_name in dir(gx.expectations)}
+    return getattr(gx.expectations, classes[name.replace("_", "")])
 
 
-def build_result(
-    item: dict[str, dict[str, Any]], outcome: Any, suite_name: str, rows: pa.Table
-) -> dict[str, Any]:
-    """The result as the checks give it. Raises Failure where the expectation ended in an exception."""
-    name, arguments = split_declaration(item)
-    columns = list_columns(arguments)
-    info = outcome.exception_info or {}  # one record, or a mapping of records
+def require_all_results(
+    expectations: Sequence[Expectation], results: Mapping[int, Any], suite: str
+) -> None:
+    """Raise a StageError if an expectation has no result."""
+    for expectation in expectations:
+        if expectation.number not in results:
+            raise StageError(
+                f"check {suite}: {len(expectations)} expectations were declared, but only "
+                f"{len(results)} ran, and {expectation.key}, {expectation.name}, is not among "
+                f"them: the data is not accepted. Remove it if another says the same."
+            )
+
+
+def build_outcome(expectation: Expectation, gx_result: Any, rows: pa.Table) -> CheckOutcome:
+    """Convert a result of Great Expectations to ours.
+
+    Raises:
+        StageError: The expectation ended in an exception.
+    """
+    require_evaluated(expectation, gx_result, rows)
+    success = bool(gx_result.success)
+    values = gx_result.result
+    unexpected = values.get("unexpected_count")
+    row_numbers = values.get("unexpected_index_list")
+    failing = None
+    if row_numbers is not None and len(row_numbers) == unexpected:
+        failing = collect_failing_rows(rows, expectation.columns, [] if success else row_numbers)
+    result = CheckResult(
+        expectation=expectation.name,
+        arguments=expectation.arguments,
+        severity=expectation.severity,
+        success=success,
+        source="recipe",
+        unexpected=unexpected,
+        observed=shorten_observed(values.get("observed_value")),
+        examples=choose_examples(values.get("partial_unexpected_list") or []),
+        ids=None if failing is None else failing.num_rows,
+    )
+    return CheckOutcome(result, failing)
+
+
+def require_evaluated(expectation: Expectation, gx_result: Any, rows: pa.Table) -> None:
+    """Raise a StageError if the expectation ended in an exception."""
+    info = gx_result.exception_info or {}  # one record, or a mapping of records
     for record in [info] if "raised_exception" in info else info.values():
         if record.get("raised_exception"):
-            advice = "" if "regex" in name else suggest_type_rule(columns, suite_name, rows)
+            message = str(record["exception_message"]).rstrip(".")
             raise StageError(
-                f"check {suite_name}: {name} could not be evaluated: {str(record['exception_message']).rstrip('.')}.{advice}"
+                f"check {expectation.suite}: {expectation.name} could not be evaluated: "
+                f"{message}.{suggest_type_rule(expectation, rows)}"
             )
-    found = outcome.result
-    examples = list(
-        dict.fromkeys(
-            format_value(value)[:80] for value in found.get("partial_unexpected_list") or []
-        )
-    )[:MAX_EXAMPLES]
-    observed, unexpected, numbers = (
-        found.get(key) for key in ("observed_value", "unexpected_count", "unexpected_index_list")
-    )
-    observed = (
-        observed
-        if observed is None or isinstance(observed, (int, float, str))
-        else str(observed)[:MAX_VALUE_LENGTH]
-    )
-    concerned = (
-        collect_failing_rows(rows, columns, [] if outcome.success else numbers)
-        if numbers is not None and len(numbers) == unexpected
-        else None
-    )
-    about = {
-        "expectation": name,
-        "arguments": arguments,
-        "severity": item[name].get("severity", "fail"),
-        "success": bool(outcome.success),
-    }
-    return {
-        **about,
-        "unexpected": unexpected,
-        "observed": observed,
-        "examples": examples,
-        "failing": concerned,
-    }
 
 
-def suggest_type_rule(columns: list[str], suite_name: str, rows: pa.Table) -> str:
-    """What to do where numbers were expected in a column of texts, the usual reason why an expectation cannot be evaluated."""
-    if not (
-        texts := [
-            name
-            for name in columns
-            if pa.types.is_string(rows[name].type) or pa.types.is_large_string(rows[name].type)
-        ]
-    ):
+def suggest_type_rule(expectation: Expectation, rows: pa.Table) -> str:
+    """Suggest a type if the expectation looks at a column of text, the usual reason to fail."""
+    if "regex" in expectation.name:
         return ""
-    where = (
-        "as all columns do that come in: compare numbers and dates in check.ready, typed"
-        if suite_name == "raw"
-        else "so give it a type"
-    )
-    return f" The column {texts[0]!r} holds text, {where} by the cleaning rule `types`."
+    columns = [name for name in expectation.columns if is_text(rows[name].type)]
+    if not columns:
+        return ""
+    advice = "so give it a type"
+    if expectation.suite == "raw":
+        advice = "as all columns do that come in: compare numbers and dates in check.ready, typed"
+    return f" The column {columns[0]!r} holds text, {advice} by the cleaning rule `types`."
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def shorten_observed(value: Any) -> bool | int | float | str | None:
+    """Return a simple value as it is, others as a short text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)[:MAX_VALUE_LENGTH]
+
+
+def choose_examples(values: Sequence[Any]) -> list[str]:
+    """Choose the first different values."""
+    shown = [format_value(value)[:MAX_EXAMPLE_LENGTH] for value in values]
+    return list(dict.fromkeys(shown))[:MAX_EXAMPLES]
+
+
+def format_value(value: Any) -> str:
+    """Format an unexpected value; expectations on several columns have one of each."""
+    if isinstance(value, dict):
+        values = list(value.values())
+    elif isinstance(value, tuple):
+        values = list(value)
+    else:
+        values = [value]
+    return ", ".join(format_cell(cell) for cell in values)
+
+
+def format_cell(cell: Any) -> str:
+    is_nan = cell != cell
+    return "null" if cell is None or is_nan else str(cell)
 
 
 def collect_failing_rows(rows: pa.Table, columns: list[str], numbers: list[int]) -> pa.Table:
-    """The id of each of these rows, and its value in the columns that the expectation looks at."""
-    at = pa.array(numbers, pa.int64())
-    values = [
-        pc.utf8_slice_codeunits(
-            table_columns.convert_to_text(rows[name].take(at)), 0, MAX_VALUE_LENGTH
-        )
-        for name in columns
-    ]
-    value = (
-        values[0]
-        if len(values) == 1
-        else pc.binary_join_element_wise(
+    """Return the ids of rows, with their values in the columns that an expectation looks at.
+
+    Args:
+        rows: All rows.
+        columns: The columns.
+        numbers: The positions of the rows that fail.
+    """
+    positions = pa.array(numbers, pa.int64())
+    values = []
+    for name in columns:
+        text = table_columns.convert_to_text(rows[name].take(positions))
+        values.append(pc.utf8_slice_codeunits(text, 0, MAX_VALUE_LENGTH))
+    value = values[0]
+    if len(values) > 1:
+        value = pc.binary_join_element_wise(
             *values, ", ", null_handling="replace", null_replacement="null"
         )
-    )
     return pa.table(
         {
-            "id": rows["id"].take(at).cast(pa.string()),
+            "id": rows["id"].take(positions).cast(pa.string()),
             "column": pa.repeat(", ".join(columns), len(numbers)),
             "value": value,
         }
     )
-
-
-def format_value(value: Any) -> str:
-    """An unexpected value as text; expectations on several columns give theirs together."""
-    values = (
-        value.values()
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, tuple)
-        else [value]
-    )
-    return ", ".join("null" if one is None or one != one else str(one) for one in values)

@@ -1,8 +1,9 @@
-"""Rules for images, and which of them are nearly the same."""
+"""Rules for images, and the search for images that are nearly the same."""
 
 import io
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,105 +11,149 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.cleaning.rules import Reasons, row_rule, table_rule
 from tasks.core.errors import StageError
 from tasks.rows import image_decoding, near_duplicates
 
-MIN_CORRELATION = 0.99  # correlation of two thumbnails; different digits by one hand reach 0.98
+MIN_CORRELATION = 0.99  # of two thumbnails; different digits by one hand reach 0.98
 THUMBNAIL_SIZE = (16, 16)
-DAMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # Pillow's for no image
+HASH_BITS = 64
+# Pillow's errors for bytes that are no image, or a dangerous one.
+DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def try_decode(data: bytes | None) -> tuple[Image.Image | None, str | None]:
-    """Return the image as a model sees it, or why there is none."""
+    """Return the image as a model sees it, or why it cannot be read."""
     try:
         return image_decoding.decode_image(data or b""), None
     except StageError as failure:
         return None, str(failure)
     except DAMAGE_ERRORS as error:
-        return None, f"not a readable image: {type(error).__name__}"
+        return None, describe_damage(error)
 
 
-def reject_unreadable(table: pa.Table) -> list[str | None]:
-    """Images that do not decode, or whose size differs from that of most."""
-    found = [
-        ((*image.size, image.mode) if image else None, reason)
-        for image, reason in map(try_decode, table["image"].to_pylist())
-    ]
-    usual, count = (
-        Counter(shape for shape, _ in found if shape).most_common(1)[0]
-        if any(shape for shape, _ in found)
-        else (None, 0)
-    )
-    return [
-        reason or (None if shape == usual else f"size and mode {shape} where {count} have {usual}")
-        for shape, reason in found
-    ]
+def describe_damage(error: BaseException) -> str:
+    return f"not a readable image: {type(error).__name__}"
 
 
-def reject_size(
-    table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None
-) -> list[str | None]:
-    """Images whose width or height is not allowed."""
-    bounds = [
-        (word, pair)
-        for word, pair in (("exactly", exact), ("at least", min), ("at most", max))
-        if pair
-    ]
-    allowed = " and ".join(f"{word} {pair[0]}x{pair[1]}" for word, pair in bounds)
-    low, high = np.array(exact or min or [1, 1]), np.array(exact or max or [1 << 31, 1 << 31])
-    reasons: list[str | None] = []
+@table_rule("unreadable", reason="they are no images that can be read")
+def reject_unreadable(table: pa.Table) -> Reasons:
+    """Reject images that do not decode, or have another size or mode than most."""
+    reasons: Reasons = []
+    shapes: list[tuple[int, int, str] | None] = []  # width, height, mode
     for data in table["image"].to_pylist():
-        try:
-            with Image.open(io.BytesIO(data or b"")) as image:
-                width, height = image_decoding.upright_size(image)
-        except DAMAGE_ERRORS as error:
-            reasons.append(f"not a readable image: {type(error).__name__}")
-            continue
-        fits = ((low <= (width, height)) & ((width, height) <= high)).all()
-        reason = None if fits else f"{width}x{height} pixels; allowed are {allowed}"
+        image, reason = try_decode(data)
         reasons.append(reason)
+        shapes.append((*image.size, image.mode) if image else None)
+    counts = Counter(shape for shape in shapes if shape)
+    if not counts:
+        return reasons
+    [(usual, count)] = counts.most_common(1)
+    for row, shape in enumerate(shapes):
+        if shape and shape != usual and not reasons[row]:
+            reasons[row] = f"size and mode {shape} where {count} have {usual}"
     return reasons
 
 
-def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int, int, float]]:
-    """All pairs (i, j, correlation) with i < j whose perceptual hashes (Zauner 2010) differ in at most `distance` of 64 bits, and whose thumbnails agree.
+@dataclass(frozen=True)
+class SizeLimits:
+    """The smallest and the largest allowed width and height in pixels."""
 
-    Candidates share one of distance + 1 pieces of the hash (multi-index hashing, Norouzi, Punjani and Fleet 2012). A small drawing is more than its hash,
-    so that each is verified. Images that cannot be read are like none.
+    smallest: Sequence[int]
+    largest: Sequence[int]
+    description: str  # such as "at least 32x32 and at most 64x64"
+
+    def allow(self, width: int, height: int) -> bool:
+        is_large_enough = width >= self.smallest[0] and height >= self.smallest[1]
+        is_small_enough = width <= self.largest[0] and height <= self.largest[1]
+        return is_large_enough and is_small_enough
+
+
+NO_MINIMUM = (1, 1)
+NO_MAXIMUM = (1 << 31, 1 << 31)
+
+
+@row_rule("size", reason="they are images of another size")
+def reject_size(
+    table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None
+) -> Reasons:
+    """Reject images whose width or height is not allowed; each limit is [width, height]."""
+    words = {"exactly": exact, "at least": min, "at most": max}
+    bounds = [f"{word} {pair[0]}x{pair[1]}" for word, pair in words.items() if pair]
+    limits = SizeLimits(
+        exact or min or NO_MINIMUM, exact or max or NO_MAXIMUM, " and ".join(bounds)
+    )
+    return [check_size(data, limits) for data in table["image"].to_pylist()]
+
+
+def check_size(data: bytes | None, limits: SizeLimits) -> str | None:
+    """Return why an image is rejected, if it is."""
+    try:
+        with Image.open(io.BytesIO(data or b"")) as image:
+            width, height = image_decoding.upright_size(image)
+    except DAMAGE_ERRORS as error:
+        return describe_damage(error)
+    if limits.allow(width, height):
+        return None
+    return f"{width}x{height} pixels; allowed are {limits.description}"
+
+
+def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int, int, float]]:
+    """Find images that are nearly the same.
+
+    The perceptual hashes (Zauner 2010) of two such images differ in at most `distance` of 64
+    bits, and their thumbnails correlate: a small drawing is more than its hash. Images that
+    cannot be read are like no other.
+
+    Returns:
+        Pairs (i, j, correlation) of positions with i < j.
     """
     import imagehash
 
-    rows, hashes, thumbnails = [], [], []
+    rows = []
+    hashes = []
+    thumbnails = []
     for row, data in enumerate(images):
         image, _ = try_decode(data)
         if image:
             rows.append(row)
             hashes.append(np.packbits(imagehash.phash(image).hash).view(">u8")[0])
             thumbnails.append(np.asarray(image.convert("RGB").resize(THUMBNAIL_SIZE)).ravel())
-    codes, edges = np.array(hashes, np.uint64), np.linspace(0, 64, distance + 2).astype(np.uint64)
-    pieces = np.stack(
-        [codes << start >> (start + np.uint64(64) - end) for start, end in pairwise(edges)], axis=1
-    )
-    candidates: set[tuple[int, int]] = set()
-    for bucket in near_duplicates.group_by_bucket(pieces):
-        for position, one in enumerate(bucket.tolist()):
+    pairs = []
+    for i, j in sorted(find_close_hashes(np.array(hashes, np.uint64), distance)):
+        correlation = correlate(thumbnails[i], thumbnails[j])
+        if correlation >= MIN_CORRELATION:
+            pairs.append((rows[i], rows[j], correlation))
+    return pairs
+
+
+def find_close_hashes(hashes: NDArray[np.uint64], distance: int) -> set[tuple[int, int]]:
+    """Find pairs of hashes that differ in at most `distance` bits.
+
+    They share one of distance + 1 pieces (multi-index hashing, Norouzi, Punjani and Fleet 2012).
+    """
+    pairs: set[tuple[int, int]] = set()
+    for bucket in near_duplicates.group_by_bucket(cut_hashes(hashes, distance + 1)):
+        for position, first in enumerate(bucket.tolist()):
             others = bucket[position + 1 :]
-            candidates.update(
-                (one, other)
-                for other in others[
-                    np.bitwise_count(codes[others] ^ codes[one]) <= distance
-                ].tolist()
-            )
-    found = [(i, j, correlate(thumbnails[i], thumbnails[j])) for i, j in sorted(candidates)]
-    return [(rows[i], rows[j], alike) for i, j, alike in found if alike >= MIN_CORRELATION]
+            n_bits = np.bitwise_count(hashes[others] ^ hashes[first])
+            close = others[n_bits <= distance].tolist()
+            pairs.update((first, other) for other in close)
+    return pairs
 
 
-def correlate(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Pearson's, between the pixels of two thumbnails; 0 where one is blank."""
-    a, b = (pixels - pixels.mean(dtype=np.float32) for pixels in (one, other))
+def cut_hashes(hashes: NDArray[np.uint64], n_pieces: int) -> NDArray[np.uint64]:
+    """Cut hashes into pieces of nearly equal size. Returns shape [hashes, pieces]."""
+    edges = np.linspace(0, HASH_BITS, n_pieces + 1).astype(np.uint64)
+    pieces = []
+    for start, end in pairwise(edges):
+        width = end - start
+        pieces.append(hashes << start >> (np.uint64(HASH_BITS) - width))
+    return np.stack(pieces, axis=1)
+
+
+def correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Pearson's correlation of the pixels of two thumbnails; 0 if one is blank."""
+    a = first - first.mean(dtype=np.float32)
+    b = second - second.mean(dtype=np.float32)
     return float(a @ b) / max(float(np.sqrt(a @ a) * np.sqrt(b @ b)), 1e-6)

@@ -1,127 +1,164 @@
-"""Incremental."""
+"""Cleans the data part by part, and keeps the parts that an earlier run cleaned alike."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
 from tasks.cleaning import apply
-from tasks.cleaning.apply import RuleCall
 from tasks.cleaning.duplicates import FirstOccurrences
+from tasks.cleaning.plan import RulePlan
+from tasks.cleaning.rules import ContentKeys, RuleCall
+from tasks.contracts.cleaning_state import CleanedPart
 from tasks.rows import rejected_rows
 from tasks.storage import files, hashing
+from tasks.storage.layout import CleanFolder, RawFolder
 
-REJECTS_FOLDER = "rejects.parquet"
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file of the snapshot."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PartFiles:
+    """The record of a part, and what is to be written for it: nothing if it was kept."""
+
+    part: CleanedPart  # without hashes as long as the tables are not written
+    tables: dict[Path, pa.Table]  # by folder
 
 
 class IncrementalCleaner:
-    """The rules that go through the data part by part, in the order of the parts; of equal rows the first in that order stays.
+    """Applies the streamed rules to one part after the other.
 
-    Each part has the columns of `like`, those of all parts: what a part lacks is null in it.
+    Of equal rows the first stays, in the order of the parts. So a part is kept only if the rows
+    before it are those of the earlier run, or have nothing in common with it.
     """
 
     def __init__(
         self,
-        source: Path,
-        target: Path,
-        like: pa.Table,
-        rules: list[RuleCall],
-        kinds: frozenset[str],
-        made_by: str,
+        raw: RawFolder,
+        clean: CleanFolder,
+        plan: RulePlan,
+        schema: pa.Schema,
+        previous: Sequence[CleanedPart],
     ) -> None:
-        self.source, self.target, self.like, self.kinds, self.firsts = (
-            source,
-            target,
-            like,
-            kinds,
-            FirstOccurrences(),
-        )
-        self.rules = [
-            (
-                name,
-                {**arguments, "firsts": self.firsts} if name == "exact_duplicates" else arguments,
-            )
-            for name, arguments in rules
-        ]
-        before = files.read_json(target / "state.json") if (target / "state.json").is_file() else {}
-        self.before = (
-            {part["raw"]: part for part in before.get("parts", [])}
-            if before.get("made_by") == made_by
-            else {}
-        )
-        self.expected, self.is_prefix_of_previous = (
-            iter(self.before),
-            True,
-        )  # unmoved: all parts so far are those of the earlier run, in its order
+        """Prepare to clean the parts in their order.
 
-    def kept(self, raw: dict[str, Any]) -> dict[str, Any] | None:
-        """The record of a part that an earlier run cleaned, if its bytes verify and cleaning it now would give the same."""
-        self.is_prefix_of_previous = (
-            next(self.expected, None) == raw["sha256"] and self.is_prefix_of_previous
+        Args:
+            raw: Where the parts lie.
+            clean: Where the results go.
+            plan: The rules.
+            schema: The columns of all parts; what a part lacks is null in it.
+            previous: The parts that the same rules and code cleaned in an earlier run.
+        """
+        self.raw = raw
+        self.clean = clean
+        self.pii_kinds = plan.pii_kinds
+        self.empty = schema.empty_table()
+        self.first_occurrences = FirstOccurrences()
+        self.calls = [self.remember_rows(call) for call in plan.streamed]
+        self.previous = {part.raw: part for part in previous}
+        self.expected = iter(self.previous)
+        self.is_prefix_of_previous = True  # all parts so far are those of the earlier run
+
+    def remember_rows(self, call: RuleCall) -> RuleCall:
+        """Give `exact_duplicates` the rows of earlier parts."""
+        if call.name != "exact_duplicates":
+            return call
+        return call.with_arguments(first_occurrences=self.first_occurrences)
+
+    def clean_all(self, raw_files: Iterable[RawFile]) -> list[CleanedPart]:
+        """Clean all parts; one is written while the next is cleaned."""
+        return [self.write_part(made) for made in prefetch(self.clean_part, raw_files)]
+
+    def clean_part(self, raw_file: RawFile) -> PartFiles:
+        """Clean a part, or take it as the earlier run left it."""
+        kept = self.find_reusable_part(raw_file)
+        if kept:
+            return PartFiles(kept, {})
+        before = files.read_table(self.raw.path / raw_file.name)
+        if before.column_names != self.empty.column_names:
+            parts = [self.empty, before]
+            before = pa.concat_tables(parts, promote_options="default").combine_chunks()
+        cleaned = apply.apply_rules(before, self.calls, self.pii_kinds)
+        tables = {self.clean.parts: cleaned.table}
+        if cleaned.content_keys:
+            tables[self.clean.keys] = cleaned.content_keys.table
+        if cleaned.rejects:
+            tables[self.clean.rejects] = rejected_rows.concat_rejects(cleaned.rejects, before)
+        part = CleanedPart(
+            file=raw_file.name,
+            raw=raw_file.sha256,
+            rows_in=before.num_rows,
+            rows=cleaned.table.num_rows,
+            duplicates_across_parts=count_duplicates(cleaned.content_keys),
+            rules=cleaned.reports,
+            sha256={},
         )
-        part: dict[str, Any] = self.before.get(raw["sha256"], {})
-        paths = {
-            self.target / folder / raw["file"]: digest
-            for folder, digest in part.get("sha256", {}).items()
-        }
-        if part.get("file") != raw["file"] or not all(
-            path.is_file() and hashing.sha256(path) == digest for path, digest in paths.items()
-        ):
+        return PartFiles(part, tables)
+
+    def find_reusable_part(self, raw_file: RawFile) -> CleanedPart | None:
+        """Return a part of the earlier run, if cleaning it now would give the same files."""
+        is_expected = next(self.expected, None) == raw_file.sha256
+        self.is_prefix_of_previous = self.is_prefix_of_previous and is_expected
+        part = self.previous.get(raw_file.sha256)
+        if part is None or part.file != raw_file.name or not self.is_intact(part):
             return None
-        if "keys" in part["sha256"]:
-            known = files.read_table(self.target / "keys" / raw["file"])
-            if not self.is_prefix_of_previous and (
-                part["crossed"] or self.firsts.contains_any(known)
-            ):
-                return None
-            self.firsts.note(known)
+        if self.clean.keys.name not in part.sha256:
+            return part
+        keys = ContentKeys(
+            files.read_table(self.clean.keys / part.file), part.duplicates_across_parts
+        )
+        if not self.is_prefix_of_previous and self.has_earlier_equals(keys):
+            return None
+        self.first_occurrences.add(keys)
         return part
 
-    def clean_partition(self, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-        """The record of a part, and what is to be written for it by folder: nothing if it was kept."""
-        if part := self.kept(raw):
-            return part, {}
-        before = files.read_table(self.source / raw["file"])
-        if before.column_names != self.like.column_names:
-            before = pa.concat_tables(
-                [self.like, before], promote_options="default"
-            ).combine_chunks()
-        table, dropped, told = apply.apply_rules(before, self.rules, self.kinds)
-        tables = {
-            "parts": table,
-            "keys": self.firsts.latest,
-            REJECTS_FOLDER: rejected_rows.concat_rejects(dropped, before) if dropped else None,
-        }
-        part = {
-            "raw": raw["sha256"],
-            "file": raw["file"],
-            "rows_in": before.num_rows,
-            "rows": table.num_rows,
-            "crossed": self.firsts.duplicates_across_parts,
-            "rules": told,
-        }
-        return part, {folder: content for folder, content in tables.items() if content is not None}
+    def is_intact(self, part: CleanedPart) -> bool:
+        """Tell whether the files of a part are as they were written."""
+        for folder, digest in part.sha256.items():
+            path = self.clean.path / folder / part.file
+            if not path.is_file() or hashing.sha256(path) != digest:
+                return False
+        return True
 
-    def written(self, part: dict[str, Any], tables: dict[str, pa.Table]) -> dict[str, Any]:
-        for folder, table in tables.items():
-            files.write_table(self.target / folder / part["file"], table)
-        return {
-            "sha256": {
-                folder: hashing.sha256(self.target / folder / part["file"]) for folder in tables
-            },
-            **part,
-        }
+    def has_earlier_equals(self, keys: ContentKeys) -> bool:
+        """Tell whether a part had, or has now, rows that equal one of an earlier part."""
+        return bool(keys.duplicates_across_parts) or self.first_occurrences.contains_any(keys)
+
+    def write_part(self, made: PartFiles) -> CleanedPart:
+        """Write the tables of a part and record their hashes."""
+        if not made.tables:
+            return made.part
+        hashes = {}
+        for folder, table in made.tables.items():
+            path = folder / made.part.file
+            files.write_table(path, table)
+            hashes[folder.name] = hashing.sha256(path)
+        return made.part.model_copy(update={"sha256": hashes})
 
 
-def prefetch(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
-    """The function's results, of which the next is made while one is used."""
+def count_duplicates(keys: ContentKeys | None) -> int:
+    return keys.duplicates_across_parts if keys else 0
+
+
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the function's results in order; the next is computed while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        made: list[Future[T]] = []
+        waiting: list[Future[Result]] = []
         for item in items:
-            made.append(pool.submit(function, item))
-            if len(made) > 1:
-                yield made.pop(0).result()
-        yield from (last.result() for last in made)
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 1:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

@@ -1,91 +1,139 @@
-"""Personal data: masked, hashed or encrypted where it stands, or its rows dropped."""
+"""The rule `pii`: personal data is masked, hashed or encrypted in place, or its rows go."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning import pii_encryption, tables
-from tasks.cleaning.pii_recognizers import HINT_PATTERNS, find_pii
+from tasks.cleaning import pii_encryption, pii_patterns, pii_recognizers, table_cells
+from tasks.cleaning.pii_encryption import Replacement
+from tasks.cleaning.rules import RuleOutcome, row_rule
+from tasks.contracts.cleaning_report import ChangedCell, RejectedRow
 from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.rows import table_columns
 
-Replacement = Callable[[str, str], str]  # from a kind and a value to what stands in its place
+HIDDEN = "█████"  # stands for personal data in the examples of a report
+
+Example = TypeVar("Example", ChangedCell, RejectedRow)
 
 
-def build_masker() -> Replacement:
-    return lambda kind, value: f"[{kind}]"
+def mask_value(kind: str, value: str) -> str:  # noqa: ARG001  the signature of a Replacement
+    """Replace a value by the name of its kind."""
+    return f"[{kind}]"
 
 
-REPLACEMENT_BUILDERS: dict[str, Callable[[], Replacement]] = {
-    "mask": build_masker,
-    "drop": build_masker,
-    "hash": pii_encryption.build_hasher,
-    "encrypt": pii_encryption.build_encrypter,
-}
+def hide_value(kind: str, value: str) -> str:  # noqa: ARG001  the signature of a Replacement
+    """Replace a value by a bar."""
+    return HIDDEN
 
 
-def replace_pii(text: str, kinds: frozenset[str], write: Replacement) -> tuple[str, list[str]]:
-    """The text with each finding replaced by what `write` makes of it, and the kinds of them."""
-    found = find_pii(text, kinds)
-    for one in reversed(found):
-        text = text[: one.start] + write(one.kind, text[one.start : one.end]) + text[one.end :]
-    return text, [one.kind for one in found]
+def build_replacement(action: str) -> Replacement:
+    """Return what a recipe's `pii.action` does to a value.
+
+    Raises:
+        ConfigError: The action needs a key, and the environment holds none or a weak one.
+    """
+    if action == "hash":
+        return pii_encryption.build_hasher()
+    if action == "encrypt":
+        return pii_encryption.build_encrypter()
+    return mask_value
 
 
+def replace_pii(text: str, kinds: frozenset[str], replace: Replacement) -> tuple[str, list[str]]:
+    """Replace each finding in a text. Returns the text and the kinds of the findings."""
+    findings = pii_recognizers.find_pii(text, kinds)
+    for finding in reversed(findings):
+        value = text[finding.start : finding.end]
+        text = text[: finding.start] + replace(finding.kind, value) + text[finding.end :]
+    return text, [finding.kind for finding in findings]
+
+
+@row_rule("pii", reason="they hold personal data", redacts_rejects=True)
 def protect_pii(
     table: pa.Table, modality: str, action: str, kinds: list[str], columns: list[str] | None
-) -> pa.Table | tuple[pa.Table, list[str | None]]:
-    """The table with the personal data in these columns replaced; in the text, or in a table all columns of text that have no other role, where none is named.
+) -> RuleOutcome:
+    """Replace personal data in the named columns.
 
-    `drop` masks, since rejects are read too, and gives each row with a finding a reason, which names the kinds and never a value.
+    If none is named, these are the text, or in a table all text columns without another role.
+    `drop` masks as well, because people read rejects, and gives each row with a finding a
+    reason that names kinds and no value.
     """
-    write, wanted = REPLACEMENT_BUILDERS[action](), frozenset(kinds)
-    hint = (
-        "|".join(HINT_PATTERNS[kind] for kind in sorted(wanted))
-        .replace(r"\d", r"\p{Nd}")
-        .replace(r"\D", r"\P{Nd}")
-    )  # RE2's \d is ASCII's
+    replace = build_replacement(action)
+    wanted = frozenset(kinds)
+    hint = build_hint(wanted)
     counts: list[Counter[str]] = [Counter() for _ in range(table.num_rows)]
-    named = columns or (["text"] if CONTENT_COLUMN[modality] == "text" else None)
-    for name in tables.select_text_columns(table, "pii", named, table_columns.ROLE_COLUMNS):
+    if columns is None and CONTENT_COLUMN[modality] == "text":
+        columns = ["text"]
+    names = table_cells.select_text_columns(table, "pii", columns, table_columns.ROLE_COLUMNS)
+    for name in names:
         column = table[name].combine_chunks()
-        mask = pc.fill_null(
-            pc.match_substring_regex(column, hint), False
-        )  # linear in a text's length, and far cheaper than finding
-        done = [replace_pii(text, wanted, write) for text in column.filter(mask).to_pylist()]
-        for row, (_, found) in zip(pc.indices_nonzero(mask).to_pylist(), done, strict=True):
-            counts[row].update(found)
-        column = pc.replace_with_mask(
-            column, mask, pa.array([text for text, _ in done], column.type)
-        )
-        table = table.set_column(table.column_names.index(name), name, column)
+        # The hint takes linear time, and far less than the search.
+        has_hint = pc.fill_null(pc.match_substring_regex(column, hint), False)
+        texts = []
+        rows = pc.indices_nonzero(has_hint).to_pylist()
+        for row, text in zip(rows, column.filter(has_hint).to_pylist(), strict=True):
+            replaced, found_kinds = replace_pii(text, wanted, replace)
+            texts.append(replaced)
+            counts[row].update(found_kinds)
+        column = pc.replace_with_mask(column, has_hint, pa.array(texts, column.type))
+        table = table_cells.replace_columns(table, {name: column})
     if action != "drop":
-        return table
-    return table, [
-        ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or None
-        for found in counts
-    ]
+        return RuleOutcome(table)
+    return RuleOutcome(table, [describe_findings(row_counts) for row_counts in counts])
 
 
-def redact_examples(
-    examples: list[dict[str, Any]], kinds: frozenset[str], most: int
-) -> list[dict[str, Any]]:
-    """The first examples that a report may show where these kinds are protected, and that are not alike; what is recognised in them is hidden.
+def build_hint(kinds: frozenset[str]) -> str:
+    """Build the RE2 pattern without which a text holds none of the kinds."""
+    pattern = "|".join(pii_patterns.HINT_PATTERNS[kind] for kind in sorted(kinds))
+    # RE2's \d is ASCII's, Python's is not.
+    return pattern.replace(r"\d", r"\p{Nd}").replace(r"\D", r"\P{Nd}")
 
-    An example is left out if `last`, its text as the following rules left it, holds something: before them, as in `a&#64;b.org`, it need not be recognised.
+
+def describe_findings(counts: Counter[str]) -> str | None:
+    """Describe findings as `2 email, 1 phone`; None if there are none."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or None
+
+
+def redact_changes(
+    candidates: Iterable[tuple[ChangedCell, str | None]], kinds: frozenset[str], limit: int
+) -> list[ChangedCell]:
+    """Choose the first examples that differ from each other, and hide personal data in them.
+
+    Args:
+        candidates: Changed cells, each with its text after the rules that follow. If that text
+            holds personal data, the example is left out: before those rules, as in
+            `a&#64;b.org`, the data need not be recognized.
+        kinds: The kinds of personal data to hide.
+        limit: The most examples to choose.
     """
-    shown: dict[Any, dict[str, Any]] = {}
-    for example in examples:
-        last = example.pop("last", None)
-        if len(shown) < most and not (kinds and last and find_pii(last, kinds)):
-            hidden = {
-                key: replace_pii(value, kinds, lambda *_: "█████")[0] if kinds and value else value
-                for key, value in example.items()
-            }
-            shown.setdefault(
-                (hidden["before"], hidden["after"]) if "before" in hidden else hidden["id"], hidden
-            )
-    return list(shown.values())
+    chosen: dict[tuple[str | None, str | None], ChangedCell] = {}
+    for cell, final in candidates:
+        if len(chosen) == limit:
+            break
+        if kinds and final and pii_recognizers.find_pii(final, kinds):
+            continue
+        hidden = hide_pii(cell, kinds)
+        chosen.setdefault((hidden.before, hidden.after), hidden)
+    return list(chosen.values())
+
+
+def redact_rejected(rows: Iterable[RejectedRow], kinds: frozenset[str]) -> list[RejectedRow]:
+    """Hide personal data in examples of rejected rows; keep one for each id."""
+    chosen: dict[str | None, RejectedRow] = {}
+    for row in rows:
+        hidden = hide_pii(row, kinds)
+        chosen.setdefault(hidden.id, hidden)
+    return list(chosen.values())
+
+
+def hide_pii(example: Example, kinds: frozenset[str]) -> Example:
+    """Hide personal data in all texts of an example."""
+    if not kinds:
+        return example
+    hidden = {}
+    for key, value in example:
+        hidden[key] = replace_pii(value, kinds, hide_value)[0] if value else value
+    return example.model_copy(update=hidden)

@@ -1,10 +1,12 @@
-"""Values that stand for personal data: a keyed hash, or an encryption that the key's owner can undo. Equal values stay equal, so that rows can be joined."""
+"""Values that stand for personal data: a keyed hash, or an encryption that the key undoes.
+
+Equal values stay equal, so rows can be joined.
+"""
 
 import base64
 import hmac
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -12,73 +14,125 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tasks.core import settings
 from tasks.core.errors import ConfigError, StageError
 
-KEY_VARIABLE = "MILLRACE_PII_KEY"
+KEY_VARIABLE = settings.variable_name("pii_key")
+MIN_KEY_BYTES = 32
+DERIVED_KEY_BYTES = 64
+HASH_DIGITS = 16  # hexadecimal digits that are kept: 64 bits
+KEYED_ACTIONS = ("hash", "encrypt")
+KINDS_WITH_SEPARATORS = ("phone", "card", "iban", "id")
 ENCRYPTED_PATTERN = re.compile(r"\[([a-z]+):enc:([A-Za-z0-9_-]+)\]")
 
+Replacement = Callable[[str, str], str]  # from a kind and a value to what replaces the value
 
-def derive_key(use: str) -> bytes:
-    """64 bytes for one use, derived (HKDF, Krawczyk and Eronen 2010) from the key in the environment. Raises Mistake where that is missing or weak."""
-    given = os.environ.get(KEY_VARIABLE, "")
+
+def derive_key(purpose: str) -> bytes:
+    """Derive 64 bytes from the key in the environment (HKDF, Krawczyk and Eronen 2010).
+
+    Raises:
+        ConfigError: The key is missing or weak.
+    """
+    secret = decode_secret()
+    derivation = HKDF(SHA256(), DERIVED_KEY_BYTES, None, f"millrace pii {purpose}".encode())
+    return derivation.derive(secret)
+
+
+def decode_secret() -> bytes:
+    """Read the key from the environment.
+
+    Raises:
+        ConfigError: The key is missing or weak.
+    """
+    key = settings.read_settings().pii_key
+    text = key.get_secret_value() if key else ""
     try:
-        secret = base64.b64decode(given, validate=True)
+        secret = base64.b64decode(text, validate=True)
     except ValueError:
         secret = b""
-    if len(secret) < 32:
-        problem = (
-            f"is not 32 bytes or more in base64 ({len(given)} characters)"
-            if given
-            else "is not set"
-        )
-        raise ConfigError(
-            f"pii: the environment variable {KEY_VARIABLE} {problem}: make a key with `openssl rand -base64 32`, keep it safe, and export it before the run."
-        )
-    return HKDF(SHA256(), 64, None, f"millrace pii {use}".encode()).derive(secret)
-
-
-def compute_key_id(rules: Iterable[Any]) -> str | None:
-    """A name for the key that does not give it away, where one of these cleaning rules hashes or encrypts: with another key the values change."""
-    keyed = any(
-        isinstance(rule, dict) and rule.get("pii", {}).get("action") in ("hash", "encrypt")
-        for rule in rules
+    if len(secret) >= MIN_KEY_BYTES:
+        return secret
+    problem = f"is not 32 bytes or more in base64 ({len(text)} characters)"
+    raise ConfigError(
+        f"pii: the environment variable {KEY_VARIABLE} {problem if text else 'is not set'}: "
+        f"make a key with `openssl rand -base64 32`, keep it safe, and export it before the run."
     )
-    return derive_key("name").hex()[:16] if keyed else None
 
 
-def build_hasher() -> Callable[[str, str], str]:
-    """From a kind and a value to its HMAC-SHA-256, the first 64 bits: [email:3fa2b1c49d0e5f67]. Case and, for numbers, separators do not count."""
+def compute_key_id(rules: Iterable[str | Mapping[str, Any]]) -> str | None:
+    """Return a name for the key that does not reveal it, if a cleaning rule uses the key.
+
+    The replaced values depend on the key, so whoever caches them needs its name.
+    """
+    for rule in rules:
+        if isinstance(rule, Mapping) and rule.get("pii", {}).get("action") in KEYED_ACTIONS:
+            return derive_key("name").hex()[:16]
+    return None
+
+
+def build_hasher() -> Replacement:
+    """Return a function from a kind and a value to [email:3fa2b1c49d0e5f67].
+
+    The digits are the beginning of the value's HMAC-SHA-256. Letter case does not count, nor do
+    the separators of numbers.
+    """
     key = derive_key("hash")
 
-    def write(kind: str, value: str) -> str:
-        plain = value if kind == "url" else value.casefold()
-        if kind in ("phone", "card", "iban", "id"):
-            plain = "".join(letter for letter in plain if letter.isalnum() or letter == "+")
-        return f"[{kind}:{hmac.digest(key, f'{kind}:{plain}'.encode(), 'sha256').hex()[:16]}]"
+    def hash_value(kind: str, value: str) -> str:
+        message = f"{kind}:{normalize_value(kind, value)}".encode()
+        return f"[{kind}:{hmac.digest(key, message, 'sha256').hex()[:HASH_DIGITS]}]"
 
-    return write
+    return hash_value
 
 
-def build_encrypter() -> Callable[[str, str], str]:
-    """From a kind and a value to [email:enc:…], by AES-SIV (Rogaway and Shrimpton 2006; RFC 5297), which is deterministic and notices changes."""
+def normalize_value(kind: str, value: str) -> str:
+    """Return what ways to write one value have in common."""
+    if kind == "url":
+        return value
+    value = value.casefold()
+    if kind in KINDS_WITH_SEPARATORS:
+        return "".join(letter for letter in value if letter.isalnum() or letter == "+")
+    return value
+
+
+def build_encrypter() -> Replacement:
+    """Return a function from a kind and a value to [email:enc:…].
+
+    AES-SIV (Rogaway and Shrimpton 2006; RFC 5297) is deterministic and detects changes.
+    """
     cipher = AESSIV(derive_key("encrypt"))
-    return lambda kind, value: (
-        f"[{kind}:enc:{base64.urlsafe_b64encode(cipher.encrypt(value.encode(), [kind.encode()])).decode().rstrip('=')}]"
-    )
+
+    def encrypt_value(kind: str, value: str) -> str:
+        encrypted = cipher.encrypt(value.encode(), [kind.encode()])
+        return f"[{kind}:enc:{base64.urlsafe_b64encode(encrypted).decode().rstrip('=')}]"
+
+    return encrypt_value
 
 
 def decrypt_text(text: str) -> str:
-    """The text with all encrypted values restored. Raises Failure where one was not encrypted with this key."""
+    """Restore all encrypted values in a text.
+
+    Raises:
+        StageError: A value was encrypted with another key, or changed since.
+    """
     cipher = AESSIV(derive_key("encrypt"))
 
-    def value(match: re.Match[str]) -> str:
+    def decrypt_match(match: re.Match[str]) -> str:
+        kind, encrypted = match.groups()
+        padding = "=" * (-len(encrypted) % 4)
         try:
-            return cipher.decrypt(
-                base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4)), [match[1].encode()]
-            ).decode()
+            value = base64.urlsafe_b64decode(encrypted + padding)
+            return cipher.decrypt(value, [kind.encode()]).decode()
         except (InvalidTag, ValueError):
             line = text.count("\n", 0, match.start()) + 1
-            told = f"line {line}: the {match[1]} there was encrypted with another key than {KEY_VARIABLE} holds, or was changed since: set the key of that run."
-            raise StageError(told) from None
+            raise StageError(describe_wrong_key(kind, line)) from None
 
-    return ENCRYPTED_PATTERN.sub(value, text)
+    return ENCRYPTED_PATTERN.sub(decrypt_match, text)
+
+
+def describe_wrong_key(kind: str, line: int) -> str:
+    return (
+        f"line {line}: the {kind} there was encrypted with another key than {KEY_VARIABLE} holds, "
+        f"or was changed since: set the key of that run."
+    )

@@ -1,245 +1,286 @@
-"""What finds personal data in a text: Presidio's recognisers of forms and checksums, and spaCy's of names where a model is installed. Nothing is downloaded."""
+"""Finds personal data in a text. Nothing is downloaded.
+
+Presidio recognizes forms and checksums; an installed spaCy model recognizes names.
+"""
 
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tasks.cleaning import pii_patterns
+from tasks.cleaning.pii_patterns import HINT_PATTERNS, SPACY_LABELS
 from tasks.core.errors import ConfigError, StageError
 
-SpanFinder = Callable[[str], list[tuple[float, int, int]]]  # of a text: (score, start, end)
-SPACY_LABELS = {
-    "person": {"PERSON", "PER"},
-    "place": {"GPE", "LOC"},
-}  # the labels of spaCy's models
-MIN_SCORE = 0.4  # of Presidio's: what has the form but no checksum, and could as well be something else, scores less
-UNSPACED_LETTERS = re.compile(
-    "[\u0e00-\u0eff\u2e80-\u2fff\u3005-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
-)  # Thai, Lao, Chinese, Japanese, Korean
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+# The least score of Presidio's. What has the form but no checksum, and could as well be
+# something else, scores less.
+MIN_SCORE = 0.4
+# Regions of telephone numbers that are written without their country's code.
 PHONE_REGIONS = (
-    "US",
-    "GB",
-    "DE",
-    "FR",
-    "IL",
-    "IN",
-    "CA",
-    "BR",
-    "AU",
-    "CN",
-    "ES",
-    "IT",
-    "JP",
-    "MX",
-    "NL",
-)  # of numbers that are written without their country
-PHONE_PATTERN = r"""(?x) (?<![\w.+/:#$€£-])
-(?: (?:\+|00)\d{1,3} [ .-]? (?:\(0\)[ .-]?)? (?:\(\d{1,4}\)[ .-]?)? \d{1,5} (?:[ .-]\d{2,5}){1,4}   # with the country's code
-  | \(\d{1,4}\) [ .-]? \d{2,5} (?:[ .-]\d{2,5}){1,3}                                              # area code in brackets
-  | (?:1[ .-])? \d{3}[ .-]\d{3}[ .-]\d{4} | [2-9]\d\d[ -]\d{4}                                      # North America, and without the area code
-  | 0\d{1,4}[ /-]\d{5,8} | 0\d{1,4} (?:[ .-]\d{2,4}){2,4}                                         # with a trunk zero
-  | (?<!\d[ ]) (?!(?:19|20)\d\d[ ](?:19|20)\d\d) \d{4}[ ]\d{4} (?![ ]\d) | \d{2}[ ]\d{6}          # groups without one, though not two years
-  | (?!\d{1,3}(?:[ ]000)+) (?!\d\d[ ]\d\d[ ]\d\d(?![ ]?\d)) \d{2,3} (?:[ ]\d{2,4}){2,4} | \d{2}(?:-\d{2}){3}
-) (?: [ ]? (?:x|ext\.?) [ ]? \d{1,6} )? (?! [\w/%°] | [.,:-]\d )"""
+    "US", "GB", "DE", "FR", "IL", "IN", "CA", "BR", "AU", "CN", "ES", "IT", "JP", "MX", "NL",
+)  # fmt: skip
+# Presidio's recognizers of national numbers.
+ID_RECOGNIZERS = (
+    "UsSsn", "UsItin", "CaSin", "UkNino", "Nhs", "UkDrivingLicence", "EsNif", "EsNie",
+    "ItFiscalCode", "PlPesel", "DeTaxId", "DeSocialSecurity", "FiPersonalIdentityCode",
+    "SePersonnummer", "TrNationalId", "KrRrn", "SgFin",
+)  # fmt: skip
+MIN_PHONE_DIGITS = 9  # of a number without a form; somewhere almost every shorter one is in use
+
+
+class Span(NamedTuple):
+    """A piece of a text that is personal data with some certainty."""
+
+    score: float
+    start: int
+    end: int
 
 
 class PiiFinding(NamedTuple):
+    """A piece of a text that is personal data of a kind."""
+
     start: int
     end: int
     kind: str
 
 
-def build_digits_pattern(count: int, between: str = r"\D{0,4}") -> str:
-    return rf"(?:\d{between}){{{count - 1}}}\d"
+SpanFinder = Callable[[str], list[Span]]
+AcceptSpan = Callable[[str, Span], bool]
 
 
-# Patterns without which a text holds nothing of a kind: cheap to look for, in RE2's syntax and Python's.
-HINT_PATTERNS = {
-    "email": "@",
-    "phone": build_digits_pattern(7),
-    "card": build_digits_pattern(12, r"\D?"),
-    "iban": r"[A-Za-z]{2}\d{2}",
-    "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[\da-fA-F]*:[\da-fA-F]*:",
-    "id": build_digits_pattern(6, r"\D{0,3}") + r"|[A-Za-z]\d{4}[A-Za-z]",
-    "url": r"\.[a-zA-Z]",
-    **dict.fromkeys(SPACY_LABELS, r"\S"),
-}
-ID_RECOGNIZERS = [
-    "UsSsn",
-    "UsItin",
-    "CaSin",
-    "UkNino",
-    "Nhs",
-    "UkDrivingLicence",
-    "EsNif",
-    "EsNie",
-    "ItFiscalCode",
-    "PlPesel",
-    "DeTaxId",
-    "DeSocialSecurity",
-]
-ID_RECOGNIZERS += ["FiPersonalIdentityCode", "SePersonnummer", "TrNationalId", "KrRrn", "SgFin"]
+@dataclass(frozen=True)
+class Recognizer:
+    """Finds personal data of one kind."""
+
+    kind: str
+    hint: str  # a pattern without which a text holds nothing for this recognizer
+    find_spans: SpanFinder
 
 
 class PresidioLogHandler(logging.Handler):
-    """Presidio logs what it gives up on, which would be let through, and what it cannot check, value and all: the first ends the step, the second is dropped."""
+    """Ends the stage if Presidio gives up on a text, which would be let through.
+
+    Other messages are dropped, because they quote values.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Raise a StageError for a timeout."""
         if "timed out" in str(record.msg):
             raise StageError(
-                "pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii` in clean.rules."
+                "pii: a text took longer than 60 s to search: put `length` with a smaller max "
+                "before `pii` in clean.rules."
             )
 
 
 @cache
-def load_recognizers(kinds: frozenset[str]) -> list[tuple[str, str, SpanFinder]]:
-    """The recognisers of these kinds, as (kind, hint, spans). Presidio takes seconds to import, so this is asked for only once a text has a hint."""
-    found = [
-        (kind, HINT_PATTERNS[kind], build_name_finder(kind))
-        for kind in sorted(kinds & SPACY_LABELS.keys())
-    ]
-    if kinds <= SPACY_LABELS.keys():
-        return found
-    import presidio_analyzer.predefined_recognizers as presidio
-    import tldextract
-    from presidio_analyzer import Pattern, PatternRecognizer
+def load_recognizers(kinds: frozenset[str]) -> list[Recognizer]:
+    """Load the recognizers of these kinds.
+
+    Presidio takes seconds to import, so this is called only once a text has a hint.
+    """
+    recognizers = []
+    for kind in sorted(kinds & SPACY_LABELS.keys()):
+        recognizers.append(Recognizer(kind, HINT_PATTERNS[kind], build_name_finder(kind)))
+    kinds_with_form = sorted(kinds - SPACY_LABELS.keys())
+    if not kinds_with_form:
+        return recognizers
+    divert_presidio_log()
+    for kind in kinds_with_form:
+        accept = is_not_version if kind == "ip" else accept_any
+        for recognizer in build_presidio_recognizers(kind):
+            finder = build_pattern_finder(recognizer, accept)
+            recognizers.append(Recognizer(kind, HINT_PATTERNS[kind], finder))
+    if "phone" in kinds:
+        recognizers.append(build_phone_number_recognizer())
+    return recognizers
+
+
+def divert_presidio_log() -> None:
+    """Send Presidio's log to our handler alone."""
+    import presidio_analyzer  # noqa: F401  sets up its log
 
     log = logging.getLogger("presidio-analyzer")
     log.propagate = False
     log.handlers = [PresidioLogHandler(logging.WARNING)]
-    suffixes = tldextract.TLDExtract(
-        suffix_list_urls=(), cache_dir=None
-    )  # those that the package carries
+
+
+def build_presidio_recognizers(kind: str) -> list[Any]:
+    """Build Presidio's recognizers of a kind, in the form in which they serve us."""
+    import presidio_analyzer.predefined_recognizers as presidio
+    from presidio_analyzer import Pattern, PatternRecognizer
+
+    if kind == "email":
+        return [build_email_recognizer()]
+    if kind == "phone":
+        pattern = Pattern("grouped", pii_patterns.PHONE_PATTERN, MIN_SCORE)
+        return [PatternRecognizer("PHONE_NUMBER", patterns=[pattern])]
+    if kind == "card":
+        return [presidio.CreditCardRecognizer()]
+    if kind == "iban":
+        flags = int(re.DOTALL | re.MULTILINE | re.IGNORECASE)
+        return [presidio.IbanRecognizer(regex_flags=flags)]
+    if kind == "ip":
+        return [presidio.IpRecognizer()]
+    if kind == "url":
+        return [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])]
+    national = [getattr(presidio, f"{name}Recognizer")() for name in ID_RECOGNIZERS]
+    return [*national, presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])]
+
+
+def build_email_recognizer() -> Any:
+    """Build a recognizer of addresses that knows the public suffixes."""
+    import presidio_analyzer.predefined_recognizers as presidio
+    import tldextract
+
+    # The suffixes that the package carries; no list is fetched.
+    suffixes = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
     class Email(presidio.EmailRecognizer):  # type: ignore[misc]
         def validate_result(self, pattern_text: str) -> bool | None:
-            """A public suffix makes it certain; a name inside a company's network is left at the pattern's score; `react@18.2` is none."""
-            return bool(suffixes(pattern_text).fqdn) or (
-                None if pattern_text.rsplit(".", 1)[-1].isalpha() else False
-            )
+            """Be certain of a public suffix, and refuse what is no name, as in `react@18.2`.
 
-    lists: dict[str, list[Any]] = {
-        "email": [Email()],
-        "phone": [
-            PatternRecognizer(
-                "PHONE_NUMBER", patterns=[Pattern("grouped", PHONE_PATTERN, MIN_SCORE)]
-            )
-        ],
-        "card": [presidio.CreditCardRecognizer()],
-        "iban": [
-            presidio.IbanRecognizer(regex_flags=int(re.DOTALL | re.MULTILINE | re.IGNORECASE))
-        ],
-        "ip": [presidio.IpRecognizer()],
-        "id": [getattr(presidio, f"{name}Recognizer")() for name in ID_RECOGNIZERS]
-        + [presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])],
-        "url": [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])],
-    }
-    for kind in sorted(kinds - SPACY_LABELS.keys()):
-        found += [
-            (
-                kind,
-                HINT_PATTERNS[kind],
-                build_pattern_finder(one, is_not_version if kind == "ip" else lambda *_: True),
-            )
-            for one in lists[kind]
-        ]
-    if "phone" in kinds:
-        found.append(
-            (
-                "phone",
-                build_digits_pattern(9, r"[^\w]{0,2}"),
-                build_pattern_finder(
-                    presidio.PhoneRecognizer(supported_regions=PHONE_REGIONS, leniency=1),
-                    is_long_number,
-                ),
-            )
-        )
-    return found
+            A name inside a company's network keeps the pattern's score.
+            """
+            if suffixes(pattern_text).fqdn:
+                return True
+            last_label = pattern_text.rsplit(".", 1)[-1]
+            return None if last_label.isalpha() else False
+
+    return Email()
 
 
-def build_pattern_finder(recogniser: Any, accept: Callable[[str, int, int], bool]) -> SpanFinder:
-    """What one of Presidio's recognisers finds, but for pieces of a longer word or number, which a few of its patterns allow."""
+def build_phone_number_recognizer() -> Recognizer:
+    """Build a recognizer of numbers without a form, by the numbering plans of regions."""
+    import presidio_analyzer.predefined_recognizers as presidio
 
-    def apart(text: str, start: int, end: int) -> bool:
-        return not any(
-            text[at - 1 : at].isalnum() and text[at : at + 1].isalnum() for at in (start, end) if at
-        )
-
-    def spans(text: str) -> list[tuple[float, int, int]]:
-        results = [
-            (found.score, found.start, found.end)
-            for found in recogniser.analyze(text, recogniser.supported_entities, None)
-        ]
-        return [
-            (score, *place)
-            for score, *place in results
-            if score >= MIN_SCORE and apart(text, *place) and accept(text, *place)
-        ]
-
-    return spans
+    recognizer = presidio.PhoneRecognizer(supported_regions=PHONE_REGIONS, leniency=1)
+    hint = pii_patterns.build_digits_pattern(MIN_PHONE_DIGITS, r"[^\w]{0,2}")
+    return Recognizer("phone", hint, build_pattern_finder(recognizer, is_long_number))
 
 
-def is_not_version(text: str, start: int, end: int) -> bool:
-    return not re.match(r"\.\d", text[end : end + 2]) and not re.search(
-        r"\d\.$", text[max(0, start - 2) : start]
-    )
+def build_pattern_finder(recognizer: Any, accept: AcceptSpan) -> SpanFinder:
+    """Return a function that lists what one of Presidio's recognizers finds.
+
+    A few of its patterns match pieces of a longer word or number; these are left out.
+    """
+
+    def find_spans(text: str) -> list[Span]:
+        spans = []
+        for result in recognizer.analyze(text, recognizer.supported_entities, None):
+            span = Span(result.score, result.start, result.end)
+            if span.score >= MIN_SCORE and is_apart(text, span) and accept(text, span):
+                spans.append(span)
+        return spans
+
+    return find_spans
 
 
-def is_long_number(text: str, start: int, end: int) -> bool:
-    """Nine digits or more, and no sum: somewhere on earth, almost every shorter number is a telephone's."""
-    value = text[start:end]
-    return sum(letter.isdigit() for letter in value) >= 9 and not re.search(
-        r"\d[ ]?[/+*~]|\d - \d|\.\.", value
-    )
+def is_apart(text: str, span: Span) -> bool:
+    """Tell whether a span begins and ends where a word or number does."""
+    return not (is_inside_word(text, span.start) or is_inside_word(text, span.end))
+
+
+def is_inside_word(text: str, position: int) -> bool:
+    if position == 0:
+        return False
+    return text[position - 1 : position].isalnum() and text[position : position + 1].isalnum()
+
+
+def accept_any(text: str, span: Span) -> bool:  # noqa: ARG001  the signature of AcceptSpan
+    return True
+
+
+def is_not_version(text: str, span: Span) -> bool:
+    """Tell whether an IP address is not a part of a longer version number."""
+    goes_on = re.match(r"\.\d", text[span.end : span.end + 2])
+    began_before = re.search(r"\d\.$", text[max(0, span.start - 2) : span.start])
+    return not goes_on and not began_before
+
+
+def is_long_number(text: str, span: Span) -> bool:
+    """Tell whether a number is long enough for a telephone's, and no sum."""
+    value = text[span.start : span.end]
+    n_digits = sum(letter.isdigit() for letter in value)
+    is_sum = re.search(r"\d[ ]?[/+*~]|\d - \d|\.\.", value)
+    return n_digits >= MIN_PHONE_DIGITS and not is_sum
 
 
 def build_name_finder(kind: str) -> SpanFinder:
-    """What an installed spaCy model, an English one first, finds. Raises Mistake where there is none."""
+    """Return a function that lists the names that a spaCy model finds.
+
+    Raises:
+        ConfigError: No spaCy model is installed.
+    """
     model = load_spacy_model()
-    return lambda text: [
-        (MIN_SCORE, found.start_char, found.end_char)
-        for found in model(text).ents
-        if found.label_ in SPACY_LABELS[kind]
-    ]
+    labels = SPACY_LABELS[kind]
+
+    def find_spans(text: str) -> list[Span]:
+        entities = [entity for entity in model(text).ents if entity.label_ in labels]
+        return [Span(MIN_SCORE, entity.start_char, entity.end_char) for entity in entities]
+
+    return find_spans
 
 
 @cache
-def load_spacy_model() -> Any:
+def load_spacy_model() -> "Language":
+    """Load an installed spaCy model, an English one if there is one.
+
+    Raises:
+        ConfigError: No spaCy model is installed.
+    """
     import spacy
 
-    models = sorted(
-        spacy.util.get_installed_models(), key=lambda name: (not name.startswith("en_"), name)
-    )
+    models = sorted(spacy.util.get_installed_models())
     if not models:
-        advice = "run `python -m spacy download en_core_web_sm`, or leave them out"
         raise ConfigError(
-            f"pii.kinds: person and place need a spaCy model, and none is installed: {advice}."
+            "pii.kinds: person and place need a spaCy model, and none is installed: "
+            "run `python -m spacy download en_core_web_sm`, or leave them out."
         )
-    return spacy.load(models[0])
+    english = [name for name in models if name.startswith("en_")]
+    return spacy.load((english or models)[0])
 
 
 def find_pii(text: str, kinds: frozenset[str]) -> list[PiiFinding]:
-    """Personal data of these kinds, by position, searched as if words ended where a script without spaces begins. Findings that overlap are one, of the kind
-    that is most certain, then longest, then first."""
-    plain = UNSPACED_LETTERS.sub("。", text)
-    groups: list[list[tuple[float, int, int, str]]] = []
-    told = [
-        (kind, spans(text if kind in SPACY_LABELS else plain))
-        for kind, hint, spans in load_recognizers(kinds)
-        if re.search(hint, text)
-    ]
-    for start, end, kind, score in sorted(
-        (start, end, kind, score) for kind, spans in told for score, start, end in spans
-    ):
-        if not groups or start >= max(span[2] for span in groups[-1]):
+    """Find personal data of these kinds, in the order of the text.
+
+    Overlapping spans are one finding, of the kind that is most certain, then longest, then
+    first. Words also end where letters of a script without spaces begin.
+    """
+    spaced = pii_patterns.UNSPACED_LETTERS.sub("。", text)
+    spans: list[tuple[Span, str]] = []
+    for recognizer in load_recognizers(kinds):
+        if re.search(recognizer.hint, text):
+            searched = text if recognizer.kind in SPACY_LABELS else spaced
+            spans += [(span, recognizer.kind) for span in recognizer.find_spans(searched)]
+    return [join_spans(group) for group in group_overlapping(spans)]
+
+
+def group_overlapping(spans: list[tuple[Span, str]]) -> list[list[tuple[Span, str]]]:
+    """Group spans that overlap, directly or by way of others; sorted by position."""
+    groups: list[list[tuple[Span, str]]] = []
+    group_end = 0
+    for span, kind in sorted(spans, key=lambda item: (item[0].start, item[0].end, item[1])):
+        if not groups or span.start >= group_end:
             groups.append([])
-        groups[-1].append((score, start, end, kind))
-    best = [
-        min(group, key=lambda span: (-span[0], span[1] - span[2], span[1], span[3]))
-        for group in groups
-    ]
-    return [
-        PiiFinding(group[0][1], max(span[2] for span in group), one[3])
-        for group, one in zip(groups, best, strict=True)
-    ]
+            group_end = span.end
+        groups[-1].append((span, kind))
+        group_end = max(group_end, span.end)
+    return groups
+
+
+def join_spans(group: list[tuple[Span, str]]) -> PiiFinding:
+    """Join overlapping spans to one finding."""
+
+    def rank(item: tuple[Span, str]) -> tuple[float, int, int, str]:
+        span, kind = item
+        return -span.score, span.start - span.end, span.start, kind
+
+    _, best_kind = min(group, key=rank)
+    start = min(span.start for span, _ in group)
+    end = max(span.end for span, _ in group)
+    return PiiFinding(start, end, best_kind)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.contracts.check_result import CheckOutcome, CheckResult
 from tasks.rows import label_values, near_duplicates
 
 SPLITS = ("test", "val", "train")  # in the order in which a side wins a cluster
@@ -78,7 +79,7 @@ def remove_leaking_rows(
 
 def check_leakage(
     tables: dict[str, pa.Table], modality: str, problem: str = "classification"
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[CheckOutcome], list[str]]:
     """What must hold for a split, whatever wrote it, as results beside those of the expectations, and notes on what was not looked at."""
     marked = [
         table.append_column("__side", pa.array([side] * table.num_rows, pa.string()))
@@ -90,11 +91,11 @@ def check_leakage(
     names, places = rows["id"].to_pylist(), rows["__side"].to_pylist()
     content = near_duplicates.read_contents(rows.drop_columns(["__side"]), modality)
 
-    def apart(name: str, pairs: Iterable[tuple[int, int]], column: str) -> dict[str, Any]:
+    def apart(name: str, pairs: Iterable[tuple[int, int]], column: str) -> CheckOutcome:
         """The result that says so of every pair of rows that stands on two sides."""
         found = [(i, j) for i, j in pairs if places[i] != places[j]]
         told = [f"{names[i]} in {places[i]} and {names[j]} in {places[j]}" for i, j in found]
-        return build_check_result(
+        return build_outcome(
             name,
             told,
             pa.table(
@@ -139,15 +140,19 @@ def check_leakage(
         for name in names
     }
     missing = sorted(map(str, {name for names in labels for name in names} - learnt))
-    return [*results, build_check_result("expect_every_class_in_train", missing, None)], notes
+    return [*results, build_outcome("expect_every_class_in_train", missing, None)], notes
 
 
-def build_check_result(name: str, told: list[str], failing: pa.Table | None) -> dict[str, Any]:
-    about = {"expectation": name, "arguments": {}, "severity": "fail", "success": not told}
-    return {
-        **about,
-        "unexpected": len(told),
-        "observed": None,
-        "examples": told[:MAX_EXAMPLES],
-        "failing": failing,
-    }
+def build_outcome(name: str, sentences: list[str], failing: pa.Table | None) -> CheckOutcome:
+    """Return the outcome of a check that found what these sentences describe."""
+    result = CheckResult(
+        expectation=name,
+        arguments={},
+        severity="fail",
+        success=not sentences,
+        source="split",
+        unexpected=len(sentences),
+        examples=sentences[:MAX_EXAMPLES],
+        ids=None if failing is None else failing.num_rows,
+    )
+    return CheckOutcome(result, failing)

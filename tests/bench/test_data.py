@@ -20,6 +20,7 @@ from tasks.cleaning import text
 from tasks.recipe.loading import read_recipe
 from tasks.rows import near_duplicates
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests.bench import documents
 from tests.bench.measured import measured
 
@@ -42,9 +43,7 @@ def ingested(source: str, target: str) -> int:
 
 
 def cleaned(target: str) -> int:
-    clean.run(
-        read_recipe(Path(target) / "recipe.yaml"), Path(target) / "raw", Path(target) / "clean"
-    )
+    clean.run(read_recipe(Path(target) / "recipe.yaml"), StagePaths(Path(target)))
     return int(files.read_json(Path(target) / "clean" / "report.json")["rows"])
 
 

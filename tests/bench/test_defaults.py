@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.storage.layout import StagePaths
 from tests.bench.measured import measured
 from tests.bench.test_training import DATA
 
@@ -64,7 +65,7 @@ def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
     path.write_text(RECIPE.format(name=name, path=folder / "rows.csv"))
     recipe = read_recipe(path)
     ingest.run(recipe, folder / "raw")
-    clean.run(recipe, folder / "raw", folder / "clean")
+    clean.run(recipe, StagePaths(folder))
     label.run(recipe, folder / "clean", folder / "labelled")
     split.run(recipe, folder / "labelled", folder / "split")
 

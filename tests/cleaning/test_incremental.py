@@ -17,6 +17,7 @@ from tasks.rows import table_columns
 from tasks.rows.seen_keys import hash_rows
 from tasks.sources import iter_partitions, partitions
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 
 RECIPE = """name: parts
 modality: text
@@ -46,8 +47,9 @@ def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = Tr
 
 def run(made: Recipe, folder: Path, erase: list[str] | None = None) -> dict[str, str]:
     ingest.run(made, folder / "raw", erase or [])
-    clean.run(made, folder / "raw", folder / "clean")
-    return hashing.hash_folder(folder)
+    clean.run(made, StagePaths(folder))
+    hashes = hashing.hash_folder(folder)
+    return {path: digest for path, digest in hashes.items() if not path.startswith(".")}
 
 
 def touched(folder: Path, before: dict[str, int]) -> set[str]:
@@ -124,7 +126,7 @@ def test_an_archive_that_is_unchanged_is_not_read_again(here: Path) -> None:
     run(made, here / "data")
     assert len(before) == 4
     assert len(touched(here / "data", before)) == 2
-    assert hashing.hash_folder(here / "data") == run(made, here / "fresh")
+    assert run(made, here / "data") == run(made, here / "fresh")
     assert files.read_rows(here / "data" / "clean").num_rows == 4
 
 

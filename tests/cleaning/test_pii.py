@@ -23,6 +23,7 @@ from tasks.recipe.clean import Pii
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests.conftest import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "presidio_pii" / "generated_large.json"
@@ -52,7 +53,7 @@ def done(text: str, action: str = "mask", **more: Any) -> Any:
     result = protect_pii(
         pa.table({"text": [text]}), "text", **{**Pii().model_dump(), "action": action, **more}
     )
-    return result["text"][0].as_py() if isinstance(result, pa.Table) else result[1][0]
+    return result.table["text"][0].as_py() if action != "drop" else result.reasons[0]
 
 
 def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
@@ -69,7 +70,7 @@ def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
 def cleaned(here: Path, pii: str, rows: list[str]) -> dict[str, Any]:
     made = recipe(here, pii, rows)
     ingest.run(made, here / "raw")
-    clean.run(made, here / "raw", here / "clean")
+    clean.run(made, StagePaths(here))
     report: dict[str, Any] = files.read_json(here / "clean" / "report.json")
     return report
 
@@ -260,11 +261,13 @@ def test_a_missing_or_weak_key_is_refused_with_how_to_make_one(
 
 def test_only_the_named_columns_are_searched_and_in_a_table_all_that_are_text() -> None:
     table = pa.table({"id": ["a@b.org"], "note": ["c@d.org"], "owner": ["e@f.org"], "age": [3]})
-    assert protect_pii(table, "tabular", **Pii().model_dump()).to_pylist() == [
+    assert protect_pii(table, "tabular", **Pii().model_dump()).table.to_pylist() == [
         {"id": "a@b.org", "note": "[email]", "owner": "[email]", "age": 3}
     ]  # type: ignore[union-attr]
     assert (
-        protect_pii(table, "tabular", **Pii(columns=["owner"]).model_dump()).to_pylist()[0]["note"]
+        protect_pii(table, "tabular", **Pii(columns=["owner"]).model_dump()).table.to_pylist()[0][
+            "note"
+        ]
         == "c@d.org"
     )  # type: ignore[union-attr]
     with pytest.raises(
@@ -339,7 +342,7 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     code = (
         "import pyarrow as pa\nfrom tasks.cleaning.pii import protect_pii\n"
         "table = pa.table({'text': ['Ada Lovelace (ada@example.com) lived in London']})\n"
-        "print(protect_pii(table, 'text', 'mask', ['person', 'place', 'email'], None)['text'][0])\n"
+        "print(protect_pii(table, 'text', 'mask', ['person', 'place', 'email'], None).table['text'][0])\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],

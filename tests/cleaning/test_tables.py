@@ -17,7 +17,7 @@ from tasks.cleaning.parsing import parse_cell
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import tabular
 from tasks.modalities.tabular import TabularTrainer
-from tasks.recipe.clean import CLEANING_RULES
+from tasks.recipe.clean import ColumnType
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
@@ -36,18 +36,9 @@ def applied(
     rule: str, cells: dict[str, list[Any]], /, **arguments: Any
 ) -> tuple[dict[str, list[Any]], list[str | None]]:
     """The columns after a rule, and why each row goes; the arguments are those that a recipe would give."""
-    section = CLEANING_RULES[rule]
-    assert section is not None
     table = pa.table(cells)
-    made = RULES[rule].apply(table, **section.model_validate(arguments).model_dump())
-    after, reasons = (
-        made
-        if isinstance(made, tuple)
-        else (made, [None] * table.num_rows)
-        if isinstance(made, pa.Table)
-        else (table, made)
-    )
-    return after.to_pydict(), reasons
+    outcome = RULES[rule].bind(arguments, "tabular").apply(table)
+    return outcome.table.to_pydict(), outcome.reasons or [None] * table.num_rows
 
 
 def test_trim_takes_white_space_of_any_kind_off_all_text_but_ids() -> None:
@@ -99,10 +90,7 @@ def test_markers_become_null_and_a_class_called_none_does_not() -> None:
 def test_a_cell_means_what_a_person_would_read(
     cell: str, type: str, arguments: dict[str, str], value: Any
 ) -> None:
-    assert (
-        parse_cell(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
-        == value
-    )
+    assert parse_cell(cell, ColumnType(type=type, **arguments)) == value
 
 
 @pytest.mark.parametrize(
@@ -135,7 +123,7 @@ def test_a_cell_that_cannot_be_read_says_why(
     cell: str, type: str, arguments: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        parse_cell(cell, type, **{"unit": None, "decimal": None, "format": None, **arguments})
+        parse_cell(cell, ColumnType(type=type, **arguments))
 
 
 def test_cells_that_do_not_parse_reject_their_row_by_column_and_value_or_become_null() -> None:
@@ -312,7 +300,7 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
 def cleaned(made: Recipe, folder: Path, until: str = "split") -> pa.Table:
     """The rows after clean; label and split run too."""
     ingest.run(made, folder / "raw")
-    clean.run(made, folder / "raw", folder / "clean")
+    clean.run(made, StagePaths(folder))
     if until == "split":
         label.run(made, folder / "clean", folder / "labelled")
         split.run(made, folder / "labelled", folder / "split")
@@ -658,7 +646,7 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
     )
     made = read_recipe(here / "recipe.yaml")
     ingest.run(made, here / "raw")
-    clean.run(made, here / "raw", here / "clean")
+    clean.run(made, StagePaths(here))
     label.run(made, here / "clean", here / "labelled")
     split.run(made, here / "labelled", here / "split")
     parts = {side: files.read_table(here / "split" / f"{side}.parquet") for side in leakage.SPLITS}
@@ -667,24 +655,22 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
     assert sum(part.num_rows for part in parts.values()) == 400
     assert min(part.num_rows for part in parts.values()) > 20
     results, _ = leakage.check_leakage(parts, "tabular")
-    assert all(result["success"] for result in results)
+    assert all(outcome.result.success for outcome in results)
     parts["test"] = pa.concat_tables(
         [parts["test"], parts["train"].slice(0, 1).set_column(0, "id", pa.array(["twin"]))]
     )
     failed = [
-        result["expectation"]
-        for result in leakage.check_leakage(parts, "tabular")[0]
-        if not result["success"]
+        outcome.result.expectation
+        for outcome in leakage.check_leakage(parts, "tabular")[0]
+        if not outcome.result.success
     ]
     assert failed == ["expect_equal_contents_on_one_side"]
 
 
 def test_personal_data_goes_from_all_columns_of_a_table_with_a_column_text() -> None:
     table = pa.table({"id": ["a"], "text": ["nothing"], "owner": ["c@d.org"]})
-    made = RULES["pii"].apply(
-        table, modality="tabular", action="mask", kinds=["email"], columns=None
-    )
-    assert made["owner"].to_pylist() == ["[email]"]
+    outcome = RULES["pii"].bind({"kinds": ["email"]}, "tabular").apply(table)
+    assert outcome.table["owner"].to_pylist() == ["[email]"]
 
 
 def test_a_column_text_may_have_a_type_in_a_table_and_in_no_text(here: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from tasks.cleaning import RULES
+from tasks.contracts.cleaning_report import CleaningReport
 from tasks.core.errors import ConfigError
 from tasks.recipe.clean import CLEANING_RULES
 from tasks.recipe.loading import read_recipe
@@ -54,7 +55,7 @@ ODD = [
 
 def changed(rule: str, texts: Sequence[str | None]) -> list[str | None]:
     plan = daft.from_arrow(pa.table({"text": pa.array(texts, pa.string())})).with_column(
-        "text", RULES[rule].apply(col("text"))
+        "text", RULES[rule].bind({}, "text").extend_expression(col("text"))
     )
     return list(plan.to_arrow()["text"].to_pylist())
 
@@ -62,16 +63,10 @@ def changed(rule: str, texts: Sequence[str | None]) -> list[str | None]:
 def reasons(
     rule: str, table: dict[str, Any], modality: str = "text", **arguments: Any
 ) -> list[str | None]:
-    model = CLEANING_RULES[rule]
-    more = {"modality": modality} if RULES[rule].by_modality else {}
     rows = pa.table(
         {"id": [f"r{number}" for number in range(len(next(iter(table.values()))))], **table}
     )
-    return list(
-        RULES[rule].apply(
-            rows, **more, **(model.model_validate(arguments).model_dump() if model else {})
-        )
-    )
+    return RULES[rule].bind(arguments, modality).apply(rows).reasons or [None] * rows.num_rows
 
 
 def mixed(count: int = 2000) -> list[str]:
@@ -127,7 +122,7 @@ def test_language_rejects_what_it_is_sure_of_and_keeps_short_and_undecided_texts
     assert reasons("language", {"text": texts}, allow=["en", "de", "zh"]) == [None] * 6
     with pytest.raises(
         ConfigError,
-        match="language.allow: 'xx' is not a language that can be told; give the codes of ISO 639-1, such as en",
+        match="language.allow: 'xx' is not a language that can be identified; give the codes of ISO 639-1, such as en",
     ):
         reasons("language", {"text": texts}, allow=["xx"])
 
@@ -306,33 +301,39 @@ def test_every_recipe_of_the_tests_loads(path: Path) -> None:
     assert read_recipe(path).name == path.stem
 
 
-REPORT = {
-    "rows_in": 1234,
-    "rows": 1200,
-    "rejects": 34,
-    "rules": [
-        {
-            "rule": "html",
-            "changed": 617,
-            "rejected": 0,
-            "examples": [{"id": "r1", "before": "<b>one</b> two", "after": "one two"}],
-        },
-        {
-            "rule": "types",
-            "changed": 1,
-            "rejected": 4,
-            "examples": [
-                {"id": "r2", "column": "age", "before": None, "after": 3},
-                {"id": "r3", "detail": "<script>"},
-            ],
-        },
-        {"rule": "unicode", "changed": 0, "rejected": 0, "examples": []},
-    ],
-}
+REPORT = CleaningReport.model_validate(
+    {
+        "by_rule": {"types": 4},
+        "files": [],
+        "rows_in": 1234,
+        "rows": 1200,
+        "rejects": 34,
+        "rules": [
+            {
+                "rule": "html",
+                "changed": 617,
+                "rejected": 0,
+                "examples": [
+                    {"id": "r1", "column": "text", "before": "<b>one</b> two", "after": "one two"}
+                ],
+            },
+            {
+                "rule": "types",
+                "changed": 1,
+                "rejected": 4,
+                "examples": [
+                    {"id": "r2", "column": "age", "before": None, "after": "3"},
+                    {"id": "r3", "detail": "<script>"},
+                ],
+            },
+            {"rule": "unicode", "changed": 0, "rejected": 0, "examples": []},
+        ],
+    }
+)
 
 
 def test_the_page_shows_counts_differences_and_reasons_and_needs_nothing_from_outside() -> None:
-    shown = html_pages.render_page("cleaning", "tiny: clean", **REPORT)
+    shown = html_pages.render_page("cleaning", "tiny: clean", report=REPORT)
     assert "1,234 rows in, 1,200 out, 34 set aside (2.76 %)" in shown
     assert (
         '<del>&lt;b&gt;</del>one<del>&lt;/b&gt;</del> two</td><td class="text half">one two</td>'
@@ -341,7 +342,7 @@ def test_the_page_shows_counts_differences_and_reasons_and_needs_nothing_from_ou
     assert '<td class="text half"></td><td class="text half"><ins>3</ins></td>' in shown
     assert "&lt;script&gt;" in shown and "<script" not in shown
     assert "prefers-color-scheme: dark" in shown and not re.search(r"https?://|src=|@import", shown)
-    assert shown == html_pages.render_page("cleaning", "tiny: clean", **REPORT)
+    assert shown == html_pages.render_page("cleaning", "tiny: clean", report=REPORT)
 
 
 def test_differences_show_white_space_and_the_part_where_they_begin() -> None:

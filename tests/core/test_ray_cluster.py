@@ -22,16 +22,17 @@ CLEAN = """
 import sys
 from pathlib import Path
 from tasks import clean, ingest
-from tasks.recipe import read
+from tasks.recipe.loading import read_recipe
+from tasks.storage.layout import StagePaths
 
 if sys.argv[1] == "ray":
     import ray
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, runtime_env={"env_vars": {"PYTHONPATH": sys.argv[2]}})
-recipe = read(Path("recipe.yaml"))
+recipe = read_recipe(Path("recipe.yaml"))
 recipe = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"kind": sys.argv[1]})})
 folder = Path(sys.argv[1])
 ingest.run(recipe, folder / "raw")
-clean.run(recipe, folder / "raw", folder / "clean")
+clean.run(recipe, StagePaths(folder))
 import daft
 print(daft.runners.get_or_infer_runner_type())
 """

@@ -20,7 +20,7 @@ from sklearn.metrics import (
 
 from tasks import clean, gate, ingest, label, modalities, split
 from tasks import train as tasks_train
-from tasks.checks import drift
+from tasks.checks import profile
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import onnx, tabular
 from tasks.problems.classification import ClassificationProblem
@@ -287,7 +287,7 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
     made = read_recipe(here / "recipe.yaml")
     ingest.run(made, here / "raw")
     made = made.model_copy(update={"clean": made.clean.model_copy(update={"rules": []})})
-    clean.run(made, here / "raw", here / "clean")
+    clean.run(made, StagePaths(here))
     label.run(made, here / "clean", here / "labelled")
     return made, here
 
@@ -409,13 +409,14 @@ def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
             "label": [str(n / 7) for n in range(100)],
         }
     )
-    found = drift.build_profile(table, "tabular", "regression")
+    found = profile.build_profile(table, "tabular", "regression")
     assert found.classes == {} and found.bins["label"].kind == "number"
     sides_ = {"train": table.slice(0, 80), "val": table.slice(80, 10), "test": table.slice(90)}
     assert all(
-        result["success"] for result in leakage.check_leakage(sides_, "tabular", "regression")[0]
+        outcome.result.success
+        for outcome in leakage.check_leakage(sides_, "tabular", "regression")[0]
     )
-    assert not leakage.check_leakage(sides_, "tabular")[0][-1]["success"]
+    assert not leakage.check_leakage(sides_, "tabular")[0][-1].result.success
 
 
 def test_fifths_hold_as_many_numbers_each() -> None:
