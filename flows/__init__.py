@@ -1,0 +1,1 @@
+"""Prefect: which stages run when, what is promoted, and what people see of it."""

@@ -1,74 +1,123 @@
-"""Artifacts."""
+"""What a run shows in the Prefect UI: tables of rows and metrics, the verdict, the model card."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.candidates import Candidate
+from tasks.contracts.evidence import Evidence
+from tasks.contracts.run_record import StageEntry
 from tasks.recipe import resolved
-from tasks.registry import manifests
 from tasks.reports import bill_of_materials, model_card
 from tasks.rows import dropped_rows
 from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
 
-DOCUMENT_NAMES = ("card.md", "bom.cdx.json")  # of a version, beside its manifest
+
+def list_documents(paths: StagePaths) -> list[Path]:
+    """Return the documents that lie beside the manifest of a version."""
+    return [paths.model_card, paths.bill_of_materials]
 
 
 def describe_source_rows(recipe: str) -> str:
-    """How many rows the source held when it was last read, and what became of them."""
-    told = files.read_json(layout.recipe_folder(recipe) / "raw" / "snapshot.json")
-    return dropped_rows.describe_counts("ingest", told["rows_in"], told["rows"], told["rules"])
-
-
-def write_documents(
-    recipe: str, manifest: bytes, verdict: dict[str, Any], stages: list[dict[str, Any]]
-) -> None:
-    """Write the model card and the bill of materials of what was judged, whatever the verdict, and show the card."""
-    folder, said = layout.recipe_folder(recipe), resolved.read_resolved_recipe(recipe)
-    text = model_card.render_model_card(
-        said, folder, manifests.derive_version(manifest), verdict, stages, verdict.get("override")
-    )
-    files.write_text(folder / DOCUMENT_NAMES[0], text)
-    files.write_json(
-        folder / DOCUMENT_NAMES[1],
-        bill_of_materials.build_bill_of_materials(said, folder, manifest),
-    )
-    create_markdown_artifact(
-        text.split("---\n", 2)[2],
-        key=f"{recipe}-card",
-        description="The model card, without the hub's metadata.",
+    """Say how many rows the source held when it was last read, and what became of them."""
+    snapshot = files.read_json(StagePaths.of_recipe(recipe).raw.snapshot)
+    return dropped_rows.describe_counts(
+        "ingest", snapshot["rows_in"], snapshot["rows"], snapshot["rules"]
     )
 
 
 def publish_artifacts(recipe: str) -> list[str]:
-    """Show what became of the rows, the metrics and what the checks warn of, also where they ran in an earlier flow; returns the warnings."""
-    folder = layout.recipe_folder(recipe)
+    """Show the rows, the metrics and the warnings of the checks.
+
+    They are shown also if the stages ran in an earlier flow.
+
+    Returns:
+        What the checks warn of.
+    """
+    paths = StagePaths.of_recipe(recipe)
+    publish_row_counts(recipe, paths)
+    publish_metrics(recipe, paths)
+    warnings = read_warnings(paths)
+    if warnings:
+        text = "\n".join(f"- {line}" for line in warnings)
+        create_markdown_artifact(text, key=f"{recipe}-warnings")
+    return warnings
+
+
+def publish_row_counts(recipe: str, paths: StagePaths) -> None:
+    """Show what became of the rows."""
     create_table_artifact(
-        model_card.count_rows_by_stage(folder),
+        model_card.count_rows_by_stage(paths.root),
         key=f"{recipe}-data",
-        description="Rows in = rows out + rejects, at every step.",
+        description="Rows in = rows out + rejects, for every stage.",
     )
-    evaluation = files.read_json(folder / "evaluation" / "metrics.json")
-    metrics = [
+
+
+def publish_metrics(recipe: str, paths: StagePaths) -> None:
+    """Show the metrics of the exported model beside those of the baseline."""
+    evaluation = files.read_json(paths.evaluation.metrics)
+    table = [
         {
             "metric": name,
-            "model": value["value"],
-            "interval": f"{value['low']} to {value['high']}",
+            "model": interval["value"],
+            "interval": f"{interval['low']} to {interval['high']}",
             "baseline": evaluation["baseline"][name]["value"],
         }
-        for name, value in model_card.select_intervals(evaluation).items()
+        for name, interval in model_card.select_intervals(evaluation).items()
     ]
     create_table_artifact(
-        metrics,
+        table,
         key=f"{recipe}-metrics",
         description="The exported model on the test split, beside the baseline.",
     )
-    warnings = [
-        line
-        for suite in ("raw", "ready")
-        for line in files.read_json(folder / "checks" / suite / "result.json")["warnings"]
-    ]
-    if warnings:
-        create_markdown_artifact(
-            "\n".join(f"- {line}" for line in warnings), key=f"{recipe}-warnings"
-        )
+
+
+def read_warnings(paths: StagePaths) -> list[str]:
+    """Return what the checks of raw and of ready data warn of."""
+    warnings: list[str] = []
+    for suite in layout.SUITES:
+        warnings += files.read_json(paths.checks(suite).result)["warnings"]
     return warnings
+
+
+def publish_verdict(candidate: Candidate, evidence: Evidence, stages: Sequence[StageEntry]) -> None:
+    """Show what each rule of the gate came to, and write the documents about the candidate."""
+    create_table_artifact(
+        [format_rule_result(result) for result in evidence.gate["checks"]],
+        key=f"{candidate.recipe}-gate",
+        description=f"**{evidence.verdict}**: {evidence.reason}",
+    )
+    write_documents(candidate, evidence, stages)
+
+
+def format_rule_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a rule of the gate."""
+    return {column: result.get(column) for column in ("rule", "metric", "outcome", "reason")}
+
+
+def write_documents(candidate: Candidate, evidence: Evidence, stages: Sequence[StageEntry]) -> None:
+    """Write the model card and the bill of materials, whatever the verdict; show the card."""
+    paths = StagePaths.of_recipe(candidate.recipe)
+    recipe = resolved.read_resolved_recipe(candidate.recipe)
+    card = model_card.render_model_card(recipe, paths.root, candidate.version, evidence, stages)
+    files.write_text(paths.model_card, card)
+    bill = bill_of_materials.build_bill_of_materials(recipe, paths.root, candidate.manifest)
+    files.write_json(paths.bill_of_materials, bill)
+    _, _, text = card.split("---\n", 2)  # the hub's metadata stands between the first two
+    create_markdown_artifact(
+        text,
+        key=f"{candidate.recipe}-card",
+        description="The model card, without the hub's metadata.",
+    )
+
+
+def publish_promotion(candidate: Candidate, evidence: Evidence) -> None:
+    """Show which version is in production now."""
+    create_markdown_artifact(
+        f"**{candidate.recipe} {candidate.version}** is in `{candidate.channel}`.\n\n"
+        f"{evidence.reason}",
+        key=f"{candidate.recipe}-version",
+    )

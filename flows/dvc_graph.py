@@ -1,7 +1,7 @@
-"""The pipeline as dvc.yaml defines it: stages, their order and policy, and which of them are stale and why."""
+"""The graph of stages that dvc.yaml defines: their order, their policy, and what is stale."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,108 +9,120 @@ from tasks import resolve
 from tasks.core.errors import StageError
 
 UNTRACKED_SOURCE_CHANGED = "a source that DVC does not watch has changed"
+DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one recipe, such as clean@digits, with the policy in its `meta`."""
+    """One stage of one recipe, such as clean@digits, with the policy in its `meta`.
+
+    Attributes:
+        name: The stage's name.
+        recipe: The recipe's name.
+        retries: How often to try again after an error that may pass.
+        backoff: Seconds before each retry.
+        timeout: The limit in seconds.
+        tags: What it needs, such as `gpu`.
+        keeps_outputs: Whether it continues from outputs of an earlier run.
+    """
 
     name: str
     recipe: str
     retries: int
-    backoff: list[float]  # seconds before each retry
-    timeout: float  # seconds
+    backoff: list[float]
+    timeout: float
     tags: list[str]
-    keeps: bool  # whether it takes up what an earlier run left among its outputs
+    keeps_outputs: bool
 
     @property
     def address(self) -> str:
+        """The stage's name in DVC."""
         return f"{self.name}@{self.recipe}"
 
 
 class Pipeline:
-    """DVC's index of this workspace. Not for use by several threads at once."""
+    """DVC's index of this workspace. Several threads must not use it at once."""
 
     def __init__(self) -> None:
+        """Load dvc.yaml."""
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         self.repo = Repo(".")
 
-    def of(self, address: str) -> Any:
-        """DVC's own stage of this address, or None."""
-        return next(
-            (
-                stage
-                for stage in self.repo.index.stages
-                if getattr(stage, "addressing", "") == address
-            ),
-            None,
-        )
+    def find_dvc_stage(self, address: str) -> Any:
+        """Return DVC's own stage of this address, or None."""
+        for stage in self.repo.index.stages:
+            if getattr(stage, "addressing", "") == address:
+                return stage
+        return None
 
-    def stages(self, recipe: str) -> list[Stage]:
-        """The stages that lead to the recipe's gate, each after all that it depends on."""
+    def list_stages(self, recipe: str) -> list[Stage]:
+        """Return the stages that lead to the recipe's gate, each after all that it depends on.
+
+        Raises:
+            StageError: dvc.yaml has no such gate.
+        """
         import networkx
 
-        gate = self.of(f"gate@{recipe}")
+        gate = self.find_dvc_stage(f"gate@{recipe}")
         if gate is None:
             raise StageError(
-                f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?"
+                f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of "
+                "params.yaml?"
             )
         graph = self.repo.index.graph  # an edge points from a stage to what it needs
         needed = graph.subgraph(networkx.descendants(graph, gate) | {gate}).reverse()
-        return [
-            build_stage(stage)
-            for stage in networkx.lexicographical_topological_sort(
-                needed, key=lambda stage: stage.addressing
-            )
-        ]
+        ordered = networkx.lexicographical_topological_sort(
+            needed, key=lambda stage: stage.addressing
+        )
+        return [build_stage(stage) for stage in ordered]
 
     def stale_reasons(self, stage: Stage) -> list[str]:
-        """What changed since the stage last ran, in words; empty where nothing did and its outputs are there."""
+        """Return what changed since the stage last ran.
+
+        The list is empty if nothing did and the stage's outputs are there.
+        """
         self.repo._reset()
-        found = self.of(stage.address)
-        if not any(dep.hash_info for dep in found.deps):
+        dvc_stage = self.find_dvc_stage(stage.address)
+        if not any(dep.hash_info for dep in dvc_stage.deps):
             return ["it has not run yet"]
         with self.repo.lock:
-            reasons = [
-                reason
-                for entry in found.status(check_updates=True).get(stage.address, [])
-                for reason in describe_changes(entry)
-            ]
-        return (
-            [UNTRACKED_SOURCE_CHANGED]
-            if not reasons and stage.name == "resolve" and resolve.is_outdated(stage.recipe)
-            else reasons
-        )
+            status = dvc_stage.status(check_updates=True)
+        reasons: list[str] = []
+        for entry in status.get(stage.address, []):
+            reasons += describe_changes(entry)
+        if not reasons and stage.name == "resolve" and resolve.is_outdated(stage.recipe):
+            return [UNTRACKED_SOURCE_CHANGED]
+        return reasons
 
 
-def build_stage(stage: Any) -> Stage:
-    name, _, recipe = stage.addressing.partition("@")
-    meta, keeps = stage.meta or {}, any(out.persist for out in stage.outs)
+def build_stage(dvc_stage: Any) -> Stage:
+    """Return a stage of DVC with the policy in its `meta`."""
+    name, _, recipe = dvc_stage.addressing.partition("@")
+    meta = dvc_stage.meta or {}
     return Stage(
-        name,
-        recipe,
-        meta.get("retries", 0),
-        meta.get("backoff", []),
-        meta.get("timeout", 3600),
-        meta.get("tags", []),
-        keeps,
+        name=name,
+        recipe=recipe,
+        retries=meta.get("retries", 0),
+        backoff=meta.get("backoff", []),
+        timeout=meta.get("timeout", DEFAULT_TIMEOUT_SECONDS),
+        tags=meta.get("tags", []),
+        keeps_outputs=any(out.persist for out in dvc_stage.outs),
     )
 
 
-def describe_changes(entry: Any) -> Iterator[str]:
-    """A line for each change in one entry of `dvc status`."""
+def describe_changes(entry: str | Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each change in one entry of `dvc status`."""
     if isinstance(entry, str):
         yield entry
         return
     for kind, changes in entry.items():
         for path, change in changes.items():
-            if isinstance(change, dict):  # parameters: file → key → change
-                yield from (f"{key} in {path} is {what}" for key, what in change.items())
+            if isinstance(change, dict):  # parameters: file, key, change
+                for key, state in change.items():
+                    yield f"{key} in {path} is {state}"
+            elif kind == "changed deps":
+                yield f"{path} is {change}"
             else:
-                yield (
-                    f"{path} is {change}"
-                    if kind == "changed deps"
-                    else f"its output {path} is {change}"
-                )
+                yield f"its output {path} is {change}"

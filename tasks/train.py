@@ -137,7 +137,7 @@ def run(
             export.write_trained_on(
                 folder / "trained_on.parquet",
                 ids,
-                local_champion.CHAMPIONS_FOLDER / recipe.name / known / "trained_on.parquet"
+                local_champion.version_folder(recipe.name, known) / "trained_on.parquet"
                 if known
                 else None,
             )

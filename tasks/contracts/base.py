@@ -20,6 +20,7 @@ class Contract(Record):
     """The whole content of a file between stages.
 
     A subclass names the stage that writes it, and raises `VERSION` when its fields change meaning.
+    One that no stage writes overrides `advice`.
     """
 
     VERSION: ClassVar[int] = 1
@@ -48,19 +49,28 @@ class Contract(Record):
         if version != cls.VERSION:
             raise StageError(
                 f"{name} has schema version {version}, but this Millrace reads version "
-                f"{cls.VERSION}: run the stage `{cls.WRITTEN_BY}` again, which writes it anew."
+                f"{cls.VERSION}: {cls.advice()}."
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             raise StageError(
-                f"{name} is not a valid {cls.__name__} ({describe_first_error(error)}): run the "
-                f"stage `{cls.WRITTEN_BY}` again, which writes it anew."
+                f"{name} is not a valid {cls.__name__} ({describe_first_error(error)}): "
+                f"{cls.advice()}."
             ) from None
+
+    @classmethod
+    def advice(cls) -> str:
+        """Say what to do if a file cannot be read."""
+        return f"run the stage `{cls.WRITTEN_BY}` again, which writes it anew"
 
     def to_json(self) -> dict[str, Any]:
         """The content as JSON values."""
         return self.model_dump(mode="json")
+
+    def to_bytes(self) -> bytes:
+        """The content as `write` writes it."""
+        return files.encode_json(self.to_json())
 
     def write(self, path: Path) -> None:
         """Write the file whole: sorted, indented, without NaN."""

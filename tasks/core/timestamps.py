@@ -40,3 +40,8 @@ def is_before(first: Any, second: Any) -> bool:
         if low is not None and high is not None:
             return low < high
     return False
+
+
+def format_utc_now() -> str:
+    """Return the present time in ISO 8601 and UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

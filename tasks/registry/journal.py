@@ -1,21 +1,24 @@
-"""Journal."""
+"""The journal of a channel: a record for each promotion."""
 
 import json
-from typing import Any
 
-from tasks.registry import channel_pointer
+from tasks.contracts.channel_pointer import ChannelPointer
+from tasks.registry import channel_pointer, object_keys
 from tasks.storage.object_store import ObjectStore
 
 
-def read_history(store: ObjectStore, model: str, channel: str) -> list[dict[str, Any]]:
-    """Every move of the channel, newest first; the pointer itself stands in for a journal record that is not written yet."""
+def read_history(store: ObjectStore, model: str, channel: str) -> list[ChannelPointer]:
+    """Return every promotion of a channel, newest first.
+
+    The pointer itself stands in for a journal record that is not written yet.
+    """
+    records: dict[int, ChannelPointer] = {}
     pointer = channel_pointer.read_pointer(store, model, channel)
-    found = [
-        json.loads(data[0])
-        for name in store.list_names(f"{model}/journal/{channel}/")
-        if (data := store.get(name))
-    ]
-    records = {
-        record["generation"]: record for record in ([pointer.record] if pointer else []) + found
-    }
+    if pointer:
+        records[pointer.generation] = pointer.record
+    for key in store.list_names(object_keys.journal_prefix(model, channel)):
+        stored = store.get(key)
+        if stored:
+            record = ChannelPointer.parse(json.loads(stored[0]), f"{store.settings.address}: {key}")
+            records[record.generation] = record
     return [records[generation] for generation in sorted(records, reverse=True)]

@@ -1,4 +1,4 @@
-"""Manifests."""
+"""Versions in the store: publishing them, reading them and fetching their files."""
 
 import hashlib
 import io
@@ -6,115 +6,217 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.contracts import manifest as manifest_contract
+from tasks.contracts.manifest import Manifest, ModelFile
+from tasks.contracts.provenance import Provenance
 from tasks.core.errors import StageError
 from tasks.registry import object_keys
 from tasks.storage import files, hashing, object_store
+from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
 
+UPLOAD_THREADS = 4
+TRAINED_ON = "trained_on.parquet"
 
-def derive_version(manifest: bytes) -> str:
-    return hashlib.sha256(manifest).hexdigest()[:16]
 
-
-def encode_manifest(
-    model: str,
-    folder: Path,
-    lineage: dict[str, Any],
-    metrics: dict[str, Any],
-    runtime: dict[str, str],
-) -> bytes:
-    """The manifest of the model whose files lie in `folder`: content only, so that the same model always has the same version."""
-    listed = {
-        name: {"sha256": digest, "size": (folder / name).stat().st_size}
+def list_model_files(folder: Path) -> dict[str, ModelFile]:
+    """Return the hash and size of every file of a model, by its path in the folder."""
+    return {
+        name: ModelFile(sha256=digest, size=(folder / name).stat().st_size)
         for name, digest in hashing.hash_folder(folder).items()
     }
-    return files.encode_json(
-        {
-            "model": model,
-            "files": listed,
-            "lineage": lineage,
-            "metrics": metrics,
-            "runtime": runtime,
-        }
+
+
+def hash_recipe(paths: StagePaths) -> str:
+    """Return the hash of the resolved recipe, without the fingerprints of its sources.
+
+    The fingerprints change with times and with versions of libraries. What they lead to is in
+    the hashes of the data.
+    """
+    recipe = files.read_json(paths.recipe)
+    return hashing.hash_json({key: recipe[key] for key in recipe if key != "sources"})
+
+
+def hash_data(paths: StagePaths) -> dict[str, str]:
+    """Return the hashes of the rows that a model was made from and tested on.
+
+    These are the source's rows as they came, the labelled rows and the three splits. Reports,
+    pages and caches of the same stages are left out: they may change while the rows stay.
+    """
+    partitions = files.read_json(paths.raw.snapshot)["partitions"]
+    hashes = {
+        "raw": hashing.hash_json([partition["sha256"] for partition in partitions]),
+        "labelled": hashing.sha256(paths.labelled.rows),
+    }
+    for table in paths.split.tables():
+        hashes[f"split/{table.stem}"] = hashing.sha256(table)
+    return hashes
+
+
+def publish_version(
+    store: ObjectStore, folder: Path, manifest: Manifest, provenance: Provenance
+) -> str:
+    """Upload a version: its files first, its manifest last. It is safe to repeat.
+
+    Args:
+        store: The store.
+        folder: The folder with the files that the manifest names.
+        manifest: What the version is.
+        provenance: How it was made; kept only if the version is new.
+
+    Returns:
+        The version.
+
+    Raises:
+        StageError: The store gives back other bytes than were written.
+    """
+    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+        uploads = [
+            pool.submit(upload_file, store, manifest.model, folder / name, file.sha256)
+            for name, file in manifest.files.items()
+        ]
+    for upload in uploads:
+        upload.result()
+    version = manifest.version
+    object_store.create_or_get(
+        store, object_keys.provenance_key(manifest.model, version), provenance.to_bytes()
+    )
+    object_store.create_once(
+        store, object_keys.manifest_key(manifest.model, version), manifest.to_bytes()
+    )
+    return version
+
+
+def upload_file(store: ObjectStore, model: str, path: Path, sha256: str) -> None:
+    """Upload a file unless the store has it, and check what the store gives back."""
+    key = object_keys.blob_key(model, sha256)
+    if store.sha256(key) == sha256:
+        return
+    store.upload(key, path)
+    if store.sha256(key) != sha256:
+        raise StageError(
+            f"{store.settings.address} gives back other bytes for {path.name} than were written: "
+            "the store is not reliable; nothing was promoted."
+        )
+
+
+def read_manifest(store: ObjectStore, model: str, version: str) -> Manifest:
+    """Read the manifest of a version, and check it against the version's name.
+
+    Raises:
+        StageError: It is missing, or its hash is not the version's name.
+    """
+    key = object_keys.manifest_key(model, version)
+    stored = store.get(key)
+    if stored is None:
+        raise untrusted_manifest_error(store, model, version, "missing")
+    data, _ = stored
+    if manifest_contract.derive_version(data) != version:
+        raise untrusted_manifest_error(store, model, version, "not the one that its name says")
+    return Manifest.parse(json.loads(data), f"{store.settings.address}: {key}")
+
+
+def untrusted_manifest_error(
+    store: ObjectStore, model: str, version: str, fault: str
+) -> StageError:
+    """Return the error for a manifest that is missing or damaged."""
+    return StageError(
+        f"{store.settings.address}: the manifest of {model} {version} is {fault}; the version "
+        "cannot be trusted."
     )
 
 
-def publish_version(store: ObjectStore, model: str, folder: Path, data: bytes) -> str:
-    """Upload the manifest's blobs, read each back and compare its hash, then write the manifest. Returns the version; safe to repeat."""
-
-    def upload(item: tuple[str, dict[str, Any]]) -> None:
-        name, about = item
-        key = object_keys.blob_key(model, about["sha256"])
-        if store.sha256(key) != about["sha256"]:
-            store.upload(key, folder / name)
-            if store.sha256(key) != about["sha256"]:
-                raise StageError(
-                    f"{store.settings.address} gives back other bytes for {name} than were written: the store is not reliable; nothing was promoted."
-                )
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(upload, json.loads(data)["files"].items()))
-    object_store.create_once(store, f"{model}/versions/{derive_version(data)}/manifest.json", data)
-    return derive_version(data)
+def read_provenance(store: ObjectStore, model: str, version: str) -> Provenance | None:
+    """Read how a version was made; None if it was not recorded."""
+    key = object_keys.provenance_key(model, version)
+    stored = store.get(key)
+    if stored is None:
+        return None
+    return Provenance.parse(json.loads(stored[0]), f"{store.settings.address}: {key}")
 
 
-def read_manifest(store: ObjectStore, model: str, version: str) -> dict[str, Any]:
-    """The manifest of a version, verified against its name."""
-    found = store.get(f"{model}/versions/{version}/manifest.json")
-    if found is None or derive_version(found[0]) != version:
-        wrong = "missing" if found is None else "not the one that its name says"
-        raise StageError(
-            f"{store.settings.address}: the manifest of {model} {version} is {wrong}; the version cannot be trusted."
-        )
-    return dict(json.loads(found[0]))
+def list_versions(store: ObjectStore, model: str) -> list[str]:
+    """Return the published versions of a model, sorted."""
+    prefix = object_keys.versions_prefix(model)
+    suffix = f"/{object_keys.MANIFEST_NAME}"
+    keys = [key for key in store.list_names(prefix) if key.endswith(suffix)]
+    return sorted(key.removeprefix(prefix).removesuffix(suffix) for key in keys)
 
 
 def count_training_rows(
     store: ObjectStore, model: str, ids: Iterable[str]
 ) -> dict[str, int | None]:
-    """For each version how many of these rows it was trained on; None where it does not say."""
-    wanted = pa.array(sorted(hashing.hash_row_id(name) for name in ids), pa.binary(8))
-    found: dict[str, int | None] = {}
-    for version in sorted(
-        name.split("/")[-2]
-        for name in store.list_names(f"{model}/versions/")
-        if name.endswith("/manifest.json")
-    ):
-        about = read_manifest(store, model, version)["files"].get("trained_on.parquet")
-        data = store.get(object_keys.blob_key(model, about["sha256"])) if about else None
-        if data and hashlib.sha256(data[0]).hexdigest() == about["sha256"]:
-            found[version] = int(
-                pc.sum(pc.is_in(pq.read_table(io.BytesIO(data[0]))["id"], wanted)).as_py() or 0
-            )
+    """Count for each version how many of these rows it was trained on.
+
+    Returns:
+        The count by version; None if the version does not say what it was trained on.
+    """
+    hashes = pa.array(sorted(hashing.hash_row_id(row_id) for row_id in ids), pa.binary(8))
+    counts: dict[str, int | None] = {}
+    for version in list_versions(store, model):
+        trained_on = read_trained_on(store, read_manifest(store, model, version))
+        if trained_on is None:
+            counts[version] = None
         else:
-            found[version] = None
-    return found
+            is_listed = pc.is_in(trained_on["id"], hashes)
+            counts[version] = int(pc.sum(is_listed).as_py() or 0)
+    return counts
+
+
+def read_trained_on(store: ObjectStore, manifest: Manifest) -> pa.Table | None:
+    """Read the hashed ids of a version's training rows; None without them, or if damaged."""
+    file = manifest.files.get(TRAINED_ON)
+    if file is None:
+        return None
+    stored = store.get(object_keys.blob_key(manifest.model, file.sha256))
+    if stored is None or hashlib.sha256(stored[0]).hexdigest() != file.sha256:
+        return None
+    return pq.read_table(io.BytesIO(stored[0]))
 
 
 def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) -> Path:
-    """The files of a version, each verified against its manifest; what is here and verifies is not fetched again."""
+    """Fetch the files of a version, and check each against its manifest.
+
+    A file that is there already and has the right bytes is not fetched again.
+
+    Args:
+        store: The store.
+        model: The recipe's name.
+        version: The version.
+        folder: Where to put it, in a folder of its name.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        StageError: A file is damaged, or its name leads out of the folder.
+    """
     target = (folder / version).resolve()
-    for name, about in read_manifest(store, model, version)["files"].items():
+    manifest = read_manifest(store, model, version)
+    for name, file in manifest.files.items():
         path = target / name
         if not path.resolve().is_relative_to(target):
             raise StageError(
-                f"{model} {version}: its manifest names the file {name!r} outside its folder; the version cannot be trusted."
+                f"{model} {version}: its manifest names the file {name!r} outside its folder; "
+                "the version cannot be trusted."
             )
-        if path.is_file() and hashing.sha256(path) == about["sha256"]:
-            continue
-        with files.atomic_file(path) as temporary:
-            store.download(object_keys.blob_key(model, about["sha256"]), temporary)
-            if hashing.sha256(temporary) != about["sha256"]:
-                told = (
-                    f"{name} of {model} {version} does not have the bytes that its manifest names"
-                )
-                raise StageError(
-                    f"{store.settings.address}: {told}: it was damaged or tampered with."
-                )
+        if not path.is_file() or hashing.sha256(path) != file.sha256:
+            download_file(store, manifest, name, path)
     return target
+
+
+def download_file(store: ObjectStore, manifest: Manifest, name: str, path: Path) -> None:
+    """Download a file of a version, and check its bytes before it takes its name."""
+    sha256 = manifest.files[name].sha256
+    with files.atomic_file(path) as temporary:
+        store.download(object_keys.blob_key(manifest.model, sha256), temporary)
+        if hashing.sha256(temporary) != sha256:
+            raise StageError(
+                f"{store.settings.address}: {name} of {manifest.model} {manifest.version} does "
+                "not have the bytes that its manifest names: it was damaged or tampered with."
+            )

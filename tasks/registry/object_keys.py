@@ -1,13 +1,76 @@
-"""Object keys."""
+"""Where the objects of a model lie in the store. No other module spells their names.
+
+<model>/blobs/sha256/<hex>                  contents, named by their hash
+<model>/versions/<version>/manifest.json    what the version is; its hash is the version's name
+<model>/versions/<version>/provenance.json  who made it first, when, where and with which code
+<model>/evidence/<version>/<champion>.json  the gate's verdict on that pair; `none` for no champion
+<model>/evidence/<version>/<champion>-<hash>.json  the same, if a person overrode the verdict
+<model>/comparisons/<champion>/<number>.json  which version the champion was compared with
+<model>/channels/<channel>.json             the pointer: the only object that ever changes
+<model>/journal/<channel>/<generation>.json  one record for each promotion
+<model>/runs/<run>.json                     one record for each run
+"""
+
+MANIFEST_NAME = "manifest.json"
 
 
-def evidence_key(model: str, version: str, champion: str | None, about: str = "") -> str:
-    return f"{model}/evidence/{version}/{champion or 'none'}{about}.json"
+def blob_key(model: str, sha256: str) -> str:
+    """Return the key of a file's content."""
+    return f"{model}/blobs/sha256/{sha256}"
+
+
+def versions_prefix(model: str) -> str:
+    """Return what the keys of all versions begin with."""
+    return f"{model}/versions/"
+
+
+def version_key(model: str, version: str, name: str) -> str:
+    """Return the key of a version's manifest, or of a document beside it."""
+    return f"{versions_prefix(model)}{version}/{name}"
+
+
+def manifest_key(model: str, version: str) -> str:
+    """Return the key of a version's manifest."""
+    return version_key(model, version, MANIFEST_NAME)
+
+
+def provenance_key(model: str, version: str) -> str:
+    """Return the key of a version's provenance."""
+    return version_key(model, version, "provenance.json")
+
+
+def evidence_key(model: str, version: str, champion: str | None, suffix: str = "") -> str:
+    """Return the key of the verdict on a version against a champion.
+
+    Args:
+        model: The recipe's name.
+        version: The candidate.
+        champion: The champion's version; None if nothing is in production.
+        suffix: Tells an override from the verdict itself.
+    """
+    return f"{model}/evidence/{version}/{champion or 'none'}{suffix}.json"
+
+
+def comparison_key(model: str, champion: str, number: int) -> str:
+    """Return the key that says which version was the champion's comparison of this number."""
+    return f"{model}/comparisons/{champion}/{number:06d}.json"
+
+
+def channel_key(model: str, channel: str) -> str:
+    """Return the key of a channel's pointer."""
+    return f"{model}/channels/{channel}.json"
+
+
+def journal_prefix(model: str, channel: str) -> str:
+    """Return what the keys of all records of a channel begin with."""
+    return f"{model}/journal/{channel}/"
 
 
 def journal_key(model: str, channel: str, generation: int) -> str:
-    return f"{model}/journal/{channel}/{generation:09d}.json"
+    """Return the key of the record of one promotion."""
+    return f"{journal_prefix(model, channel)}{generation:09d}.json"
 
 
-def blob_key(model: str, digest: str) -> str:
-    return f"{model}/blobs/sha256/{digest}"
+def run_key(model: str, run: str) -> str:
+    """Return the key of a run's record."""
+    return f"{model}/runs/{run}.json"

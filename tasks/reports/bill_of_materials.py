@@ -5,7 +5,6 @@ the same version always has the same bill.
 """
 
 import importlib.metadata
-import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 from cyclonedx.spdx import is_supported_id
 from packageurl import PackageURL
 
+from tasks.contracts.manifest import Manifest
 from tasks.recipe.recipe import Recipe
-from tasks.registry import manifests
 from tasks.reports import model_card
 from tasks.storage import files, hashing
 
@@ -31,13 +30,13 @@ MODEL_LIBRARIES = (
 )
 
 
-def build_bill_of_materials(recipe: Recipe, folder: Path, manifest: bytes) -> dict[str, Any]:
-    about, version = json.loads(manifest), manifests.derive_version(manifest)
+def build_bill_of_materials(recipe: Recipe, folder: Path, manifest: Manifest) -> dict[str, Any]:
+    version = manifest.version
     metrics = files.read_json(folder / "evaluation" / "metrics.json")
     parts = [
         *list_data_components(recipe, folder),
         *list_base_models(recipe),
-        *list_libraries(about["runtime"]),
+        *list_libraries(manifest.runtime),
     ]
     model = {
         **build_component("machine-learning-model", "model", recipe.name, version),
@@ -56,8 +55,8 @@ def build_bill_of_materials(recipe: Recipe, folder: Path, manifest: bytes) -> di
             else {}
         ),
         "components": [
-            build_component("file", f"model/{name}", name, "", one["sha256"])
-            for name, one in sorted(about["files"].items())
+            build_component("file", f"model/{name}", name, "", file.sha256)
+            for name, file in sorted(manifest.files.items())
         ],
         "modelCard": {
             "modelParameters": {

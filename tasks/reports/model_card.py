@@ -14,7 +14,9 @@ import jinja2
 import yaml
 from cyclonedx.spdx import is_supported_id
 
+from tasks.contracts.evidence import Evidence
 from tasks.contracts.model_info import ModelInfo
+from tasks.contracts.run_record import StageEntry
 from tasks.recipe.ingest import HuggingFaceSource
 from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
@@ -50,11 +52,18 @@ def render_model_card(
     recipe: Recipe,
     folder: Path,
     version: str,
-    verdict: Report,
-    stages: Sequence[Report] = (),
-    override: dict[str, str] | None = None,
+    evidence: Evidence,
+    stages: Sequence[StageEntry] = (),
 ) -> str:
-    """Markdown with the hub's metadata as its header, of the recipe's outputs in `folder`. `stages` are those of the run record; an override has actor and reason."""
+    """Render Markdown, with the hub's metadata as its header, from the recipe's outputs.
+
+    Args:
+        recipe: The resolved recipe.
+        folder: The folder of its outputs.
+        version: The version that the card is about.
+        evidence: The gate's verdict on it.
+        stages: The stages of the run that made it.
+    """
     metrics, cost = (
         files.read_json(folder / "evaluation" / f"{name}.json") for name in ("metrics", "cost")
     )
@@ -62,11 +71,11 @@ def render_model_card(
         json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()
     ]
     return TEMPLATES.get_template("model_card.md").render(
-        recipe=recipe, version=version, verdict=verdict, override=override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
+        recipe=recipe, version=version, verdict=evidence.gate, override=evidence.override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
         snapshot=files.read_json(folder / STAGE_REPORTS["ingest"]), about=ModelInfo.read(ModelFolder(folder / "model").info),
         header=build_hub_metadata(recipe, metrics), purpose=describe_purpose(recipe), steps=count_rows_by_stage(folder), intervals=select_intervals(metrics), limits=describe_limits(folder, metrics),
         worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:MAX_WORST],
-        trained=next((stage for stage in stages if stage["stage"].startswith("train@") and stage["state"] == "ran"), None),
+        trained=next((entry for entry in stages if entry.stage.startswith("train@") and entry.state == "ran"), None),
         aspects={name: found for name in ASPECTS if (found := list(flatten_numbers(metrics.get(name))))},
     )  # fmt: skip
 

@@ -121,7 +121,7 @@ def modules_loaded_by_name(tree: ast.Module, path: Path, root: Path) -> set[Path
         if folder is None and path.name == "__init__.py":
             folder = path.parent
         if folder:
-            found |= {*folder.glob("*.py"), *folder.glob("*/__init__.py")}
+            found |= set(folder.glob("*.py"))
     return found
 
 

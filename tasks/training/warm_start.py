@@ -11,6 +11,7 @@ from tasks.contracts.model_info import ModelInfo, TrainingStart
 from tasks.modalities.base import ModelTrainer
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion
+from tasks.registry.local_champion import LocalChampion
 from tasks.storage.layout import ModelFolder
 
 WARM_START_FILES = (
@@ -30,7 +31,7 @@ def apply_warm_start(
     why = NO_CHAMPION
     if champion:
         folder = local_champion.verify_champion_files(
-            "train.warm_start", recipe, champion, WARM_START_FILES
+            "train.warm_start", recipe, LocalChampion.model_validate(champion), WARM_START_FILES
         )
         about, weights = (
             ModelInfo.read(ModelFolder(folder).info),
@@ -62,7 +63,7 @@ def find_teacher(
     if not champion:
         return None, TrainingStart(reason=NO_CHAMPION)
     folder = local_champion.verify_champion_files(
-        "export.distil", recipe, champion, list(champion["files"])
+        "export.distil", recipe, LocalChampion.model_validate(champion), list(champion["files"])
     )
     if why := describe_mismatch(recipe, ModelInfo.read(ModelFolder(folder).info), adapter):
         reason = f"the champion {champion['version']} does not fit: {why}"

@@ -1,4 +1,4 @@
-"""The store as DVC knows it."""
+"""The embedded store: who may use it, and how DVC does."""
 
 import json
 import os
@@ -10,107 +10,132 @@ import httpx
 import psutil
 import pytest
 
-from flows import cli, embedded_s3
+from flows import embedded_s3, prefect_server
 from tasks.core.errors import StageError
-from tasks.registry import channel_pointer, manifests
+from tasks.registry import channel_pointer, manifests, object_keys
 from tasks.storage.object_store import ObjectStore, StoreSettings
+from tests.registry import examples
+
+FORGED_POINTER = json.dumps({"version": "evil", "generation": 9}).encode()
+METHODS = ("GET", "PUT", "POST", "DELETE")
+MASTER_PATHS = (
+    "/dir/assign",
+    "/dir/lookup?fileId=1,0123456789",
+    f"/col/delete?collection={embedded_s3.BUCKET}",
+)
 
 
-def test_what_a_person_has_configured_for_dvc_in_this_workspace_stays_as_it_was(here: Path) -> None:
-    def dvc(*words: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "dvc", *words], check=True, capture_output=True, text=True
-        ).stdout
-
-    dvc("init", "--no-scm")
-    for words in (
-        ("cache", "dir", "--local", str(here / "shared")),
-        ("remote", "add", "--local", "--default", "mine", str(here / "mine")),
-    ):
-        dvc(*words)
-    for port in (1, 2):
-        embedded_s3.configure_dvc_remote(
-            StoreSettings("models", endpoint=f"http://127.0.0.1:{port}", key="k", secret="s")
-        )
-    assert (dvc("config", "cache.dir"), dvc("config", "core.remote")) == (
-        f"{here / 'shared'}\n",
-        "mine\n",
+def dvc(*words: str, prefix: tuple[str, ...] = (), **environment: str) -> str:
+    """Run DVC and return what it prints."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "dvc", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    assert dvc("config", "remote.store.endpointurl") == "http://127.0.0.1:2\n"
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def push_a_file(store: ObjectStore, folder: Path, **environment: str) -> None:
+    """Push a file to the store as a run does, in this environment."""
+    dvc("init", "--no-scm", **environment)
+    (folder / "rows.csv").write_text("rows")
+    dvc("add", "rows.csv", **environment)
+    embedded_s3.configure_dvc_remote(store.settings)
+    prefix = tuple(embedded_s3.hide_aws_profile(store.settings))
+    dvc("push", "--remote", embedded_s3.DVC_REMOTE, prefix=prefix, **environment)
+
+
+def read_ports(store: ObjectStore) -> dict[str, str]:
+    """Return the ports of the embedded server, by their names on its command line."""
+    ports = {}
+    for word in find_server_command(store):
+        name, _, value = word.removeprefix("-").partition("=")
+        if name.endswith(".port"):
+            ports[name] = value
+    return ports
+
+
+def find_server_command(store: ObjectStore) -> list[str]:
+    """Return the command line of the embedded server."""
+    _, _, s3_port = str(store.settings.endpoint).rpartition(":")
+    for process in psutil.process_iter(["cmdline"]):
+        command: list[str] = process.info["cmdline"] or []
+        if f"-s3.port={s3_port}" in command:
+            return command
+    raise LookupError
+
+
+def test_what_a_person_has_configured_for_dvc_stays(here: Path) -> None:
+    dvc("init", "--no-scm")
+    dvc("cache", "dir", "--local", str(here / "shared"))
+    dvc("remote", "add", "--local", "--default", "mine", str(here / "mine"))
+    for port in (1, 2):
+        endpoint = f"http://127.0.0.1:{port}"
+        embedded_s3.configure_dvc_remote(
+            StoreSettings("models", endpoint=endpoint, key="k", secret="s")
+        )
+    assert dvc("config", "cache.dir") == f"{here / 'shared'}\n"
+    assert dvc("config", "core.remote") == "mine\n"
     assert dvc("config", "remote.mine.url") == f"{here / 'mine'}\n"
+    assert dvc("config", "remote.store.endpointurl") == "http://127.0.0.1:2\n"
     assert (here / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
 
 
-def ports_of(store: ObjectStore) -> dict[str, str]:
-    """The ports of the embedded server, by their names on its command line."""
-    s3 = f"-s3.port={(store.settings.endpoint or '').rpartition(':')[2]}"
-    [words] = [
-        one.info["cmdline"]
-        for one in psutil.process_iter(["cmdline"])
-        if s3 in (one.info["cmdline"] or [])
-    ]
-    options = dict(word.removeprefix("-").split("=", 1) for word in words if "=" in word)
-    return {name: value for name, value in options.items() if name.endswith(".port")}
+@pytest.fixture
+def guarded(store: ObjectStore, tmp_path: Path) -> ObjectStore:
+    """A store with a model in production."""
+    version = examples.publish(store, "guarded", tmp_path / "model", "good" * 5000)
+    current = channel_pointer.read_pointer(store, "guarded", examples.CHANNEL)
+    assert examples.promote(store, "guarded", version, current).won
+    return store
 
 
-def test_no_other_port_of_the_server_lets_anyone_in(store: ObjectStore, tmp_path: Path) -> None:
-    """What is in production is neither read, replaced nor deleted without credentials."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.bin").write_bytes(b"good" * 5000)
-    name = manifests.publish_version(
-        store,
-        "guarded",
-        tmp_path / "model",
-        manifests.encode_manifest("guarded", tmp_path / "model", {}, {}, {}),
-    )
-    evidence = {"verdict": "promote", "champion": None}
-    assert channel_pointer.promote(
-        store, "guarded", "production", name, evidence, None, "test", "promotes"
-    ).won
-    before = channel_pointer.read_pointer(store, "guarded", "production")
-    assert before
-
-    ports = ports_of(store)
-    pointer = next(key for key in store.list_names("guarded/channels/"))
-    asked = [
-        ("filer", f"/buckets/{store.settings.bucket}/{store.key(pointer)}"),
-        ("filer", f"/buckets/{store.settings.bucket}"),
+@pytest.mark.parametrize(
+    ("server", "path"),
+    [
+        ("filer", "/buckets/{bucket}/{pointer}"),
+        ("filer", "/buckets/{bucket}"),
         ("volume", "/1,0123456789"),
-    ]
-    forged = json.dumps({"version": "evil", "generation": 9}).encode()
-    for server, path in asked:
-        for method in ("GET", "PUT", "POST", "DELETE"):
-            url = f"http://127.0.0.1:{ports[f'{server}.port']}{path}?recursive=true"
-            said = httpx.request(
-                method,
-                url,
-                files={"file": forged} if method in ("PUT", "POST") else None,
-                trust_env=False,
-            )
-            assert said.status_code in (401, 403, 404), (server, path, method)
-            assert b"good" not in said.content
-            if server == "volume":
-                assert said.status_code == 401
-    for path in (
-        "/dir/assign",
-        "/dir/lookup?fileId=1,0123456789",
-        f"/col/delete?collection={store.settings.bucket}",
-    ):
-        said = httpx.get(f"http://127.0.0.1:{ports['master.port']}{path}", trust_env=False)
-        assert said.status_code == 404
-        assert "authorization" not in said.headers
+    ],
+)
+def test_nothing_is_read_replaced_or_deleted_without_credentials(
+    guarded: ObjectStore, tmp_path: Path, server: str, path: str
+) -> None:
+    before = channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL)
+    assert before
+    pointer = guarded.key(object_keys.channel_key("guarded", examples.CHANNEL))
+    path = path.format(bucket=guarded.settings.bucket, pointer=pointer)
+    url = f"http://127.0.0.1:{read_ports(guarded)[f'{server}.port']}{path}?recursive=true"
+    for method in METHODS:
+        upload = {"file": FORGED_POINTER} if method in ("PUT", "POST") else None
+        response = httpx.request(method, url, files=upload, trust_env=False)
+        refusals = (401,) if server == "volume" else (401, 403, 404)
+        assert response.status_code in refusals, method
+        assert b"good" not in response.content
 
-    assert channel_pointer.read_pointer(store, "guarded", "production") == before
-    assert (
-        manifests.fetch_version(store, "guarded", name, tmp_path / "cache") / "model.bin"
-    ).read_bytes() == b"good" * 5000
+    assert channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL) == before
+    folder = manifests.fetch_version(guarded, "guarded", before.version, tmp_path / "cache")
+    assert (folder / "model.bin").read_text() == "good" * 5000
+
+
+@pytest.mark.parametrize("path", MASTER_PATHS)
+def test_the_master_answers_nobody(store: ObjectStore, path: str) -> None:
+    port = read_ports(store)["master.port"]
+    response = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+    assert response.status_code == 404
+    assert "authorization" not in response.headers
 
 
 def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
-    (here / embedded_s3.SERVER_FOLDER).mkdir(parents=True)
-    (here / embedded_s3.SERVER_FOLDER).chmod(0o755)
+    folder = here / embedded_s3.SERVER_FOLDER
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
     with embedded_s3.open_store():
-        assert (here / embedded_s3.SERVER_FOLDER).stat().st_mode & 0o777 == 0o700
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
@@ -123,35 +148,26 @@ def test_the_embedded_store_looks_at_no_profile(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(here / "broken"))
     with embedded_s3.open_store() as store, embedded_s3.open_store() as shared:
         assert store.put_if_match("a.json", b"{}", None)
-        assert (shared.get("a.json") or (None, None))[0] == b"{}"
+        stored = shared.get("a.json")
+        assert stored
+        assert stored[0] == b"{}"
 
 
 def test_dvc_pushes_to_the_embedded_store_without_a_profile(store: ObjectStore, here: Path) -> None:
     (here / "broken").write_text("[nonsense")
-    pushed(store, here, {"AWS_PROFILE": "nowhere", "AWS_CONFIG_FILE": str(here / "broken")})
-    assert b"rows" in [(store.get(name) or (b"", ""))[0] for name in store.list_names("dvc/")]
+    push_a_file(store, here, AWS_PROFILE="nowhere", AWS_CONFIG_FILE=str(here / "broken"))
+    stored = [store.get(name) for name in store.list_names("dvc/")]
+    assert b"rows" in [item[0] for item in stored if item]
 
 
-def pushed(store: ObjectStore, folder: Path, environment: dict[str, str]) -> None:
-    """Push a file to the store as a run does, in this environment."""
-
-    def dvc(*words: str, before: tuple[str, ...] = ()) -> None:
-        command = [*before, sys.executable, "-m", "dvc", *words]
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-
-    dvc("init", "--no-scm")
-    (folder / "rows.csv").write_text("rows")
-    dvc("add", "rows.csv")
-    embedded_s3.configure_dvc_remote(store.settings)
-    dvc(
-        "push",
-        "--remote",
-        embedded_s3.DVC_REMOTE,
-        before=tuple(embedded_s3.hide_aws_profile(store.settings)),
-    )
+def test_dvc_pushes_to_the_embedded_store_past_a_proxy(
+    store: ObjectStore, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.com")
+    prefect_server.bypass_proxy_for_loopback()
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    push_a_file(store, here, **proxies)
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9"])
@@ -161,64 +177,21 @@ def test_a_configured_store_with_a_missing_profile_is_one_sentence(
     monkeypatch.setenv("MILLRACE_S3_BUCKET", "models")
     monkeypatch.setenv("MILLRACE_S3_ENDPOINT", endpoint)
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
-    with (
-        pytest.raises(
-            StageError,
-            match=r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* such as AWS_PROFILE",
-        ),
-        embedded_s3.open_store(),
-    ):
+    sentence = (
+        r"s3://models/millrace.* cannot be opened .*\(nowhere\) could not be found.* "
+        "such as AWS_PROFILE"
+    )
+    with pytest.raises(StageError, match=sentence), embedded_s3.open_store():
         pass
 
 
 def test_a_start_that_fails_leaves_no_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_RETRY_MODE", "nonsense")  # which is seen once the server answers
-    with pytest.raises(StageError, match="cannot be opened .*nonsense.*"), embedded_s3.open_store():
+    with pytest.raises(StageError, match=r"cannot be opened .*nonsense"), embedded_s3.open_store():
         pass
-    assert servers_here() == []
-
-
-def servers_here() -> list[str]:
-    """The embedded servers that run in this folder."""
-    found = psutil.process_iter(["name", "cwd"])
-    return [
-        one.info["name"]
-        for one in found
-        if one.info["name"] == "weed" and one.info["cwd"] == os.getcwd()
+    servers = [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "weed" and process.info["cwd"] == str(here)
     ]
-
-
-def test_dvc_pushes_to_the_embedded_store_past_a_proxy(
-    store: ObjectStore, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "example.com")
-    cli.bypass_proxy_for_loopback()
-    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
-    pushed(store, here, proxies)
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "expected"),
-    [
-        ("", "", ("127.0.0.1,localhost,::1", "127.0.0.1,localhost,::1")),
-        (
-            "",
-            "a.com, b.com",
-            ("a.com,b.com,127.0.0.1,localhost,::1", "a.com,b.com,127.0.0.1,localhost,::1"),
-        ),
-        (
-            "a.com,localhost",
-            "b.com",
-            ("a.com,localhost,127.0.0.1,::1", "b.com,127.0.0.1,localhost,::1"),
-        ),
-        ("*", "", ("*", "*")),
-    ],
-)
-def test_hosts_that_need_no_proxy_stay_what_they_were(
-    monkeypatch: pytest.MonkeyPatch, lower: str, upper: str, expected: tuple[str, str]
-) -> None:
-    monkeypatch.setenv("no_proxy", lower)
-    monkeypatch.setenv("NO_PROXY", upper)
-    cli.bypass_proxy_for_loopback()
-    assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == expected
+    assert servers == []

@@ -1,11 +1,9 @@
 """Stages that need a GPU wait for one; others, and machines without, do not."""
 
-import os
-import tempfile
 import threading
 import time
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
@@ -17,75 +15,121 @@ from tasks.storage.locks import file_lock
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-STAGE = Stage("train", "xor", 0, [], 60.0, ["gpu"], keeps=False)
+TRAIN = Stage(
+    name="train",
+    recipe="xor",
+    retries=0,
+    backoff=[],
+    timeout=60.0,
+    tags=["gpu"],
+    keeps_outputs=False,
+)
 
 
-def most_at_once(stage: Stage) -> int:
-    """Of three threads that each hold the stage's slots for a while."""
-    inside, most, held = list[str](), 0, 0
+@dataclass
+class Gauge:
+    """Counts how many threads hold GPUs at once."""
 
-    def hold() -> None:
-        nonlocal most, held
-        with gpus.reserve_gpus(stage) as visible:
-            mine = visible[-1] if visible else f"any {held}"
-            inside.append(mine)
-            held += 1
-            assert len(set(inside)) == len(inside)  # no two have the same
-            most = max(most, len(inside))
+    held: list[str] = field(default_factory=list)
+    peak: int = 0
+    n_reservations: int = 0
+
+    def hold(self, stage: Stage) -> None:
+        """Reserve the stage's GPUs for a while."""
+        with gpus.reserve_gpus(stage) as prefix:
+            self.n_reservations += 1
+            name = prefix[-1] if prefix else f"none {self.n_reservations}"
+            self.held.append(name)
+            assert len(set(self.held)) == len(self.held)  # no two have the same
+            self.peak = max(self.peak, len(self.held))
             time.sleep(0.5)
-            inside.remove(mine)
+            self.held.remove(name)
 
-    threads = [threading.Thread(target=hold) for _ in range(3)]
+
+def peak_of_three(stage: Stage) -> int:
+    """Return how many of three threads hold the stage's GPUs at once."""
+    gauge = Gauge()
+    threads = [threading.Thread(target=gauge.hold, args=(stage,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert held == 3
-    return most
+    assert gauge.n_reservations == 3
+    return gauge.peak
 
 
-def test_stages_with_the_tag_hold_one_slot_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    """A Prefect server of this module's own."""
     with prefect_test_harness():
-        monkeypatch.setenv("MILLRACE_GPUS", "1")
-        assert most_at_once(STAGE) == 1
-        assert most_at_once(replace(STAGE, tags=[])) == 3
-        monkeypatch.setenv("MILLRACE_GPUS", "2")
-        assert most_at_once(STAGE) == 2
-        with gpus.reserve_gpus(
-            replace(STAGE, recipe="cloud-docs-scratch", name="pretrain")
-        ) as visible:
-            assert visible == ["env", "CUDA_VISIBLE_DEVICES=0"]
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
-        lock = Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-gpu-5"
-        with (
-            file_lock(lock),
-            gpus.reserve_gpus(STAGE) as other,
-        ):  # as a workspace with a Prefect server of its own holds it
-            assert other[-1] == "CUDA_VISIBLE_DEVICES=3"
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-        taken, begun = file_lock(lock), time.monotonic()
-        taken.__enter__()
-        threading.Timer(1.0, taken.__exit__, (None, None, None)).start()
-        with gpus.reserve_gpus(STAGE) as one:
-            assert (
-                one[-1] == "CUDA_VISIBLE_DEVICES=5" and time.monotonic() - begun >= 1.0
-            )  # it has waited, and never goes on without
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
-        with gpus.reserve_gpus(STAGE) as one, gpus.reserve_gpus(STAGE) as other:
-            assert (one[-1], other[-1]) == ("CUDA_VISIBLE_DEVICES=5", "CUDA_VISIBLE_DEVICES=3")
-            with gpus.reserve_gpus(
-                replace(STAGE, name="pretrain")
-            ) as nothing:  # xor has no such section: it need not wait
-                assert nothing == []
+        yield
+
+
+@pytest.fixture
+def machine(prefect: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with two GPUs; returns what changes its environment."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MILLRACE_GPUS", "2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_stages_with_the_tag_hold_one_slot_for_each_gpu(
+    machine: pytest.MonkeyPatch, limit: int
+) -> None:
+    machine.setenv("MILLRACE_GPUS", str(limit))
+    assert peak_of_three(TRAIN) == limit
+
+
+def test_stages_without_the_tag_hold_none(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("MILLRACE_GPUS", "1")
+    assert peak_of_three(replace(TRAIN, tags=[])) == 3
+
+
+def test_a_stage_sees_its_gpu_alone(machine: pytest.MonkeyPatch) -> None:
+    pretrain = replace(TRAIN, recipe="cloud-docs-scratch", name="pretrain")
+    with gpus.reserve_gpus(pretrain) as prefix:
+        assert prefix == ["env", "CUDA_VISIBLE_DEVICES=0"]
+
+
+def test_a_gpu_that_another_workspace_holds_is_left_out(machine: pytest.MonkeyPatch) -> None:
+    """That workspace has a Prefect server of its own, so only the lock file tells."""
+    machine.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    with file_lock(gpus.lock_path("5")), gpus.reserve_gpus(TRAIN) as prefix:
+        assert prefix[-1] == "CUDA_VISIBLE_DEVICES=3"
+
+
+def test_a_stage_waits_for_a_gpu_and_never_goes_on_without(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("CUDA_VISIBLE_DEVICES", "5")
+    is_taken = threading.Event()
+
+    def hold_for_a_second() -> None:
+        with file_lock(gpus.lock_path("5")):
+            is_taken.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=hold_for_a_second)
+    thread.start()
+    assert is_taken.wait(10)
+    start_time = time.monotonic()
+    with gpus.reserve_gpus(TRAIN) as prefix:
+        assert prefix[-1] == "CUDA_VISIBLE_DEVICES=5"
+        assert time.monotonic() - start_time >= 0.9
+    thread.join()
+
+
+def test_a_stage_whose_section_is_empty_need_not_wait(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    with gpus.reserve_gpus(TRAIN) as first, gpus.reserve_gpus(TRAIN) as second:
+        assert first[-1] == "CUDA_VISIBLE_DEVICES=5"
+        assert second[-1] == "CUDA_VISIBLE_DEVICES=3"
+        with gpus.reserve_gpus(replace(TRAIN, name="pretrain")) as prefix:
+            assert prefix == []
 
 
 def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_GPUS", "all")
-    with (
-        pytest.raises(
-            ConfigError, match="MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"
-        ),
-        gpus.reserve_gpus(STAGE),
-    ):
+    sentence = "MILLRACE_GPUS is 'all': set it to how many GPUs runs may use"
+    with pytest.raises(ConfigError, match=sentence), gpus.reserve_gpus(TRAIN):
         pass

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
 from tasks import gate
+from tasks.contracts.evidence import Evidence, Override
+from tasks.contracts.manifest import Manifest
+from tasks.contracts.run_record import StageEntry, StageMeasurements
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
-from tasks.registry import manifests
 from tasks.reports import bill_of_materials, model_card
 from tasks.storage import files, hashing
 from tests import tiny
+from tests.registry import examples
 
 RECIPE = """# Sorts letters into three trays, by two numbers.    millrace run letters
 name: letters
@@ -52,18 +56,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     return recipe, folder
 
 
-def text(made: tuple[Recipe, Path], **options: Any) -> str:
+def text(
+    made: tuple[Recipe, Path], stages: Sequence[StageEntry] = (), override: Override | None = None
+) -> str:
     recipe, folder = made
+    gate = files.read_json(folder / "gate.json")
+    evidence = Evidence(champion=None, gate=gate, override=override)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent.parent)
-        return model_card.render_model_card(
-            recipe, folder, "0123456789abcdef", files.read_json(folder / "gate.json"), **options
-        )
+        return model_card.render_model_card(recipe, folder, "0123456789abcdef", evidence, stages)
 
 
-def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], bytes]:
+def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], Manifest]:
     recipe, folder = made
-    manifest = manifests.encode_manifest("letters", folder / "model", {}, {}, {"python": "3.11"})
+    manifest = examples.manifest_of("letters", folder / "model", runtime={"python": "3.11"})
     return bill_of_materials.build_bill_of_materials(
         recipe.model_copy(update=changed), folder, manifest
     ), manifest
@@ -113,19 +119,15 @@ def test_every_table_of_the_card_has_as_many_cells_as_its_head(made: tuple[Recip
 
 
 def test_an_override_and_what_training_took_are_told(made: tuple[Recipe, Path]) -> None:
-    stage = {
-        "stage": "train@letters",
-        "state": "ran",
-        "seconds": 12.3,
-        "energy_wh": 0.5,
-        "co2_g": 0.2,
-        "country": "FRA",
-    }
-    said = text(
-        made,
-        stages=[stage],
-        override={"actor": "ann", "reason": "the test rows of May are mislabelled"},
+    stage = StageEntry(
+        stage="train@letters",
+        state="ran",
+        reasons=["it has not run yet"],
+        seconds=12.3,
+        measurements=StageMeasurements(energy_wh=0.5, co2_g=0.2, country="FRA"),
     )
+    override = Override(actor="ann", reason="the test rows of May are mislabelled")
+    said = text(made, stages=[stage], override=override)
     assert (
         "It took 12 s, 0.500 Wh and 0.200 g of CO₂ (estimated by codecarbon with the mix of FRA)."
         in said
@@ -146,7 +148,7 @@ def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(
         one["name"]: one["hashes"][0]["content"]
         for one in found["metadata"]["component"]["components"]
     } == hashing.hash_folder(folder / "model")
-    assert found["metadata"]["component"]["version"] == manifests.derive_version(manifest)
+    assert found["metadata"]["component"]["version"] == manifest.version
     parts = {one["bom-ref"]: one for one in found["components"]}
     assert (
         parts["data/test"]["hashes"][0]["content"]
@@ -168,7 +170,7 @@ def test_equal_versions_have_equal_bills_and_others_another_number(
     other = bill_of_materials.build_bill_of_materials(
         recipe,
         folder,
-        manifests.encode_manifest("letters", folder / "model", {}, {}, {"python": "3.12"}),
+        examples.manifest_of("letters", folder / "model", runtime={"python": "3.12"}),
     )
     assert other["serialNumber"] != found["serialNumber"]
 

@@ -93,8 +93,6 @@ def test_a_fingerprint_follows_the_modules_that_count_and_no_others(tmp_path: Pa
         ("train", "training/temperature_scaling", True),
         ("train", "modalities/text/tfidf", True),
         ("pretrain", "problems/language", True),
-        ("pretrain", "modalities/causal_lm/trainer", True),
-        ("pretrain", "modalities/text/masked_lm", True),
         ("tune", "training/distributed", True),
         ("tune", "tuning/study", True),
         ("ingest", "storage/object_store", True),

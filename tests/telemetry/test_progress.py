@@ -5,25 +5,18 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import progress_artifact, stage_process
-from flows.progress_artifact import ProgressArtifact
+from flows import stage_process
 from tasks.contracts.epoch_record import EpochRecord, History
 from tasks.core import stage
 from tasks.telemetry import energy, progress, tensorboard
 from tasks.telemetry.progress import Progress
 from tests.conftest import ROOT
-
-
-def test_a_line_tells_how_far_a_stage_is() -> None:
-    bar = ProgressArtifact("train@xor")
-    assert bar.read("epoch 2/3  step 45/180  loss 0.693  1,234 rows/s  12 s left") == 25
-    assert bar.read("epoch 3/3 done  loss 0.5  val_accuracy 0.9") is None
-    assert bar.read("> python -m tasks.train xor") is None
 
 
 def test_a_line_says_how_well_and_how_fast_it_goes(
@@ -45,40 +38,6 @@ def test_a_line_says_how_well_and_how_fast_it_goes(
     )
 
 
-def test_the_steps_of_a_trial_are_a_part_of_the_search() -> None:
-    bar = ProgressArtifact("tune@xor")
-    told = [
-        bar.read(line)
-        for line in (
-            "trial 2/4: epochs 3",
-            "epoch 1/2  step 50/100  loss 0.7",
-            "trial 2/4 done: 0.9; best 0.9 of trial 2",
-        )
-    ]
-    assert told == [25, 37, 50]
-
-
-def test_the_bar_is_made_once_never_goes_back_and_no_lost_server_ends_a_stage(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[Any] = []
-
-    def create(percent: float, key: str, description: str) -> str:
-        seen.append((key, percent))
-        return "id"
-
-    def update(artifact: str, percent: float, description: str) -> None:
-        seen.append((artifact, percent))
-        raise ConnectionError
-
-    monkeypatch.setattr(progress_artifact, "create_progress_artifact", create)
-    monkeypatch.setattr(progress_artifact, "update_progress_artifact", update)
-    bar = ProgressArtifact("check_ready@xor")
-    for line in ("nothing", "step 1/10", "step 5/10", "step 2/10", "step 6/10"):
-        bar.update_from_line(line)
-    assert seen == [("check-ready-xor", 10), ("id", 50), ("id", 60)]
-
-
 STEP = """
 import sys
 from tasks.core import stage
@@ -96,10 +55,10 @@ def test_memory_and_energy_go_to_the_record_and_nothing_is_written_or_printed(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("MILLRACE_COUNTRY", "DEU")
-    measured: dict[str, Any] = {}
-    assert stage_process.run_process(
-        [sys.executable, "-c", STEP], lambda line: None, 60, "work", measured
-    ) == [f"{64 << 20} True"]
+    command = [sys.executable, "-c", STEP]
+    result = stage_process.run_process(command, "work", 60, lambda line: None)
+    measured: Mapping[str, Any] = result.measurements
+    assert result.lines == [f"{64 << 20} True"]
     assert measured["peak_memory_mib"] >= 64
     assert 0 < measured["energy_wh"] < 10
     assert 0 < measured["co2_g"] < 10

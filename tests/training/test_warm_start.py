@@ -16,12 +16,13 @@ from tasks.modalities.base import ModelTrainer
 from tasks.recipe import resolved
 from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
-from tasks.registry import channel_pointer, local_champion, manifests
+from tasks.registry import local_champion, manifests
 from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 from tasks.training import warm_start
 from tests import tiny
+from tests.registry import examples
 
 LABELS = ["no", "yes"]
 RECIPE = """
@@ -204,18 +205,12 @@ def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
     assert files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json") is None
     files.write_json(Path("model/model.json"), {"labels": LABELS})
     version = manifests.publish_version(
-        store, "tiny", Path("model"), manifests.encode_manifest("tiny", Path("model"), {}, {}, {})
-    )
-    channel_pointer.promote(
         store,
-        "tiny",
-        "production",
-        version,
-        {"champion": None, "verdict": "promote"},
-        None,
-        "test",
-        "test",
+        Path("model"),
+        examples.manifest_of("tiny", Path("model")),
+        examples.provenance(),
     )
+    assert examples.promote(store, "tiny", version, None).won
     promotion.fetch_champion.fn(store, "tiny", "production")
     known = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json")
     assert known == {"version": version, "files": hashing.hash_folder(Path("model"))}

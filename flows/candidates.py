@@ -1,0 +1,121 @@
+"""The candidate: the version that the outputs in this workspace make, and its provenance."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.dvc_graph import Stage
+from tasks.contracts.manifest import Manifest, MetricInterval
+from tasks.contracts.provenance import Provenance, StageProvenance
+from tasks.core import timestamps
+from tasks.core.errors import StageError
+from tasks.recipe import resolved
+from tasks.registry import manifests
+from tasks.reports import model_card
+from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
+
+CONSTRAINTS_FILE = Path("constraints.txt")
+DVC_LOCK_FILE = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that may be promoted.
+
+    Attributes:
+        recipe: The recipe's name.
+        channel: The channel that it is for.
+        manifest: What the version is.
+        provenance: How it was made.
+    """
+
+    recipe: str
+    channel: str
+    manifest: Manifest
+    provenance: Provenance
+
+    @property
+    def version(self) -> str:
+        """The version's name."""
+        return self.manifest.version
+
+
+def build_candidate(recipe: str, run: str, stages: list[Stage]) -> Candidate:
+    """Return the candidate that the outputs of the stages make.
+
+    Raises:
+        StageError: The model is not the one that was evaluated.
+    """
+    paths = StagePaths.of_recipe(recipe)
+    return Candidate(
+        recipe=recipe,
+        channel=resolved.read_resolved_recipe(recipe).promote.channel,
+        manifest=build_manifest(recipe, paths),
+        provenance=build_provenance(run, stages),
+    )
+
+
+def build_manifest(recipe: str, paths: StagePaths) -> Manifest:
+    """Return the manifest of the model that was evaluated.
+
+    Raises:
+        StageError: The model's files are not those of the evaluation.
+    """
+    evaluation = files.read_json(paths.evaluation.metrics)
+    manifest = Manifest(
+        model=recipe,
+        files=manifests.list_model_files(paths.model.path),
+        recipe_sha256=manifests.hash_recipe(paths),
+        data=manifests.hash_data(paths),
+        metrics=list_metrics(evaluation),
+        runtime={"python": ".".join(platform.python_version_tuple()[:2])},
+    )
+    if manifest.file_hashes != evaluation["model_sha256"]:
+        raise StageError(
+            f"{paths.model.path} is not the model that was evaluated: run "
+            f"`dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
+        )
+    return manifest
+
+
+def list_metrics(evaluation: Mapping[str, Any]) -> dict[str, MetricInterval]:
+    """Return the metrics of an evaluation with their intervals."""
+    return {
+        name: MetricInterval(value=interval["value"], low=interval["low"], high=interval["high"])
+        for name, interval in model_card.select_intervals(dict(evaluation)).items()
+    }
+
+
+def build_provenance(run: str, stages: list[Stage]) -> Provenance:
+    """Return who makes the version: this run, on this machine, with this code."""
+    lock = yaml.safe_load(DVC_LOCK_FILE.read_text())["stages"]
+    return Provenance(
+        run=run,
+        created=timestamps.format_utc_now(),
+        host=platform.node(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        commit=read_git_commit(),
+        constraints_sha256=hashing.sha256(CONSTRAINTS_FILE),
+        stages={stage.address: parse_lock_entry(lock[stage.address]) for stage in stages},
+    )
+
+
+def parse_lock_entry(entry: Mapping[str, Any]) -> StageProvenance:
+    """Return what DVC's lock file records of a stage."""
+    return StageProvenance(
+        deps={item["path"]: item.get("md5") for item in entry.get("deps", [])},
+        outs={item["path"]: item.get("md5") for item in entry.get("outs", [])},
+    )
+
+
+def read_git_commit() -> str | None:
+    """Return the commit that is checked out; None outside of git."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,94 @@
+"""Versions against a real S3 server: what they hold, and that they can be trusted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import StageError
+from tasks.registry import manifests, object_keys
+from tasks.storage import files
+from tasks.storage.layout import StagePaths
+from tasks.storage.object_store import ObjectStore
+from tasks.training import export
+from tests.registry import examples
+
+
+def test_publishing_twice_is_publishing_once(store: ObjectStore, tmp_path: Path) -> None:
+    first = examples.publish(store, "twice", tmp_path, "same")
+    objects = list(store.list_names("twice/"))
+    assert examples.publish(store, "twice", tmp_path, "same") == first
+    assert list(store.list_names("twice/")) == objects
+
+
+def test_the_first_provenance_of_a_version_stays(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("model")
+    manifest = examples.manifest_of("origin", tmp_path)
+    first = examples.provenance(commit="aaa", run="run 1")
+    version = manifests.publish_version(store, tmp_path, manifest, first)
+    second = examples.provenance(commit="bbb", run="run 2")
+    assert manifests.publish_version(store, tmp_path, manifest, second) == version
+    assert manifests.read_provenance(store, "origin", version) == first
+
+
+def test_a_version_is_named_by_its_files_recipe_data_metrics_and_runtime(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("model")
+    manifest = examples.manifest_of("named", tmp_path)
+    assert examples.manifest_of("named", tmp_path).version == manifest.version
+    for changed in (
+        {"recipe_sha256": "0"},
+        {"data": {"raw": "0"}},
+        {"metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}},
+        {"runtime": {"python": "3.12"}},
+    ):
+        assert examples.manifest_of("named", tmp_path, **changed).version != manifest.version
+    (tmp_path / "model.bin").write_text("another model")
+    assert examples.manifest_of("named", tmp_path).version != manifest.version
+
+
+def test_the_hash_of_a_recipe_ignores_the_fingerprints_of_its_sources(tmp_path: Path) -> None:
+    paths = StagePaths(tmp_path)
+    recipe = {"name": "digits", "train": {"epochs": 2}}
+    files.write_json(paths.recipe, {**recipe, "sources": {"ingest": {"a.csv": "1"}}})
+    before = manifests.hash_recipe(paths)
+    files.write_json(paths.recipe, {**recipe, "sources": {"ingest": {"a.csv": "2"}}})
+    assert manifests.hash_recipe(paths) == before
+    files.write_json(paths.recipe, {**recipe, "train": {"epochs": 3}, "sources": {}})
+    assert manifests.hash_recipe(paths) != before
+
+
+def test_it_is_known_which_versions_were_trained_on_a_row(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """Also if the source wrote blanks around the row's id."""
+    silent = examples.publish(store, "known", tmp_path / "silent", "says nothing")
+    export.write_trained_on(tmp_path / "trained" / "trained_on.parquet", ["ann", " bob ", "carl"])
+    trained = examples.publish(store, "known", tmp_path / "trained", "model")
+    counts = manifests.count_training_rows(store, "known", ["bob", "carl", "dora"])
+    assert counts == {trained: 2, silent: None}
+    assert b"carl" not in (tmp_path / "trained" / "trained_on.parquet").read_bytes()
+
+
+def test_a_damaged_blob_is_never_handed_out(store: ObjectStore, tmp_path: Path) -> None:
+    version = examples.publish(store, "damaged", tmp_path / "model", "good")
+    file = manifests.read_manifest(store, "damaged", version).files["model.bin"]
+    blob = object_keys.blob_key("damaged", file.sha256)
+    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(blob), Body=b"evil")
+    with pytest.raises(StageError, match="damaged or tampered with"):
+        manifests.fetch_version(store, "damaged", version, tmp_path / "cache")
+    assert not (tmp_path / "cache" / version / "model.bin").exists()
+
+
+def test_a_manifest_that_is_not_the_one_of_its_name_is_refused(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    version = examples.publish(store, "forged", tmp_path / "model", "good")
+    key = object_keys.manifest_key("forged", version)
+    stored = store.get(key)
+    assert stored
+    forged = json.dumps({**json.loads(stored[0]), "runtime": {"python": "2.7"}}).encode()
+    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(key), Body=forged)
+    with pytest.raises(StageError, match="is not the one that its name says"):
+        manifests.read_manifest(store, "forged", version)
+    with pytest.raises(StageError, match="the manifest of forged 0123 is missing"):
+        manifests.read_manifest(store, "forged", "0123")

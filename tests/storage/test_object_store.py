@@ -1,0 +1,50 @@
+"""What a store that cannot be used says of itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import embedded_s3
+from tasks.core.errors import StageError
+from tasks.storage.object_store import ObjectStore, StoreSettings
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (
+            {"endpoint": "http://127.0.0.1:9", "key": "k", "secret": "hidden-secret"},
+            "cannot be reached",
+        ),
+        ({"secret": "hidden-secret"}, "refuses the credentials"),
+        ({"bucket": "of-others"}, "or the bucket 'of-others' is not theirs"),
+    ],
+)
+def test_a_store_that_cannot_be_used_says_why_without_the_secret(
+    store: ObjectStore, changed: dict[str, str], sentence: str
+) -> None:
+    settings = store.settings._replace(**changed)
+    with pytest.raises(StageError, match=sentence) as caught:
+        ObjectStore(settings).verify_access()
+    assert "hidden-secret" not in str(caught.value)
+    assert str(store.settings.secret) not in str(caught.value)
+
+
+def test_a_missing_bucket_is_named(here: Path) -> None:
+    identity = {
+        "name": "all",
+        "credentials": [{"accessKey": "key", "secretKey": "secret"}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    embedded_s3.SERVER_FOLDER.mkdir(parents=True)
+    embedded_s3.write_private_file(
+        embedded_s3.CREDENTIALS_FILE, json.dumps({"identities": [identity]})
+    )
+    sentence = "there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"
+    with embedded_s3.open_store() as store:
+        settings = StoreSettings(
+            "nowhere", endpoint=store.settings.endpoint, key="key", secret="secret"
+        )
+        with pytest.raises(StageError, match=sentence):
+            ObjectStore(settings).verify_access()
