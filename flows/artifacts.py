@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.candidates import Candidate
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.run_record import StageEntry
+from tasks.contracts.snapshot import Snapshot
 from tasks.recipe import resolved
 from tasks.reports import bill_of_materials, model_card
 from tasks.rows import dropped_rows
@@ -23,10 +24,8 @@ def list_documents(paths: StagePaths) -> list[Path]:
 
 def describe_source_rows(recipe: str) -> str:
     """Say how many rows the source held when it was last read, and what became of them."""
-    snapshot = files.read_json(StagePaths.of_recipe(recipe).raw.snapshot)
-    return dropped_rows.describe_counts(
-        "ingest", snapshot["rows_in"], snapshot["rows"], snapshot["rules"]
-    )
+    snapshot = Snapshot.read(StagePaths.of_recipe(recipe).raw.snapshot)
+    return dropped_rows.describe_counts("ingest", snapshot.rows_in, snapshot.rows, snapshot.by_rule)
 
 
 def publish_artifacts(recipe: str) -> list[str]:

@@ -7,7 +7,7 @@ from flows import embedded_s3
 from flows.dvc_graph import Pipeline
 from tasks.recipe.recipe import Recipe
 from tasks.registry import channel_pointer, manifests
-from tasks.sources import partitions
+from tasks.sources import erasure
 from tasks.storage.layout import StagePaths
 
 
@@ -62,7 +62,7 @@ def explain_stages(recipe: str) -> list[StageExplanation]:
 
 def report_erasure(recipe: Recipe) -> ErasureReport:
     """Return which versions were trained on the rows that data/RECIPE/erase.csv lists."""
-    ids = partitions.read_erased_ids(StagePaths.of_recipe(recipe.name).erased_ids)
+    ids = erasure.read_erased_ids(StagePaths.of_recipe(recipe.name).erased_ids)
     if not ids:
         return ErasureReport(ids=0, in_production=None, versions={})
     with embedded_s3.open_store() as store:

@@ -7,6 +7,7 @@ Writes checks/raw/.
 
 from tasks.checks import suite
 from tasks.checks.suite import CheckedData
+from tasks.contracts.snapshot import Snapshot
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -20,8 +21,8 @@ def check_raw(recipe_name: str) -> None:
 
 def run(recipe: Recipe, paths: StagePaths) -> None:
     """Check the snapshot in raw/."""
-    partitions = files.read_json(paths.raw.snapshot)["partitions"]
-    sources = [paths.raw.path / part["file"] for part in partitions]
+    partitions = Snapshot.read(paths.raw.snapshot).partitions
+    sources = [paths.raw.partition(partition.file) for partition in partitions]
     data = CheckedData(files.read_table(sources), suite.fingerprint_snapshot(sources))
     suite.run_suite(recipe, "raw", data, paths.checks("raw"))
 

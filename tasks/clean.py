@@ -21,6 +21,7 @@ from tasks.cleaning.incremental import IncrementalCleaner, RawFile
 from tasks.cleaning.plan import RulePlan
 from tasks.contracts.cleaning_report import CleaningReport, RuleReport
 from tasks.contracts.cleaning_state import CleanedPart, CleaningState
+from tasks.contracts.snapshot import Snapshot
 from tasks.core import ray_cluster
 from tasks.core.errors import StageError
 from tasks.core.stage import main
@@ -70,8 +71,8 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
 
 
 def list_raw_files(raw: RawFolder) -> list[RawFile]:
-    partitions = files.read_json(raw.snapshot)["partitions"]
-    return [RawFile(part["file"], part["sha256"]) for part in partitions]
+    partitions = Snapshot.read(raw.snapshot).partitions
+    return [RawFile(partition.file, partition.sha256) for partition in partitions]
 
 
 def compute_cache_key(recipe: Recipe, schema: pa.Schema) -> str:

@@ -54,6 +54,7 @@ RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files,
     "average": "ema_decay",
     "clip": "max_grad_norm",
     "crossed": "duplicates_across_parts",
+    "part": "source_part",
     "do": "action",
     "gaps": "has_missing",
     "hidden": "hidden_sizes",
@@ -62,6 +63,13 @@ RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files,
     "spread": "std",
 }
 RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "c"
+    # raw/snapshot.json
+    "id": "id_column",
+    "rules/broken row": "by_rule/broken row",
+    "rules/erased": "by_rule/erased",
+    "rules/id given twice": "by_rule/id given twice",
+    "rules/no id": "by_rule/no id",
+    **{f"partitions/{number}/rules": f"partitions/{number}/by_rule" for number in range(20)},
     # model.json
     "columns": "input/columns",
     "ends/0": "input/bos_id",
@@ -95,7 +103,7 @@ RENAMED_FILES: dict[str, str] = {  # below data/<recipe>/, with # in the place o
 }
 
 # Beginnings of paths in JSON files that are new on purpose.
-ADDED_PATHS = ("by_rule", "id", "max_dropped")
+ADDED_PATHS = ("by_rule", "id_column", "max_dropped")
 
 # Keys whose values say when or by which code a file was made, or how large a JSON file is.
 IGNORED_KEYS = {
@@ -765,7 +773,8 @@ def translate(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
             leaves = {}
             for path, value in values.items():
                 # A key without a value says the same as no key.
-                if value is not None and not IGNORED_KEYS.intersection(path.split("/")):
+                is_empty = value is None or (path, value) == ("rules", {})
+                if not is_empty and not IGNORED_KEYS.intersection(path.split("/")):
                     leaves[translate_path(path)] = translate_value(value)
         else:
             leaves = {"the content (sha256)": values}

@@ -34,6 +34,7 @@ from tasks.sources import http
 from tasks.sources.base import SourcePartition
 from tasks.sources.formats import file_content
 from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
 from tests.modalities.test_image import idx
 from tests.sources.test_files import zstd
@@ -308,7 +309,7 @@ CASES = [
     kept("JSON line of 12 MB", "rows.jsonl", jsonl({**ROW, "text": "x" * 12_000_000}), 1, check=lambda rows: len(rows[0]["text"]) == 12_000_000),
     kept("another delimiter, detected", "rows.csv", GOOD.replace(b",", b";"), 2, delimiter="auto"),
     # JSON
-    refused("JSON array", "rows.jsonl", json.dumps([ROW, ROW], indent=1).encode(), "rows.jsonl is a JSON array, where one object a line is expected"),
+    refused("JSON array", "rows.jsonl", json.dumps([ROW, ROW], indent=1).encode(), "rows.jsonl is a JSON array, but one object a line is expected"),
     refused("JSON over several lines", "rows.jsonl", json.dumps(ROW, indent=1).encode(), "rows.jsonl has no line with a JSON object; line 1"),
     refused("JSON lines that are blank", "rows.jsonl", b"\n \n", "rows.jsonl has no line with a JSON object: write one"),
     kept("nested JSON", "rows.jsonl", jsonl({**ROW, "text": {"a": [1, None]}}), 1, check=texts('{"a": [1, null]}')),
@@ -441,7 +442,7 @@ def ingested(source: dict[str, Any], extra: dict[str, Any]) -> int:
     Path("recipe.yaml").write_text(yaml.safe_dump(made).replace("\\0CONTROL", "\0"))
 
     def ingest_step(name: str) -> None:
-        ingest.run(loading.read_recipe(Path("recipe.yaml")), Path("out/raw"))
+        ingest.run(loading.read_recipe(Path("recipe.yaml")), StagePaths(Path("out")))
 
     ingest_step.__name__ = "ingest"
     with pytest.raises(SystemExit) as ended:
@@ -502,7 +503,7 @@ def test_a_malformed_input_is_told_or_counted(
             for row in pq.read_table(here / "out/raw" / part["file"]).to_pylist()
         ]
         assert snapshot["rows"] == len(rows) == case.rows
-        assert snapshot["rules"] == case.rules
+        assert snapshot["by_rule"] == case.rules
         assert snapshot["rows_in"] == snapshot["rows"] + snapshot["rejects"]
         assert (
             pq.read_table(here / "out/raw/rejects.parquet").num_rows

@@ -163,7 +163,7 @@ def test_sms_spam_on_a_small_file_with_the_same_dirt(here: Path) -> None:
         "\n".join([*lines, *lines[:7], *odd, "spam\tone cell\ttoo many"]) + "\n", encoding="utf-8"
     )
     told = until_split("sms-spam")
-    assert told["raw"]["rules"] == {"broken row": 1}
+    assert told["raw"]["by_rule"] == {"broken row": 1}
     assert rejected(told)["exact_duplicates"] == 7
     kept = [
         row["text"]

@@ -63,9 +63,13 @@ def recipe(here: Path, lines: list[str], extra: str = "") -> Recipe:
     return read_recipe(here / "recipe.yaml")
 
 
+def write_erasures(folder: Path, ids: list[str]) -> None:
+    (folder / "erase.csv").write_text("\n".join(["id", *ids]) + "\n")
+
+
 def until_split(made: Recipe, here: Path) -> Path:
     folder = here / "data"
-    ingest.run(made, folder / "raw")
+    ingest.run(made, StagePaths(folder))
     clean.run(made, StagePaths(folder))
     label.run(made, folder / "clean", folder / "labelled")
     split.run(made, folder / "labelled", folder / "split")
@@ -104,7 +108,7 @@ def test_rows_in_are_rows_out_and_rejects_at_every_step(here: Path) -> None:
         assert told["rows_in"] == previous == out + told["rejects"]
         assert pq.read_table(folder / name / "rejects.parquet").num_rows == told["rejects"]
         previous = out
-    assert files.read_json(folder / "raw" / "snapshot.json")["rules"] == {
+    assert files.read_json(folder / "raw" / "snapshot.json")["by_rule"] == {
         "broken row": 1,
         "id given twice": 1,
         "no id": 1,
@@ -200,7 +204,7 @@ def test_a_missing_column_names_those_that_are_there(here: Path) -> None:
         StageError,
         match=r"there is no column 'text' \(did you mean txt\?\). It has id, txt, label: correct columns.text in the recipe.",
     ):
-        ingest.run(made, here / "raw")
+        ingest.run(made, StagePaths(here))
 
 
 def test_text_that_is_not_utf8_names_the_line_and_the_cure(here: Path) -> None:
@@ -210,7 +214,7 @@ def test_text_that_is_not_utf8_names_the_line_and_the_cure(here: Path) -> None:
         StageError,
         match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: save the file as utf-8, or set ingest.encoding, for example latin-1",
     ):
-        ingest.run(made, here / "raw")
+        ingest.run(made, StagePaths(here))
 
 
 def test_a_truncated_parquet_file_is_named(here: Path) -> None:
@@ -329,7 +333,8 @@ def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(
         line if n % 5 == 0 else line.rpartition(",")[0] + "," for n, line in enumerate(rows(240))
     ]
     made = recipe(here, few)
-    ingest.run(made, here / "raw", [f"r{n:03d}" for n in range(140)])
+    write_erasures(here, [f"r{n:03d}" for n in range(140)])
+    ingest.run(made, StagePaths(here))
     clean.run(made, StagePaths(here))
     label.run(made, here / "clean", here / "labelled")
     said = capsys.readouterr().out
@@ -358,5 +363,5 @@ def test_the_share_that_the_error_suggests_is_enough(whole: int) -> None:
 def test_a_run_that_reads_nothing_anew_still_says_how_many_rows_the_source_held(here: Path) -> None:
     from flows import artifacts
 
-    ingest.run(recipe(here, rows()), here / "data" / "tiny" / "raw")
+    ingest.run(recipe(here, rows()), StagePaths.of_recipe("tiny"))
     assert artifacts.describe_source_rows("tiny") == "ingest: the source held 120 rows, 120 stay"

@@ -216,7 +216,7 @@ def judged(made: Recipe, source: Path, model: Path) -> EvaluationContext:
 
 def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
     """The recipe through its steps, from the source to the evaluation, without the checks."""
-    ingest.run(made, folder / "raw")
+    ingest.run(made, StagePaths(folder))
     clean.run(made, StagePaths(folder))
     label.run(made, folder / "clean", folder / "labelled")
     splitting.run(made, folder / "labelled", folder / "split")

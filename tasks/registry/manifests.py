@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tasks.contracts import manifest as manifest_contract
 from tasks.contracts.manifest import Manifest, ModelFile
 from tasks.contracts.provenance import Provenance
+from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
 from tasks.registry import object_keys
 from tasks.storage import files, hashing, object_store
@@ -48,9 +49,9 @@ def hash_data(paths: StagePaths) -> dict[str, str]:
     These are the source's rows as they came, the labelled rows and the three splits. Reports,
     pages and caches of the same stages are left out: they may change while the rows stay.
     """
-    partitions = files.read_json(paths.raw.snapshot)["partitions"]
+    partitions = Snapshot.read(paths.raw.snapshot).partitions
     hashes = {
-        "raw": hashing.hash_json([partition["sha256"] for partition in partitions]),
+        "raw": hashing.hash_json([partition.sha256 for partition in partitions]),
         "labelled": hashing.sha256(paths.labelled.rows),
     }
     for table in paths.split.tables():

@@ -13,6 +13,7 @@ from cyclonedx.spdx import is_supported_id
 from packageurl import PackageURL
 
 from tasks.contracts.manifest import Manifest
+from tasks.contracts.snapshot import Snapshot
 from tasks.recipe.recipe import Recipe
 from tasks.reports import model_card
 from tasks.storage import files, hashing
@@ -105,18 +106,18 @@ def build_component(
 
 def list_data_components(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     """The snapshot of the source, by the hash of its parts' hashes, and the sides of the split."""
-    snapshot = files.read_json(folder / "raw" / "snapshot.json")
+    snapshot = Snapshot.read(folder / "raw" / "snapshot.json")
     rows = files.read_json(folder / "split" / "report.json")["rows"]
     source = [
         {"name": f"millrace:source:{key}", "value": str(value)}
-        for key, value in sorted(snapshot["source"].items())
+        for key, value in sorted(snapshot.source.items())
         if value is not None
     ]
     raw = build_component(
         "data",
         "data/raw",
-        f"{recipe.name}, {snapshot['rows']} rows as they came",
-        hashing.hash_json([one["sha256"] for one in snapshot["partitions"]]),
+        f"{recipe.name}, {snapshot.rows} rows as they came",
+        hashing.hash_json([partition.sha256 for partition in snapshot.partitions]),
     )
     side = {name: hashing.sha256(folder / "split" / f"{name}.parquet") for name in rows}
     return [

@@ -17,6 +17,7 @@ from cyclonedx.spdx import is_supported_id
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.run_record import StageEntry
+from tasks.contracts.snapshot import Snapshot
 from tasks.recipe.ingest import HuggingFaceSource
 from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
@@ -72,7 +73,7 @@ def render_model_card(
     ]
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe, version=version, verdict=evidence.gate, override=evidence.override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
-        snapshot=files.read_json(folder / STAGE_REPORTS["ingest"]), about=ModelInfo.read(ModelFolder(folder / "model").info),
+        snapshot=Snapshot.read(folder / STAGE_REPORTS["ingest"]), about=ModelInfo.read(ModelFolder(folder / "model").info),
         header=build_hub_metadata(recipe, metrics), purpose=describe_purpose(recipe), steps=count_rows_by_stage(folder), intervals=select_intervals(metrics), limits=describe_limits(folder, metrics),
         worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:MAX_WORST],
         trained=next((entry for entry in stages if entry.stage.startswith("train@") and entry.state == "ran"), None),

@@ -1,8 +1,12 @@
-"""Databases: a table or a query, read in a transaction that cannot write. No message names the URL, which may hold a password."""
+"""Databases: a table or a query, read in a transaction that cannot write.
+
+No message shows the URL, which may hold a password.
+"""
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,9 +25,11 @@ from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe.ingest import SqlSource
 from tasks.rows import table_columns
-from tasks.sources.base import RowBatch, SourcePartition, describe_double_encoding, expand_variables
+from tasks.sources.base import RowBatch, SourcePartition
+from tasks.sources.url_variables import describe_double_encoding, expand_variables
 
-# The session too, lest a query that ends its transaction could write; one time zone, so that equal moments are equal texts.
+# The session cannot write either, or a query that ends its transaction could. There is one time
+# zone, so that equal moments are equal texts.
 READ_ONLY_STATEMENTS = {
     "sqlite": ["PRAGMA query_only = ON"],
     "postgresql": [
@@ -32,196 +38,277 @@ READ_ONLY_STATEMENTS = {
         "SET TRANSACTION READ ONLY",
     ],
 }
-PARTITION_ROWS = 100_000  # rows
+PARTITION_ROWS = 100_000
 CONNECT_ARGUMENTS = {"postgresql": {"connect_timeout": 10}}
-TRANSIENT_REFUSALS = (
+MAX_REASON_CHARACTERS = 300
+TRANSIENT_REFUSALS = (  # a server that refuses with these words accepts later
     "starting up",
     "shutting down",
     "too many",
     "terminating",
     "recovery mode",
     "remaining connection slots",
-)  # refusals that end by themselves
+)
+
+BYTES_TYPES = (bytes, bytearray, memoryview)
+
+Mark = Any  # a value of the watermark's column, of whatever type the driver gives
+Cell = str | bytes | None
+
+
+@dataclass(frozen=True)
+class MarkRange:
+    """The rows above one value of the watermark and up to another; without an end all rows."""
+
+    low: Mark = None
+    high: Mark = None
+    n_rows: int = 0
 
 
 def iter_partitions(source: SqlSource) -> Iterator[SourcePartition]:
-    """All rows at once; with a watermark PART after PART, so that what came before is not read again when rows are added."""
+    """Yield all rows at once, or with a watermark `PARTITION_ROWS` at a time, in its order.
+
+    So earlier rows are not read again if rows are added.
+    """
+    label = describe_source(source)
     if source.watermark is None:
-        yield build_hashed_partition(describe_source(source), fetch_rows(source))
+        yield build_hashed_partition(label, fetch_rows(source))
         return
-    marks, missing = read_watermarks(source)
-    start, low, number = 0, None, 1
+    marks, n_unmarked = read_watermarks(source)
+    for number, span in enumerate(split_marks(marks), 1):
+        name = label if number == 1 else f"{label} part {number}"
+        version = f"{span.n_rows} rows up to {span.high}"
+        yield SourcePartition(name, version, partial(read_partition, name, source, span))
+    if n_unmarked or not marks:
+        rows = fetch_rows(source, MarkRange())
+        yield build_hashed_partition(f"{label} without {source.watermark}", rows)
+
+
+def split_marks(marks: list[Mark]) -> Iterator[MarkRange]:
+    """Divide sorted watermarks into ranges; rows of one watermark stay together."""
+    start = 0
+    low = None
     while start < len(marks):
         end = min(start + PARTITION_ROWS, len(marks))
         while end < len(marks) and marks[end] == marks[end - 1]:
             end += 1
         high = marks[end - 1]
-        label = (
-            describe_source(source) if number == 1 else f"{describe_source(source)} part {number}"
-        )
-        yield SourcePartition(
-            label,
-            f"{end - start} rows up to {high}",
-            partial(read_partition, label, end - start, source, low, high),
-        )
-        start, low, number = end, high, number + 1
-    if missing or not marks:
-        yield build_hashed_partition(
-            f"{describe_source(source)} without {source.watermark}", fetch_rows(source)
-        )
+        yield MarkRange(low, high, end - start)
+        start = end
+        low = high
 
 
 def build_hashed_partition(label: str, table: pa.Table) -> SourcePartition:
-    """A part that has to be read for its version."""
-    digest = hashlib.sha256(
-        repr((table.column_names, [column.to_pylist() for column in table.columns])).encode()
-    ).hexdigest()
+    """Return a part whose version is the hash of its rows, which are read already."""
+    content = (table.column_names, [column.to_pylist() for column in table.columns])
+    digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return SourcePartition(label, digest, lambda: [RowBatch(label, table)])
 
 
-def read_partition(
-    label: str, rows: int, source: SqlSource, low: Any, high: Any
-) -> Iterator[RowBatch]:
-    table = fetch_rows(source, low, high)
-    if table.num_rows != rows:
-        raise RetryableError(f"{label} changed while it was read: nothing of this reading is kept.")
+def read_partition(label: str, source: SqlSource, span: MarkRange) -> Iterator[RowBatch]:
+    """Read the rows of a range.
+
+    Raises:
+        RetryableError: There are other rows than those that were counted.
+    """
+    table = fetch_rows(source, span)
+    if table.num_rows != span.n_rows:
+        raise RetryableError(f"{label} changed while it was read: nothing of it is kept.")
     yield RowBatch(label, table)
 
 
-def read_watermarks(source: SqlSource) -> tuple[list[Any], int]:
-    """Those of all rows, sorted, and the number of rows without one."""
-    column = source.watermark or ""
+def describe_source(source: SqlSource) -> str:
+    """Return the name that messages give the source."""
+    return f"sql {source.table or 'query'}"
+
+
+def read_watermarks(source: SqlSource) -> tuple[list[Mark], int]:
+    """Read the watermarks of all rows, sorted, and count the rows without one."""
+    assert source.watermark
     with connect_read_only(source) as connection:
-        names = list(
-            execute_verbatim(
-                connection,
-                f"SELECT * FROM ({build_query(source, connection)}) AS source WHERE 1 = 0",  # noqa: S608
-            ).keys()
-        )
-        if column not in names:  # SQLite would take the name for a text
-            raise StageError(
-                f"ingest.watermark: {describe_source(source)} has no column {column!r}{suggest_nearest(column, names)}; it has {', '.join(names)}."
-            )
-        mark = connection.dialect.identifier_preparer.quote(column)
-        query = f"SELECT {mark} FROM ({build_query(source, connection)}) AS source ORDER BY 1"  # noqa: S608  the recipe's own query
-        cells = [row[0] for row in execute_verbatim(connection, query)]
+        query = build_query(source, connection)
+        empty = f"SELECT * FROM ({query}) AS source WHERE 1 = 0"  # noqa: S608  the recipe's query
+        check_watermark(source, list(execute_verbatim(connection, empty).keys()))
+        mark = quote_name(connection, source.watermark)
+        ordered = f"SELECT {mark} FROM ({query}) AS source ORDER BY 1"  # noqa: S608
+        cells = [row[0] for row in execute_verbatim(connection, ordered)]
     marks = [cell for cell in cells if cell is not None]
     return marks, len(cells) - len(marks)
 
 
-def describe_source(source: SqlSource) -> str:
-    return f"sql {source.table or 'query'}"
+def check_watermark(source: SqlSource, names: list[str]) -> None:
+    """Refuse a watermark that is no column: SQLite would take its name for a text."""
+    name = source.watermark or ""
+    if name not in names:
+        raise StageError(
+            f"ingest.watermark: {describe_source(source)} has no column "
+            f"{name!r}{suggest_nearest(name, names)}; it has {', '.join(names)}."
+        )
 
 
 def build_query(source: SqlSource, connection: sqlalchemy.Connection) -> str:
-    table = ".".join(
-        map(connection.dialect.identifier_preparer.quote, (source.table or "").split("."))
-    )
-    return (source.query or f"SELECT * FROM {table}").strip().rstrip(";")  # noqa: S608  the recipe's own query
+    """Return the query of the recipe, or one for its table."""
+    if source.query:
+        return source.query.strip().rstrip(";")
+    names = (source.table or "").split(".")
+    table = ".".join(quote_name(connection, name) for name in names)
+    return f"SELECT * FROM {table}"  # noqa: S608  the names are quoted
 
 
-def fetch_rows(source: SqlSource, low: Any = None, high: Any = None) -> pa.Table:
-    """All rows or, with a watermark, those above `low` and up to `high`, or those without one; each cell as text or bytes, sorted, since a database
-    promises no order and equal rows have to be equal bytes."""
+def quote_name(connection: sqlalchemy.Connection, name: str) -> str:
+    """Quote the name of a table or column as this database needs it."""
+    return connection.dialect.identifier_preparer.quote(name)
+
+
+def fetch_rows(source: SqlSource, span: MarkRange | None = None) -> pa.Table:
+    """Read rows, each cell as text or bytes.
+
+    They are sorted, since a database promises no order and equal rows have to be equal bytes.
+
+    Args:
+        source: The table or query.
+        span: The rows of these watermarks; if it has no end, those without a watermark. None
+            stands for all rows.
+    """
     with connect_read_only(source) as connection:
         query = build_query(source, connection)
-        if source.watermark is None:
+        if span is None:
             result = execute_verbatim(connection, query)
         else:
-            mark = connection.dialect.identifier_preparer.quote(source.watermark)
-            limits = [
-                limit
-                for end, limit in ((low, f"{mark} > :low"), (high, f"{mark} <= :high"))
-                if end is not None
-            ] or [f"{mark} IS NULL"]
-            escaped = query.replace(":", r"\:")  # its colons are its own
-            query = f"SELECT * FROM ({escaped}) AS source WHERE {' AND '.join(limits)}"  # noqa: S608  the recipe's own query
-            result = connection.execute(sqlalchemy.text(query), {"low": low, "high": high})
+            result = execute_range(connection, query, source.watermark or "", span)
         names = list(result.keys())
-        if doubled := sorted({column for column in names if names.count(column) > 1}):
-            raise StageError(
-                f"{describe_source(source)} gives {', '.join(doubled)} more than once: name the columns in ingest.query with AS."
-            )
-        rows = [
-            tuple(
-                bytes(cell)
-                if isinstance(cell, (bytes, bytearray, memoryview))
-                else table_columns.format_cell(cell)
-                for cell in row
-            )
-            for row in result
-        ]
-    rows.sort(key=lambda row: [(cell is not None, str(cell)) for cell in row])
-    return pa.table(
-        {column: build_column([row[index] for row in rows]) for index, column in enumerate(names)}
+        check_names(source, names)
+        rows = [convert_row(row) for row in result]
+    rows.sort(key=to_sort_key)
+    columns = {}
+    for index, name in enumerate(names):
+        columns[name] = build_column([row[index] for row in rows])
+    return pa.table(columns)
+
+
+def execute_range(
+    connection: sqlalchemy.Connection, query: str, watermark: str, span: MarkRange
+) -> sqlalchemy.CursorResult[Any]:
+    """Select the rows of a query that are in a range."""
+    mark = quote_name(connection, watermark)
+    limits = []
+    if span.low is not None:
+        limits.append(f"{mark} > :low")
+    if span.high is not None:
+        limits.append(f"{mark} <= :high")
+    condition = " AND ".join(limits) or f"{mark} IS NULL"
+    escaped = query.replace(":", r"\:")  # its colons are its own
+    # The query is the recipe's own.
+    ranged = f"SELECT * FROM ({escaped}) AS source WHERE {condition}"  # noqa: S608
+    return connection.execute(sqlalchemy.text(ranged), {"low": span.low, "high": span.high})
+
+
+def execute_verbatim(connection: sqlalchemy.Connection, query: str) -> sqlalchemy.CursorResult[Any]:
+    """Execute exactly this text: `:name` and `%` in it are no places for parameters."""
+    return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+
+
+def check_names(source: SqlSource, names: list[str]) -> None:
+    """Refuse a result with two columns of one name."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise StageError(
+            f"{describe_source(source)} gives {', '.join(repeated)} more than once: name the "
+            "columns in ingest.query with AS."
+        )
+
+
+def convert_row(row: Iterable[Any]) -> tuple[Cell, ...]:
+    """Return the driver's values as text or bytes."""
+    return tuple(
+        bytes(cell) if isinstance(cell, BYTES_TYPES) else table_columns.format_cell(cell)
+        for cell in row
     )
 
 
-def build_column(cells: list[str | bytes | None]) -> pa.Array:
-    """Bytes where all are bytes, such as images; else text."""
-    if {type(cell) for cell in cells} - {type(None)} == {bytes}:
+def to_sort_key(row: tuple[Cell, ...]) -> list[tuple[bool, str]]:
+    """Return what rows are sorted by: their cells as text, missing ones first."""
+    return [(cell is not None, str(cell)) for cell in row]
+
+
+def build_column(cells: list[Cell]) -> pa.Array:
+    """Return bytes if all cells are bytes, such as images, else text."""
+    types = {type(cell) for cell in cells if cell is not None}
+    if types == {bytes}:
         return pa.array(cells, pa.binary())
-    return pa.array(
-        [
-            cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell
-            for cell in cells
-        ],
-        pa.string(),
-    )
+    texts = [
+        cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell
+        for cell in cells
+    ]
+    return pa.array(texts, pa.string())
 
 
 def build_engine(source: SqlSource) -> sqlalchemy.Engine:
+    """Return the engine for the database; nothing is sent yet.
+
+    Raises:
+        ConfigError: The URL is none of a database, or its driver is not installed.
+    """
     try:
         url = sqlalchemy.make_url(expand_variables(source.url))
-        return sqlalchemy.create_engine(
-            url,
-            hide_parameters=True,
-            connect_args=CONNECT_ARGUMENTS.get(url.get_backend_name(), {}),
-        )
+        arguments = CONNECT_ARGUMENTS.get(url.get_backend_name(), {})
+        return sqlalchemy.create_engine(url, hide_parameters=True, connect_args=arguments)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
-            f"ingest.url: the driver of this database is not installed ({errors.first_line(error)}): install it."
+            "ingest.url: the driver of this database is not installed "
+            f"({errors.first_line(error)}): install it."
         ) from None
     except (ArgumentError, ValueError):
         raise ConfigError(
-            "ingest.url is not the URL of a database: write it as dialect://user:${PASSWORD}@host/database."
+            "ingest.url is not the URL of a database: write it as "
+            "dialect://user:${PASSWORD}@host/database."
         ) from None
 
 
 @contextlib.contextmanager
 def connect_read_only(source: SqlSource) -> Iterator[sqlalchemy.Connection]:
-    """A connection in a transaction that cannot write where the database can promise that, and is rolled back everywhere."""
+    """Open a connection in a transaction that is rolled back.
+
+    It cannot write, if the database can promise that.
+
+    Raises:
+        StageError: The database refuses.
+        RetryableError: The connection is lost, or refused for now.
+    """
     engine = build_engine(source)
     try:
         with engine.connect() as connection:
-            for prepare in READ_ONLY_STATEMENTS.get(engine.dialect.name, []):
-                connection.exec_driver_sql(prepare)
+            for statement in READ_ONLY_STATEMENTS.get(engine.dialect.name, []):
+                connection.exec_driver_sql(statement)
             yield connection
             connection.rollback()
     except SQLAlchemyError as error:
-        kind = RetryableError if is_transient(error) else StageError
-        reason = " ".join(str(getattr(error, "orig", error)).split())[
-            :300
-        ]  # the driver's own words, in one line
-        raise kind(
-            f"{describe_source(source)}: the database answers: {reason}: check ingest.url and what is asked of it.{describe_double_encoding(source.url)}"
-        ) from None
+        error_type = RetryableError if is_transient(error) else StageError
+        raise error_type(describe_database_error(source, error)) from None
     finally:
         engine.dispose()
 
 
-def execute_verbatim(connection: sqlalchemy.Connection, query: str) -> sqlalchemy.CursorResult[Any]:
-    """Exactly this text: `:name` and `%` in it are the query's own, no places for parameters."""
-    return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+def describe_database_error(source: SqlSource, error: SQLAlchemyError) -> str:
+    """Describe an error in the driver's own words, on one line."""
+    words = str(getattr(error, "orig", error)).split()
+    reason = " ".join(words)[:MAX_REASON_CHARACTERS]
+    return (
+        f"{describe_source(source)}: the database answers: {reason}: check ingest.url, and the "
+        f"table or query.{describe_double_encoding(source.url)}"
+    )
 
 
 def is_transient(error: SQLAlchemyError) -> bool:
-    """Whether the same connection may work later: it was lost or refused for now, not for a wrong name or password."""
+    """Return whether the same connection may work later.
+
+    That is so if it was lost or refused for now, not if the name or password is wrong.
+    """
     if not isinstance(error, DBAPIError):
         return False
-    text = str(error.orig).lower()
-    if "fatal:" in text:
-        return any(words in text for words in TRANSIENT_REFUSALS)
-    return error.connection_invalidated or (
-        isinstance(error, OperationalError) and "connect" in text
-    )
+    reason = str(error.orig).lower()
+    if "fatal:" in reason:
+        return any(words in reason for words in TRANSIENT_REFUSALS)
+    if error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError) and "connect" in reason

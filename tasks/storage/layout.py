@@ -46,7 +46,16 @@ class RawFolder(StageFolder):
 
     @property
     def snapshot(self) -> Path:
+        """The record of the source and of its partitions."""
         return self.path / "snapshot.json"
+
+    def partition(self, file: str) -> Path:
+        """The rows of one partition."""
+        return self.path / file
+
+    def rejected_partition(self, file: str) -> Path:
+        """The rows of one partition that were dropped."""
+        return self.rejects / file
 
 
 @dataclass(frozen=True)

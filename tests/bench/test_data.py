@@ -38,7 +38,7 @@ def ingested(source: str, target: str) -> int:
     recipe = Path(target) / "recipe.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(RECIPE.replace("PATH", f"{source}/*.parquet"))
-    ingest.run(read_recipe(recipe), Path(target) / "raw")
+    ingest.run(read_recipe(recipe), StagePaths(Path(target)))
     return int(files.read_json(Path(target) / "raw" / "snapshot.json")["rows"])
 
 

@@ -64,7 +64,7 @@ def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(name=name, path=folder / "rows.csv"))
     recipe = read_recipe(path)
-    ingest.run(recipe, folder / "raw")
+    ingest.run(recipe, StagePaths(folder))
     clean.run(recipe, StagePaths(folder))
     label.run(recipe, folder / "clean", folder / "labelled")
     split.run(recipe, folder / "labelled", folder / "split")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from tasks.checks import suite
 from tasks.checks.suite import CheckedData
 from tasks.contracts.check_result import SuiteResult
+from tasks.contracts.snapshot import IdColumn, Snapshot, SnapshotPartition
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage.layout import CheckFolder
@@ -26,6 +27,25 @@ def read_check_recipe(folder: Path, section: str) -> Recipe:
     """A recipe with this section `check`."""
     (folder / "recipe.yaml").write_text(f"{RECIPE}check: {section}\n")
     return read_recipe(folder / "recipe.yaml")
+
+
+def describe_partition(file: str, rows: int) -> Snapshot:
+    """The record of a source whose rows are all in one file."""
+    counts: dict[str, Any] = {"rows_in": rows, "rows": rows, "rejects": 0, "by_rule": {}}
+    partition = SnapshotPartition(
+        source="rows.csv",
+        source_part="rows.csv",
+        version="v1",
+        file=file,
+        duplicates_across_parts=0,
+        bytes=1,
+        sha256="0",
+        rejects_sha256=None,
+        **counts,
+    )
+    return Snapshot(
+        source={}, id_column=IdColumn.FOUND, erased="0", partitions=[partition], **counts
+    )
 
 
 def make_snapshot(

@@ -19,6 +19,7 @@ from tests.checks.snapshots import (
     DRIFT_FAILS,
     check,
     check_folder,
+    describe_partition,
     make_snapshot,
     read_check_recipe,
 )
@@ -161,7 +162,7 @@ def dvc(here: Path) -> Callable[..., Completed]:
 def write_raw(paths: StagePaths, table: pa.Table) -> None:
     """Write a snapshot as ingest does."""
     files.write_table(paths.raw.path / "part.parquet", table)
-    files.write_json(paths.raw.snapshot, {"partitions": [{"file": "part.parquet"}]})
+    describe_partition("part.parquet", table.num_rows).write(paths.raw.snapshot)
 
 
 def test_dvc_keeps_what_was_accepted_through_a_failure(

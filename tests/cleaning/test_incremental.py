@@ -15,7 +15,7 @@ from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.rows import table_columns
 from tasks.rows.seen_keys import hash_rows
-from tasks.sources import iter_partitions, partitions
+from tasks.sources import erasure, iter_partitions, partitions
 from tasks.storage import files, hashing
 from tasks.storage.layout import StagePaths
 
@@ -46,8 +46,10 @@ def write(here: Path, name: str, rows: list[tuple[str, str]], with_id: bool = Tr
 
 
 def run(made: Recipe, folder: Path, erase: list[str] | None = None) -> dict[str, str]:
-    ingest.run(made, folder / "raw", erase or [])
-    clean.run(made, StagePaths(folder))
+    paths = StagePaths(folder)
+    files.write_csv(paths.erased_ids, [["id"], *([row] for row in erase or [])])
+    ingest.run(made, paths)
+    clean.run(made, paths)
     hashes = hashing.hash_folder(folder)
     return {path: digest for path, digest in hashes.items() if not path.startswith(".")}
 
@@ -137,7 +139,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(here: Path) -> None:
     write(here, "1.csv", [("a", "another one")])
     with pytest.raises(
         RetryableError,
-        match=r"in/1.csv changed while it was read: nothing of this reading is kept.",
+        match=r"in/1.csv changed while it was read: nothing of it is kept.",
     ):
         list(part.read())
 
@@ -206,7 +208,7 @@ def test_a_list_of_ids_to_erase_that_cannot_be_read_ends_with_a_sentence(here: P
     with pytest.raises(
         StageError, match=r"erase.csv is not a CSV file in UTF-8 \(.*0xe9.*\): save it as one."
     ):
-        partitions.read_erased_ids(here / "erase.csv")
+        erasure.read_erased_ids(here / "erase.csv")
 
 
 def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
@@ -322,7 +324,7 @@ def test_a_list_of_ids_to_erase_that_cannot_be_read_is_told(here: Path) -> None:
     with pytest.raises(
         StageError, match=r"erase.csv is not a CSV file in UTF-8 \(.*\): save it as one"
     ):
-        partitions.read_erased_ids(here / "erase.csv")
+        erasure.read_erased_ids(here / "erase.csv")
 
 
 def test_a_missing_cell_is_not_an_empty_one() -> None:
@@ -381,7 +383,7 @@ def test_a_column_id_that_repeats_at_times_gives_what_a_fresh_run_gives(
         erase = [lines[1].partition(",")[0]] if lines and chance.random() < 0.3 else []
         after = run(made, here / "data", erase)
         assert after == run(made, here / "fresh", erase)
-        kinds.add(files.read_json(here / "data" / "raw" / "snapshot.json")["id"])
+        kinds.add(files.read_json(here / "data" / "raw" / "snapshot.json")["id_column"])
         shutil.rmtree(here / "fresh")
     assert kinds == {"found", "ordinary"}
 
@@ -434,7 +436,7 @@ def test_a_row_is_erased_by_the_source_s_own_id_where_that_repeats(here: Path) -
     run(made, here / "data", ["a"])
     for path in (here / "data").rglob("*.parquet"):
         assert "secret" not in str(pq.read_table(path).to_pylist())
-    assert files.read_json(here / "data" / "raw" / "snapshot.json")["rules"] == {"erased": 2}
+    assert files.read_json(here / "data" / "raw" / "snapshot.json")["by_rule"] == {"erased": 2}
 
 
 def test_a_setting_that_means_the_ordinary_column_id_is_told_its_name(here: Path) -> None:

@@ -69,7 +69,7 @@ def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
 
 def cleaned(here: Path, pii: str, rows: list[str]) -> dict[str, Any]:
     made = recipe(here, pii, rows)
-    ingest.run(made, here / "raw")
+    ingest.run(made, StagePaths(here))
     clean.run(made, StagePaths(here))
     report: dict[str, Any] = files.read_json(here / "clean" / "report.json")
     return report

@@ -299,7 +299,7 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
 
 def cleaned(made: Recipe, folder: Path, until: str = "split") -> pa.Table:
     """The rows after clean; label and split run too."""
-    ingest.run(made, folder / "raw")
+    ingest.run(made, StagePaths(folder))
     clean.run(made, StagePaths(folder))
     if until == "split":
         label.run(made, folder / "clean", folder / "labelled")
@@ -645,7 +645,7 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
     made = read_recipe(here / "recipe.yaml")
-    ingest.run(made, here / "raw")
+    ingest.run(made, StagePaths(here))
     clean.run(made, StagePaths(here))
     label.run(made, here / "clean", here / "labelled")
     split.run(made, here / "labelled", here / "split")

@@ -31,7 +31,7 @@ if sys.argv[1] == "ray":
 recipe = read_recipe(Path("recipe.yaml"))
 recipe = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"kind": sys.argv[1]})})
 folder = Path(sys.argv[1])
-ingest.run(recipe, folder / "raw")
+ingest.run(recipe, StagePaths(folder))
 clean.run(recipe, StagePaths(folder))
 import daft
 print(daft.runners.get_or_infer_runner_type())

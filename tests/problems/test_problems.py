@@ -285,7 +285,7 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
     ]
     (here / "source.csv").write_text("\n".join(["id,a,text,label", *lines]) + "\n")
     made = read_recipe(here / "recipe.yaml")
-    ingest.run(made, here / "raw")
+    ingest.run(made, StagePaths(here))
     made = made.model_copy(update={"clean": made.clean.model_copy(update={"rules": []})})
     clean.run(made, StagePaths(here))
     label.run(made, here / "clean", here / "labelled")

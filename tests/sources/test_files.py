@@ -20,8 +20,8 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.ingest import FilesSource
 from tasks.rows.table_columns import convert_to_text
 from tasks.sources import list_partition_versions
-from tasks.sources.base import describe_double_encoding, expand_variables
 from tasks.sources.formats import file_content
+from tasks.sources.url_variables import describe_double_encoding, expand_variables
 from tasks.storage import hashing
 from tests.conftest import partitions
 
@@ -306,7 +306,7 @@ def test_a_host_with_a_password_in_it_is_refused_without_showing_it(
 ) -> None:
     monkeypatch.setenv("REST", "user:hid/den@host/x")
     with pytest.raises(
-        ConfigError, match="the variable REST stands where the host stands"
+        ConfigError, match="the variable REST is in the position of the host"
     ) as caught:
         expand_variables("https://${REST}")
     assert "hid" not in str(caught.value)

@@ -189,7 +189,7 @@ def test_of_a_bucket_that_keeps_versions_the_listed_one_is_read_though_it_was_ov
             {"endpoint": "http://${HOST}"},
             {"HOST": "user:hidden@127.0.0.1:9"},
             ConfigError,
-            "HOST stands where the host stands and holds an @",
+            "HOST is in the position of the host and holds an @",
         ),
         (
             {"endpoint": "${NOT_SET}"},

@@ -1,0 +1,1 @@
+"""Formats: how the bytes of a file become rows, wherever the file lies."""

@@ -1,9 +1,9 @@
-"""The bytes of a file, wherever they lie: unpacked, recognised by how they begin, and decoded."""
+"""The bytes of a file, wherever they lie: unpacked, and recognised by how they begin."""
 
-import codecs
 import contextlib
 import errno
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -13,189 +13,176 @@ from tasks.core import errors
 from tasks.core.errors import StageError
 
 COMPRESSION_BY_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".tgz": "gzip"}
-SAMPLE_BYTES = 1 << 20  # bytes from which an encoding is guessed
-MIN_UNPACKED_LIMIT, MAX_UNPACKED_RATIO = 1 << 30, 100  # real tables shrink 3 to 20 times
-MAGIC_NUMBERS = {
-    b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"PAR1\x15": "parquet", b"ARROW1\0\0": "arrow", b"BZh91AY": "bzip2",
-    b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"%PDF-": "PDF", b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"SQLite format 3": "SQLite",
-    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
-}  # fmt: skip
-BINARY_FORMATS = {
+BINARY_FORMATS = {  # by suffix, the format that such a file begins like
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
     ".zip": "zip",
     ".tar": "tar",
-}  # suffix → how such a file begins
+}
+FORMAT_BY_MAGIC_NUMBER = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"PAR1\x15": "parquet",
+    b"ARROW1\0\0": "arrow",
+    b"BZh91AY": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7z",
+    b"%PDF-": "PDF",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"SQLite format 3": "SQLite",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
+}
+TAR_MAGIC = b"ustar"
+TAR_MAGIC_OFFSET = 257
 HTML_PREFIXES = (b"<!doctype html", b"<html")
+BEGINNING_BYTES = 512  # enough for every magic number
+CHUNK_BYTES = 1 << 20  # read at once
+MIN_UNPACKED_LIMIT = 1 << 30  # bytes
+MAX_UNPACKED_RATIO = 100  # real tables shrink 3 to 20 times
 
 
 class FileContent(NamedTuple):
-    """A file on the disk or a member of an archive, under the name that people know it by, which may be a URL."""
+    """A file on the disk, or the bytes of a member of an archive.
+
+    Its name is the one that people know it by, which may be a URL.
+    """
 
     name: str
-    at: Path | bytes
-    packed: str | None = None  # how it is compressed, where the name does not say so
+    location: Path | bytes
+    known_compression: str | None = None  # if the name does not say it
 
     @property
     def compression(self) -> str | None:
-        return self.packed or COMPRESSION_BY_SUFFIX.get(PurePosixPath(self.name).suffix.lower())
+        """How the content is compressed."""
+        by_name = COMPRESSION_BY_SUFFIX.get(PurePosixPath(self.name).suffix.lower())
+        return self.known_compression or by_name
 
     @property
-    def kind(self) -> str:
+    def suffix(self) -> str:
         """The suffix that says how the file is read, without that of its compression."""
         path = PurePosixPath(self.name.lower().replace(".tgz", ".tar.gz"))
-        return (path.with_suffix("") if self.compression else path).suffix
+        return path.with_suffix("").suffix if self.compression else path.suffix
 
-    def raw(self) -> pa.NativeFile:
-        return pa.OSFile(str(self.at)) if isinstance(self.at, Path) else pa.BufferReader(self.at)
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the content as it is stored, compressed or not."""
+        if isinstance(self.location, Path):
+            return self.location.stat().st_size
+        return len(self.location)
 
-    def opened(self) -> pa.NativeFile:
-        return pa.input_stream(self.raw(), compression=self.compression)
+    @property
+    def unpacked_limit(self) -> int:
+        """The most bytes that the content may expand to."""
+        return max(MIN_UNPACKED_LIMIT, MAX_UNPACKED_RATIO * self.stored_bytes)
 
-    def read_beginning(self, size: int) -> bytes:
-        """As it lies there, packed or not."""
-        with self.raw() as stream:
+    def open_stored(self) -> pa.NativeFile:
+        """Open the content as it is stored, compressed or not."""
+        if isinstance(self.location, Path):
+            return pa.OSFile(str(self.location))
+        return pa.BufferReader(self.location)
+
+    def open_unpacked(self) -> pa.NativeFile:
+        """Open the content as a stream without compression."""
+        return pa.input_stream(self.open_stored(), compression=self.compression)
+
+    def read_beginning(self, size: int = BEGINNING_BYTES) -> bytes:
+        """Read the first bytes as they are stored, compressed or not."""
+        with self.open_stored() as stream:
             return bytes(stream.read(size))
 
     def read(self, size: int | None = None) -> bytes:
-        with self.opened() as stream:
+        """Read the unpacked content, or its first `size` bytes."""
+        with self.open_unpacked() as stream:
             return bytes(stream.read(size))
 
-    def text(self, encoding: str) -> str:
+    def read_text(self, encoding: str) -> str:
+        """Read the content as text without a byte order mark."""
         return self.read().decode(encoding).removeprefix("\ufeff")
-
-    def limit(self) -> int:
-        """How many bytes it may unpack to."""
-        return max(
-            MIN_UNPACKED_LIMIT,
-            MAX_UNPACKED_RATIO
-            * (self.at.stat().st_size if isinstance(self.at, Path) else len(self.at)),
-        )
 
 
 def format_file_name(name: str) -> str:
-    """The name as text that can be written; bytes of it that are no text are replaced."""
+    """Return a name as text that can be written, with other bytes replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check_content(file: FileContent) -> None:
-    """Raise Failure where the file is empty, cut off, made to fill the disk, or something else than its name says."""
-    if not (beginning := file.read_beginning(512)):
+    """Refuse a file that cannot be what its name says.
+
+    Raises:
+        StageError: The file is empty, cut off, made to fill the disk, or of another format.
+    """
+    beginning = file.read_beginning()
+    if not beginning:
         raise StageError(f"{file.name} is empty (0 bytes): write the data there again.")
-    check_kind(file, beginning, file.compression or BINARY_FORMATS.get(file.kind))
+    expected = BINARY_FORMATS.get(file.suffix)
+    check_format(file, beginning, file.compression or expected)
     if file.compression:
         check_compression(file)
-        check_kind(file, file.read(512), BINARY_FORMATS.get(file.kind))
+        check_format(file, file.read(BEGINNING_BYTES), expected)
 
 
-def check_kind(file: FileContent, beginning: bytes, expected: str | None) -> None:
-    """Raise Failure where what begins like this is known and is something else."""
-    found = next(
-        (what for magic, what in MAGIC_NUMBERS.items() if beginning.startswith(magic)), None
-    )
-    if beginning[257:262] == b"ustar":
-        found = "tar"
-    if beginning.lstrip()[:20].lower().startswith(HTML_PREFIXES):
-        found = "an HTML page"
-    if found and found != expected:
+def check_format(file: FileContent, beginning: bytes, expected: str | None) -> None:
+    """Refuse content that begins like a known format other than the expected one."""
+    actual = detect_format(beginning)
+    if actual and actual != expected:
         raise StageError(
-            f"{file.name} is not what its name says: it begins like {found}. Give it the right suffix, or put the right file there."
+            f"{file.name} is not what its name says: it begins like {actual}. Give it the right "
+            "suffix, or put the right file there."
         )
 
 
+def detect_format(beginning: bytes) -> str | None:
+    """Return the known format that content begins like."""
+    if beginning.lstrip()[:20].lower().startswith(HTML_PREFIXES):
+        return "an HTML page"
+    if beginning[TAR_MAGIC_OFFSET:].startswith(TAR_MAGIC):
+        return "tar"
+    for magic_number, name in FORMAT_BY_MAGIC_NUMBER.items():
+        if beginning.startswith(magic_number):
+            return name
+    return None
+
+
 def check_compression(file: FileContent) -> None:
-    """Read a compressed file once through."""
+    """Read a compressed file once through, to see that it is whole and not too large."""
     size = 0
-    with translate_read_errors(file, f"cut off or not {file.compression}"), file.opened() as stream:
-        while chunk := stream.read(SAMPLE_BYTES):
+    problem = f"cut off or not {file.compression}"
+    with translate_read_errors(file, problem), file.open_unpacked() as stream:
+        for chunk in iter(partial(stream.read, CHUNK_BYTES), b""):
             size += len(chunk)
-            if size > file.limit():
+            if size > file.unpacked_limit:
                 raise build_too_large_error(file)
     if not size:
         raise StageError(f"{file.name} holds an empty file: write the data there again.")
 
 
 @contextlib.contextmanager
-def translate_read_errors(file: FileContent, what: str) -> Iterator[None]:
-    """Errors as a sentence: of a damaged file the libraries raise nearly every kind."""
+def translate_read_errors(file: FileContent, problem: str) -> Iterator[None]:
+    """Turn errors of reading into a sentence.
+
+    The libraries raise nearly every kind of error for a damaged file.
+    """
     try:
         yield
     except (StageError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in (
-            None,
-            errno.EINVAL,
-        ):  # EINVAL: a place before the file's beginning
+        # EINVAL means that a damaged file names a position before its beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise StageError(
-            f"{file.name} is {what} ({errors.first_line(error)}): copy it again."
+            f"{file.name} is {problem} ({errors.first_line(error)}): copy it again."
         ) from None
 
 
 def build_too_large_error(file: FileContent) -> StageError:
-    large = f"{file.limit():,} bytes, and more than {MAX_UNPACKED_RATIO} times its size"
+    """Return the error for a file that expands to too many bytes."""
     return StageError(
-        f"{file.name} expands to more than {large}: it is not read; unpack it by hand if it is genuine."
+        f"{file.name} expands to more than {file.unpacked_limit:,} bytes, and more than "
+        f"{MAX_UNPACKED_RATIO} times its size: it is not read; unpack it by hand if it is genuine."
     )
-
-
-def read_sample(file: FileContent) -> bytes:
-    """The file's beginning, up to the end of its last whole line."""
-    data = file.read(SAMPLE_BYTES)
-    return data[: data.rfind(b"\n") + 1 or len(data)]
-
-
-def resolve_encoding(file: FileContent, given: str) -> str:
-    """The encoding to read it with, as given or guessed. Raises Failure for UTF-16 without its mark, which would pass as UTF-8 full of NUL characters."""
-    data = read_sample(file)
-    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    even, odd = (data[half::2].count(0) for half in (0, 1))
-    utf16 = (
-        None
-        if marked or odd == even or max(even, odd) <= 0.15 * len(data)
-        else "utf-16-le"
-        if odd > even
-        else "utf-16-be"
-    )
-    if given == "auto":
-        return utf16 or ("utf-16" if marked else guess_encoding(file, data))
-    name = codecs.lookup(given).name  # one spelling
-    if utf16 and name == "utf-8":
-        raise StageError(
-            f"{file.name} looks like UTF-16 without its byte order mark: set ingest.encoding: {utf16}."
-        )
-    return name
-
-
-def guess_encoding(file: FileContent, data: bytes) -> str:
-    """The encoding that the file's beginning most looks like. UTF-8 where it is valid, which other encodings almost never are by chance."""
-    import charset_normalizer
-
-    with contextlib.suppress(UnicodeDecodeError):
-        data.decode("utf-8")
-        return "utf-8"
-    best = charset_normalizer.from_bytes(data).best()
-    if best is None:
-        raise StageError(
-            f"{file.name}: its encoding cannot be told: set ingest.encoding, for example latin-1 or gb18030."
-        )
-    return best.encoding
-
-
-def check_text(file: FileContent, encoding: str) -> None:
-    """Raise Failure, with its line, for the first byte that is no text in this encoding."""
-    decoder, lines, chunk = codecs.getincrementaldecoder(encoding)(), 1, b"-"
-    with file.opened() as stream:
-        while chunk:
-            chunk = bytes(stream.read(SAMPLE_BYTES))
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                line = lines + error.object.count(b"\n", 0, error.start)
-                advice = f"save the file as {encoding}, or set ingest.encoding, for example latin-1, or auto to have it guessed"
-                raise StageError(
-                    f"{file.name}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding} text: {advice}."
-                ) from None
-            lines += chunk.count(b"\n")
