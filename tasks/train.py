@@ -54,7 +54,7 @@ def train(name: str) -> None:
         watch = (
             tensorboard.build_curve_writer(name) if distributed.rank() == 0 else loop.no_callback
         )
-        champion = files.read_json(resolved.resolved_path(name))["sources"]["train"]
+        champion = resolved.read_fingerprints(name).train
         run(recipe, paths, layout.shared_path(f"checkpoints/{name}"), watch, champion)
 
 

@@ -64,7 +64,7 @@ def until_split(name: str, text: str | None = None) -> dict[str, Any]:
     if text:
         path = Path(path.name)
         path.write_text(text)
-    files.write_json(resolved.resolved_path(name), resolve.resolve_recipe(read_recipe(path)))
+    resolve.resolve_recipe(read_recipe(path)).write(resolved.resolved_path(name))
     for run in (
         ingest.ingest,
         check_raw.check_raw,

@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 
 from tasks.cleaning import units
-from tasks.recipe.clean import ColumnType
+from tasks.recipe.cleaning_rules import ColumnType
 
 Cell = bool | int | float | datetime.date
 

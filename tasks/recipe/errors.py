@@ -1,12 +1,17 @@
-"""Mistakes in a recipe as sentences: key, value, what is allowed, and the nearest valid name."""
+"""Describes mistakes in a recipe: the key, its value, what is allowed, and the nearest name."""
 
 import re
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
-from tasks.core import suggest
+from tasks.core.suggest import suggest_nearest
 
+Model = type[BaseModel]
+
+TAG_KEYS = ("kind", "rule")  # keys whose value says which section of several is meant
 EXAMPLES = {
     "name": "name: support-desk",
     "modality": "modality: text",
@@ -15,80 +20,148 @@ EXAMPLES = {
 }
 
 
-def describe_error(recipe: type[BaseModel], error: Any) -> str:
-    """One mistake as `key: value: what is wrong, what is allowed`."""
-    location = [part for part in error["loc"] if part not in ("function-after", "function-before")]
-    model, keys = locate_model(recipe, location)
-    key = (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
-        or "recipe"
-    )
-    given = error["input"]
-    shown = (
-        re.sub(r"://[^/'\"]*@", "://…@", repr(given))
-        if not isinstance(given, (dict, list))
-        else type(given).__name__
-    )
-    kind, context = error["type"], error.get("ctx", {})
-    example = f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
-    if kind == "extra_forbidden":
-        known = sorted(model.model_fields) if model else []
-        return f"{key}: is not a known key{suggest.suggest_nearest(str(keys[-1]), known)}. Known here: {', '.join(known)}."
-    if kind == "missing":
-        return f"{key}: is missing; add it{example}."
-    if kind == "literal_error":
-        allowed = re.findall("'([^']+)'", context["expected"])
-        return f"{key}: {shown} is not allowed{suggest.suggest_nearest(str(given), allowed)}. Allowed: {', '.join(allowed)}."
-    if kind == "union_tag_invalid":
-        return f"{key}.{context['discriminator'].strip(chr(39))}: {context['tag']!r} is not known. Allowed: {context['expected_tags']}."
-    if kind == "union_tag_not_found":
-        return f"{key}: has no {context['discriminator']} key; add it{example}."
-    if kind == "value_error":
-        return f"{key}: {context['error']}."
-    return f"{key}: {shown}: {error['msg'][0].lower()}{error['msg'][1:]}."
+def describe_error(model: Model, error: ErrorDetails, prefix: str = "") -> str:
+    """Describe one mistake as `key: value: what is wrong, what is allowed`.
+
+    Args:
+        model: The section that was checked.
+        error: One of pydantic's errors.
+        prefix: The key of that section, such as `tune.space`.
+    """
+    section, keys = locate(model, error["loc"])
+    key = format_key([prefix, *keys] if prefix else keys)
+    value = error["input"]
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            reason = describe_unknown_key(str(keys[-1]), section)
+        case "missing":
+            reason = f"is missing; add it{describe_example(key)}"
+        case "union_tag_not_found":
+            reason = f"has no {context['discriminator']} key; add it{describe_example(key)}"
+        case "union_tag_invalid":
+            reason = f"{context['tag']!r} is not known. Allowed: {context['expected_tags']}"
+            key += "." + context["discriminator"].strip("'")
+        case "literal_error":
+            reason = describe_wrong_choice(value, context["expected"])
+        case "value_error":
+            reason = str(context["error"])
+        case _:
+            reason = f"{format_input(value)}: {lower_first(error['msg'])}"
+    return f"{key}: {reason}"
 
 
-def locate_model(
-    recipe: type[BaseModel], location: list[Any]
-) -> tuple[type[BaseModel] | None, list[Any]]:
-    """The model that a pydantic location ends in, and the location without the names of union members, which no one wrote."""
-    model: Any = recipe
-    parent: type[BaseModel] | None = recipe
-    keys: list[Any] = []
+def describe_unknown_key(name: str, section: Model | None) -> str:
+    """Describe a key that its section does not have."""
+    known = sorted(section.model_fields) if section else []
+    return f"is not a known key{suggest_nearest(name, known)}. Known here: {', '.join(known)}"
+
+
+def describe_wrong_choice(value: Any, expected: str) -> str:
+    """Describe a value that is not among those that pydantic names in `expected`."""
+    allowed = re.findall("'([^']+)'", expected)
+    suggestion = suggest_nearest(str(value), allowed)
+    return f"{format_input(value)} is not allowed{suggestion}. Allowed: {', '.join(allowed)}"
+
+
+def describe_example(key: str) -> str:
+    """Show how a key that every recipe needs is written."""
+    return f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
+
+
+def format_input(value: Any) -> str:
+    """Show a value without the user and password of a URL, and of a collection its type alone."""
+    if isinstance(value, dict | list):
+        return type(value).__name__
+    return re.sub(r"://[^/'\"]*@", "://…@", repr(value))
+
+
+def format_key(keys: list[str | int]) -> str:
+    """Write keys and positions as `gate[1].bound`."""
+    parts = [f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys]
+    return "".join(parts).lstrip(".") or "recipe"
+
+
+def lower_first(text: str) -> str:
+    """Begin a sentence of pydantic's in lower case."""
+    return text[0].lower() + text[1:]
+
+
+def locate(model: Model, location: tuple[str | int, ...]) -> tuple[Model | None, list[str | int]]:
+    """Find the section that a pydantic location ends in, and the keys that lead to the value.
+
+    The location also names the member of a union that was tried (`files`, `str`), which is no key
+    of the recipe and so is left out.
+    """
+    annotation: Any = model
+    section: Model | None = model
+    keys: list[str | int] = []
     for part in location:
-        models = [
-            member
-            for member in get_args(model)
-            if isinstance(member, type) and issubclass(member, BaseModel)
-        ]
-        members = {
-            get_args(one.model_fields[tag].annotation)[0]: one
-            for one in models
-            for tag in ("kind", "rule")
-            if tag in one.model_fields
-        }
-        if part in members:
-            model = parent = members[part]
+        members = union_members(annotation)
+        if len(members) > 1:
+            annotation = find_member(members, part)
+            section = annotation if is_model(annotation) else section
             continue
         keys.append(part)
-        if isinstance(part, int):
-            model = unwrap_annotation(next(iter(get_args(unwrap_annotation(model))), None))
-        elif get_origin(model) is dict:
-            model = unwrap_annotation(get_args(model)[1])
+        annotation = members[0] if members else None
+        if is_model(annotation):
+            section = annotation
+        elif get_origin(annotation) not in {list, dict}:
+            section = None
+        annotation = step_into(annotation, part)
+    return section, keys
+
+
+def union_members(annotation: Any) -> list[Any]:
+    """List the members of a union except None; of another type itself."""
+    annotation = unwrap_annotated(annotation)
+    if get_origin(annotation) not in {Union, UnionType}:
+        return [annotation]
+    members = [unwrap_annotated(member) for member in get_args(annotation)]
+    return [member for member in members if member is not type(None)]
+
+
+def unwrap_annotated(annotation: Any) -> Any:
+    """Take the constraints off a type."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def find_member(members: list[Any], name: str | int) -> Any:
+    """Find the member of a union that pydantic names in a location; None if none has that name."""
+    for member in members:
+        if is_model(member):
+            matches = name in tags_of(member)
         else:
-            parent = model if isinstance(model, type) and issubclass(model, BaseModel) else None
-            field = parent.model_fields.get(str(part)) if parent else None
-            model = unwrap_annotation(field.annotation) if field else None
-    return parent, keys
+            type_name = getattr(get_origin(member) or member, "__name__", "").lower()
+            matches = str(name).partition("[")[0] == type_name
+        if matches:
+            return member
+    return None
 
 
-def unwrap_annotation(annotation: Any) -> Any:
-    """Take Annotated and `| None` off a type."""
-    if get_origin(annotation) is Annotated:
-        return unwrap_annotation(get_args(annotation)[0])
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    return (
-        unwrap_annotation(members[0])
-        if len(members) == 1 and type(None) in get_args(annotation)
-        else annotation
-    )
+def tags_of(model: Model) -> set[str]:
+    """Collect the values of `kind` or `rule` that choose a section."""
+    tags = {model.__name__}
+    for key in TAG_KEYS:
+        field = model.model_fields.get(key)
+        if field and get_origin(field.annotation) is Literal:
+            tags.update(get_args(field.annotation))
+    return tags
+
+
+def step_into(annotation: Any, part: str | int) -> Any:
+    """Return the type of an element of a list, of a value of a mapping, or of a section's key."""
+    if get_origin(annotation) is list:
+        return get_args(annotation)[0]
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if is_model(annotation) and part in annotation.model_fields:
+        return annotation.model_fields[part].annotation
+    return None
+
+
+def is_model(annotation: Any) -> bool:
+    """Tell whether a type is a section of the recipe."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

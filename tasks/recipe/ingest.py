@@ -1,32 +1,33 @@
-"""Ingest."""
+"""The section `ingest`: where rows come from."""
 
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-)
+from pydantic import AfterValidator, Field
 
 from tasks.recipe.base import Count, Section
 
+# The values of these keys in a URL's query are secrets.
+QUERY_CREDENTIALS = r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)"
+Paths = str | list[str]
+
 
 def refuse_plain_secret(url: str | None) -> str | None:
-    """Refuse a password or token in plain text: recipes lie in git, and the resolved recipe beside the data."""
-    credentials = re.findall(r"://[^/@\s]*:([^/@\s]*)@", url or "") + re.findall(
-        r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)",
-        url or "",
-        re.IGNORECASE,
-    )
-    if any(re.sub(r"\$\{\w+\}", "", credential) for credential in credentials):
-        raise ValueError(
-            "holds a password or token in plain text: write ${NAME} in its place and export NAME before the run"
-        )
+    """Refuse a password or token in plain text, since recipes lie in git."""
+    passwords = re.findall(r"://[^/@\s]*:([^/@\s]*)@", url or "")
+    tokens = re.findall(QUERY_CREDENTIALS, url or "", re.IGNORECASE)
+    for secret in passwords + tokens:
+        if re.sub(r"\$\{\w+\}", "", secret):
+            raise ValueError(
+                "holds a password or token in plain text: write ${NAME} in its place and export "
+                "NAME before the run"
+            )
     return url
 
 
 def validate_encoding(name: str) -> str:
+    """Refuse an encoding that Python does not know."""
     try:
         "".encode("utf-8" if name == "auto" else name)
     except LookupError:
@@ -37,101 +38,133 @@ def validate_encoding(name: str) -> str:
 
 
 class TextFormat(Section):
-    """How a file of text is read. `auto` has the encoding, the delimiter or the header guessed from the first lines.
+    """How a file of text is read. `auto` guesses from the first lines."""
 
-    The delimiter is a comma, in .tsv files a tab, unless given. The first line is the header unless `header` is false or `names` gives the columns.
-    `quote` is what encloses cells; empty where quotation marks are text like any other.
-    """
-
-    encoding: Annotated[str, AfterValidator(validate_encoding)] = "utf-8"
-    delimiter: str | None = Field(None, pattern=r"^(.|\t|auto)$")
-    quote: Literal['"', "'", ""] = '"'
-    header: bool | Literal["auto"] | None = None
-    names: list[str] | None = Field(None, min_length=1)
+    encoding: Annotated[str, AfterValidator(validate_encoding)] = Field(
+        "utf-8", description="The encoding, such as utf-8 or latin-1, or `auto`."
+    )
+    delimiter: str | None = Field(
+        None,
+        pattern=r"^(.|\t|auto)$",
+        description="The character between cells, or `auto`; by default a comma, in .tsv files a "
+        "tab.",
+    )
+    quote: Literal['"', "'", ""] = Field(
+        '"',
+        description="The character that encloses cells; empty if quotation marks are text like "
+        "any other.",
+    )
+    header: bool | Literal["auto"] | None = Field(
+        None,
+        description="Whether the first line names the columns, or `auto`; by default it does "
+        "unless `names` is given.",
+    )
+    names: list[str] | None = Field(
+        None, min_length=1, description="The names of the columns of files without a header."
+    )
 
     def cross_field_errors(self) -> Iterator[str]:
+        """Describe names beside a header."""
         if self.names and self.header:
             yield "names are the columns of files without a header: leave out names or header"
 
 
 class FilesSource(TextFormat):
-    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow, also in a zip or tar archive; one path, glob or folder or a list of them."""
+    """Local files: CSV, TSV, JSON lines, plain text, Parquet or Arrow, also in a zip or tar."""
 
     kind: Literal["files"]
-    path: str | list[str]
+    path: Paths = Field(description="A file, glob or folder, or a list of them.")
 
 
 class HttpSource(TextFormat):
-    """A file behind a URL, in a format that `files` reads; downloaded once for each version that the server names. `${NAME}` is taken from the environment.
+    """A file behind a URL, in a format that `files` reads.
 
-    A variable for the user, the password, or a value of the path or query holds it as it is, not percent-encoded; one for the host holds what a URL may hold there.
+    It is downloaded once for each version that the server names.
     """
 
     kind: Literal["http"]
-    url: Annotated[str, Field(pattern="^https?://"), AfterValidator(refuse_plain_secret)]
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    max_bytes: Count = 10 << 30
+    url: Annotated[str, Field(pattern="^https?://"), AfterValidator(refuse_plain_secret)] = Field(
+        description="The URL. ${NAME} stands for an environment variable: one for the user, the "
+        "password, or a value of the path or query holds it as it is, not percent-encoded; one "
+        "for the host holds what a URL may hold there."
+    )
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="The SHA-256 of the file; the run stops if another file comes.",
+    )
+    max_bytes: Count = Field(10 << 30, description="The largest size of the file, in bytes.")
 
 
 class S3Source(TextFormat):
-    """The objects of a bucket whose names begin with `prefix`, in formats that `files` reads. Credentials are found as boto3 does.
-
-    With `versions`, of a bucket that keeps them, the version that was listed is read even if it was overwritten meanwhile.
-    """
+    """The objects of a bucket, in formats that `files` reads. Credentials are found as by boto3."""
 
     kind: Literal["s3"]
-    bucket: str = Field(min_length=3)
-    prefix: str = ""
-    endpoint: Annotated[str | None, AfterValidator(refuse_plain_secret)] = None
-    versions: bool = False
+    bucket: str = Field(min_length=3, description="The bucket.")
+    prefix: str = Field("", description="The beginning of the objects' names.")
+    endpoint: Annotated[str | None, AfterValidator(refuse_plain_secret)] = Field(
+        None, description="The URL of the S3 server; by default that of AWS."
+    )
+    versions: bool = Field(
+        default=False,
+        description="Read the version that was listed, even if it was overwritten meanwhile; for "
+        "buckets that keep versions.",
+    )
 
 
 class ImagesSource(Section):
-    """PNG and JPEG files in one folder per class, or a pair of files in MNIST's IDX format (`path` and `labels`), gzipped or not.
-
-    Where there are several pairs, both are lists; ids count from 0 in the first, from 1000000 in the second, and so on.
-    """
+    """PNG and JPEG files in one folder per class, or files in MNIST's IDX format."""
 
     kind: Literal["images"]
-    path: str | list[str]
-    labels: str | list[str] | None = None
+    path: Paths = Field(
+        description="The folder, or the IDX file of images, gzipped or not, or a list of such "
+        "files; ids then count from 0 in the first, from 1000000 in the second, and so on."
+    )
+    labels: Paths | None = Field(
+        None, description="The IDX file of labels, or a list with one for each file of images."
+    )
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
+        """The IDX files of images, each with its file of labels; none for a folder."""
         if self.labels is None:
             return []
-        return (
-            [(str(self.path), self.labels)]
-            if isinstance(self.labels, str)
-            else list(zip(self.path, self.labels, strict=True))
-        )
+        if isinstance(self.labels, str):
+            return [(str(self.path), self.labels)]
+        return list(zip(self.path, self.labels, strict=True))
 
     def cross_field_errors(self) -> Iterator[str]:
-        paths, labels = (
-            len(given) if isinstance(given, list) else 1 for given in (self.path, self.labels)
-        )
-        if (
-            paths != labels
-            or isinstance(self.path, list) != isinstance(self.labels, list)
-            or not paths
-        ):
-            yield "path and labels must be two lists of equal length, or a file each: every file of images has one of labels"
+        """Describe files of images that do not pair with those of labels."""
+        if isinstance(self.path, list) and isinstance(self.labels, list):
+            is_paired = len(self.path) == len(self.labels) > 0
+        else:
+            is_paired = not isinstance(self.path, list) and not isinstance(self.labels, list)
+        if not is_paired:
+            yield (
+                "path and labels must be two lists of equal length, or a file each: every file "
+                "of images has one of labels"
+            )
 
 
 class SqlSource(Section):
-    """A table or a query of any database that SQLAlchemy reaches. `${NAME}` in the URL is taken from the environment, where passwords belong.
-
-    A variable for the user, the password or a value of the query holds it as it is, not percent-encoded; one for the whole URL holds a URL, encoded.
-    With a `watermark`, a column that grows with every insert or update, rows are read in parts in its order, and parts that were read before are not read again.
-    """
+    """A table or a query of any database that SQLAlchemy reaches."""
 
     kind: Literal["sql"]
-    url: Annotated[str, AfterValidator(refuse_plain_secret)]
-    table: str | None = None
-    query: str | None = None
-    watermark: str | None = None
+    url: Annotated[str, AfterValidator(refuse_plain_secret)] = Field(
+        description="The URL of the database. ${NAME} stands for an environment variable: one for "
+        "the user, the password or a value of the query holds it as it is, not percent-encoded; "
+        "one for the whole URL holds a URL, encoded."
+    )
+    table: str | None = Field(None, description="The table to read.")
+    query: str | None = Field(None, description="The query to run in place of reading a table.")
+    watermark: str | None = Field(
+        None,
+        description="A column that grows with every insert or update. Rows are read in parts in "
+        "its order, and parts that were read before are not read again.",
+    )
 
     def cross_field_errors(self) -> Iterator[str]:
+        """Describe a table beside a query, or neither."""
         if (self.table is None) == (self.query is None):
             yield "needs exactly one of table and query: name what is to be read"
 
@@ -140,30 +173,53 @@ class PackageSource(Section):
     """Data that an installed package carries."""
 
     kind: Literal["package"]
-    name: Literal["botocore", "sklearn.breast_cancer", "sklearn.digits"]
+    name: Literal["botocore", "sklearn.breast_cancer", "sklearn.digits"] = Field(
+        description="The data set."
+    )
 
 
 class HuggingFaceSource(Section):
-    """A data set of the `datasets` package: a folder (data files, or what `save_to_disk` wrote) or the name of one on the Hub, at a `revision` if given."""
+    """A data set of the package `datasets`."""
 
     kind: Literal["huggingface"]
-    name: str
-    split: str = "train"
-    config: str | None = None
-    revision: str | None = None
+    name: str = Field(
+        description="A folder (data files, or what `save_to_disk` wrote), or the name of a data "
+        "set on the Hub."
+    )
+    split: str = Field("train", description="The split to read.")
+    config: str | None = Field(None, description="The configuration, if the data set has several.")
+    revision: str | None = Field(None, description="The commit, tag or branch on the Hub.")
 
 
 class RequestLogSource(Section):
-    """The model server's log of requests and of what people said about them; paths, globs or folders of .jsonl files.
-
-    Only requests with feedback are rows, unless `unlabelled`.
-    """
+    """The model server's log of requests, and what people said about its answers."""
 
     kind: Literal["request_log"]
-    path: str | list[str]
-    feedback: str | list[str] | None = None
-    unlabelled: bool = False
+    path: Paths = Field(description="The .jsonl files of requests: paths, globs or folders.")
+    feedback: Paths | None = Field(
+        None, description="The .jsonl files of feedback, which labels the requests."
+    )
+    unlabelled: bool = Field(
+        default=False, description="Whether requests without feedback are rows too."
+    )
 
     def cross_field_errors(self) -> Iterator[str]:
+        """Describe a log of which no request has a label."""
         if self.feedback is None and not self.unlabelled:
-            yield "without feedback no request has a label: name the feedback files, or set unlabelled: true"
+            yield (
+                "without feedback no request has a label: name the feedback files, or set "
+                "unlabelled: true"
+            )
+
+
+Source = Annotated[
+    FilesSource
+    | HttpSource
+    | S3Source
+    | ImagesSource
+    | SqlSource
+    | HuggingFaceSource
+    | PackageSource
+    | RequestLogSource,
+    Field(discriminator="kind"),
+]

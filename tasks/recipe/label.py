@@ -1,13 +1,10 @@
-"""Label."""
+"""The section `label`: where labels come from."""
 
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-)
+from pydantic import AfterValidator, Field
 
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
@@ -15,92 +12,130 @@ from tasks.recipe.base import Fraction, Section
 
 
 class LabellingFunction(Section):
-    """What all labelling functions share: each votes for a label or abstains, row by row. What a trusted one says is taken as it is, before any vote."""
+    """Votes for a label or abstains, row by row."""
 
-    trusted: bool = False
+    trusted: bool = Field(
+        default=False,
+        description="Whether its votes are labels as they are, before any vote is counted.",
+    )
 
 
 class KeywordFunction(LabellingFunction):
-    """Votes for `label` where `column` holds one of the words or phrases, whole and in any case."""
+    """Votes for a label if a text holds one of some words."""
 
     kind: Literal["keyword"]
-    words: list[Annotated[str, Field(pattern=r"\S")]] = Field(min_length=1)
-    label: str
-    column: str = "text"
+    words: list[Annotated[str, Field(pattern=r"\S")]] = Field(
+        min_length=1, description="Words or phrases, found as whole words in any letter case."
+    )
+    label: str = Field(description="The label to vote for.")
+    column: str = Field("text", description="The column to search.")
 
 
 def validate_pattern(pattern: str) -> str:
+    """Refuse what is no regular expression, or needs more than linear time."""
     try:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
         raise ValueError(
-            "has a look-around or a back-reference, which need more than linear time: write it without"
+            "has a look-around or a back-reference, which need more than linear time: write it "
+            "without"
         )
     return pattern
 
 
 class RegexFunction(LabellingFunction):
-    """Votes for `label` where `column` matches the regular expression, in any case."""
+    """Votes for a label if a text matches a regular expression."""
 
     kind: Literal["regex"]
-    pattern: Annotated[str, AfterValidator(validate_pattern)]
-    label: str
-    column: str = "text"
+    pattern: Annotated[str, AfterValidator(validate_pattern)] = Field(
+        description="The regular expression, matched anywhere in the text in any letter case; "
+        "look-arounds and back-references are not allowed."
+    )
+    label: str = Field(description="The label to vote for.")
+    column: str = Field("text", description="The column to search.")
 
 
 class LookupFunction(LabellingFunction):
-    """Votes for `value` of the row of `file` (CSV) whose `column` equals the data's column of that name."""
+    """Votes for what a table says about a value of the row."""
 
     kind: Literal["lookup"]
-    file: str
-    column: str
-    value: str = "label"
+    file: str = Field(description="The table, a CSV file.")
+    column: str = Field(description="The column, of the table and of the data, that must be equal.")
+    value: str = Field("label", description="The column of the table that holds the label.")
 
 
 class SimilarityFunction(LabellingFunction):
-    """Votes for `label` where the cosine of the text in `column` to one of the examples, as `base` encodes them, reaches `threshold`."""
+    """Votes for a label if a text is similar to one of some examples."""
 
     kind: Literal["similarity"]
-    examples: list[str] = Field(min_length=1)
-    label: str
-    threshold: Fraction = 0.6
-    column: str = "text"
-    base: str = defaults.MINILM
+    examples: list[str] = Field(min_length=1, description="Texts of that label.")
+    label: str = Field(description="The label to vote for.")
+    threshold: Fraction = Field(0.6, description="The least cosine similarity to an example.")
+    column: str = Field("text", description="The column to compare.")
+    base: str = Field(
+        defaults.MINILM,
+        description="The encoder: package:NAME, a folder, or a model of the Hugging Face Hub.",
+    )
 
 
 class ModelFunction(LabellingFunction):
-    """Votes for what another model (the folder of an exported one) predicts, from `column` if it is given, with at least this probability."""
+    """Votes for what another model predicts."""
 
     kind: Literal["model"]
-    path: str
-    confidence: Fraction = 0.5
-    column: str | None = None
+    path: str = Field(description="The folder of the exported model.")
+    confidence: Fraction = Field(0.5, description="The least probability for a vote.")
+    column: str | None = Field(
+        None, description="The column that the model reads, if not the one that it was trained on."
+    )
+
+
+AnyLabellingFunction = Annotated[
+    KeywordFunction | RegexFunction | LookupFunction | SimilarityFunction | ModelFunction,
+    Field(discriminator="kind"),
+]
 
 
 class Label(Section):
-    """Where labels come from, first that answers: people, the source's own column, trusted functions in their order, and `model` over the votes of the
-    others. A row that no function knows, or whose label has less than `confidence`, goes to the review queue.
+    """Where labels come from.
 
-    `answers` are files of what people said about rows of the queue: CSV with the columns id and label, or Label Studio's export as JSON. `errors` is what
-    to do with labels that look wrong: nothing, or put the row into the queue and keep it, drop it, or take the label that looks right.
+    The first that has one decides: people's answers, the source's label, trusted functions in
+    their order, and then the votes of the other functions. Rows without a label go to the review
+    queue.
     """
 
-    classes: list[str] | None = Field(None, min_length=2)
-    answers: str | list[str] = []
-    errors: Literal["keep", "flag", "drop", "relabel"] = "keep"
-    functions: list[
-        Annotated[
-            KeywordFunction | RegexFunction | LookupFunction | SimilarityFunction | ModelFunction,
-            Field(discriminator="kind"),
-        ]
-    ] = []
-    model: Literal["majority", "dawid_skene"] = "majority"
-    confidence: float = Field(0.5, gt=0, le=1)
+    classes: list[str] | None = Field(
+        None,
+        min_length=2,
+        description="The labels that are allowed; by default all that occur.",
+    )
+    answers: str | list[str] = Field(
+        [],
+        description="Files of people's labels for rows of the review queue: CSV with the columns "
+        "id and label, or Label Studio's export as JSON.",
+    )
+    errors: Literal["keep", "flag", "drop", "relabel"] = Field(
+        "keep",
+        description="What to do with labels that look wrong: keep them, keep them and put the "
+        "row into the review queue, drop the row, or take the label that looks right.",
+    )
+    functions: list[AnyLabellingFunction] = Field(
+        [], description="Functions that vote for the labels of rows that have none."
+    )
+    model: Literal["majority", "dawid_skene"] = Field(
+        "majority",
+        description="How votes become a label: by majority, or weighted by the accuracy of each "
+        "function, estimated from their agreement (Dawid and Skene 1979).",
+    )
+    confidence: float = Field(
+        0.5, gt=0, le=1, description="The least probability for a label from votes."
+    )
 
     def cross_field_errors(self) -> Iterator[str]:
+        """Describe labels of functions that are no class."""
         for number, function in enumerate(self.functions):
             label = getattr(function, "label", None)
             if label is not None and self.classes is not None and label not in self.classes:
-                yield f"functions[{number}].label {label!r} is not among the classes{suggest_nearest(label, self.classes)}"
+                suggestion = suggest_nearest(label, self.classes)
+                yield f"functions[{number}].label {label!r} is not among the classes{suggestion}"

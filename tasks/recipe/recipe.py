@@ -1,43 +1,25 @@
-"""Recipe."""
+"""The whole recipe, and the checks that concern several sections."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from tasks.core.errors import ConfigError
 from tasks.core.suggest import suggest_nearest
-from tasks.recipe import clean as recipe_clean
-from tasks.recipe import columns as recipe_columns
-from tasks.recipe import defaults, metric_names, search_space
-from tasks.recipe import gate as recipe_gate
+from tasks.recipe import cleaning_rules, defaults, metric_names, search_space
 from tasks.recipe.base import Section
 from tasks.recipe.check import Check
-from tasks.recipe.clean import Clean
-from tasks.recipe.columns import Columns
+from tasks.recipe.clean import CLEANING_RULES, Clean
+from tasks.recipe.columns import Columns, find_shared_columns
 from tasks.recipe.engine import Engine
 from tasks.recipe.errors import describe_error
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.export import Export
-from tasks.recipe.gate import BaselineRule, ChampionRule, LatencyRule, ThresholdRule
-from tasks.recipe.ingest import (
-    FilesSource,
-    HttpSource,
-    HuggingFaceSource,
-    ImagesSource,
-    PackageSource,
-    RequestLogSource,
-    S3Source,
-    SqlSource,
-)
+from tasks.recipe.gate import GateRule, Rules, ThresholdRule, rules_errors
+from tasks.recipe.ingest import Source
 from tasks.recipe.label import Label
 from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.promote import Promote
@@ -45,205 +27,8 @@ from tasks.recipe.split import Split
 from tasks.recipe.train import Train
 from tasks.recipe.tune import Tune
 
-
-class Recipe(Section):
-    """One model, from source to promotion. What it does not say is taken, section by section, from the recipe that it `extends`.
-
-    `description` says in a sentence what the model is for, and `license` under which terms, by its SPDX id such as Apache-2.0; the model card shows both.
-    `max_dropped` is the share of its rows that each of ingest, clean, label and split may drop; a step that drops more stops. Rows that erase.csv lists
-    and rows that wait for a label in the review queue are not counted.
-    """
-
-    name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
-    extends: str | None = None
-    description: str | None = None
-    license: str | None = None
-    modality: Literal["text", "image", "tabular", "causal_lm"]
-    problem: Literal["classification", "multilabel", "regression", "language"] = "classification"
-    ingest: Annotated[
-        FilesSource
-        | HttpSource
-        | S3Source
-        | ImagesSource
-        | SqlSource
-        | HuggingFaceSource
-        | PackageSource
-        | RequestLogSource,
-        Field(discriminator="kind"),
-    ]
-    columns: Columns = Columns()
-    max_dropped: float = Field(0.5, ge=0, le=1)
-    check: Check = Check()
-    clean: Clean
-    label: Label = Label()
-    split: Split = Split()
-    pretrain: Pretrain | None = None
-    tune: Tune | None = None
-    train: Train = Train()
-    export: Export = Export()
-    evaluate: Evaluate = Evaluate()
-    gate: list[
-        Annotated[
-            ThresholdRule | BaselineRule | ChampionRule | LatencyRule, Field(discriminator="rule")
-        ]
-    ] = Field(min_length=1)
-    promote: Promote = Promote()
-    engine: Engine = Engine()
-
-    @field_validator("columns")
-    @classmethod
-    def check_column_roles(cls, columns: Columns, about: ValidationInfo) -> Columns:
-        roles = {
-            role: getattr(columns, role, None)
-            for role in (
-                "id",
-                defaults.CONTENT_COLUMN.get(about.data.get("modality", "")) or "",
-                "label",
-            )
-        }
-        for (role, name), (other, its) in itertools.combinations(roles.items(), 2):
-            if name is not None and name == its:
-                raise ValueError(
-                    f"{role} and {other} are both {name!r}, and a column has one role: name another column for one of them"
-                )
-        return columns
-
-    @field_validator("clean")
-    @classmethod
-    def check_rules_fit_modality(cls, clean: Clean, about: ValidationInfo) -> Clean:
-        modality = about.data.get("modality")
-        for name in (name for rule in clean.rules if isinstance(rule, dict) for name in rule):
-            allowed = recipe_clean.MODALITIES_OF_RULE.get(name)
-            if modality and allowed and modality not in allowed:
-                raise ValueError(
-                    f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is {modality}: leave it out"
-                )
-        for types in (
-            rule["types"] for rule in clean.rules if isinstance(rule, dict) and "types" in rule
-        ):
-            recipe_columns.refuse_types(
-                types["columns"], (defaults.CONTENT_COLUMN.get(modality or ""),)
-            )
-        return clean
-
-    @field_validator("tune", "train", "gate")
-    @classmethod
-    def check_metrics_fit_problem(cls, given: Any, about: ValidationInfo) -> Any:
-        problem = about.data.get("problem")
-        for section in given if isinstance(given, list) else [given]:
-            metric, places = (
-                getattr(section, "metric", None) or "",
-                ("classes", "rows", "baseline", *metric_names.ASPECTS)
-                if isinstance(section, ThresholdRule)
-                else (),
-            )
-            allowed = (*metric_names.METRICS_BY_PROBLEM.get(problem or "", ()), *places)
-            first = metric.partition(".")[0] if places else metric
-            if problem and metric and first not in allowed:
-                raise ValueError(
-                    f"metric: {metric!r} is not a metric of {problem}{suggest_nearest(first, allowed)}. Allowed: {', '.join(allowed)}"
-                )
-        return given
-
-    @field_validator("gate")
-    @classmethod
-    def check_gate_rules(cls, rules: list[Any], about: ValidationInfo) -> list[Any]:
-        quality = {"classes", "slices"}.union(*metric_names.METRICS_BY_PROBLEM.values())
-        judging = [
-            rule
-            for rule in rules
-            if isinstance(rule, ThresholdRule) and rule.metric.partition(".")[0] in quality
-        ]
-        floors = [
-            rule.metric
-            for rule in rules
-            if rule.rule == "floor" and metric_names.is_lower_better(rule.metric)
-        ]
-        wrong = [
-            f"less of {metric} is better, so a floor would ask for a bad model: write {{rule: ceiling, metric: {metric}, bound: …}}"
-            for metric in floors
-        ]
-        if not any(
-            rule.rule == "floor" or metric_names.is_lower_better(rule.metric) for rule in judging
-        ):
-            metric = metric_names.MAIN_METRIC.get(about.data.get("problem", ""), "macro_f1")
-            kind = "ceiling" if metric_names.is_lower_better(metric) else "floor"
-            wrong.append(
-                f"has no floor, so nothing could judge the first model: add {{rule: {kind}, metric: {metric}, bound: …}}"
-            )
-        for (first, one), (second, other) in itertools.combinations(enumerate(rules), 2):
-            names = f"gate[{first}] ({recipe_gate.format_rule(one)}) and gate[{second}] ({recipe_gate.format_rule(other)})"
-            bounds = {
-                rule.rule: rule.bound for rule in (one, other) if isinstance(rule, ThresholdRule)
-            }
-            if all(
-                getattr(one, key, None) == getattr(other, key, None)
-                for key in ("rule", "metric", "on", "by", "batch")
-            ):
-                wrong.append(
-                    f"{names} are about the same, of which one rule says all: leave out one"
-                )
-            elif (
-                len(bounds) == 2
-                and one.metric == other.metric
-                and bounds["floor"] > bounds["ceiling"]
-            ):
-                wrong.append(
-                    f"{names} contradict each other, as no number is both at least {bounds['floor']:g} and at most {bounds['ceiling']:g}: change one"
-                )
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return rules
-
-    def cross_field_errors(self) -> Iterator[str]:
-        yield from (*self.single_class_errors(), *self.language_errors(), *self.bases())
-
-    def single_class_errors(self) -> Iterator[str]:
-        plain = SimpleNamespace(
-            label=Label(), train=Train(), export=Export()
-        )  # what is so where nobody says otherwise
-        keys = (
-            [*SINGLE_CLASS_KEYS, "label.classes"]
-            if self.problem == "regression"
-            else SINGLE_CLASS_KEYS
-        )
-        wrong = [key for key in keys if attrgetter(key)(self) != attrgetter(key)(plain)]
-        if wrong and self.problem in metric_names.MAIN_METRIC:
-            yield f"{' and '.join(wrong)}: made for one class a row, and the problem is {self.problem}: leave out what needs it"
-
-    def language_errors(self) -> Iterator[str]:
-        writes = self.modality == "causal_lm"
-        if writes != (self.problem == "language"):
-            yield f"problem: a {self.modality} model does not solve {self.problem}: language is the problem of causal_lm, and its only one"
-        elif writes != (self.columns.label is None) or writes != (self.columns.prompt is not None):
-            yield "columns: a causal_lm has rows without a label and may have a prompt; the others have a label and no prompt"
-        if writes and self.train.base is None:
-            yield "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"
-        if self.train.lexical and self.modality != "text":
-            yield f"train.lexical: only a text has words, and this is {self.modality}: leave it out"
-
-    def bases(self) -> Iterator[str]:
-        if self.pretrain and self.modality not in PRETRAINABLE_MODALITIES:
-            yield f"pretrain: only models of modality {' or '.join(PRETRAINABLE_MODALITIES)} learn from rows without labels, and this is {self.modality}: leave it out"
-        elif self.pretrain and (
-            self.train.base != defaults.pretrained_path(self.name) or self.train.sha256
-        ):
-            yield "train.base: pretrain makes the base from which train starts: move base and sha256 to pretrain, or leave pretrain out"
-
-    def with_tuned_values(self, values: dict[str, Any]) -> "Recipe":
-        """The recipe with these values, named as in tune.space, in its train section."""
-        train = self.train.model_dump()
-        for name, value in values.items():
-            train = search_space.set_nested(train, name, value)
-        try:
-            return self.model_copy(update={"train": Train.model_validate(train)})
-        except ValidationError as error:
-            raise ConfigError(
-                f"tune.space: {values} do not go together: train.{describe_error(Train, error.errors()[0])}"
-            ) from None
-
-
 PRETRAINABLE_MODALITIES = ("text", "causal_lm")
+# Keys that need one class for each row.
 SINGLE_CLASS_KEYS = (
     "label.functions",
     "label.errors",
@@ -251,4 +36,209 @@ SINGLE_CLASS_KEYS = (
     "train.label_smoothing",
     "export.distil",
     "train.lexical",
-)  # keys that need one class a row
+)
+
+
+class Recipe(Section):
+    """One model, from its source to its promotion."""
+
+    name: str = Field(
+        pattern="^[a-z0-9][a-z0-9-]{0,62}$",
+        description="The model's name, which is that of the file and of the folder of outputs: "
+        "lower-case letters, digits and hyphens.",
+    )
+    extends: str | None = Field(
+        None,
+        description="Another recipe in recipes/; sections that this one lacks are taken from it.",
+    )
+    description: str | None = Field(
+        None, description="What the model is for, in a sentence; the model card shows it."
+    )
+    license: str | None = Field(
+        None,
+        description="The terms of use by their SPDX id, such as Apache-2.0; the model card shows "
+        "it.",
+    )
+    modality: Literal["text", "image", "tabular", "causal_lm"] = Field(
+        description="What the rows are, and so which network is used: texts for an encoder, "
+        "images for a convolutional network, a table for a multilayer perceptron, or texts for "
+        "a causal language model."
+    )
+    problem: Literal["classification", "multilabel", "regression", "language"] = Field(
+        "classification",
+        description="What is predicted: one class, any number of classes, a number, or the next "
+        "token, which is the problem of causal_lm and its default.",
+    )
+    ingest: Source = Field(description="Where the rows come from.")
+    columns: Columns = Field(Columns(), description="Which column plays which role.")
+    max_dropped: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="The largest share of its rows that each of ingest, clean, label and split "
+        "may drop; a stage that drops more stops. Rows that erase.csv lists and rows that wait "
+        "for a label in the review queue are not counted.",
+    )
+    check: Check = Field(Check(), description="What has to hold for the data.")
+    clean: Clean = Field(description="How rows are cleaned.")
+    label: Label = Field(Label(), description="Where labels come from.")
+    split: Split = Field(Split(), description="Which rows train, validate and test.")
+    pretrain: Pretrain | None = Field(
+        None, description="Training on texts without labels, before `train`."
+    )
+    tune: Tune | None = Field(None, description="A search for better values of `train`.")
+    train: Train = Field(Train(), description="How the network is trained.")
+    export: Export = Field(Export(), description="How the exported model is made smaller.")
+    evaluate: Evaluate = Field(Evaluate(), description="What the test measures.")
+    gate: Rules = Field(min_length=1, description="What the model must achieve to be promoted.")
+    promote: Promote = Field(Promote(), description="Where an accepted model goes.")
+    engine: Engine = Field(Engine(), description="Where data is cleaned.")
+
+    @field_validator("columns")
+    @classmethod
+    def check_column_roles(cls, columns: Columns, info: ValidationInfo) -> Columns:
+        """Refuse a column that has two roles."""
+        content = defaults.CONTENT_COLUMN.get(info.data.get("modality", ""))
+        for sentence in find_shared_columns(columns.roles(content)):
+            raise ValueError(sentence)
+        return columns
+
+    @field_validator("clean")
+    @classmethod
+    def check_rules_fit_modality(cls, clean: Clean, info: ValidationInfo) -> Clean:
+        """Refuse rules that do not work on the modality."""
+        modality = info.data.get("modality")
+        if modality:
+            for sentence in unfit_rule_errors(clean.rule_names(), modality):
+                raise ValueError(sentence)
+            content = defaults.CONTENT_COLUMN[modality]
+            cleaning_rules.refuse_typed_roles(list(clean.typed_columns()), (content,))
+        return clean
+
+    @field_validator("tune", "train")
+    @classmethod
+    def check_metric_fits_problem(cls, section: Tune | Train, info: ValidationInfo) -> Any:
+        """Refuse a metric that the problem does not have."""
+        problem = info.data.get("problem")
+        if problem and section and section.metric:
+            refuse_unknown_metric(section.metric, problem, ())
+        return section
+
+    @field_validator("gate")
+    @classmethod
+    def check_gate_rules(cls, rules: list[Any], info: ValidationInfo) -> list[Any]:
+        """Refuse rules that judge nothing, twice or against each other."""
+        problem = info.data.get("problem")
+        for rule in rules:
+            metric = getattr(rule, "metric", None)
+            if problem and metric:
+                refuse_unknown_metric(metric, problem, parts_of_evaluation(rule))
+        sentences = list(rules_errors(rules, problem or ""))
+        if sentences:
+            raise ValueError("; ".join(sentences))
+        return rules
+
+    def cross_field_errors(self) -> Iterator[str]:
+        """Describe sections that do not go together."""
+        yield from self.single_class_errors()
+        yield from self.language_errors()
+        yield from self.base_errors()
+
+    def single_class_errors(self) -> Iterator[str]:
+        """Describe keys that need one class for each row, if the problem has another target."""
+        if self.problem not in metric_names.MAIN_METRIC:
+            return
+        keys = list(SINGLE_CLASS_KEYS)
+        if self.problem == "regression":
+            keys.append("label.classes")
+        default = SimpleNamespace(label=Label(), train=Train(), export=Export())
+        changed = [key for key in keys if attrgetter(key)(self) != attrgetter(key)(default)]
+        if changed:
+            yield (
+                f"{' and '.join(changed)}: made for one class a row, and the problem is "
+                f"{self.problem}: leave out what needs it"
+            )
+
+    def language_errors(self) -> Iterator[str]:
+        """Describe what a causal language model cannot have, and what only texts can have."""
+        is_writer = self.modality == "causal_lm"
+        has_label = self.columns.label is not None
+        has_prompt = self.columns.prompt is not None
+        if is_writer != (self.problem == "language"):
+            yield (
+                f"problem: a {self.modality} model does not solve {self.problem}: language is "
+                "the problem of causal_lm, and its only one"
+            )
+        elif is_writer == has_label or is_writer != has_prompt:
+            yield (
+                "columns: a causal_lm has rows without a label and may have a prompt; the others "
+                "have a label and no prompt"
+            )
+        if is_writer and self.train.base is None:
+            yield "train.base: a causal_lm goes on from a base: name one, or have pretrain make it"
+        if self.train.lexical and self.modality != "text":
+            yield f"train.lexical: only a text has words, and this is {self.modality}: leave it out"
+
+    def base_errors(self) -> Iterator[str]:
+        """Describe a section pretrain that cannot make the base of `train`."""
+        if self.pretrain is None:
+            return
+        has_own_base = self.train.base != defaults.pretrained_path(self.name)
+        if self.modality not in PRETRAINABLE_MODALITIES:
+            yield (
+                f"pretrain: only models of modality {' or '.join(PRETRAINABLE_MODALITIES)} learn "
+                f"from rows without labels, and this is {self.modality}: leave it out"
+            )
+        elif has_own_base or self.train.sha256:
+            yield (
+                "train.base: pretrain makes the base from which train starts: move base and "
+                "sha256 to pretrain, or leave pretrain out"
+            )
+
+    def with_tuned_values(self, values: dict[str, Any]) -> Self:
+        """Return the recipe with these values, named as in `tune.space`, in its section train."""
+        train = self.train.model_dump()
+        for name, value in values.items():
+            train = search_space.set_nested(train, name, value)
+        try:
+            section = Train.model_validate(train)
+        except ValidationError as error:
+            mistake = describe_error(Train, error.errors()[0], "train")
+            raise ConfigError(f"tune.space: {values} do not go together: {mistake}.") from None
+        return self.model_copy(update={"train": section})
+
+
+def unfit_rule_errors(names: Iterable[str], modality: str) -> Iterator[str]:
+    """Describe cleaning rules that do not work on a modality."""
+    for name in names:
+        allowed = CLEANING_RULES[name].modalities
+        if allowed and modality not in allowed:
+            yield (
+                f"the rule {name} works on modality {' or '.join(allowed)}, and this recipe's is "
+                f"{modality}: leave it out"
+            )
+
+
+def refuse_unknown_metric(metric: str, problem: str, parts: Iterable[str]) -> None:
+    """Refuse a metric that the problem does not have.
+
+    Args:
+        metric: A metric's name, or if there are `parts` the path of a number.
+        problem: The problem, such as classification.
+        parts: The parts of an evaluation in which a path may begin instead.
+    """
+    parts = tuple(parts)
+    allowed = (*metric_names.METRICS_BY_PROBLEM[problem], *parts)
+    name = metric.partition(".")[0] if parts else metric
+    if name not in allowed:
+        raise ValueError(
+            f"metric: {metric!r} is not a metric of {problem}{suggest_nearest(name, allowed)}. "
+            f"Allowed: {', '.join(allowed)}"
+        )
+
+
+def parts_of_evaluation(rule: GateRule) -> tuple[str, ...]:
+    """List the parts of an evaluation, beside the metrics, in which a rule may name a number."""
+    if isinstance(rule, ThresholdRule):
+        return ("classes", "rows", "baseline", *metric_names.ASPECTS)
+    return ()

@@ -1,4 +1,4 @@
-"""What tuning may try: the names in `tune.space` and their values, checked against the section of the recipe that they are for."""
+"""What tuning may try: checks the values in `tune.space` against the section that they are for."""
 
 from functools import reduce
 from typing import Any
@@ -6,89 +6,108 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.suggest import suggest_nearest
-from tasks.recipe.errors import describe_error
+from tasks.recipe.errors import describe_error, lower_first
 
-UNTUNABLE_KEYS = {
-    "checkpoint_seconds",
-    "metric",
-    "processes",
-    "seed",
-    "sha256",
-    "shard",
-}  # they make no better model, or only a luckier one
+Model = type[BaseModel]
+
+# Keys that make no better model, or only a luckier one.
+UNTUNABLE_KEYS = {"checkpoint_seconds", "metric", "processes", "seed", "sha256", "shard"}
 
 
-def validate_space(
-    given: dict[str, Any], section: type[BaseModel], interval: type[BaseModel]
-) -> dict[str, Any]:
-    """The space with each interval complete and its bounds in the type of their key. Raises ValueError with what is wrong."""
-    made, told = {}, []
-    for name, option in given.items():
+def validate_space(space: dict[str, Any], section: Model, interval: Model) -> dict[str, Any]:
+    """Complete each interval, and give its bounds the type of their key.
+
+    Args:
+        space: A list of values or an interval by the key of `section`.
+        section: The section that the values are for.
+        interval: The section that describes an interval.
+
+    Raises:
+        ValueError: Something is wrong; the message describes all of it.
+    """
+    options = {}
+    mistakes = []
+    for name, option in space.items():
         try:
-            made[name] = parse_option(str(name), option, section, interval)
+            options[name] = parse_option(str(name), option, section, interval)
         except ValueError as error:
-            told.append(f"{name}{error}")
-    if told:
-        raise ValueError("; ".join(told))
-    return made
+            mistakes.append(str(error))
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    return options
 
 
-def parse_option(
-    name: str, option: Any, section: type[BaseModel], interval: type[BaseModel]
-) -> Any:
+def parse_option(name: str, option: Any, section: Model, interval: Model) -> Any:
+    """Check what tuning may try for one key.
+
+    Raises:
+        ValueError: The key cannot be tuned, or does not take one of the values.
+    """
     known = list_tunable_keys(section)
     if name not in known:
         raise ValueError(
-            f" is not a key of train that can be tuned{suggest_nearest(name, known)}; those are {', '.join(known)}"
+            f"{name} is not a key of train that can be tuned{suggest_nearest(name, known)}; those "
+            f"are {', '.join(known)}"
         )
     if isinstance(option, list):
-        if not option:
-            raise ValueError(" is an empty list: write the values to try")
-        return [
-            parse_value(f"[{number}]", name, value, section) for number, value in enumerate(option)
-        ]
-    if not isinstance(option, dict):
-        raise ValueError(
-            f": {option!r} is neither a list of values nor an interval such as {{low: 1e-4, high: 1e-3, log: true}}"
-        )
-    try:
-        made = interval.model_validate(option).model_dump()
-    except ValidationError as error:
-        raise ValueError(
-            f".{describe_error(interval, error.errors()[0]).rstrip('.')}".replace(".recipe: ", ": ")
-        ) from None
-    return made | {
-        bound: parse_value(f".{bound}", name, option[bound], section) for bound in ("low", "high")
-    }
+        return parse_choices(name, option, section)
+    if isinstance(option, dict):
+        return parse_interval(name, option, section, interval)
+    raise ValueError(
+        f"{name}: {option!r} is neither a list of values nor an interval such as "
+        "{low: 1e-4, high: 1e-3, log: true}"
+    )
 
 
-def parse_value(place: str, name: str, value: Any, section: type[BaseModel]) -> Any:
-    """The value as its key has it: 0 is 0.0 where fractions are allowed."""
+def parse_choices(name: str, choices: list[Any], section: Model) -> list[Any]:
+    """Check a list of values."""
+    if not choices:
+        raise ValueError(f"{name} is an empty list: write the values to try")
+    return [
+        parse_value(f"{name}[{number}]", name, value, section)
+        for number, value in enumerate(choices)
+    ]
+
+
+def parse_interval(
+    name: str, limits: dict[str, Any], section: Model, interval: Model
+) -> dict[str, Any]:
+    """Check an interval, and its limits as values of the key."""
     try:
-        return reduce(getattr, name.split("."), section.model_validate(set_nested({}, name, value)))
+        parsed = interval.model_validate(limits).model_dump()
     except ValidationError as error:
-        if wrong := [item["msg"] for item in error.errors() if item["loc"]]:
-            raise ValueError(f"{place}: {value!r}: {wrong[0][0].lower()}{wrong[0][1:]}") from None
-        return value  # only together with the defaults of other keys it is not allowed
+        raise ValueError(describe_error(interval, error.errors()[0], name)) from None
+    for limit in ("low", "high"):
+        parsed[limit] = parse_value(f"{name}.{limit}", name, limits[limit], section)
+    return parsed
+
+
+def parse_value(place: str, name: str, value: Any, section: Model) -> Any:
+    """Return the value in the type of its key: 0 is 0.0 if fractions are allowed."""
+    try:
+        parsed = section.model_validate(set_nested({}, name, value))
+    except ValidationError as error:
+        messages = [item["msg"] for item in error.errors() if item["loc"]]
+        if messages:
+            raise ValueError(f"{place}: {value!r}: {lower_first(messages[0])}") from None
+        return value  # it is refused only together with the defaults of other keys
+    return reduce(getattr, name.split("."), parsed)
 
 
 def set_nested(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The values with that of augment.shift, say, in its place."""
+    """Return the values with one replaced, whose name may be that of augment.shift, say."""
     head, _, tail = name.partition(".")
-    return {**values, head: set_nested(values.get(head, {}), tail, value) if tail else value}
+    inner = set_nested(values.get(head, {}), tail, value) if tail else value
+    return {**values, head: inner}
 
 
-def list_tunable_keys(section: type[BaseModel]) -> list[str]:
-    """The keys that can be tuned, those of a section within it as augment.shift."""
-    found = []
+def list_tunable_keys(section: Model) -> list[str]:
+    """List the keys that can be tuned, those of an inner section as augment.shift."""
+    names = []
     for name, field in section.model_fields.items():
         inner = field.annotation
-        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-        found += (
-            [f"{name}.{one}" for one in list_tunable_keys(inner)]
-            if nested
-            else [name]
-            if name not in UNTUNABLE_KEYS
-            else []
-        )  # type: ignore[arg-type]
-    return sorted(found)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += [f"{name}.{key}" for key in list_tunable_keys(inner)]
+        elif name not in UNTUNABLE_KEYS:
+            names.append(name)
+    return sorted(names)

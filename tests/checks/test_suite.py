@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.resolved import ResolvedRecipe
 from tasks.storage import files, hashing
 from tasks.storage.layout import StagePaths
 from tests.checks.snapshots import (
@@ -99,7 +100,7 @@ def test_the_page_is_self_contained_and_shows_a_bar_for_each_column(tmp_path: Pa
 
 def test_a_duplicate_in_two_splits_stops_the_stage_whoever_wrote_the_split(here: Path) -> None:
     paths = StagePaths.of_recipe("tiny")
-    files.write_json(paths.recipe, read_check_recipe(here, "{}").model_dump())
+    ResolvedRecipe(recipe=read_check_recipe(here, "{}")).write(paths.recipe)
     rows = {
         "train": [
             ("a", "the first message of all", "yes"),
@@ -169,7 +170,7 @@ def test_dvc_keeps_what_was_accepted_through_a_failure(
     here: Path, dvc: Callable[..., Completed]
 ) -> None:
     paths = StagePaths.of_recipe("tiny")
-    files.write_json(paths.recipe, read_check_recipe(here, DRIFT_FAILS).model_dump())
+    ResolvedRecipe(recipe=read_check_recipe(here, DRIFT_FAILS)).write(paths.recipe)
     folder = paths.checks("raw")
     lock = here / "dvc.lock"
 

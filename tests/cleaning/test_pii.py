@@ -19,7 +19,7 @@ from tasks.cleaning import pii_encryption
 from tasks.cleaning.pii import protect_pii
 from tasks.cleaning.pii_recognizers import find_pii
 from tasks.core.errors import ConfigError, StageError
-from tasks.recipe.clean import Pii
+from tasks.recipe.cleaning_rules import Pii
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files

@@ -17,7 +17,7 @@ from tasks.cleaning.parsing import parse_cell
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import tabular
 from tasks.modalities.tabular import TabularTrainer
-from tasks.recipe.clean import ColumnType
+from tasks.recipe.cleaning_rules import ColumnType
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
@@ -276,7 +276,7 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
     - range: {columns: {a: {mn: 0}}}
     - range: {columns: {a: {min: old}}}
     - repair: {by: [a], columns: [a, b]}
-    - spelling: {columns: [a], map: {yes: no}}
+    - spelling: {columns: [a], map: {yes: 1}}
 """
     expected = (
         "types.columns: gives a type to 'label', which the pipeline needs as it is",

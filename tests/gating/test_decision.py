@@ -386,8 +386,8 @@ gate:
         ("{rule: floor, metric: accuracy., bound: 1}", "gate[1].metric: 'accuracy.'"),
         ("{rule: floor, metric: accuracy, bound: .nan}", "gate[1].bound: nan: input should be a finite number"),
         ("{rule: ceiling, metric: macro_f1, bound: 0.4}", "gate[0] (rule: floor, metric: macro_f1, bound: 0.5, on: point) and gate[1] (rule: ceiling, metric: macro_f1, bound: 0.4, on: point) contradict each other, as no number is both at least 0.5 and at most 0.4: change one"),
-        ("{rule: floor, metric: macro_f1, bound: 0.6}", "bound: 0.6, on: point) are about the same, of which one rule says all: leave out one"),
-        ("{rule: champion, require: better, margin: 0.02}\n  - {rule: champion, margin: 0.01}", "gate[1] (rule: champion, metric: macro_f1, require: better, margin: 0.02) and gate[2] (rule: champion, metric: macro_f1, require: not_worse, margin: 0.01) are about the same"),
+        ("{rule: floor, metric: macro_f1, bound: 0.6}", "bound: 0.6, on: point) judge the same: leave out one"),
+        ("{rule: champion, require: better, margin: 0.02}\n  - {rule: champion, margin: 0.01}", "gate[1] (rule: champion, metric: macro_f1, require: better, margin: 0.02) and gate[2] (rule: champion, metric: macro_f1, require: not_worse, margin: 0.01) judge the same"),
         ("{rule: latency, ratio: 0}", "gate[1].ratio: 0: input should be greater than 0"),
     ],
 )  # fmt: skip

@@ -163,10 +163,10 @@ def test_files_and_models_that_functions_name_are_in_the_fingerprint(here: Path)
     ):
         resolve.resolve_recipe(made)
     (here / "codes.csv").write_text("id,label\n")
-    before = resolve.resolve_recipe(made)["sources"]["label"]
+    before = resolve.resolve_recipe(made).sources.label
     assert set(before) == {"said.csv", str(folder), "codes.csv"}
     (folder / "model.onnx").write_bytes(b"another model")
-    after = resolve.resolve_recipe(made)["sources"]["label"]
+    after = resolve.resolve_recipe(made).sources.label
     assert [name for name in before if before[name] != after[name]] == [str(folder)]
 
 

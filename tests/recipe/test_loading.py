@@ -142,7 +142,7 @@ def test_a_column_with_two_roles_is_refused(tmp_path: Path, columns: str, told: 
 
 
 def test_a_key_given_twice_and_broken_yaml_name_their_line(tmp_path: Path) -> None:
-    assert "the key 'name' is given twice" in mistakes(
+    assert 'line 6, column 1: not valid YAML: the key "name" is given twice' in mistakes(
         written(tmp_path, FIVE_LINES + "name: other\n")
     )
     assert "line 2, column 1: not valid YAML" in mistakes(written(tmp_path, "name: [\n"))

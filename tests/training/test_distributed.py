@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.recipe.resolved import ResolvedRecipe
 from tasks.storage import files, hashing
 from tests import tiny
 from tests.conftest import ROOT
@@ -46,10 +47,8 @@ class Workspace:
         tiny.split(
             modality, root / "data" / "tiny" / "split", 61
         )  # an odd number, so that shares are unequal
-        files.write_json(
-            root / "data" / "tiny" / "recipe.json",
-            {**tiny.recipe(modality, root, **options).model_dump(), "sources": {"train": None}},
-        )
+        recipe = tiny.recipe(modality, root, **options)
+        ResolvedRecipe(recipe=recipe).write(root / "data" / "tiny" / "recipe.json")
         files.write_json(root / "data" / "tiny" / "tuned" / "best.json", {})
         (root / "site").mkdir()
         (root / "site" / "sitecustomize.py").write_text(CRASH)

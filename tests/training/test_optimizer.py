@@ -231,8 +231,8 @@ def test_a_rare_class_is_found_more_often_where_it_weighs_more(tmp_path: Path) -
                 "batch_size": 2,
             },
             [
-                "freeze: all leaves no layer to train, for which layerwise_lr_decay would be",
-                "schedule: plateau lowers the rate after an epoch without improvement, after which patience: 1 ends the training",
+                "freeze: all leaves no layer to train, but layerwise_lr_decay needs one",
+                "schedule: plateau lowers the rate after an epoch without improvement, but patience: 1 ends the training there",
                 "processes: 4 cannot share a batch of batch_size: 2 rows",
             ],
         ),

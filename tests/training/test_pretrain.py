@@ -164,9 +164,8 @@ def test_a_base_is_continued_with_its_own_tokenizer(job: Job, tmp_path: Path) ->
 
 
 def test_a_recipe_without_the_section_gets_an_empty_report(here: Path) -> None:
-    files.write_json(
-        resolved.resolved_path("tiny"), {**tiny.recipe("tabular", here).model_dump(), "sources": {}}
-    )
+    recipe = tiny.recipe("tabular", here)
+    resolved.ResolvedRecipe(recipe=recipe).write(resolved.resolved_path("tiny"))
     pretrain.pretrain("tiny")
     assert files.read_json(Path("data/tiny/pretrained/report.json")) == {}
 

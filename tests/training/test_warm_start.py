@@ -181,7 +181,7 @@ def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(h
 
     def recorded() -> Any:
         resolve.resolve("tiny")
-        return files.read_json(resolved.resolved_path("tiny"))["sources"]["train"]
+        return resolved.read_fingerprints("tiny").train
 
     assert recorded() is None
     local_champion.record_champion("tiny", "v1", {"model.json": "00"})
