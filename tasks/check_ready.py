@@ -12,7 +12,7 @@ from tasks.checks.suite import CheckedData
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
-from tasks.rows import leakage
+from tasks.rows import leakage_check
 from tasks.storage import files, layout
 from tasks.storage.layout import StagePaths
 
@@ -24,7 +24,7 @@ def check_ready(recipe_name: str) -> None:
 def run(recipe: Recipe, paths: StagePaths) -> None:
     """Check the rows that go into training and evaluation."""
     tables = {name: files.read_table(paths.split.table(name)) for name in layout.SPLITS}
-    outcomes, notes = leakage.check_leakage(tables, recipe.modality, recipe.problem)
+    outcomes, notes = leakage_check.check_leakage(tables, recipe.modality, recipe.problem)
     rows = pa.concat_tables(tables.values(), promote_options="permissive")
     snapshot = suite.fingerprint_snapshot(list(paths.split.tables()))
     data = CheckedData(rows, snapshot, outcomes, notes)

@@ -1,16 +1,19 @@
-"""Split: train, val and test by the hash of each row's content, by its group or by its time, with near-duplicates never on two sides.
+"""Split: divide rows into train, val and test, with similar rows always in the same split.
 
     python -m tasks.split support-desk
 
-A row's side depends on the row alone, so it never changes when others come or go, and equal contents share a side. Where near-duplicates fall on
-different sides, those on the side that is evaluated stay and the others are set aside in split/rejects.parquet.
+A row's split is chosen by the hash of its content or group, or by its time, so it depends on the
+row alone and never changes when other rows come or go; equal contents share a split. If
+near-duplicates are in different splits, those that are evaluated stay, and the others are written
+to split/rejects.parquet.
 """
 
 from collections import Counter
-from pathlib import Path
+from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tasks.contracts.split_report import SplitReport, TimeReport
 from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
@@ -24,100 +27,143 @@ from tasks.rows import (
     rejected_rows,
     stratification,
 )
+from tasks.rows.assignment import TimeBoundaries
+from tasks.rows.leakage import LeakingRows
 from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
+
+FOLD_COLUMN = "fold"
 
 
-def split(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    run(resolved.read_resolved_recipe(name), folder / "labelled", folder / "split")
+def split(recipe_name: str) -> None:
+    """Split the labelled rows of a recipe."""
+    run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
 
 
-def run(recipe: Recipe, source: Path, target: Path) -> None:
-    section = recipe.split
-    table = files.read_table(source / "rows.parquet")
-    if section.folds and "fold" in table.column_names:
-        raise StageError(
-            "split.folds: the data has a column 'fold' already, which the folds would replace: rename it in the source, or remove split.folds."
-        )
-    rows, placed, bounds, broken = (
-        assignment.split_by_time(table, section) if section.time else (table, [], None, [])
-    )
-    content = near_duplicates.read_contents(rows, recipe.modality)
-    keys = assignment.build_group_keys(rows, content, section)
-    placed = placed or [
-        assignment.choose_split(assignment.hash_to_fraction(key, str(section.seed)), section)
-        for key in keys
-    ]
-    lost, pairs, clusters = leakage.remove_leaking_rows(rows["id"].to_pylist(), content, placed)
-    out = rows.take(pa.array(sorted(lost), pa.int64()))
-    aside = rejected_rows.build_rejects(
-        out,
-        "split",
-        "near-duplicate on another side",
-        pa.array([lost[row] for row in sorted(lost)], pa.string()),
-    )
-    if section.folds:
-        rows = rows.append_column(
-            "fold", pa.array(assignment.assign_folds(keys, pairs, section), pa.int32())
-        )
-    tables = {
-        side: rows.filter(
-            pa.array(
-                [place == side and row not in lost for row, place in enumerate(placed)], pa.bool_()
-            )
-        )
-        for side in leakage.SPLITS
-    }
-    if section.folds:
-        tables |= {side: tables[side].drop_columns(["fold"]) for side in ("test", "val")}
-    named = dict(
-        zip(
-            rows["id"].to_pylist(),
-            label_values.assign_strata(recipe.problem, rows["label"].to_pylist()),
-            strict=True,
-        )
-    )
-    labels = {
-        side: Counter(name for row in part["id"].to_pylist() for name in named[row])
-        for side, part in tables.items()
-    }
-    whole = sum(labels.values(), Counter())
-    rules = rejected_rows.write_rejects(target / "rejects.parquet", [*broken, aside], table)
-    print(
-        dropped_rows.describe_counts(
-            "split", table.num_rows, sum(part.num_rows for part in tables.values()), rules
-        ),
-        flush=True,
-    )
-    dropped_rows.check_max_dropped(
-        "split", table.num_rows, rules, recipe.max_dropped, target / "rejects.parquet"
-    )
+def run(recipe: Recipe, paths: StagePaths) -> None:
+    """Split the rows in `paths.labelled` and write `paths.split`.
+
+    Raises:
+        StageError: The rows cannot be split as the recipe says, too many are dropped, or a class
+            could not be learned or evaluated.
+    """
+    table = files.read_table(paths.labelled.rows)
+    divided = divide_rows(recipe, table)
+    tables = divided.tables()
+    n_rows = sum(part.num_rows for part in tables.values())
+    rejects = paths.split.rejects
+    by_rule = rejected_rows.write_rejects(rejects, divided.rejects, table)
+    print(dropped_rows.describe_counts("split", table.num_rows, n_rows, by_rule), flush=True)
+    dropped_rows.check_max_dropped("split", table.num_rows, by_rule, recipe.max_dropped, rejects)
+    strata = label_values.assign_strata(recipe.problem, divided.rows["label"].to_pylist())
+    classes = divided.count_classes(strata)
+    total = sum(classes.values(), Counter[str]())
     if recipe.columns.label:
-        stratification.require_learnable_split(
-            labels,
-            whole,
-            sorted({name for names in named.values() for name in names}),
-            recipe.problem,
-        )
-    for side, part in tables.items():
-        files.write_table(target / f"{side}.parquet", part)
-    sizes = {side: part.num_rows for side, part in tables.items()}
-    about = {
-        "rows_in": table.num_rows,
-        "rows": sizes,
-        "rejects": sum(rules.values()),
-        "rules": rules,
-        "clusters": clusters,
-        "time": bounds,
-    }
-    gaps = {
-        side: stratification.compare_class_shares(counts, whole) for side, counts in labels.items()
-    }
-    members = Counter(tables["train"]["fold"].to_pylist()) if section.folds else None
-    files.write_json(
-        target / "report.json",
-        {**about, "classes": labels, "stratification": gaps, "folds": members},
+        all_classes = sorted({name for row_strata in strata for name in row_strata})
+        stratification.require_learnable_split(classes, total, all_classes, recipe.problem)
+    for name, part in tables.items():
+        files.write_table(paths.split.table(name), part)
+    report = SplitReport(
+        rows_in=table.num_rows,
+        rows=n_rows,
+        rejects=sum(by_rule.values()),
+        by_rule=by_rule,
+        rows_by_split={name: part.num_rows for name, part in tables.items()},
+        clusters=divided.leaking.n_clusters,
+        time=describe_boundaries(recipe.split.time, divided.boundaries),
+        classes=classes,
+        stratification={
+            name: stratification.compare_class_shares(counts, total)
+            for name, counts in classes.items()
+        },
+        folds=count_folds(tables["train"]) if recipe.split.folds else None,
     )
+    report.write(paths.split.report)
+
+
+@dataclass(frozen=True)
+class DividedRows:
+    """The rows with their splits, and those that are in none."""
+
+    rows: pa.Table
+    split_of_row: list[str]
+    leaking: LeakingRows  # rows that are dropped
+    boundaries: TimeBoundaries | None  # of a split by time
+    rejects: list[pa.Table]
+    has_folds: bool
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return the rows of each split."""
+        return {name: self.table(name) for name in layout.SPLITS}
+
+    def table(self, name: str) -> pa.Table:
+        """Return the rows of one split; only those of train have folds."""
+        is_member = [
+            split == name and row not in self.leaking.reasons
+            for row, split in enumerate(self.split_of_row)
+        ]
+        rows = self.rows.filter(pa.array(is_member, pa.bool_()))
+        has_folds = self.has_folds and name != "train"
+        return rows.drop_columns([FOLD_COLUMN]) if has_folds else rows
+
+    def count_classes(self, strata: list[list[str]]) -> dict[str, Counter[str]]:
+        """Count, by split, the rows of each class.
+
+        Args:
+            strata: The classes of each row.
+        """
+        counts = {name: Counter[str]() for name in layout.SPLITS}
+        for row, split_name in enumerate(self.split_of_row):
+            if row not in self.leaking.reasons:
+                counts[split_name].update(strata[row])
+        return counts
+
+
+def divide_rows(recipe: Recipe, table: pa.Table) -> DividedRows:
+    """Choose the split of each row, and drop rows that would leak from one into another."""
+    config = recipe.split
+    if config.folds and FOLD_COLUMN in table.column_names:
+        raise StageError(
+            "split.folds: the data has a column 'fold' already, which the folds would replace: "
+            "rename it in the source, or remove split.folds."
+        )
+    time_split = assignment.split_by_time(table, config) if config.time else None
+    rows = time_split.rows if time_split else table
+    rejects = [time_split.rejects] if time_split else []
+    contents = near_duplicates.read_contents(rows, recipe.modality)
+    keys = assignment.build_group_keys(rows, contents, config)
+    split_of_row = time_split.split_of_row if time_split else assignment.assign_splits(keys, config)
+    leaking = leakage.find_leaking_rows(rows["id"].to_pylist(), contents, split_of_row)
+    rejects.append(reject_leaking_rows(rows, leaking))
+    if config.folds:
+        folds = assignment.assign_folds(keys, leaking.pairs, config)
+        rows = rows.append_column(FOLD_COLUMN, pa.array(folds, pa.int32()))
+    boundaries = time_split.boundaries if time_split else None
+    return DividedRows(rows, split_of_row, leaking, boundaries, rejects, bool(config.folds))
+
+
+def reject_leaking_rows(rows: pa.Table, leaking: LeakingRows) -> pa.Table:
+    """Reject the rows that are like a row of another split, each with that row."""
+    numbers = sorted(leaking.reasons)
+    reasons = pa.array([leaking.reasons[row] for row in numbers], pa.string())
+    return rejected_rows.build_rejects(
+        rows.take(pa.array(numbers, pa.int64())), "split", "near-duplicate on another side", reasons
+    )
+
+
+def describe_boundaries(column: str | None, boundaries: TimeBoundaries | None) -> TimeReport | None:
+    """Report the times at which val and test begin, if the split is by time."""
+    if column is None or boundaries is None:
+        return None
+    note = None if boundaries.are_given else assignment.MOVING_BOUNDARIES_NOTE
+    return TimeReport(
+        column=column, val_from=boundaries.val_from, test_from=boundaries.test_from, note=note
+    )
+
+
+def count_folds(train: pa.Table) -> dict[int, int]:
+    """Count the rows of train by fold."""
+    return dict(sorted(Counter(train[FOLD_COLUMN].to_pylist()).items()))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ import pyarrow.parquet as pq
 
 # What was renamed on purpose, old name to new. Both sides are translated before they are compared.
 RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files, wherever they are
+    "class": "class_name",
+    "estimated": "estimated_accuracy",
+    "reads": "definition",
+    "right": "correct",
+    "rules": "by_rule",
+    "why": "reason",
     "accumulate": "gradient_accumulation_steps",
     "average": "ema_decay",
     "clip": "max_grad_norm",
@@ -91,12 +97,20 @@ RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "
     # pretrained/report.json
     "vocabulary": "vocab_size",
     # recipes
+    "answers/given": "answers/total",
+    "errors/done": "errors/action",
+    "errors/found": "errors/count",
+    "rows/test": "rows_by_split/test",
+    "rows/train": "rows_by_split/train",
+    "rows/val": "rows_by_split/val",
     "pretrain/network/heads": "pretrain/network/num_heads",
     "pretrain/network/vocabulary": "pretrain/network/vocab_size",
     "pretrain/network/width": "pretrain/network/hidden_size",
     "tune/folds": "split/folds",  # tune uses the folds of the split
 }
-RENAMED_VALUES: dict[str, str] = {}  # whole strings in JSON and CSV files
+RENAMED_VALUES: dict[str, str] = {
+    "why": "reason",
+}  # whole strings in JSON and CSV files
 RENAMED_COLUMNS: dict[str, str] = {}  # of Parquet files
 RENAMED_FILES: dict[str, str] = {  # below data/<recipe>/, with # in the place of hashes
     "model/lexical.safetensors": "model/tfidf.safetensors",

@@ -13,8 +13,7 @@ import pytest
 from tasks import check_raw, check_ready, clean, ingest, label, resolve, split
 from tasks.recipe import resolved
 from tasks.recipe.loading import read_recipe
-from tasks.rows import leakage
-from tasks.storage import files
+from tasks.storage import files, layout
 from tests.conftest import ROOT
 from tests.modalities.test_image import idx
 
@@ -78,7 +77,7 @@ def until_split(name: str, text: str | None = None) -> dict[str, Any]:
     rows = told["raw"]["rows"]
     for step in ("clean", "labelled", "split"):
         told[step] = files.read_json(folder / step / "report.json")
-        out = told[step]["rows"] if step != "split" else sum(told[step]["rows"].values())
+        out = told[step]["rows"]
         assert told[step]["rows_in"] == rows == out + told[step]["rejects"]
         rows = out
     return told
@@ -142,7 +141,7 @@ def test_banking77_on_the_real_files_finds_rows_of_the_test_file_again_in_the_tr
 def test_mnist_on_the_real_files_tests_on_all_of_the_official_test_images(here: Path) -> None:
     told = real("mnist")
     assert told["raw"]["rows"] == 70_000
-    assert told["split"]["rows"] == {"train": 54_000, "val": 6_000, "test": 10_000}
+    assert told["split"]["rows_by_split"] == {"train": 54_000, "val": 6_000, "test": 10_000}
     assert [
         image["id"]
         for image in pq.read_table("data/mnist/split/test.parquet", columns=["id"]).to_pylist()
@@ -167,7 +166,7 @@ def test_sms_spam_on_a_small_file_with_the_same_dirt(here: Path) -> None:
     assert rejected(told)["exact_duplicates"] == 7
     kept = [
         row["text"]
-        for side in leakage.SPLITS
+        for side in layout.SPLITS
         for row in pq.read_table(f"data/sms-spam/split/{side}.parquet").to_pylist()
     ]
     assert '"an opening quotation mark, and never a closing one' in kept
@@ -240,4 +239,4 @@ def test_mnist_on_small_files_with_duplicates_of_all_kinds(here: Path) -> None:
         "exact_duplicates": 2,
         "near_duplicates": 2,
     }
-    assert told["split"]["rows"] == {"train": 149, "val": 50, "test": 100}
+    assert told["split"]["rows_by_split"] == {"train": 149, "val": 50, "test": 100}

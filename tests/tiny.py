@@ -218,7 +218,7 @@ def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
     """The recipe through its steps, from the source to the evaluation, without the checks."""
     ingest.run(made, StagePaths(folder))
     clean.run(made, StagePaths(folder))
-    label.run(made, folder / "clean", folder / "labelled")
-    splitting.run(made, folder / "labelled", folder / "split")
+    label.run(made, StagePaths(folder))
+    splitting.run(made, StagePaths(folder))
     training.run(made, StagePaths(folder), checkpoints)
     evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")

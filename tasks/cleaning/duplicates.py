@@ -26,14 +26,14 @@ class FirstOccurrences:
 
     def add(self, keys: ContentKeys) -> None:
         """Add the rows of a part that an earlier run cleaned."""
-        self.seen.note(read_row_keys(keys))
+        self.seen.add_pending(read_row_keys(keys))
         self.ids = pa.chunked_array([*self.ids.chunks, *keys.table["id"].chunks])
 
     def reject_repeated(self, table: pa.Table, modality: str) -> RuleOutcome:
         """Add the rows of a part, and reject those that equal an earlier row of any part."""
         n_earlier = self.seen.size
         keys = hash_rows(table, near_duplicates.find_content_columns(table, modality))
-        first_rows = self.seen.first(keys)  # [rows], numbered through all parts
+        first_rows = self.seen.first_rows(keys)  # [rows], numbered through all parts
         self.ids = pa.chunked_array([*self.ids.chunks, *table["id"].chunks], pa.string())
         own_rows = n_earlier + np.arange(table.num_rows)
         reasons: Reasons = [None] * table.num_rows
@@ -51,7 +51,7 @@ def read_row_keys(keys: ContentKeys) -> RowKeys:
     return keys.table["high"].to_numpy(), keys.table["low"].to_numpy()
 
 
-@row_rule("exact_duplicates", reason="a row before has the same content")
+@row_rule("exact_duplicates", reason="an earlier row has the same content")
 def reject_exact_duplicates(
     table: pa.Table, modality: str, first_occurrences: FirstOccurrences | None = None
 ) -> RuleOutcome:
@@ -89,7 +89,7 @@ def normalize_content(content: Hashable) -> Hashable:
     return near_duplicates.normalize_text(content) if isinstance(content, str) else content
 
 
-@table_rule("near_duplicates", reason="a row before has nearly the same content")
+@table_rule("near_duplicates", reason="an earlier row has nearly the same content")
 def reject_near_duplicates(
     table: pa.Table, modality: str, threshold: float, distance: int
 ) -> Reasons:

@@ -40,10 +40,9 @@ def find_unseen_rows(test: pa.Table, folder: Path, model: Path, modality: str) -
             for table in tables
             for value in near_duplicates.read_contents(table.select(columns), modality)
         ]
-        like, _, _ = leakage.remove_leaking_rows(
-            ids, content, ["test" if one else "train" for one in was]
-        )  # of rows that are alike, those that were learnt stay
-        was[list(like)] = True
+        # Of rows that are alike, those that were learnt stay.
+        splits = ["test" if is_learnt else "train" for is_learnt in was]
+        was[list(leakage.find_leaking_rows(ids, content, splits).reasons)] = True
     return ~was[: test.num_rows]
 
 

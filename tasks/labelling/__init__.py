@@ -1,0 +1,1 @@
+"""Labelling: labels from people, the source and labelling functions; errors; the review queue."""

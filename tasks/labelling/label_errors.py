@@ -1,4 +1,6 @@
-"""Labels that look wrong, by confident learning (Northcutt et al. 2021)."""
+"""Labels that look wrong, by confident learning (Northcutt, Jiang and Chuang 2021)."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -6,52 +8,97 @@ from numpy.typing import NDArray
 
 from tasks import modalities, problems
 from tasks.core.errors import StageError
+from tasks.problems.base import Problem
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 
 MAX_FOLDS = 5
 
 
+@dataclass(frozen=True)
+class LabelIssue:
+    """A row whose label looks wrong."""
+
+    row: int
+    suggested_label: str
+    probability: float  # of the suggested label
+
+
 def rank_by_self_confidence(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Row numbers, the most suspicious first: those whose own label has the least probability. `probabilities` (rows, classes) come from a model that has
-    not seen the row. Unlike margins this needs no second class, so a row between two wrong classes is not excused."""
-    return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
+    """Order the rows by the probability of their own label, the smallest first.
+
+    Unlike margins this needs no second class, so a row between two wrong classes ranks high too.
+
+    Args:
+        labels: Class indices, shape `[rows]`.
+        probabilities: By a model that has not seen the row, shape `[rows, classes]`.
+    """
+    self_confidence = probabilities[np.arange(len(labels)), labels]
+    return np.argsort(self_confidence, kind="stable")
 
 
-def find_label_issues(recipe: Recipe, table: pa.Table) -> dict[int, tuple[str, float]]:
-    """Rows whose label looks wrong, the most suspicious first, with the label that looks right and its probability, from out-of-fold predictions of the
-    modality's baseline. Labels that people gave are never among them."""
-    from cleanlab.filter import find_label_issues
-    from sklearn.model_selection import StratifiedKFold
+def find_label_issues(recipe: Recipe, table: pa.Table) -> list[LabelIssue]:
+    """Find the rows whose label looks wrong, the most suspicious first.
+
+    Labels that people gave are trusted.
+
+    Raises:
+        StageError: There are too few classes, or rows of a class, for out-of-fold predictions.
+    """
+    from cleanlab import filter as cleanlab_filter
 
     problem = problems.problem_class("classification").from_training_data(Train(), table)
-    classes, labels = problem.labels, problem.targets(table)
-    folds = min(MAX_FOLDS, int(np.bincount(labels).min()))
-    if folds < 2 or len(classes) < 2:
-        rare = [name for name, count in zip(classes, np.bincount(labels), strict=True) if count < 2]
-        raise StageError(
-            f"label.errors needs two classes and two rows of each; of {', '.join(rare) or classes[0]} there are fewer: set it to keep, or add rows."
-        )
-    rows = modalities.extract_inputs(recipe, table)
-    fit = modalities.get_modality(recipe.modality).predict_baseline
-    probabilities = np.zeros((len(rows), len(classes)))
-    for known, held in StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels):
-        probabilities[held] = fit(
-            [rows[index] for index in known],
-            labels[known],
-            [rows[index] for index in held],
+    labels = problem.targets(table)
+    probabilities = predict_out_of_fold(recipe, table, problem, labels)
+    is_wrong = cleanlab_filter.find_label_issues(labels, probabilities, n_jobs=1)
+    sources = table["label_source"].to_pylist()
+    issues = []
+    for row in rank_by_self_confidence(labels, probabilities).tolist():
+        if is_wrong[row] and sources[row] != "people":
+            best = int(probabilities[row].argmax())
+            issues.append(LabelIssue(row, problem.labels[best], float(probabilities[row, best])))
+    return issues
+
+
+def predict_out_of_fold(
+    recipe: Recipe, table: pa.Table, problem: Problem, labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Predict each row with a baseline of the modality that was fitted without it.
+
+    Returns:
+        Probabilities, shape `[rows, classes]`.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    n_folds = count_folds(problem.labels, labels)
+    inputs = modalities.extract_inputs(recipe, table)
+    predict_baseline = modalities.get_modality(recipe.modality).predict_baseline
+    probabilities = np.zeros((len(inputs), len(problem.labels)))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    for fitted, held_out in folds.split(labels, labels):
+        probabilities[held_out] = predict_baseline(
+            [inputs[row] for row in fitted],
+            labels[fitted],
+            [inputs[row] for row in held_out],
             problem,
         )
-    wrong = find_label_issues(labels, probabilities, n_jobs=1)
-    sources = table["label_source"].to_pylist()
-    ranked = [
-        int(index)
-        for index in rank_by_self_confidence(labels, probabilities)
-        if wrong[index] and sources[index] != "people"
-    ]
-    return {
-        index: (classes[probabilities[index].argmax()], float(probabilities[index].max()))
-        for index in ranked
-    }
+    return probabilities
+
+
+def count_folds(classes: list[str], labels: NDArray[np.int64]) -> int:
+    """Return the number of folds: as many as the rarest class has rows, at most MAX_FOLDS.
+
+    Raises:
+        StageError: Two folds, or two classes, are not possible.
+    """
+    counts = np.bincount(labels)
+    n_folds = min(MAX_FOLDS, int(counts.min()))
+    if n_folds >= 2 and len(classes) >= 2:
+        return n_folds
+    rare = [name for name, count in zip(classes, counts, strict=True) if count < 2]
+    raise StageError(
+        "label.errors needs two classes and two rows of each; "
+        f"there are fewer of {', '.join(rare) or classes[0]}: set it to keep, or add rows."
+    )

@@ -107,7 +107,7 @@ def build_component(
 def list_data_components(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     """The snapshot of the source, by the hash of its parts' hashes, and the sides of the split."""
     snapshot = Snapshot.read(folder / "raw" / "snapshot.json")
-    rows = files.read_json(folder / "split" / "report.json")["rows"]
+    rows = files.read_json(folder / "split" / "report.json")["rows_by_split"]
     source = [
         {"name": f"millrace:source:{key}", "value": str(value)}
         for key, value in sorted(snapshot.source.items())

@@ -150,7 +150,7 @@ def count_rows_by_stage(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for name, report in STAGE_REPORTS.items():
         told = files.read_json(folder / report)
-        out = sum(told["rows"].values()) if isinstance(told["rows"], dict) else told["rows"]
+        out = told["rows"]
         rules = Counter(
             files.read_table((folder / report).with_name("rejects.parquet"), ["rule"])[
                 "rule"

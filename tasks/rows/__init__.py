@@ -1,0 +1,1 @@
+"""What several stages do with rows: compare, hash, assign to splits, and reject them."""

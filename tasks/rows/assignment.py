@@ -1,6 +1,11 @@
-"""Assignment."""
+"""Assignment of rows to splits and folds: by the hash of their content or group, or by time.
+
+A row's split depends on the row alone, so it does not change when other rows come or go.
+"""
 
 import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -11,95 +16,197 @@ from tasks.core.errors import StageError
 from tasks.recipe.split import Split
 from tasks.rows import leakage, near_duplicates, rejected_rows, table_columns
 
+MAX_EXAMPLES = 3
+MAX_SHOWN_CHARACTERS = 80  # of a value in a message
+MOVING_BOUNDARIES_NOTE = (
+    "val_from and test_from are quantiles of these rows, so they move when rows come or go: "
+    "write both into the recipe to keep every row in its split."
+)
+
+TimeParser = Callable[[Any], float | None]
+TIME_PARSERS: tuple[TimeParser, ...] = (timestamps.parse_number, timestamps.parse_timestamp)
+
 
 def hash_to_fraction(key: bytes, salt: str) -> float:
-    """A number from 0 to 1 that depends on the key alone."""
-    return int.from_bytes(hashlib.sha256(f"{salt}:".encode() + key).digest()[:8]) / 2**64
+    """Return a number from 0 to 1 that depends on the key and the salt alone."""
+    digest = hashlib.sha256(f"{salt}:".encode() + key).digest()
+    return int.from_bytes(digest[:8]) / 2**64
 
 
-def choose_split(share: float, section: Split) -> str:
-    return (
-        "test" if share < section.test else "val" if share < section.test + section.val else "train"
-    )
+def choose_split(fraction: float, config: Split) -> str:
+    """Divide the numbers from 0 to 1 among test, val and train."""
+    if fraction < config.test:
+        return "test"
+    if fraction < config.test + config.val:
+        return "val"
+    return "train"
 
 
-def build_group_keys(table: pa.Table, content: list[Any], section: Split) -> list[bytes]:
-    """What a row's side is a hash of: its group, or its content, also where the row has no group."""
-    groups = (
-        table_columns.get_column(table, section.group, "split.group").to_pylist()
-        if section.group
-        else [None] * table.num_rows
-    )
+def assign_splits(keys: Sequence[bytes], config: Split) -> list[str]:
+    """Choose each row's split by the hash of its key."""
+    salt = str(config.seed)
+    return [choose_split(hash_to_fraction(key, salt), config) for key in keys]
+
+
+def build_group_keys(table: pa.Table, contents: Sequence[Any], config: Split) -> list[bytes]:
+    """Return the key that is hashed for each row: its group, or its content if it has none."""
+    content_keys = [near_duplicates.normalize_content(content) for content in contents]
+    if not config.group:
+        return content_keys
+    groups = table_columns.get_column(table, config.group, "split.group").to_pylist()
     return [
-        near_duplicates.content_key(value) if group is None else str(group).encode()
-        for group, value in zip(groups, content, strict=True)
+        content_key if group is None else str(group).encode()
+        for group, content_key in zip(groups, content_keys, strict=True)
     ]
 
 
-def split_by_time(
-    table: pa.Table, section: Split
-) -> tuple[pa.Table, list[str], dict[str, Any], list[pa.Table]]:
-    """The rows whose time can be read, the side of each, the times at which val and test begin, and the other rows as rejects."""
-    name = section.time or ""
-    values = table_columns.get_column(table, name, "split.time").to_pylist()
-    bounds = [bound for bound in (section.val_from, section.test_from) if bound is not None]
-    readers = [
-        read
-        for read in (timestamps.parse_number, timestamps.parse_timestamp)
-        if None not in map(read, bounds)
-    ]
-    read = max(readers, key=lambda one: sum(one(value) is not None for value in values))
-    wanted = "number" if read is timestamps.parse_number else "date or time of ISO 8601"
-    moments = [read(value) for value in values]
-    order = sorted((moment, at) for at, moment in enumerate(moments) if moment is not None)
-    if not order:
-        kind = f", as split.test_from, {bounds[1]!r}, is" if bounds else ""
-        seen = ", ".join(repr(str(value)[:80]) for value in values[:3])
-        raise StageError(
-            f"split.time: no value of the column {name!r} is a {wanted}{kind}; they are such as {seen}."
-        )
-    note = (
-        None
-        if bounds
-        else "val_from and test_from are quantiles of these rows and move when rows come or go: write both into the recipe to keep every row."
+@dataclass(frozen=True)
+class TimeBoundaries:
+    """The values of the time column at which val and test begin, as given and as numbers."""
+
+    val_from: Any
+    test_from: Any
+    val_from_number: float
+    test_from_number: float
+    are_given: bool
+
+    def choose_split(self, time: float) -> str:
+        """Put the newest rows into test, those before them into val."""
+        if time >= self.test_from_number:
+            return "test"
+        if time >= self.val_from_number:
+            return "val"
+        return "train"
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """The rows whose time is readable with their splits, and the others as rejects."""
+
+    rows: pa.Table
+    split_of_row: list[str]
+    boundaries: TimeBoundaries
+    rejects: pa.Table
+
+
+def split_by_time(table: pa.Table, config: Split) -> TimeSplit:
+    """Split rows by the time in the column `config.time`.
+
+    Raises:
+        StageError: The column does not exist, or none of its values is a time.
+    """
+    column = config.time or ""
+    values = table_columns.get_column(table, column, "split.time").to_pylist()
+    parse = choose_time_parser(values, config)
+    times = [parse(value) for value in values]
+    known_times = [time for time in times if time is not None]
+    if not known_times:
+        raise StageError(describe_unreadable_times(values, parse, config))
+    boundaries = given_boundaries(config, parse)
+    if boundaries is None:
+        boundaries = quantile_boundaries(values, times, parse, config)
+    is_known = pa.array([time is not None for time in times], pa.bool_())
+    return TimeSplit(
+        rows=table.filter(is_known),
+        split_of_row=[boundaries.choose_split(time) for time in known_times],
+        boundaries=boundaries,
+        rejects=reject_unreadable_times(table, values, is_known, parse, column),
     )
-    bounds = bounds or [
-        values[order[min(round(len(order) * part), len(order) - 1)][1]]
-        for part in (1 - section.test - section.val, 1 - section.test)
+
+
+def choose_time_parser(values: Sequence[Any], config: Split) -> TimeParser:
+    """Choose the parser that reads the given boundaries, and of those the most values."""
+    boundaries = [bound for bound in (config.val_from, config.test_from) if bound is not None]
+    parsers = [
+        parse for parse in TIME_PARSERS if all(parse(bound) is not None for bound in boundaries)
     ]
-    val_from, test_from = (read(bound) or 0.0 for bound in bounds)
-    placed = [
-        "test" if moment >= test_from else "val" if moment >= val_from else "train"
-        for moment in moments
-        if moment is not None
-    ]
-    val_told, test_told = (
-        bound if isinstance(bound, (int, float)) else str(bound) for bound in bounds
+
+    def count_readable(parse: TimeParser) -> int:
+        return sum(parse(value) is not None for value in values)
+
+    return max(parsers, key=count_readable)
+
+
+def given_boundaries(config: Split, parse: TimeParser) -> TimeBoundaries | None:
+    """Return the boundaries that the recipe gives, or None."""
+    if config.val_from is None or config.test_from is None:
+        return None
+    return build_boundaries(config.val_from, config.test_from, parse, are_given=True)
+
+
+def quantile_boundaries(
+    values: Sequence[Any], times: Sequence[float | None], parse: TimeParser, config: Split
+) -> TimeBoundaries:
+    """Return the boundaries that give val and test their fractions of the rows."""
+    by_time = sorted((time, row) for row, time in enumerate(times) if time is not None)
+
+    def value_at(fraction: float) -> Any:
+        position = min(round(len(by_time) * fraction), len(by_time) - 1)
+        return values[by_time[position][1]]
+
+    val_from = value_at(1 - config.test - config.val)
+    return build_boundaries(val_from, value_at(1 - config.test), parse, are_given=False)
+
+
+def build_boundaries(
+    val_from: Any, test_from: Any, parse: TimeParser, *, are_given: bool
+) -> TimeBoundaries:
+    """Parse both boundaries."""
+    return TimeBoundaries(
+        val_from=val_from if isinstance(val_from, int | float) else str(val_from),
+        test_from=test_from if isinstance(test_from, int | float) else str(test_from),
+        val_from_number=parse(val_from) or 0.0,
+        test_from_number=parse(test_from) or 0.0,
+        are_given=are_given,
     )
-    report = {"column": name, "val_from": val_told, "test_from": test_told, "note": note}
-    known = pa.array([moment is not None for moment in moments], pa.bool_())
-    details = [
-        f"{name} is empty" if value is None else f"{name} is no {wanted}: {str(value)[:80]!r}"
-        for value in values
-    ]
-    lost = pc.invert(known)
+
+
+def reject_unreadable_times(
+    table: pa.Table, values: Sequence[Any], is_known: pa.Array, parse: TimeParser, column: str
+) -> pa.Table:
+    """Return the rows whose time is unreadable as rejects, each with its value."""
+    expected = describe_time_format(parse)
+    details = []
+    for value in values:
+        if value is None:
+            details.append(f"{column} is empty")
+        else:
+            shown = repr(str(value)[:MAX_SHOWN_CHARACTERS])
+            details.append(f"{column} is not a {expected}: {shown}")
+    is_unknown = pc.invert(is_known)
+    unreadable = pa.array(details, pa.string()).filter(is_unknown)
+    return rejected_rows.build_rejects(table.filter(is_unknown), "split", "no time", unreadable)
+
+
+def describe_time_format(parse: TimeParser) -> str:
+    """Name what a parser reads."""
+    return "number" if parse is timestamps.parse_number else "date or time of ISO 8601"
+
+
+def describe_unreadable_times(values: Sequence[Any], parse: TimeParser, config: Split) -> str:
+    """Explain that no value of the column is a time."""
+    expected = describe_time_format(parse)
+    like = "" if config.test_from is None else f", as split.test_from, {config.test_from!r}, is"
+    shown = [repr(str(value)[:MAX_SHOWN_CHARACTERS]) for value in values[:MAX_EXAMPLES]]
     return (
-        table.filter(known),
-        placed,
-        report,
-        [
-            rejected_rows.build_rejects(
-                table.filter(lost), "split", "no time", pa.array(details, pa.string()).filter(lost)
-            )
-        ],
+        f"split.time: no value of the column {config.time!r} is a {expected}{like}; "
+        f"examples: {', '.join(shown)}."
     )
 
 
-def assign_folds(keys: list[bytes], alike: list[tuple[int, int]], section: Split) -> list[int]:
-    """A fold for each row, by the smallest hash among those that are like it or of its group: a row without such keeps its fold whatever comes or goes."""
-    shares = [hash_to_fraction(key, f"fold:{section.seed}") for key in keys]
-    for members in near_duplicates.find_clusters([*leakage.find_equal_pairs(keys), *alike]):
-        least = min(shares[member] for member in members)
+def assign_folds(
+    keys: Sequence[bytes], similar_pairs: Sequence[tuple[int, int]], config: Split
+) -> list[int]:
+    """Assign each row to a fold by a hash; similar rows and rows of one group share a fold.
+
+    Such rows take the smallest hash among them. A row that is like no other keeps its fold
+    whatever rows come or go.
+    """
+    fractions = [hash_to_fraction(key, f"fold:{config.seed}") for key in keys]
+    pairs = [*leakage.find_equal_pairs(keys), *similar_pairs]
+    for members in near_duplicates.find_clusters(pairs):
+        smallest = min(fractions[member] for member in members)
         for member in members:
-            shares[member] = least
-    return [int(share * (section.folds or 1)) for share in shares]
+            fractions[member] = smallest
+    n_folds = config.folds or 1
+    return [int(fraction * n_folds) for fraction in fractions]

@@ -1,4 +1,4 @@
-"""What a step drops: told at the terminal, and refused where it is more than the recipe allows."""
+"""How many rows a stage drops and why: printed, and an error if it drops too many."""
 
 import math
 from collections.abc import Mapping
@@ -10,49 +10,61 @@ REASONS = {
     "erased": "erase.csv lists them",
     "broken row": "they cannot be read as rows",
     "no id": "they have no id",
-    "id given twice": "a row before has the same id",
+    "id given twice": "an earlier row has the same id",
     "language": "they are in a language that is not allowed",
     "length": "they are too short or too long",
-    "unreadable": "they are no images that can be read",
+    "unreadable": "they are not readable images",
     "size": "they are images of another size",
     "pii": "they hold personal data",
-    "types": "a cell is not what its column holds",
-    "range": "a cell is outside its column's bounds",
-    "outliers": "a cell is far outside what is usual",
-    "repair": "the cells by which they are repaired look wrong",
-    "exact_duplicates": "a row before has the same content",
+    "types": "a cell does not have its column's type",
+    "range": "a cell is outside its column's range",
+    "outliers": "a cell is an outlier",
+    "repair": "the cells that they are repaired by look wrong",
+    "exact_duplicates": "an earlier row has the same content",
     "conflicting_duplicates": "rows of the same content have other labels",
-    "near_duplicates": "a row before has nearly the same content",
+    "near_duplicates": "an earlier row has nearly the same content",
     "no label": "they wait for a person in the review queue",
-    "label looks wrong": "the other rows speak for another label",
-    "near-duplicate on another side": "a row on another side has nearly the same content",
+    "label looks wrong": "similar rows have another label",
+    "near-duplicate on another side": "a row of another split has nearly the same content",
     "no time": "their time cannot be read",
 }
-# Rows that a person asked to drop, and rows that are kept for a person to label, are not lost.
+# Rows that a person asked to drop, and rows that wait for a label, are not lost.
 INTENDED_RULES = ("erased", "no label")
+ROUNDING_TOLERANCE = 1e-9  # rows
 
 
-def describe_counts(step: str, rows_in: int, rows: int, rules: Mapping[str, int]) -> str:
-    """How many rows came to a step, how many stay, and how many each rule drops and why."""
-    came = f"the source held {rows_in} rows" if step == "ingest" else f"{rows_in} rows came in"
-    parts = [f"{rule} drops {count} ({REASONS[rule]})" for rule, count in rules.items() if count]
-    return "; ".join([f"{step}: {came}, {rows} stay", *parts])
+def describe_counts(stage: str, rows_in: int, rows: int, by_rule: Mapping[str, int]) -> str:
+    """Say how many rows a stage got, how many remain, and how many each rule drops and why."""
+    came = f"the source held {rows_in} rows" if stage == "ingest" else f"{rows_in} rows came in"
+    drops = [describe_rule(rule, count) for rule, count in by_rule.items() if count]
+    return "; ".join([f"{stage}: {came}, {rows} stay", *drops])
+
+
+def describe_rule(rule: str, count: int) -> str:
+    """Say how many rows a rule drops and why."""
+    return f"{rule} drops {count} ({REASONS[rule]})"
 
 
 def check_max_dropped(
-    step: str, rows_in: int, rules: Mapping[str, int], most: float, rejects: Path
+    stage: str, rows_in: int, by_rule: Mapping[str, int], max_dropped: float, rejects: Path
 ) -> None:
-    """Raise Failure where a step drops more than this share of its rows."""
-    lost = {rule: count for rule, count in rules.items() if count and rule not in INTENDED_RULES}
-    count = sum(lost.values())
-    whole = rows_in - sum(rules.get(rule, 0) for rule in INTENDED_RULES)
-    if count <= most * whole + 1e-9:  # what was asked for is allowed, however it is rounded
+    """Stop if a stage drops more than the fraction `max_dropped` of its rows.
+
+    Raises:
+        StageError: It does; the message names the rules and the file with the rows.
+    """
+    n_intended = sum(by_rule.get(rule, 0) for rule in INTENDED_RULES)
+    n_rows = rows_in - n_intended
+    lost = {rule: count for rule, count in by_rule.items() if count and rule not in INTENDED_RULES}
+    n_lost = sum(lost.values())
+    if n_lost <= max_dropped * n_rows + ROUNDING_TOLERANCE:
         return
-    share = count / whole
-    enough = math.ceil(share * 100) / 100
-    by_rule = ", ".join(f"{rule} drops {number} ({REASONS[rule]})" for rule, number in lost.items())
+    fraction = n_lost / n_rows
+    enough = math.ceil(fraction * 100) / 100
+    rules = ", ".join(describe_rule(rule, count) for rule, count in lost.items())
     raise StageError(
-        f"{step}: {count} of {whole} rows are dropped, {share:.0%}, and max_dropped allows {most:.0%}: {by_rule}. "
+        f"{stage}: {n_lost} of {n_rows} rows are dropped, {fraction:.0%}, "
+        f"and max_dropped allows {max_dropped:.0%}: {rules}. "
         f"{rejects} holds each of them with its reason. Mend the data or the recipe, "
         f"or, if they are to be dropped, set max_dropped: {enough:g} in the recipe."
     )

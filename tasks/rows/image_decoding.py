@@ -1,4 +1,4 @@
-"""Encoded images, decoded in one way wherever they are looked at."""
+"""Decoding of images, the same wherever they are read."""
 
 import io
 import struct
@@ -8,17 +8,12 @@ from PIL import ExifTags, Image
 
 from tasks.core.errors import StageError
 
-GREY_MODES = {
-    "1",
-    "L",
-    "I;16",
-    "I;16L",
-    "I;16B",
-    "I;16N",
-    "I",
-    "F",
-}  # Pillow's modes of one channel
+# Pillow's modes.
+EIGHT_BIT_GREY_MODES = {"1", "L"}
+DEEP_GREY_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+GREY_MODES = EIGHT_BIT_GREY_MODES | DEEP_GREY_MODES
 ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
+# What makes the image upright, by EXIF's orientation; 1 is upright.
 TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,45 +22,56 @@ TRANSPOSE_BY_ORIENTATION = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF's orientation → what makes the image upright
+}
 SIDEWAYS_ORIENTATIONS = {5, 6, 7, 8}
+UPRIGHT = 1
+MAX_8_BIT = 255
+MAX_16_BIT = 65535
 
 
 def decode_image(data: bytes) -> Image.Image:
     """Decode an image to 8 bits: grey (L) or RGB, upright, its transparent pixels white.
 
-    Raises Failure where the image's numbers have no known range, else what Pillow raises.
+    Raises:
+        StageError: The range of the image's numbers is unknown.
+        Exception: What Pillow raises if it cannot read the image.
     """
     with Image.open(io.BytesIO(data)) as file:
         file.load()
         image: Image.Image = file
-        turn = TRANSPOSE_BY_ORIENTATION.get(read_orientation(image))
-        if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
+        transpose = TRANSPOSE_BY_ORIENTATION.get(read_orientation(image))
+        if is_transparent(image):
             image = composite_on_white(image)
-        elif image.mode in GREY_MODES - {"1", "L"}:
+        elif image.mode in DEEP_GREY_MODES:
             image = scale_to_8_bits(image)
         image = image.convert("L" if image.mode in GREY_MODES else "RGB")
-        return image.transpose(turn) if turn is not None else image
+        return image if transpose is None else image.transpose(transpose)
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Tell whether an image has an alpha channel or a transparent colour in its palette."""
+    return image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return the width and height of an opened image once it is upright; reads little of it."""
+    """Return an opened image's width and height once it is upright, without decoding it."""
     width, height = image.size
     # Pillow turns a TIFF by itself.
-    sideways = image.format != "TIFF" and read_orientation(image) in SIDEWAYS_ORIENTATIONS
-    return (height, width) if sideways else (width, height)
+    is_sideways = image.format != "TIFF" and read_orientation(image) in SIDEWAYS_ORIENTATIONS
+    return (height, width) if is_sideways else (width, height)
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 to 8; 1 (upright) where EXIF is missing or damaged."""
+    """Return EXIF's orientation, 1 to 8; 1 (upright) if EXIF is missing or damaged."""
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return 1
-    return found if isinstance(found, int) else 1
+        return UPRIGHT
+    return orientation if isinstance(orientation, int) else UPRIGHT
 
 
 def composite_on_white(image: Image.Image) -> Image.Image:
+    """Draw an image with transparent pixels on a white background."""
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
@@ -73,16 +79,22 @@ def composite_on_white(image: Image.Image) -> Image.Image:
 def scale_to_8_bits(image: Image.Image) -> Image.Image:
     """Scale whole numbers of 16 bits, or fractions from 0 to 1, to levels from 0 to 255.
 
-    Pillow keeps the high byte of each colour of 16 bits; grey is treated alike. Fractions that go
-    beyond 1 are taken for levels from 0 to 255.
+    Pillow keeps the high byte of each colour of 16 bits, so grey is treated alike. Fractions with
+    values above 1 are taken as levels from 0 to 255.
+
+    Raises:
+        StageError: The numbers are outside these ranges, or not numbers.
     """
-    numbers = np.asarray(image)
-    low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
-    most = 255 if image.mode == "F" else 65535
-    if not (low >= 0 and high <= most):  # not a number fails too
-        told = f"an image of {image.mode} numbers from {low} to {high}, where 0 to {most} are read"
-        raise StageError(f"{told}: save it with 8 or 16 bits a channel.")
+    pixels = np.asarray(image)
+    low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 0)
+    max_value = MAX_8_BIT if image.mode == "F" else MAX_16_BIT
+    is_in_range = low >= 0 and high <= max_value  # False for NaN
+    if not is_in_range:
+        raise StageError(
+            f"an image of {image.mode} numbers from {low} to {high}, but only 0 to {max_value} "
+            "can be read: save it with 8 or 16 bits per channel."
+        )
     if image.mode != "F":
-        return Image.fromarray((numbers >> 8).astype(np.uint8))
-    levels = numbers * 255 if high <= 1 else numbers
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    levels = pixels * MAX_8_BIT if high <= 1 else pixels
     return Image.fromarray(np.rint(levels).astype(np.uint8))

@@ -1,4 +1,5 @@
-"""What a label says, by the problem: one class, several of them, or a number; and which strata its row counts to in reports."""
+"""Values of labels: one class, several labels, or a number, as the problem says; and the strata
+that they put a row into."""
 
 import json
 import math
@@ -6,85 +7,141 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tasks.core.errors import StageError
 
-EMPTY_LABEL_SET = (
-    "[]"  # a row that has none of the labels, where an empty cell is a row that nobody has labelled
-)
+# A row that has none of the labels. An empty cell is a row that nobody has labelled.
+EMPTY_LABEL_SET = "[]"
+LABEL_SEPARATOR = "|"
+QUINTILES = (0.2, 0.4, 0.6, 0.8)
+MAX_EXAMPLES = 5
+MAX_SHOWN_CHARACTERS = 40  # of a label in a message
 INVALID_LABELS = {
-    "multilabel": "labels that cannot be read: write them as a|b, as a list of names, or [] for none of them",
-    "regression": "targets that are no finite numbers: correct them in the source, or leave the cells empty to have their rows set aside",
+    "multilabel": (
+        "labels that cannot be read: write them as a|b, as a list of names, or [] for none of them"
+    ),
+    "regression": (
+        "targets that are not finite numbers: correct them in the source, "
+        "or leave the cells empty to have their rows rejected"
+    ),
 }
 
 
 def parse_label(problem: str, label: Any) -> Any:
-    """A label as its problem has it: a name, a sorted list of names, or a number. Raises ValueError where it is none."""
+    """Read a label: a name, a sorted list of names, or a number, as the problem has it.
+
+    Raises:
+        ValueError: It is none.
+        TypeError: It is none.
+    """
     if problem == "regression":
-        if not math.isfinite(number := float(label)):
+        number = float(label)
+        if not math.isfinite(number):
             raise ValueError
         return number
     if problem == "multilabel":
-        names = (
-            json.loads(label)
-            if isinstance(label, str) and label.startswith("[")
-            else label.split("|")
-            if isinstance(label, str)
-            else label
-        )
-        if not all(isinstance(name, str) and name.strip() and "|" not in name for name in names):
-            raise ValueError
-        return sorted({name.strip() for name in names})
+        return parse_label_set(label)
     return label
 
 
+def parse_label_set(label: Any) -> list[str]:
+    """Read `a|b`, a JSON list or a list of names as the sorted list of names.
+
+    Raises:
+        ValueError: A name is blank or holds the separator, or the list is not JSON.
+        TypeError: It is no list.
+    """
+    if not isinstance(label, str):
+        names = label
+    elif label.startswith("["):
+        names = json.loads(label)
+    else:
+        names = label.split(LABEL_SEPARATOR)
+    if not all(is_label_name(name) for name in names):
+        raise ValueError
+    return sorted({name.strip() for name in names})
+
+
+def is_label_name(name: Any) -> bool:
+    """Tell whether a label of several may have this name."""
+    return isinstance(name, str) and bool(name.strip()) and LABEL_SEPARATOR not in name
+
+
 def parse_labels(problem: str, labels: Sequence[Any], ids: Sequence[Any]) -> list[Any]:
-    """All labels so; one that is missing stays None. Raises Failure with the rows of those that cannot be read."""
-    found, bad = [], []
-    for label, name in zip(labels, ids, strict=True):
+    """Read all labels; a missing one stays None.
+
+    Raises:
+        StageError: Some cannot be read; the message names their rows.
+    """
+    parsed = []
+    unreadable = []
+    for label, row_id in zip(labels, ids, strict=True):
         try:
-            found.append(None if label is None else parse_label(problem, label))
+            parsed.append(None if label is None else parse_label(problem, label))
         except (TypeError, ValueError):
-            bad.append(f"{name} ({str(label)[:40]!r})")
-    if bad:
-        raise StageError(
-            f"{len(bad)} row{'s' if len(bad) > 1 else ''}, {', '.join(bad[:5])}{', …' if len(bad) > 5 else ''}, have {INVALID_LABELS[problem]}."
-        )
-    return found
+            unreadable.append(f"{row_id} ({str(label)[:MAX_SHOWN_CHARACTERS]!r})")
+    if unreadable:
+        raise StageError(describe_unreadable_labels(unreadable, problem))
+    return parsed
+
+
+def describe_unreadable_labels(rows: Sequence[str], problem: str) -> str:
+    """Name the rows whose labels cannot be read."""
+    count = f"{len(rows)} row" if len(rows) == 1 else f"{len(rows)} rows"
+    examples = ", ".join(rows[:MAX_EXAMPLES])
+    more = ", …" if len(rows) > MAX_EXAMPLES else ""
+    return f"{count}, {examples}{more}, have {INVALID_LABELS[problem]}."
 
 
 def format_label(problem: str, label: Any) -> str | None:
-    """A label as it is written, in one way for equal ones."""
-    return (
-        ("|".join(label) or EMPTY_LABEL_SET)
-        if problem == "multilabel" and label is not None
-        else label
-        if label is None
-        else str(label)
-    )
+    """Write a label; equal labels are written alike."""
+    if label is None:
+        return None
+    if problem == "multilabel":
+        return LABEL_SEPARATOR.join(label) or EMPTY_LABEL_SET
+    return str(label)
 
 
 def assign_strata(problem: str, labels: Sequence[Any]) -> list[list[str]]:
-    """The strata of each row: its class, its labels, or the fifth of all targets that its own is in."""
-    if problem == "regression":
-        found = np.array([float(label) for label in labels])
-        names, at = split_into_quintiles(found, found)
-        return [[names[index]] for index in at]
-    return [parse_label(problem, label) if problem == "multilabel" else [label] for label in labels]
+    """List each row's strata: its class, its labels, or the quintile of its target."""
+    if problem == "multilabel":
+        return [parse_label_set(label) for label in labels]
+    if problem != "regression":
+        return [[label] for label in labels]
+    targets = np.array([float(label) for label in labels])
+    names, quintile = split_into_quintiles(targets, targets)
+    return [[names[index]] for index in quintile]
 
 
-def split_into_quintiles(of: Any, numbers: Any) -> tuple[list[str], Any]:
-    """The names of five ranges that hold as many of the numbers `of` each, and the range of each of `numbers`."""
-    return split_into_ranges(
-        np.unique(np.quantile(of, [0.2, 0.4, 0.6, 0.8])) if len(of) else [], numbers
-    )
+def split_into_quintiles(
+    reference: NDArray[np.float64], numbers: ArrayLike
+) -> tuple[list[str], NDArray[np.intp]]:
+    """Divide numbers at the quintiles of `reference`.
+
+    Returns:
+        The names of the ranges, and the index of each number's range.
+    """
+    edges = np.unique(np.quantile(reference, QUINTILES)) if len(reference) else []
+    return split_into_ranges(edges, numbers)
 
 
-def split_into_ranges(edges: Any, numbers: Any) -> tuple[list[str], Any]:
-    """The names of the ranges between edges, each with the edge above it, and the range of each number."""
-    told = [f"{edge:.4g}" for edge in edges]
+def split_into_ranges(edges: ArrayLike, numbers: ArrayLike) -> tuple[list[str], NDArray[np.intp]]:
+    """Divide numbers at the edges; a range includes the edge above it.
+
+    Returns:
+        The names of the ranges, and the index of each number's range.
+    """
+    edges = np.asarray(edges)
+    shown = [f"{edge:.4g}" for edge in edges]
     names = [
-        f"{low} to {high}" if low and high else f"over {low}" if low else f"up to {high}"
-        for low, high in zip(["", *told], [*told, ""], strict=True)
+        describe_range(low, high) for low, high in zip(["", *shown], [*shown, ""], strict=True)
     ]
     return names, np.searchsorted(edges, numbers)
+
+
+def describe_range(low: str, high: str) -> str:
+    """Name the range between two edges, of which one or both may be missing ('')."""
+    if low and high:
+        return f"{low} to {high}"
+    return f"over {low}" if low else f"up to {high}"

@@ -26,9 +26,8 @@ def load_corpus(source: Path, modality: str) -> tuple[pa.Table, pa.Table, dict[s
     )
     ids = table["id"].to_pylist()
     placed = [side.get(name, "train") for name in ids]
-    lost, _, _ = leakage.remove_leaking_rows(
-        ids, near_duplicates.read_contents(table, modality), placed
-    )
+    contents = near_duplicates.read_contents(table, modality)
+    lost = leakage.find_leaking_rows(ids, contents, placed).reasons
     kept = [place == "train" and row not in lost for row, place in enumerate(placed)]
     train = table.filter(pa.array(kept, pa.bool_()))
     if not train.num_rows:

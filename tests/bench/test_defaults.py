@@ -66,8 +66,8 @@ def split_of(name: str, rows: list[tuple[str, str]], folder: Path) -> None:
     recipe = read_recipe(path)
     ingest.run(recipe, StagePaths(folder))
     clean.run(recipe, StagePaths(folder))
-    label.run(recipe, folder / "clean", folder / "labelled")
-    split.run(recipe, folder / "labelled", folder / "split")
+    label.run(recipe, StagePaths(folder))
+    split.run(recipe, StagePaths(folder))
 
 
 def side_of(folder: Path, side: str) -> tuple[list[str], list[str]]:

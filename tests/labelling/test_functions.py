@@ -225,7 +225,7 @@ def test_a_mistake_in_a_function_is_told_before_anything_runs(
         ),
         (
             "{kind: lookup, file: codes.csv, column: id}",
-            r"label.functions\[0\] says 'shiping', which is not among label.classes \(did you mean shipping\?\)",
+            r"label.functions\[0\] votes for 'shiping', which is not among label.classes \(did you mean shipping\?\)",
         ),
         (
             "{kind: similarity, examples: [a], base: ./gone, label: billing}",

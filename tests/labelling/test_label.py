@@ -15,8 +15,10 @@ import pytest
 from tasks import label
 from tasks.core.errors import StageError
 from tasks.labelling import review_queue
+from tasks.labelling.resolve_labels import Doubt
 from tasks.recipe.loading import read_recipe
 from tasks.storage import files
+from tasks.storage.layout import LabelledFolder, StagePaths
 
 RECIPE = """name: desk
 modality: text
@@ -61,7 +63,7 @@ def run(
         pa.table({"id": names, "text": texts, "label": pa.array(labels, pa.string())}),
         here / "clean" / "rows.parquet",
     )
-    label.run(read_recipe(here / "recipe.yaml"), here / "clean", here / "labelled")
+    label.run(read_recipe(here / "recipe.yaml"), StagePaths(here))
     return here / "labelled"
 
 
@@ -90,10 +92,10 @@ def test_a_wrong_label_is_found_and_flagged_dropped_or_replaced_and_no_row_is_lo
             " Labels that look wrong: 1; their rows wait in the queue and were "
             in (folder / "index.html").read_text()
         )
-        assert report["errors"] == {"found": 1, "done": done}
+        assert report["errors"] == {"count": 1, "action": done}
         assert labels(folder).get("w1") == expected
         assert report["rows"] + report["rejects"] == report["rows_in"] == len(CLEAN) + 1
-        shown = [(row["id"], row["why"], row["guess"]) for row in queue(folder)]
+        shown = [(row["id"], row["reason"], row["guess"]) for row in queue(folder)]
         assert shown == [("w1", "labelled shipping, looks like billing", "billing")]
     [confidence] = [
         row["label_confidence"]
@@ -179,13 +181,13 @@ def test_the_source_and_trusted_functions_come_before_votes_and_who_ties_or_abst
     }
     confidence = pq.read_table(folder / "rows.parquet")["label_confidence"].to_pylist()
     assert [round(value, 3) for value in confidence] == [0.667, 1.0, 1.0, 1.0]
-    assert [(row["id"], row["why"], row["guess"]) for row in queue(folder)] == [
+    assert [(row["id"], row["reason"], row["guess"]) for row in queue(folder)] == [
         ("m1", "functions are not sure: billing 0.50, shipping 0.50", ""),
         ("m3", "no function knows one", ""),
     ]
     rejects = pq.read_table(folder / "rejects.parquet").to_pylist()
     assert [(row["id"], row["rule"], row["detail"]) for row in rejects] == [
-        (row["id"], "no label", row["why"]) for row in queue(folder)
+        (row["id"], "no label", row["reason"]) for row in queue(folder)
     ]
 
 
@@ -200,13 +202,16 @@ def test_the_report_and_its_page_tell_of_each_function_what_it_is_worth(here: Pa
     (here / "table.csv").write_text("id,label\nm5,shipping\nm6,billing\n")
     folder = run(here, MIXED, VOTES + "  model: dawid_skene\n")
     table, money, parcel, never = files.read_json(folder / "report.json")["functions"]
-    counted = ("votes", "overlaps", "conflicts", "gold", "right")
+    counted = ("votes", "overlaps", "conflicts", "gold", "correct")
     assert [table[name] for name in counted] == [2, 2, 1, 1, 0]
     assert [parcel[name] for name in counted] == [4, 4, 3, 2, 0]
-    assert table["weight"] is None and parcel["estimated"] < money["estimated"] < 0.75
+    assert (
+        table["weight"] is None
+        and parcel["estimated_accuracy"] < money["estimated_accuracy"] < 0.75
+    )
     assert (
         money["coverage"] == 0.5
-        and never["reads"] == "never c\\w+"
+        and never["definition"] == "never c\\w+"
         and never["label"] == "shipping"
     )
     text = (folder / "index.html").read_text()
@@ -289,7 +294,7 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
         ("shipping", "people"),
         ("shipping", "people"),
     ]
-    assert files.read_json(again / "report.json")["answers"] == {"given": 3, "used": 3}
+    assert files.read_json(again / "report.json")["answers"] == {"total": 3, "used": 3}
     gone = run(
         here,
         [*CLEAN, WRONG],
@@ -313,16 +318,18 @@ def test_the_queue_shows_images_and_cells_without_a_server(
     rows = pa.table(
         {"id": ["a"], ("image" if modality == "image" else "kind"): [column], "label": [""]}
     )
-    review_queue.write_review_queue(
-        here, read_recipe(here / "recipe.yaml"), rows, ["no label"], [""], ["x & y", "z"]
-    )
+    recipe = read_recipe(here / "recipe.yaml")
+    items = review_queue.build_items(recipe, rows, [Doubt("no label", "")])
+    review_queue.write_review_queue(LabelledFolder(here), recipe, items, ["x & y", "z"])
     [found] = json.loads((here / "review.labelstudio.json").read_text())
     shown = (
         {"image": "data:image/png;base64," + base64.b64encode(b"\x89PNG bytes").decode()}
         if modality == "image"
         else {"text": "kind: rent"}
     )
-    assert found["data"] == {"row": "a", "why": "no label", **shown} and found["predictions"] == []
+    assert (
+        found["data"] == {"row": "a", "reason": "no label", **shown} and found["predictions"] == []
+    )
     config = xml.fromstring((here / "review.labelstudio.xml").read_text())
     assert [item.get("value") for item in config.iter("Choice")] == ["x & y", "z"]
     assert [item.get("value") for item in config.iter(tag)] == [
@@ -358,9 +365,9 @@ def task(row: str, *choices: str, **result: Any) -> dict[str, Any]:
         ("{}", r"said.json is not a list of tasks: export the project"),
         (
             [{"id": 5, "data": {"text": "x"}}],
-            r"said.json: task 5 does not say its row: import labelled/review.labelstudio.json, and export that project.",
+            r"said.json: task 5 does not name its row: import labelled/review.labelstudio.json, and export that project.",
         ),
-        ([{"id": 5, "text": "x", "label": "billing"}], r"said.json: task 5 does not say its row"),
+        ([{"id": 5, "text": "x", "label": "billing"}], r"said.json: task 5 does not name its row"),
         (
             [task("w1")],
             r"said.json: 'w1' has an annotation with no choices of `label`, not one: correct it in Label Studio and export again.",

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.labelling import label_model
+from tasks.labelling import function_report, label_model
+from tasks.labelling.function_report import VoteCounts
 from tasks.labelling.label_model import VoteMatrix
 
 PLANTED = (0.9, 0.8, 0.7, 0.55)
@@ -113,7 +114,7 @@ def test_a_tie_and_a_row_without_votes_are_not_decided() -> None:
 
 def test_votes_overlaps_conflicts_and_right_ones_are_counted() -> None:
     votes = np.array([[0, 1, -1], [0, 0, 1], [-1, -1, -1], [1, -1, -1], [0, 0, -1]])
-    first, second, third = label_model.count_votes(votes, np.array([0, 0, 0, 0, -1]))
-    assert first == {"votes": 4, "overlaps": 3, "conflicts": 2, "gold": 3, "right": 2}
-    assert second == {"votes": 3, "overlaps": 3, "conflicts": 2, "gold": 2, "right": 1}
-    assert third == {"votes": 1, "overlaps": 1, "conflicts": 1, "gold": 1, "right": 0}
+    first, second, third = function_report.count_votes(votes, np.array([0, 0, 0, 0, -1]))
+    assert first == VoteCounts(votes=4, overlaps=3, conflicts=2, gold=3, correct=2)
+    assert second == VoteCounts(votes=3, overlaps=3, conflicts=2, gold=2, correct=1)
+    assert third == VoteCounts(votes=1, overlaps=1, conflicts=1, gold=1, correct=0)

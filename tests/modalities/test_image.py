@@ -287,9 +287,9 @@ def test_grey_images_of_16_bits_and_of_fractions_are_scaled_to_8(
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
     [
-        (np.array([[-1, 5]], np.int32), "I numbers from -1 to 5, where 0 to 65535 are read"),
+        (np.array([[-1, 5]], np.int32), "I numbers from -1 to 5, but only 0 to 65535 can be read"),
         (np.array([[0, 70_000]], np.int32), "I numbers from 0 to 70000"),
-        (np.array([[0.5, 256]], np.float32), "F numbers from 0.5 to 256.0, where 0 to 255 are"),
+        (np.array([[0.5, 256]], np.float32), "F numbers from 0.5 to 256.0, but only 0 to 255 can"),
         (np.array([[0.5, np.nan]], np.float32), "F numbers from nan to nan"),
     ],
 )

@@ -30,7 +30,7 @@ from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
-from tasks.rows import label_values, leakage
+from tasks.rows import label_values, leakage_check
 from tasks.sources.package import read_botocore_operations
 from tasks.statistics import intervals
 from tasks.storage import files
@@ -288,14 +288,14 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
     ingest.run(made, StagePaths(here))
     made = made.model_copy(update={"clean": made.clean.model_copy(update={"rules": []})})
     clean.run(made, StagePaths(here))
-    label.run(made, here / "clean", here / "labelled")
+    label.run(made, StagePaths(here))
     return made, here
 
 
 @pytest.mark.parametrize(
     ("text", "labels", "sentence"),
     [
-        (DIABETES.replace("ingest:", "columns: {id: id}\ningest:"), ["1", "nan", "x", "2", "inf"], "3 rows, r01 ('nan'), r02 ('x'), r04 ('inf'), have targets that are no finite numbers"),
+        (DIABETES.replace("ingest:", "columns: {id: id}\ningest:"), ["1", "nan", "x", "2", "inf"], "3 rows, r01 ('nan'), r02 ('x'), r04 ('inf'), have targets that are not finite numbers"),
         (OPERATIONS, ["a|b", "a||b", "[1]"], "2 rows, r01 ('a||b'), r02 ('[1]'), have labels that cannot be read: write them as a|b"),
         (OPERATIONS + "label: {classes: [a, bb]}\n", ["a|bb", "b|a"], "label 'b' of 1 row(s), first r01, is not among label.classes (did you mean bb?)"),
     ],
@@ -339,7 +339,7 @@ def test_a_split_from_which_nothing_could_be_learnt_is_refused(
 ) -> None:
     made, folder = written(here, text, labels)
     with pytest.raises(StageError) as caught:
-        split.run(made, folder / "labelled", folder / "split")
+        split.run(made, StagePaths(folder))
     assert sentence in str(caught.value)
 
 
@@ -414,9 +414,9 @@ def test_a_target_is_no_class_to_drift_and_to_the_proof_of_the_split() -> None:
     sides_ = {"train": table.slice(0, 80), "val": table.slice(80, 10), "test": table.slice(90)}
     assert all(
         outcome.result.success
-        for outcome in leakage.check_leakage(sides_, "tabular", "regression")[0]
+        for outcome in leakage_check.check_leakage(sides_, "tabular", "regression")[0]
     )
-    assert not leakage.check_leakage(sides_, "tabular")[0][-1].result.success
+    assert not leakage_check.check_leakage(sides_, "tabular")[0][-1].result.success
 
 
 def test_fifths_hold_as_many_numbers_each() -> None:

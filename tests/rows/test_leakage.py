@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.contracts.check_result import CheckResult
-from tasks.rows import leakage
+from tasks.rows import leakage, leakage_check
 
 Row = tuple[str, str, str]  # id, text, label
 
@@ -21,7 +21,7 @@ def make_table(rows: list[Row]) -> pa.Table:
 def prove(train: list[Row], test: list[Row]) -> dict[str, CheckResult]:
     """The results of the proof by expectation."""
     tables = {"train": make_table(train), "val": make_table([]), "test": make_table(test)}
-    outcomes, notes = leakage.check_leakage(tables, "text")
+    outcomes, notes = leakage_check.check_leakage(tables, "text")
     assert notes == []
     return {outcome.result.expectation: outcome.result for outcome in outcomes}
 
@@ -61,7 +61,7 @@ def test_too_many_rows_are_compared_exactly_with_a_note(monkeypatch: pytest.Monk
     monkeypatch.setattr(leakage, "MAX_ROWS_FOR_NEAR_SEARCH", 1)
     table = pa.table({"id": ["a", "b"], "text": ["x", "y"], "label": ["yes", "no"]})
     nothing = table.slice(0, 0)
-    outcomes, [note] = leakage.check_leakage(
+    outcomes, [note] = leakage_check.check_leakage(
         {"train": table, "val": nothing, "test": nothing}, "text"
     )
     assert [outcome.result.expectation for outcome in outcomes] == [
@@ -76,7 +76,7 @@ def test_too_many_rows_are_compared_exactly_with_a_note(monkeypatch: pytest.Monk
 def test_the_proof_does_not_claim_to_have_compared_images() -> None:
     table = pa.table({"id": ["a", "b"], "image": [b"x", b"y"], "label": ["yes", "no"]})
     nothing = table.slice(0, 0)
-    outcomes, [note] = leakage.check_leakage(
+    outcomes, [note] = leakage_check.check_leakage(
         {"train": table, "val": nothing, "test": nothing}, "image"
     )
     names = [outcome.result.expectation for outcome in outcomes]

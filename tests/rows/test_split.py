@@ -13,8 +13,9 @@ from tasks.core import timestamps
 from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
-from tasks.rows import leakage, near_duplicates
-from tasks.storage import files, hashing
+from tasks.rows import leakage_check, near_duplicates
+from tasks.storage import files, hashing, layout
+from tasks.storage.layout import StagePaths
 from tests.test_stages import WORDS
 
 RECIPE = """name: tiny
@@ -62,8 +63,8 @@ def ran(folder: Path, section: str, given: list[Row]) -> dict[str, str]:
         {name: pa.array([one[name] for one in given], pa.string()) for name in given[0]}
     )
     files.write_table(folder / "labelled" / "rows.parquet", table)
-    split.run(recipe(folder, section), folder / "labelled", folder / "split")
-    return {name: side for side in leakage.SPLITS for name in part(folder, side)["id"].to_pylist()}
+    split.run(recipe(folder, section), StagePaths(folder))
+    return {name: side for side in layout.SPLITS for name in part(folder, side)["id"].to_pylist()}
 
 
 def part(folder: Path, name: str) -> pa.Table:
@@ -115,7 +116,7 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
         told["rows_in"]
         == 360
         == len(placed) + told["rejects"]
-        == sum(told["rows"].values()) + told["rejects"]
+        == sum(told["rows_by_split"].values()) + told["rejects"]
     )
     before = hashing.hash_folder(tmp_path / "split")
     ran(tmp_path, section, rows()[::-1])
@@ -125,7 +126,7 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
 @pytest.mark.parametrize("section", KINDS)
 def test_the_proof_holds_for_every_split(tmp_path: Path, section: str) -> None:
     ran(tmp_path, section, rows())
-    results, notes = leakage.check_leakage(
+    results, notes = leakage_check.check_leakage(
         {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
     )
     assert notes == []
@@ -152,7 +153,7 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
             for at in range(0, 15, 2)
         ]
     ran(tmp_path, "{val: 0.2, test: 0.3}", given)
-    results, _ = leakage.check_leakage(
+    results, _ = leakage_check.check_leakage(
         {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
     )
     assert all(outcome.result.success for outcome in results)
@@ -178,9 +179,9 @@ def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
         tmp_path / "labelled" / "rows.parquet",
         table.set_column(2, "label", pa.array(["a", "a", "b", "b"] * 100)),
     )
-    split.run(made, tmp_path / "labelled", tmp_path / "split")
+    split.run(made, StagePaths(tmp_path))
     where: dict[bytes, set[str]] = {}
-    for side in leakage.SPLITS:
+    for side in layout.SPLITS:
         for image in part(tmp_path, side)["image"].to_pylist():
             where.setdefault(image, set()).add(side)
     assert report(tmp_path)["rejects"] > 50
@@ -218,9 +219,9 @@ def test_without_boundaries_they_are_quantiles_and_the_report_says_that_these_mo
 ) -> None:
     ran(tmp_path, "{time: when, val: 0.2, test: 0.3}", rows(300, 0))
     told = report(tmp_path)
-    assert told["rows"] == {"train": 150, "val": 60, "test": 90}
+    assert told["rows_by_split"] == {"train": 150, "val": 60, "test": 90}
     assert (
-        "are quantiles of these rows and move when rows come or go: write both into the recipe"
+        "are quantiles of these rows, so they move when rows come or go: write both into the recipe"
         in told["time"]["note"]
     )
     fixed = ran(
@@ -228,7 +229,7 @@ def test_without_boundaries_they_are_quantiles_and_the_report_says_that_these_mo
         f"{{time: when, val_from: '{told['time']['val_from']}', test_from: '{told['time']['test_from']}'}}",
         rows(300, 0),
     )
-    assert report(tmp_path)["rows"] == told["rows"]
+    assert report(tmp_path)["rows_by_split"] == told["rows_by_split"]
     assert report(tmp_path)["time"]["note"] is None
     assert len(fixed) == 300
 
@@ -266,7 +267,7 @@ def test_a_time_that_cannot_be_read_is_rejected_with_its_value_and_never_a_crash
     assert {name for name, one in rejects.items() if one["rule"] == "no time"} == {
         f"r{2000 + number}" for number in range(len(BAD_TIMES))
     }
-    assert rejects["r2000"]["detail"] == "when is no date or time of ISO 8601: '0000-01-01'"
+    assert rejects["r2000"]["detail"] == "when is not a date or time of ISO 8601: '0000-01-01'"
     assert rejects["r2005"]["detail"] == "when is empty"
 
 
@@ -285,7 +286,7 @@ def test_numbers_are_times_too(tmp_path: Path) -> None:
         "test",
         "test",
     ]
-    assert part(tmp_path, "rejects")["detail"].to_pylist() == ["when is no number: '2026-01-01'"]
+    assert part(tmp_path, "rejects")["detail"].to_pylist() == ["when is not a number: '2026-01-01'"]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_numbers_are_times_too(tmp_path: Path) -> None:
     [
         ("{time: wen}", "split.time: the data has no column 'wen' (did you mean when?)"),
         ("{group: tem}", "split.group: the data has no column 'tem' (did you mean team?)"),
-        ("{time: text}", "split.time: no value of the column 'text' is a number; they are such as"),
+        ("{time: text}", "split.time: no value of the column 'text' is a number; examples:"),
         (
             "{time: when, val_from: 1, test_from: 2}",
             "split.time: no value of the column 'when' is a number, as split.test_from, 2.0, is",
@@ -392,10 +393,12 @@ def test_a_column_named_fold_is_not_replaced(tmp_path: Path) -> None:
 def test_stratification_says_how_far_each_side_is_from_the_whole(tmp_path: Path) -> None:
     ran(tmp_path, "{val: 0.2, test: 0.3}", rows(300, 0))
     told = report(tmp_path)
-    whole = sum(counts["yes"] for counts in told["classes"].values()) / sum(told["rows"].values())
-    for side in leakage.SPLITS:
+    whole = sum(counts["yes"] for counts in told["classes"].values()) / sum(
+        told["rows_by_split"].values()
+    )
+    for side in layout.SPLITS:
         found = told["stratification"][side]
-        share = told["classes"][side]["yes"] / told["rows"][side]
+        share = told["classes"][side]["yes"] / told["rows_by_split"][side]
         assert found["shares"]["yes"] == pytest.approx(share, abs=1e-6)
         assert found["total_variation"] == pytest.approx(abs(share - whole), abs=1e-6)
         assert (
