@@ -62,7 +62,7 @@ class PreviousSnapshot:
         if self.is_touched_by_other_parts(records, keys, seen_ids):
             return []
         for row_keys in keys:
-            seen_ids.note(row_keys)
+            seen_ids.add_pending(row_keys)
         return records
 
     def advance(self, part: SourcePartition) -> None:
@@ -146,7 +146,7 @@ def is_id_still_ordinary(paths: StagePaths, settings: IngestSettings) -> bool:
         for ids in previous.read_ordinary_ids(part) or read_source_ids(part):
             kept = ids.filter(pc.invert(settings.erased.find(ids)))
             first_number = seen_ids.size
-            first_rows = seen_ids.first(hash_rows(pa.table({"id": kept}), ["id"]))
+            first_rows = seen_ids.first_rows(hash_rows(pa.table({"id": kept}), ["id"]))
             is_repeated = first_rows < first_number + np.arange(len(kept))
             if kept.null_count or is_repeated.any():
                 return True

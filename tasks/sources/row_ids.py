@@ -105,7 +105,7 @@ def find_duplicates(ids: pa.ChunkedArray, seen_ids: SeenKeys) -> tuple[np.ndarra
         whether that is an earlier row. Both have shape [rows].
     """
     first_number = seen_ids.size
-    first_rows = seen_ids.first(hash_rows(pa.table({"id": ids}), ["id"]))
+    first_rows = seen_ids.first_rows(hash_rows(pa.table({"id": ids}), ["id"]))
     return first_rows, first_rows < first_number + np.arange(len(ids))
 
 
