@@ -35,8 +35,8 @@ def reserve_gpus(stage: Stage) -> Iterator[list[str]]:
         needs no GPU.
     """
     limit = count_usable_gpus()
-    n_processes = count_processes(stage)
-    if not limit or not n_processes:
+    n_processes = count_processes(stage) if limit else 0
+    if n_processes == 0:
         yield []
         return
     gpus = list_visible_gpus(limit)

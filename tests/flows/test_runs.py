@@ -58,7 +58,7 @@ def test_edits_that_change_no_byte_of_the_model_end_unchanged(
 
 def test_the_provenance_names_code_and_data_of_each_stage(promoted: Workspace) -> None:
     provenance = promoted.status()["provenance"]
-    assert list(provenance["stages"]) == [f"{name}@digits" for name in STAGES]
+    assert set(provenance["stages"]) == {f"{name}@digits" for name in STAGES}
     train = provenance["stages"]["train@digits"]
     assert {"tasks/train.py", "data/digits/split"} <= set(train["deps"])
     lock = yaml.safe_load((promoted.root / "dvc.lock").read_text())
