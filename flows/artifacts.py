@@ -7,6 +7,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.candidates import Candidate
+from tasks.contracts.check_result import SuiteResult
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
@@ -78,7 +79,7 @@ def read_warnings(paths: StagePaths) -> list[str]:
     """Return what the checks of raw and of ready data warn of."""
     warnings: list[str] = []
     for suite in layout.SUITES:
-        warnings += files.read_json(paths.checks(suite).result)["warnings"]
+        warnings += SuiteResult.read(paths.checks(suite).result).warnings
     return warnings
 
 

@@ -16,6 +16,7 @@ from tasks.contracts.manifest import Manifest, ModelFile
 from tasks.contracts.provenance import Provenance
 from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
+from tasks.recipe.resolved import ResolvedRecipe
 from tasks.registry import object_keys
 from tasks.storage import files, hashing, object_store
 from tasks.storage.layout import StagePaths
@@ -39,8 +40,8 @@ def hash_recipe(paths: StagePaths) -> str:
     The fingerprints change with times and with versions of libraries. What they lead to is in
     the hashes of the data.
     """
-    recipe = files.read_json(paths.recipe)
-    return hashing.hash_json({key: recipe[key] for key in recipe if key != "sources"})
+    recipe = ResolvedRecipe.read(paths.recipe).recipe
+    return hashing.hash_json(recipe.model_dump(mode="json"))
 
 
 def hash_data(paths: StagePaths) -> dict[str, str]:
