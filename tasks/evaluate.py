@@ -1,152 +1,96 @@
-"""Evaluate: score the exported model, the very bytes that would be served, on the test split, beside a baseline fitted on the same split.
+"""Evaluate: score the exported model, as it would be served, on the test split, beside a baseline.
 
     python -m tasks.evaluate support-desk
 
-Writes evaluation/metrics.json (each metric with its bootstrap interval, and what each aspect of tasks/evaluation found), predictions.parquet, plots/ for
-`dvc plots`, report.html, and cost.json with what a clock said, which is no part of the verdict.
+Writes evaluation/metrics.json (each metric with its bootstrap interval, and the numbers of each
+aspect), predictions.parquet, plots/ for `dvc plots`, report.html, and cost.json with measured
+times, which are no part of the verdict.
 """
 
-import json
-from collections import Counter
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from tasks import evaluation, modalities
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.stage import main
-from tasks.evaluation import report
-from tasks.evaluation.base import EvaluationContext
+from tasks.evaluation import plots, report
+from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.recipe import resolved
-from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
-from tasks.reports import html_pages
-from tasks.storage import files, hashing, layout
+from tasks.statistics.array_types import Floats
+from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 
 
-def evaluate(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    run(
-        resolved.read_resolved_recipe(name),
-        folder / "split",
-        folder / "model",
-        folder / "evaluation",
-    )
+def evaluate(recipe_name: str) -> None:
+    """Evaluate a recipe's model."""
+    recipe = resolved.read_resolved_recipe(recipe_name)
+    run(recipe, StagePaths.of_recipe(recipe_name))
 
 
-def run(recipe: Recipe, source: Path, model: Path, target: Path) -> None:
-    train, val, test = (
-        files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
-    )
-    predictor = modalities.load_predictor(model)
-    problem, rows = predictor.problem, modalities.extract_inputs(recipe, test)
-    case = EvaluationContext(
-        recipe,
-        model,
-        predictor,
-        train,
-        val,
-        test,
-        rows,
-        problem.targets(test),
-        modalities.predict(predictor, rows),
-    )
-    targets = case.targets
-    fit = modalities.import_modality(recipe.modality).predict_baseline
-    answers = {
-        "model": case.answers,
-        "baseline": fit(
-            modalities.extract_inputs(recipe, train), problem.targets(train), rows, problem
-        ),
+def run(recipe: Recipe, paths: StagePaths) -> None:
+    """Evaluate the model in `paths.model` on the test split."""
+    context = EvaluationContext.load(recipe, paths)
+    baseline_answers = predict_baseline(context)
+    aspects = evaluation.measure_aspects(context)
+    result = summarize(context, baseline_answers, aspects, paths)
+    write_predictions(paths, context, baseline_answers)
+    result.write(paths.evaluation.metrics)
+    files.write_json(paths.evaluation.cost, merge_timings(aspects))
+    history = report.TrainingHistory.read(paths.model)
+    plots.write_plots(paths.evaluation, context, result, aspects, history)
+    page = report.render_report(context, result, aspects, history)
+    files.write_text(paths.evaluation.page, page)
+
+
+def predict_baseline(context: EvaluationContext) -> Floats:
+    """Fit the modality's baseline on the training split; return its answers to the test rows."""
+    train_inputs = modalities.extract_inputs(context.recipe, context.train)
+    train_targets = context.problem.targets(context.train)
+    predict = modalities.import_modality(context.recipe.modality).predict_baseline
+    answers: Floats = predict(train_inputs, train_targets, context.inputs, context.problem)
+    return answers
+
+
+def summarize(
+    context: EvaluationContext,
+    baseline_answers: Floats,
+    aspects: dict[str, AspectResult],
+    paths: StagePaths,
+) -> Evaluation:
+    """Return the content of metrics.json."""
+    problem = context.problem
+    targets = context.targets
+    baseline = problem.compact_predictions(targets, baseline_answers)
+    content: dict[str, Any] = {
+        "metrics": problem.metric_intervals(targets, context.predictions, context.config),
+        "baseline": problem.metric_intervals(targets, baseline, context.config),
+        "classes": problem.metrics_by_class(targets, context.predictions, context.config),
+        "aspects": {name: aspect.metrics for name, aspect in aspects.items()},
+        "rows": context.test.num_rows,
+        "model_sha256": hashing.hash_folder(paths.model.path),
+        "test_sha256": hashing.sha256(paths.split.test),
     }
-    said = {who: problem.compact_predictions(targets, given) for who, given in answers.items()}
-    metrics = {
-        who: problem.metric_intervals(targets, given, recipe.evaluate)
-        for who, given in said.items()
-    }
-    classes = problem.metrics_by_class(targets, said["model"], recipe.evaluate)
-    aspects = evaluation.measure_aspects(case)
-    files.write_table(
-        target / "predictions.parquet",
-        pa.table(
-            {"id": test["id"].cast(pa.string()), **problem.prediction_columns(targets, answers)}
-        ),
-    )
-    files.write_json(
-        target / "metrics.json",
-        {
-            **metrics["model"],
-            **{name: found.metrics for name, found in aspects.items()},
-            "baseline": metrics["baseline"],
-            "classes": classes,
-            "rows": test.num_rows,
-            "model_sha256": hashing.hash_folder(model),
-            "test_sha256": hashing.sha256(source / "test.parquet"),
-        },
-    )
-    files.write_json(
-        target / "cost.json",
-        {name: value for found in aspects.values() for name, value in found.timed.items()},
-    )
-    pairs = problem.confusion_pairs(targets, said["model"])
-    history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
-    about = files.read_json(model / "model.json")
-    metric = about["train"]["metric"]
-    chosen, sign = f"val_{metric}", -1 if metric in LOWER_IS_BETTER else 1
-    kept = max(history, key=lambda record: (sign * record[chosen], record["epoch"]))
-    bins = aspects["calibration"].shown["after"] if "calibration" in aspects else []
-    plots = {
-        "confusion": [("actual", "predicted"), *pairs],
-        "f1": [
-            ("class", "f1"),
-            *((name, values["f1"]["value"]) for name, values in classes.items()),
-        ],
-        "reliability": [("probability", "right", "answers"), *bins],
-        "history": [
-            [*history[0], "metric"],
-            *([*map(record.get, history[0]), record[chosen]] for record in history),
-        ],
-    }
-    for name, lines in plots.items():
-        files.write_csv(target / "plots" / f"{name}.csv", lines)
-    counts = Counter(pairs)
-    names = list(dict.fromkeys([*classes, *(name for pair in pairs for name in pair)]))
-    matrix = [[counts[actual, predicted] for predicted in names] for actual in names]
-    worst = [
-        {
-            "id": test["id"][row].as_py(),
-            "actual": actual,
-            "predicted": predicted,
-            "number": number,
-            "content": rows[row],
-        }
-        for row, actual, predicted, number in problem.worst_rows(
-            targets, answers["model"], report.MAX_MISTAKES
-        )
-    ]
-    shown = {
-        "problem": problem,
-        "rows": test.num_rows,
-        "metrics": metrics,
-        "classes": classes,
-        "matrix": matrix,
-        "names": names,
-    }
-    training = {
-        "history": history,
-        "metric": metric,
-        "kept": kept["epoch"],
-        "about": about,
-        "searched": recipe.tune is not None,
-    }
-    more = {
-        "aspects": aspects,
-        "samples": case.samples,
-        "steps": about.get("export", []),
-        "training": training,
-    }
-    files.write_text(
-        target / "report.html", html_pages.render_evaluation(recipe.name, worst, **shown, **more)
-    )
+    return Evaluation.model_validate(content)
+
+
+def write_predictions(
+    paths: StagePaths, context: EvaluationContext, baseline_answers: Floats
+) -> None:
+    """Write what the gate compares: the answers of model and baseline to each test row."""
+    answers = {"model": context.answers, "baseline": baseline_answers}
+    columns = context.problem.prediction_columns(context.targets, answers)
+    ids = context.test["id"].cast(pa.string())
+    files.write_table(paths.evaluation.predictions, pa.table({"id": ids, **columns}))
+
+
+def merge_timings(aspects: dict[str, AspectResult]) -> dict[str, Any]:
+    """Return what the aspects measured with a clock."""
+    timings: dict[str, Any] = {}
+    for aspect in aspects.values():
+        timings |= aspect.timings
+    return timings
 
 
 if __name__ == "__main__":

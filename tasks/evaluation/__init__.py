@@ -1,7 +1,9 @@
-"""Aspects: what an evaluation says of a model beside its metrics. One module each, with a function `measure` and a part of the report in pages/<name>.html.
+"""Aspects: what an evaluation measures besides the metrics.
 
-What `measure` returns as metrics lies in metrics.json under the aspect's name, where a rule of the gate finds it by its path, such as
-calibration.expected_calibration_error or slices.channel.email.accuracy. An aspect that this model or these data do not have returns None.
+Each aspect is a module with a function `measure(context)` and a part of the report in
+reports/templates/<name>.html. Its numbers lie in metrics.json under its name, where a rule of the
+gate finds them by path, such as calibration.expected_calibration_error. An aspect that a model or
+its data do not have returns None.
 """
 
 import importlib
@@ -10,9 +12,11 @@ from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.recipe.metric_names import ASPECTS
 
 
-def measure_aspects(case: EvaluationContext) -> dict[str, AspectResult]:
-    """What each aspect has found, by its name."""
-    found = {
-        name: importlib.import_module(f"tasks.evaluation.{name}").measure(case) for name in ASPECTS
-    }
-    return {name: one for name, one in found.items() if one is not None}
+def measure_aspects(context: EvaluationContext) -> dict[str, AspectResult]:
+    """Measure every aspect that this model and its data have, in the order of the report."""
+    results: dict[str, AspectResult] = {}
+    for name in ASPECTS:
+        result = importlib.import_module(f"tasks.evaluation.{name}").measure(context)
+        if result is not None:
+            results[name] = result
+    return results

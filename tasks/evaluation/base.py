@@ -1,8 +1,7 @@
-"""Base."""
+"""What an aspect is given, and what it returns."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,57 +9,104 @@ import pyarrow as pa
 from tasks import modalities
 from tasks.modalities.base import Predictor, Trainer
 from tasks.problems.base import Predictions, Problem, Targets
+from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
+from tasks.storage.layout import ModelFolder, StagePaths
 
 
 @dataclass(frozen=True)
 class AspectResult:
-    """What one aspect has found: numbers for metrics.json, whatever its part of the report shows, and for cost.json what another moment would measure otherwise."""
+    """What one aspect measured.
+
+    Attributes:
+        metrics: Numbers for metrics.json, which the gate finds by their path.
+        report: Whatever the aspect's part of the report shows.
+        timings: Numbers for cost.json, which another run would measure differently.
+    """
 
     metrics: dict[str, Any]
-    shown: dict[str, Any] = field(default_factory=dict)
-    timed: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """The model that is judged, in its folder, and all that it is judged on. Its inputs `rows`, `targets` and `answers` are those of the test split."""
+    """A model, and the data that it is judged on.
+
+    Attributes:
+        recipe: The resolved recipe.
+        model: The exported model's folder.
+        predictor: The exported model, loaded as it is served.
+        train: The rows that the model was trained on.
+        val: The rows that chose its weights.
+        test: The rows that it is judged on.
+        inputs: The test rows as the model's inputs.
+        targets: The test rows' targets, shape [rows, …].
+        answers: The exported model's answers, shape [rows, width].
+    """
 
     recipe: Recipe
-    model: Path
+    model: ModelFolder
     predictor: Predictor
     train: pa.Table
     val: pa.Table
     test: pa.Table
-    rows: list[Any]
+    inputs: list[Any]
     targets: Targets
     answers: Floats
 
+    @classmethod
+    def load(cls, recipe: Recipe, paths: StagePaths) -> "EvaluationContext":
+        """Read the split and the model, and predict the test rows."""
+        predictor = modalities.load_predictor(paths.model.path)
+        test = files.read_table(paths.split.test)
+        inputs = modalities.extract_inputs(recipe, test)
+        return cls(
+            recipe=recipe,
+            model=paths.model,
+            predictor=predictor,
+            train=files.read_table(paths.split.train),
+            val=files.read_table(paths.split.val),
+            test=test,
+            inputs=inputs,
+            targets=predictor.problem.targets(test),
+            answers=modalities.predict(predictor, inputs),
+        )
+
     @property
     def problem(self) -> Problem:
+        """What the model's labels mean."""
         return self.predictor.problem
 
+    @property
+    def config(self) -> Evaluate:
+        """The recipe's section `evaluate`."""
+        return self.recipe.evaluate
+
     @cached_property
-    def said(self) -> Predictions:
+    def predictions(self) -> Predictions:
+        """The answers in the compact form that metrics are computed from."""
         return self.problem.compact_predictions(self.targets, self.answers)
 
     @cached_property
-    def samples(self) -> list[dict[str, str]]:
-        """How a model that writes goes on from the prompts of some test rows."""
-        return self.predictor.sample_continuations(self.rows)
+    def continuations(self) -> list[dict[str, str]]:
+        """How a model that writes continues the prompts of some test rows."""
+        if hasattr(self.predictor, "samples"):
+            return list(self.predictor.samples(self.inputs))
+        return []
 
     @cached_property
-    def trained(self) -> Trainer:
-        """The adapter of training with the trained weights, for what needs gradients. Its network is in evaluation mode, on the CPU, with 32-bit weights."""
+    def trainer(self) -> Trainer:
+        """The trained network in 32 bits, for what needs gradients: on the CPU, in eval mode."""
         from safetensors.torch import load_file
 
-        section = Train.model_validate(files.read_json(self.model / "model.json")["train"])
-        adapter: Trainer = modalities.modality_class(self.recipe.modality, "Trainer")(
-            section, modalities.extract_inputs(self.recipe, self.train), self.problem
-        )
-        adapter.network.load_state_dict(load_file(self.model / "model.safetensors"))
-        adapter.network.eval()
-        return adapter
+        config = Train.model_validate(files.read_json(self.model.info)["train"])
+        trainer_class = modalities.modality_class(self.recipe.modality, "Trainer")
+        train_inputs = modalities.extract_inputs(self.recipe, self.train)
+        trainer: Trainer = trainer_class(config, train_inputs, self.problem)
+        trainer.network.load_state_dict(load_file(self.model.weights))
+        trainer.network.eval()
+        return trainer

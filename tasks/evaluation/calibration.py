@@ -1,72 +1,99 @@
-"""Calibration: are answers as often right as they are certain? Expected calibration error and log-loss, with the model's temperature and before it."""
+"""Calibration: whether answers are right as often as they are certain.
 
-from typing import Any
+Expected calibration error and log-loss, as served and without the model's temperature.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.statistics import intervals
 from tasks.statistics.array_types import Floats
 
-N_BINS = 15  # of equal width, as Guo et al. (2017) have them
+N_BINS = 15  # of equal width (Guo et al. 2017)
 
 
-def measure(case: EvaluationContext) -> AspectResult | None:
-    problem = case.problem
+class Confidences(NamedTuple):
+    """Probabilities that the model gave, each array of shape [rows, probabilities of a row].
+
+    Attributes:
+        probability: The probability.
+        is_true: Whether that which it is the probability of is true.
+        bin: The bin that it falls into.
+    """
+
+    probability: Floats
+    is_true: NDArray[np.bool_]
+    bin: NDArray[np.int64]
+
+
+def measure(context: EvaluationContext) -> AspectResult | None:
+    """Measure calibration after and before the temperature; None without probabilities."""
+    problem = context.problem
     if not problem.IS_CALIBRATED:
         return None
-    both = {
-        "after": case.answers,
-        "before": problem.scale_by_temperature(case.answers, 1 / problem.temperature),
+    untempered = problem.scale_by_temperature(context.answers, 1 / problem.temperature)
+    metrics = {
+        "temperature": problem.temperature,
+        **compute_calibration_metrics(context, context.answers),
+        "before": compute_calibration_metrics(context, untempered),
     }
-    found = {when: compute_calibration_metrics(case, answers) for when, answers in both.items()}
-    metrics = {"temperature": problem.temperature, **found["after"], "before": found["before"]}
-    return AspectResult(
-        metrics, {when: compute_reliability_curve(case, answers) for when, answers in both.items()}
-    )
+    report = {
+        "after": compute_reliability_curve(context, context.answers),
+        "before": compute_reliability_curve(context, untempered),
+    }
+    return AspectResult(metrics, report)
 
 
-def compute_calibration_metrics(case: EvaluationContext, answers: Floats) -> dict[str, Any]:
-    problem, targets, section = case.problem, case.targets, case.recipe.evaluate
-    at, said, right = bin_confidences(case, answers)
-    gaps = np.zeros((len(said), N_BINS))
-    np.add.at(gaps, (np.arange(len(said))[:, None], at), (right - said) / said.shape[1])
+def compute_calibration_metrics(context: EvaluationContext, answers: Floats) -> dict[str, Any]:
+    """Return expected calibration error and log-loss with their intervals."""
+    problem = context.problem
+    confidences = bin_confidences(context, answers)
+    n_rows, n_per_row = confidences.probability.shape
+    # what each row adds to the gap of each bin, shape [rows, bins]
+    gaps = np.zeros((n_rows, N_BINS))
+    surprise = (confidences.is_true - confidences.probability) / n_per_row
+    np.add.at(gaps, (np.arange(n_rows)[:, None], confidences.bin), surprise)
 
-    def of(weights: Floats) -> Floats:
+    def calibration_error(weights: Floats) -> Floats:
+        """Return the error of weighted rows; from [resamples, rows] to [resamples]."""
         return np.asarray(np.abs(weights @ gaps).sum(1) / weights.sum(1))
 
-    spread = np.concatenate(
-        [of(weights) for weights in problem.bootstrap_weights(targets, section)]
-    )
-    error = intervals.bias_corrected_interval(
-        float(of(np.ones((1, len(said))))[0]), spread, section
-    )
-    return {
-        "expected_calibration_error": error,
-        **problem.metric_intervals(
-            targets, problem.compact_predictions(targets, answers), section, ["log_loss"]
-        ),
-    }
+    point = float(calibration_error(np.ones((1, n_rows)))[0])
+    resamples = problem.bootstrap_weights(context.targets, context.config)
+    samples = np.concatenate([calibration_error(weights) for weights in resamples])
+    predictions = problem.compact_predictions(context.targets, answers)
+    log_loss = problem.metric_intervals(context.targets, predictions, context.config, ["log_loss"])
+    error = intervals.bias_corrected_interval(point, samples, context.config)
+    return {"expected_calibration_error": error, **log_loss}
 
 
-def bin_confidences(case: EvaluationContext, answers: Floats) -> tuple[Any, Floats, Any]:
-    """The bin of each probability that was given, it itself, and whether what it is of is true, each of shape (rows, how many of a row)."""
-    said, right = case.problem.extract_confidences(case.targets, answers)
-    return np.minimum((said * N_BINS).astype(np.int64), N_BINS - 1), said, right
+def bin_confidences(context: EvaluationContext, answers: Floats) -> Confidences:
+    """Return the probabilities that were given, with the bin of each."""
+    probability, is_true = context.problem.extract_confidences(context.targets, answers)
+    bins = np.minimum((probability * N_BINS).astype(np.int64), N_BINS - 1)
+    return Confidences(probability, is_true, bins)
 
 
 def compute_reliability_curve(
-    case: EvaluationContext, answers: Floats
+    context: EvaluationContext, answers: Floats
 ) -> list[tuple[float, float, int]]:
-    """For each bin that is not empty the mean probability in it, how often it was right, and how many there are."""
-    at, said, right = bin_confidences(case, answers)
-    parts = [(said[at == number], right[at == number]) for number in range(N_BINS)]
-    return [
-        (
-            round(float(sure.mean()), intervals.DIGITS),
-            round(float(true.mean()), intervals.DIGITS),
-            len(sure),
+    """Return (mean probability, fraction that is true, count) of each bin that is not empty."""
+    confidences = bin_confidences(context, answers)
+    curve = []
+    for number in range(N_BINS):
+        in_bin = confidences.bin == number
+        probability = confidences.probability[in_bin]
+        if len(probability) == 0:
+            continue
+        fraction_true = float(confidences.is_true[in_bin].mean())
+        curve.append(
+            (
+                round(float(probability.mean()), intervals.DIGITS),
+                round(fraction_true, intervals.DIGITS),
+                len(probability),
+            )
         )
-        for sure, true in parts
-        if len(sure)
-    ]
+    return curve

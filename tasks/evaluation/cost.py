@@ -1,11 +1,13 @@
-"""Cost: what the model takes to serve. Its size is a metric; times, memory and energy are those of this machine and moment, and lie in cost.json.
+"""Cost: what the model takes to serve.
 
-They are measured in a process of its own with one thread, which does nothing but load the exported model and predict test rows. Energy is codecarbon's
-estimate, where that is installed.
+Size and parameters are metrics. Times, memory and energy belong to this machine and moment, so
+they lie in cost.json. They are measured in a process of its own, with one thread, which does
+nothing but load the exported model and predict test rows.
 """
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,65 +21,86 @@ from tasks.modalities.base import Predictor
 from tasks.storage import files
 from tasks.telemetry import energy
 
-TRAINING_ONLY_FILES = (
-    "history.jsonl",
-    "model.safetensors",
-    "trained_on.parquet",
-)  # what training leaves for those who come after it
-MIN_SECONDS = 1.0  # of predictions for each size of batch
-MIN_CALLS = 3  # calls, however long they take; the first fifth of all warms up
+# What training leaves for later trainings and for audits; a server does not need it.
+TRAINING_ONLY_FILES = ("history.jsonl", "model.safetensors", "trained_on.parquet")
+MIN_SECONDS = 1.0  # of predictions, for each batch size
+MIN_CALLS = 3  # however long they take
+WARM_UP_FRACTION = 5  # the first fifth of all calls warms up
 BATCH_SIZES = (1, 32)
 N_THREADS = 1  # many requests share the cores better than the parts of one
+MAX_ROWS = 256
 
 
-def measure(case: EvaluationContext) -> AspectResult:
-    served = {
+def measure(context: EvaluationContext) -> AspectResult:
+    """Measure the model's size, and what serving it costs on this machine."""
+    served_files = {
         path.name: path.stat().st_size
-        for path in sorted(case.model.iterdir())
+        for path in sorted(context.model.path.iterdir())
         if path.name not in TRAINING_ONLY_FILES
     }
     metrics = {
-        "bytes": sum(served.values()),
-        "parameters": files.read_json(case.model / "model.json")["parameters"],
+        "bytes": sum(served_files.values()),
+        "parameters": files.read_json(context.model.info)["parameters"],
     }
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        timed = pool.submit(measure_serving, case.model, case.rows[:256]).result()
-    return AspectResult(metrics, {"files": served, "timed": timed}, timed)
+        rows = context.inputs[:MAX_ROWS]
+        timings = pool.submit(measure_serving, context.model.path, rows).result()
+    return AspectResult(metrics, {"files": served_files, "timings": timings}, timings)
 
 
 def measure_serving(folder: Path, rows: list[Any]) -> dict[str, Any]:
-    """Latency in milliseconds, throughput in rows a second, the time to load in seconds, the most memory held in MiB, energy in watt-hours."""
-    begun = time.perf_counter()
+    """Measure serving in this process.
+
+    Returns:
+        Latency in milliseconds by batch size, throughput in rows per second, seconds to load,
+        peak memory in MiB and, with codecarbon, energy in watt-hours per 1,000 predictions.
+    """
+    start = time.perf_counter()
     predictor = modalities.load_predictor(folder, N_THREADS)
-    found: dict[str, Any] = {"load_s": round(time.perf_counter() - begun, 3)}
+    costs: dict[str, Any] = {"load_s": round(time.perf_counter() - start, 3)}
     for size in BATCH_SIZES:
-        taken = time_calls(predictor, rows, size)
-        warm = taken[max(1, len(taken) // 5) :]
-        points = np.quantile(warm, [0.5, 0.95, 0.99]) * 1000
-        found[f"latency_ms_batch_{size}"] = {
-            **dict(zip(("p50", "p95", "p99"), points.round(3).tolist(), strict=True)),
-            "calls": len(warm),
-        }
-    found |= {"rows_per_s": round(size * len(warm) / sum(warm), 1), **stage.measure_peak_memory()}
+        seconds = time_calls(predictor, rows, size)
+        warm = seconds[max(1, len(seconds) // WARM_UP_FRACTION) :]
+        costs[f"latency_ms_batch_{size}"] = summarize_latency(warm)
+        costs["rows_per_s"] = round(size * len(warm) / sum(warm), 1)  # of the largest size
+    costs |= stage.measure_peak_memory()
+    watt_hours = measure_energy_per_1000(predictor, rows)
+    if watt_hours is not None:
+        costs["energy_wh_per_1000"] = watt_hours
+    return costs
+
+
+def summarize_latency(seconds: Sequence[float]) -> dict[str, float | int]:
+    """Return the median, 95th and 99th percentile in milliseconds, and the number of calls."""
+    p50, p95, p99 = (np.quantile(seconds, [0.5, 0.95, 0.99]) * 1000).round(3).tolist()
+    return {"p50": p50, "p95": p95, "p99": p99, "calls": len(seconds)}
+
+
+def measure_energy_per_1000(predictor: Predictor, rows: list[Any]) -> float | None:
+    """Return watt-hours per 1,000 predictions in large batches; None without codecarbon."""
     tracker = energy.start_tracker()
-    if tracker:
-        count = size * len(time_calls(predictor, rows, size))
-        tracker.stop()
-        found["energy_wh_per_1000"] = round(
-            tracker.final_emissions_data.energy_consumed * 1e6 / count, 6
-        )
-    return found
+    if tracker is None:
+        return None
+    size = BATCH_SIZES[-1]
+    n_rows = size * len(time_calls(predictor, rows, size))
+    tracker.stop()
+    kilowatt_hours = tracker.final_emissions_data.energy_consumed
+    return round(float(kilowatt_hours * 1e6 / n_rows), 6)
 
 
 def time_calls(predictor: Predictor, rows: list[Any], size: int) -> list[float]:
-    """The seconds of each call with so many rows, one batch after the other and round again."""
-    batches = [
-        [rows[(start + at) % len(rows)] for at in range(size)]
-        for start in range(0, len(rows), size)
-    ]
-    taken: list[float] = []
-    while len(taken) < MIN_CALLS or sum(taken) < MIN_SECONDS:
-        begun = time.perf_counter()
-        predictor(batches[len(taken) % len(batches)])
-        taken.append(time.perf_counter() - begun)
-    return taken
+    """Return the seconds of each call, going through the rows in batches, round and round."""
+    starts = range(0, len(rows), size)
+    batches = [cycle_rows(rows, start, size) for start in starts]
+    seconds: list[float] = []
+    while len(seconds) < MIN_CALLS or sum(seconds) < MIN_SECONDS:
+        batch = batches[len(seconds) % len(batches)]
+        start_time = time.perf_counter()
+        predictor(batch)
+        seconds.append(time.perf_counter() - start_time)
+    return seconds
+
+
+def cycle_rows(rows: list[Any], start: int, size: int) -> list[Any]:
+    """Return `size` rows from `start` on, beginning again at the end."""
+    return [rows[(start + offset) % len(rows)] for offset in range(size)]

@@ -1,11 +1,12 @@
-"""The trained network with inputs that gradients can be taken of: pixels, the features of a table, or the embeddings of a text's tokens; and how rows are shown.
+"""The trained network with inputs that have gradients.
 
-Its weights are those of model.safetensors, in 32 bits; what is exported from them may have fewer.
+The inputs are an image's pixels, a table's features, or the embeddings of a text's tokens. The
+weights are those of model.safetensors, in 32 bits; the model exported from them may have fewer.
 """
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,104 +15,150 @@ from markupsafe import Markup, escape
 from torch.nn.functional import normalize
 
 from tasks.modalities import tabular
+from tasks.modalities.base import Trainer
 from tasks.statistics.array_types import Floats
+
+MIN_SAMPLE_ROWS = 20
+MAX_SAMPLE_ROWS = 200
+DEEPEST_COLOUR = 0.7  # opacity behind the token that counts most
+
+
+class SampleSize(NamedTuple):
+    """How many rows a sample may have: as many as together have `max_numbers` inputs."""
+
+    max_numbers: int
+    min_rows: int = MIN_SAMPLE_ROWS
+    max_rows: int = MAX_SAMPLE_ROWS
 
 
 class DifferentiableBatch(NamedTuple):
-    """Which rows are in it, their inputs as numbers, and what else `outputs` needs of them."""
+    """A batch of rows.
+
+    Attributes:
+        rows: The rows' positions.
+        inputs: The inputs as numbers, shape [rows, …].
+        rest: What else the network takes, if the inputs stand in for its embeddings.
+    """
 
     rows: list[int]
     inputs: torch.Tensor
     rest: tuple[torch.Tensor, ...]
 
-    def of(self, kept: torch.Tensor) -> "DifferentiableBatch":
+    def take(self, positions: torch.Tensor) -> "DifferentiableBatch":
+        """Return the rows at these positions of the batch."""
         return DifferentiableBatch(
-            [self.rows[at] for at in kept.tolist()],
-            self.inputs[kept],
-            tuple(part[kept] for part in self.rest),
+            [self.rows[position] for position in positions.tolist()],
+            self.inputs[positions],
+            tuple(part[positions] for part in self.rest),
         )
+
+
+class FeatureSpan(NamedTuple):
+    """A column of a table, and the features that it becomes; a number is the first of its own."""
+
+    column: Any
+    span: slice
 
 
 class DifferentiableModel:
-    def __init__(self, adapter: Any) -> None:
-        self.adapter, self.network = adapter, adapter.network.requires_grad_(False)
-        self.embeddings = (
-            self.network.encoder.get_input_embeddings()
-            if hasattr(self.network, "encoder")
-            else None
-        )
-        columns = getattr(adapter, "columns", [])
-        ends = np.cumsum(
-            [0, *(tabular.encode_features([column], [{}]).shape[1] for column in columns)]
-        ).tolist()
-        self.columns = [
-            (column, slice(*ends[at : at + 2])) for at, column in enumerate(columns)
-        ]  # with the features of each; a number is the first of its own
+    """A network whose inputs can be changed by gradients."""
 
-    def drawn(
-        self, rows: Sequence[Any], numbers: int, seed: int, least: int = 20, most: int = 200
-    ) -> list[int]:
-        """Some rows at random, as many as together have so many numbers for inputs, since that is what they cost."""
-        order = random.Random(seed).sample(range(len(rows)), min(most, len(rows)))  # noqa: S311  not for secrets
+    def __init__(self, trainer: Trainer) -> None:
+        """Freeze the weights of a trained network; it stays in the mode that it is in."""
+        self.trainer: Any = trainer
+        self.network: Any = trainer.network.requires_grad_(False)  # noqa: FBT003
+        is_text = hasattr(self.network, "encoder")
+        self.embeddings = self.network.encoder.get_input_embeddings() if is_text else None
+        self.columns = locate_features(getattr(trainer, "columns", []))
+
+    def sample_rows(self, rows: Sequence[Any], size: SampleSize, seed: int) -> list[int]:
+        """Return the positions of some random rows, in order, limited by what they cost.
+
+        Args:
+            rows: The model's inputs.
+            size: How many numbers their encoded inputs may have together.
+            seed: The seed of the random choice.
+        """
+        generator = random.Random(seed)  # noqa: S311
+        order = generator.sample(range(len(rows)), min(size.max_rows, len(rows)))
         width = self.embeddings.weight.shape[1] if self.embeddings else 1
-        sizes = np.cumsum(
-            [
-                np.prod(np.shape(example)) * width
-                for example in self.adapter.encode([rows[row] for row in order])
-            ]
-        )
-        return sorted(order[: max(least, int((sizes <= numbers).sum()))])
+        encoded = self.trainer.encode([rows[row] for row in order])
+        numbers = np.cumsum([np.prod(np.shape(example)) * width for example in encoded])
+        n_affordable = int((numbers <= size.max_numbers).sum())
+        return sorted(order[: max(size.min_rows, n_affordable)])
 
     def batches(self, rows: Sequence[Any]) -> Iterator[DifferentiableBatch]:
-        encoded = self.adapter.encode(rows) if rows else []
-        for at in self.adapter.batches(encoded, None):
-            inputs = self.adapter.collate([encoded[row] for row in at], None).inputs
-            yield (
-                DifferentiableBatch(at, self.embeddings(inputs[0]), inputs)
-                if self.embeddings
-                else DifferentiableBatch(at, inputs[0], ())
-            )
+        """Yield the rows in batches of similar length."""
+        encoded = self.trainer.encode(rows) if rows else []
+        for positions in self.trainer.batches(encoded, None):
+            inputs = self.trainer.collate([encoded[row] for row in positions], None)
+            if self.embeddings:
+                yield DifferentiableBatch(positions, self.embeddings(inputs[0]), inputs)
+            else:
+                yield DifferentiableBatch(positions, inputs[0], ())
 
     def outputs(self, inputs: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        """What the network gives for each row, before it becomes probabilities, of shape (rows, width)."""
-        with (
-            self.embeddings.register_forward_hook(lambda *_: inputs)
-            if self.embeddings
-            else nullcontext()
-        ):
-            result: torch.Tensor = self.network(*(rest or (inputs,)))
-        return result
+        """Return the network's outputs before they become probabilities, shape [rows, width]."""
+        with self.embeddings_replaced_by(inputs):
+            outputs: torch.Tensor = self.network(*(rest or (inputs,)))
+        return outputs
+
+    @contextlib.contextmanager
+    def embeddings_replaced_by(self, inputs: torch.Tensor) -> Iterator[None]:
+        """Have the embedding layer return these inputs, if the network has one."""
+        if self.embeddings is None:
+            yield
+            return
+        with self.embeddings.register_forward_hook(lambda *_: inputs):
+            yield
 
     def features(self, rows: Sequence[Any]) -> Floats:
-        """What the head is given for each row, as vectors of length 1, of shape (rows, width)."""
-        head, taken = (
-            [layer for layer in self.network.modules() if isinstance(layer, torch.nn.Linear)][-1],
-            dict[int, Floats](),
-        )
+        """Return what the last linear layer is given, normalized to length 1, [rows, width]."""
+        linear_layers = [
+            layer for layer in self.network.modules() if isinstance(layer, torch.nn.Linear)
+        ]
+        vectors: dict[int, Floats] = {}
         for batch in self.batches(rows):
-            with head.register_forward_pre_hook(
-                lambda _, given, at=batch.rows: taken.update(
-                    zip(at, normalize(given[0]).numpy(), strict=True)
-                )
+            given: list[torch.Tensor] = []
+            with linear_layers[-1].register_forward_pre_hook(
+                lambda _, arguments, given=given: given.append(arguments[0])
             ):
                 self.outputs(batch.inputs, *batch.rest)
-        return np.stack([taken[row] for row in range(len(rows))])
+            vectors.update(zip(batch.rows, normalize(given[0]).numpy(), strict=True))
+        return np.stack([vectors[row] for row in range(len(rows))])
 
-    def tokens(self, row: str, values: Sequence[float]) -> Markup:
-        """The text, each token on a ground that says how much it counts: for (above 0) or against, the deepest for the largest."""
-        most, parts, end = max(map(abs, values), default=0.0) or 1.0, [Markup()], 0
-        for (start, stop), value in zip(
-            self.adapter.tokenizer.encode(row).offsets, values, strict=False
-        ):
-            if stop > end:  # of a letter made of several tokens the first one counts
-                ground = Markup('<span style="background: rgba(var(--{}), {:.2f})">').format(
-                    "fill" if value > 0 else "cut", 0.7 * abs(value) / most
+    def render_tokens(self, text: str, values: Sequence[float]) -> Markup:
+        """Return a text with each token on a colour that says how much it counts.
+
+        Args:
+            text: The text.
+            values: A number for each token: above 0 counts for the answer, below 0 against it.
+        """
+        largest = max((abs(value) for value in values), default=0.0) or 1.0
+        offsets = self.trainer.tokenizer.encode(text).offsets
+        parts = [Markup()]
+        end = 0
+        for (start, stop), value in zip(offsets, values, strict=False):
+            if stop <= end:  # a letter made of several tokens takes the colour of the first
+                continue
+            colour = "fill" if value > 0 else "cut"
+            opacity = DEEPEST_COLOUR * abs(value) / largest
+            parts.append(escape(text[end:start]))
+            parts.append(
+                Markup('<span style="background: rgba(var(--{}), {:.2f})">{}</span>').format(
+                    colour, opacity, text[max(start, end) : stop]
                 )
-                parts += [
-                    escape(row[end:start]),
-                    ground,
-                    escape(row[max(start, end) : stop]),
-                    Markup("</span>"),
-                ]
-                end = stop
+            )
+            end = stop
         return Markup().join(parts)
+
+
+def locate_features(columns: Sequence[Any]) -> list[FeatureSpan]:
+    """Return each column of a table with the features that it becomes."""
+    spans = []
+    start = 0
+    for column in columns:
+        width = tabular.encode_features([column], [{}]).shape[1]
+        spans.append(FeatureSpan(column, slice(start, start + width)))
+        start += width
+    return spans

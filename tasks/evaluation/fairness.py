@@ -1,102 +1,175 @@
-"""Fairness: how far apart the groups of a sensitive column are, by fairlearn's measures: in accuracy, and in how often a class is given at all (selection
-rate), where it is true (true-positive rate) and where it is not (false-positive rate).
+"""Fairness: how far apart the groups of a sensitive column are, by fairlearn's measures.
 
-Of two classes the second in the alphabet is the one that is given, as in scikit-learn; of more, and of labels, each is held against the rest and the gap is
-the largest of any. A rate of fewer rows than the support counts in no gap.
+The rates compared are accuracy, how often a class is predicted at all (selection rate), where it
+is true (true-positive rate, tpr) and where it is not (false-positive rate, fpr).
+
+Of two classes, the second in alphabetical order is the positive one, as in scikit-learn. Of more,
+and of labels, each is held against the rest, and the gap is the largest of any. A group with fewer
+rows than `evaluate.support` for a rate counts in no gap of that rate.
+
+fairlearn's MetricFrame offers the rates and their bootstrap; here all rates of all groups are two
+matrix products per chunk of resamples, which are the same as for every other metric.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.evaluation.base import AspectResult, EvaluationContext
-from tasks.evaluation.slices import iterate_slices
+from tasks.evaluation.slices import iter_slices
 from tasks.recipe.evaluate import Slice
 from tasks.statistics import intervals
 from tasks.statistics.array_types import Floats
 from tasks.statistics.intervals import DIGITS
 
+CLASS_RATES = ("selection_rate", "tpr", "fpr")
 
-def measure(case: EvaluationContext) -> AspectResult | None:
-    found = {name: compare_groups(case, name) for name in case.recipe.evaluate.sensitive}
-    return (
-        AspectResult(
-            {name: metrics for name, (metrics, _) in found.items()},
-            {name: of for name, (_, of) in found.items()},
-        )
-        if found
-        else None
+
+class Outcomes(NamedTuple):
+    """How the model answered each row.
+
+    Attributes:
+        quality: The name of `by_row`: accuracy or error.
+        by_row: How right or wrong each answer is, shape [rows].
+        is_true: Which classes each row has, shape [rows, classes].
+        is_predicted: Which classes it was given, shape [rows, classes].
+        labels: The classes.
+    """
+
+    quality: str
+    by_row: Floats
+    is_true: NDArray[np.bool_]
+    is_predicted: NDArray[np.bool_]
+    labels: list[str]
+
+
+class GroupComparison(NamedTuple):
+    """The gaps between groups, the rates of each group, and the class that each rate is of."""
+
+    metrics: dict[str, Any]
+    class_of_rate: dict[str, str]
+
+
+def measure(context: EvaluationContext) -> AspectResult | None:
+    """Compare the groups of each sensitive column; None if the recipe names none."""
+    columns = context.config.sensitive
+    if not columns:
+        return None
+    comparisons = {column: compare_groups(context, column) for column in columns}
+    return AspectResult(
+        {column: comparison.metrics for column, comparison in comparisons.items()},
+        {column: comparison.class_of_rate for column, comparison in comparisons.items()},
     )
 
 
-def compare_groups(case: EvaluationContext, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The gaps between groups and the rates of each group, and the class of which each rate is."""
-    section = case.recipe.evaluate
-    parts = {
-        group: rows
-        for group, _, rows in iterate_slices(case, Slice(column=name), "evaluate.sensitive")
-        if rows.any()
-    }
-    told: dict[str, dict[str, Any]] = {
-        group: {"rows": int(rows.sum())} for group, rows in parts.items()
-    }
-    first, each, there, given, labels = collect_outcomes(case)
-    kinds = [first, *(rate for rate in ("selection_rate", "tpr", "fpr") for _ in labels)]
-    part = np.column_stack([each, given, given & there, given & ~there])
-    whole = np.column_stack([np.ones_like(each), np.ones_like(given), there, ~there])
-    enough = np.stack([whole[rows].sum(0) >= section.support for rows in parts.values()])
+class GroupRates:
+    """The rates of each group as functions of how often each row counts."""
 
-    def shares(weights: Floats) -> Floats:
-        """The rates of the rows so often as weights have them, shape (groups, resamples, rates)."""
+    def __init__(self, outcomes: Outcomes, groups: dict[str, NDArray[np.bool_]], support: int):
+        """Prepare the numerators and denominators of all rates, each [rows, rates].
+
+        Args:
+            outcomes: How the model answered each row.
+            groups: Which rows are in each group.
+            support: The smallest denominator that gives a rate.
+        """
+        is_true = outcomes.is_true
+        is_predicted = outcomes.is_predicted
+        every_row = np.ones_like(outcomes.by_row)
+        every_class = np.ones_like(is_predicted)
+        self.names = [outcomes.quality]
+        self.names += [rate for rate in CLASS_RATES for _ in outcomes.labels]
+        self.numerators = np.column_stack(
+            [outcomes.by_row, is_predicted, is_predicted & is_true, is_predicted & ~is_true]
+        )
+        self.denominators = np.column_stack([every_row, every_class, is_true, ~is_true])
+        self.groups = groups
+        counts = [self.denominators[rows].sum(0) for rows in groups.values()]
+        self.is_supported = np.stack(counts) >= support  # [groups, rates]
+
+    def compute(self, weights: Floats) -> Floats:
+        """Return the rates of weighted rows; from [resamples, rows] to [groups, resamples, rates].
+
+        A rate with too few rows is NaN.
+        """
         with np.errstate(invalid="ignore"):
-            found = np.stack(
+            rates = np.stack(
                 [
-                    (weights[:, rows] @ part[rows]) / (weights[:, rows] @ whole[rows])
-                    for rows in parts.values()
+                    (weights[:, rows] @ self.numerators[rows])
+                    / (weights[:, rows] @ self.denominators[rows])
+                    for rows in self.groups.values()
                 ]
             )
-        return np.where(enough[:, None], found, np.nan)
+        return np.where(self.is_supported[:, None], rates, np.nan)
 
-    drawn = np.concatenate(
-        [
-            compute_gaps(shares(weights))
-            for weights in case.problem.bootstrap_weights(case.targets, section)
-        ]
+    def positions(self, name: str) -> list[int]:
+        """Return where the rates of this name stand, one for each class."""
+        return [position for position, other in enumerate(self.names) if other == name]
+
+
+def compare_groups(context: EvaluationContext, column: str) -> GroupComparison:
+    """Return the gaps between the groups of a column, and the rates of each group."""
+    groups = {
+        item.name: item.rows
+        for item in iter_slices(context, Slice(column=column), "evaluate.sensitive")
+        if item.rows.any()
+    }
+    outcomes = collect_outcomes(context)
+    rates = GroupRates(outcomes, groups, context.config.support)
+    resamples = context.problem.bootstrap_weights(context.targets, context.config)
+    gap_samples = np.concatenate([compute_gaps(rates.compute(weights)) for weights in resamples])
+    point_rates = rates.compute(np.ones((1, len(outcomes.by_row))))
+    gaps = compute_gaps(point_rates)[0]  # [rates]
+    by_group: dict[str, dict[str, Any]] = {
+        name: {"rows": int(rows.sum())} for name, rows in groups.items()
+    }
+    metrics: dict[str, Any] = {}
+    class_of_rate: dict[str, str] = {}
+    for name in dict.fromkeys(rates.names):
+        positions = rates.positions(name)
+        known = [position for position in positions if np.isfinite(gaps[position])]
+        if not known:  # no two groups have enough rows for any class
+            continue
+        widest = max(known, key=lambda position: float(gaps[position]))
+        largest_samples = np.fmax.reduce(gap_samples[:, positions], axis=1)
+        metrics[f"{name}_gap"] = intervals.bias_corrected_interval(
+            float(gaps[widest]), largest_samples, context.config
+        )
+        is_quality = widest == 0
+        class_of_rate[name] = "" if is_quality else outcomes.labels[widest - positions[0]]
+        for group, rate in zip(groups, point_rates[:, 0, widest], strict=True):
+            if np.isfinite(rate):
+                by_group[group][name] = round(float(rate), DIGITS)
+    return GroupComparison({**metrics, "groups": by_group}, class_of_rate)
+
+
+def collect_outcomes(context: EvaluationContext) -> Outcomes:
+    """Return how the model answered each row."""
+    problem = context.problem
+    errors = problem.row_errors(context.targets, context.predictions)
+    has_right_answers = problem.is_correct(context.targets, context.predictions) is not None
+    no_classes = np.zeros((len(errors), 0), bool)
+    flags = problem.class_flags(context.targets, context.predictions)
+    is_true, is_predicted = flags or (no_classes, no_classes)
+    is_binary = problem.NAME == "classification" and len(problem.labels) == 2
+    first = 1 if is_binary else 0  # of two classes the second is the positive one
+    labels = problem.labels[first:] if is_true.size else []
+    classes = slice(first, first + len(labels))
+    return Outcomes(
+        quality="accuracy" if has_right_answers else "error",
+        by_row=1 - errors if has_right_answers else errors,
+        is_true=is_true[:, classes],
+        is_predicted=is_predicted[:, classes],
+        labels=labels,
     )
-    values = shares(np.ones((1, len(each))))
-    found, values = compute_gaps(values)[0], values[:, 0]
-    metrics, of = dict[str, Any](), dict[str, str]()
-    for rate in dict.fromkeys(kinds):
-        at = [place for place, kind in enumerate(kinds) if kind == rate]
-        known = [place for place in at if np.isfinite(found[place])]
-        if known:  # there are enough rows in two groups, for some class
-            widest = max(known, key=lambda place: float(found[place]))
-            metrics[f"{rate}_gap"] = intervals.bias_corrected_interval(
-                float(found[widest]), np.fmax.reduce(drawn[:, at], axis=1), section
-            )
-            of[rate] = labels[widest - at[0]] if widest else ""
-            for group, value in zip(parts, values[:, widest], strict=True):
-                told[group] |= {rate: round(float(value), DIGITS)} if np.isfinite(value) else {}
-    return {**metrics, "groups": told}, of
 
 
-def collect_outcomes(case: EvaluationContext) -> tuple[str, Floats, Any, Any, list[str]]:
-    """Of each row how right or wrong its answer is, which classes it has and which it was given, and their names."""
-    problem, errors = case.problem, case.problem.row_errors(case.targets, case.said)
-    binary = problem.NAME == "classification" and len(problem.labels) == 2
-    first = (
-        ("error", errors)
-        if problem.is_correct(case.targets, case.said) is None
-        else ("accuracy", 1 - errors)
-    )
-    there, given = (
-        problem.class_flags(case.targets, case.said) or (np.zeros((len(errors), 0), bool),) * 2
-    )
-    classes = slice(int(binary), len(problem.labels) if there.size else 0)
-    return *first, there[:, classes], given[:, classes], problem.labels[classes]
+def compute_gaps(rates: Floats) -> Floats:
+    """Return the largest less the smallest rate of any group.
 
-
-def compute_gaps(values: Floats) -> Floats:
-    """The largest less the smallest of rates (groups, resamples, rates), of those groups that have it; NaN where fewer than two have."""
-    found: Floats = np.fmax.reduce(values) - np.fmin.reduce(values)
-    return np.where(np.isfinite(values).sum(0) < 2, np.nan, found)
+    From [groups, resamples, rates] to [resamples, rates]; NaN if fewer than two groups have it.
+    """
+    gaps: Floats = np.fmax.reduce(rates) - np.fmin.reduce(rates)
+    n_groups = np.isfinite(rates).sum(0)
+    return np.where(n_groups < 2, np.nan, gaps)

@@ -1,11 +1,16 @@
-"""Privacy: what the model gives away of the rows that it was trained on.
+"""Privacy: what the model reveals of the rows that it was trained on.
 
-membership_auc is how well the loss of a row tells whether it was among them (membership inference by a threshold on the loss, Yeom et al. 2018): 0.5 is nothing.
-Of a model that writes, `copied` is the share of its texts in which RUN characters in a row are those of a training text (in the manner of Carlini et al. 2021),
-and `copied_people` the same share of what people wrote after the same prompts, who have not seen the training texts.
+`membership_auc` is how well a row's loss tells whether it was among them (membership inference by
+a threshold on the loss, Yeom et al. 2018); 0.5 reveals nothing.
+
+For a model that writes, `memorized` is the fraction of its texts with MEMORIZED_CHARACTERS
+consecutive characters of a training text (in the manner of Carlini et al. 2021), and
+`memorized_by_people` the same fraction of what people, who have not seen the training texts, wrote
+after the same prompts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,70 +23,113 @@ from tasks.statistics.array_types import Floats
 from tasks.statistics.bootstrap import draw_weights
 from tasks.statistics.intervals import percentile_interval, proportion_interval
 
-MAX_ROWS = 1000  # rows of each side
-MEMORIZED_CHARACTERS = 50  # characters
+MAX_ROWS = 1000  # of the training rows, and as many test rows
+MEMORIZED_CHARACTERS = 50
 
 
-def measure(case: EvaluationContext) -> AspectResult:
-    rng, section = np.random.default_rng(case.recipe.evaluate.seed), case.recipe.evaluate
-    count = min(MAX_ROWS, case.train.num_rows, case.test.num_rows)
-    inside, outside = (
-        np.sort(rng.choice(rows, count, replace=False))
-        for rows in (case.train.num_rows, case.test.num_rows)
+def measure(context: EvaluationContext) -> AspectResult:
+    """Measure membership inference and, for a model that writes, memorized text."""
+    generator = np.random.default_rng(context.config.seed)
+    n_rows = min(MAX_ROWS, context.train.num_rows, context.test.num_rows)
+    members = np.sort(generator.choice(context.train.num_rows, n_rows, replace=False))
+    others = np.sort(generator.choice(context.test.num_rows, n_rows, replace=False))
+    member_losses = compute_train_losses(context, members)
+    other_losses = compute_row_losses(
+        context.problem, context.targets[others], context.answers[others]
     )
-    seen = case.train.take(inside)
-    answers = modalities.predict(case.predictor, modalities.extract_inputs(case.recipe, seen))
-    known, new = (
-        compute_row_losses(case.problem, case.problem.targets(seen), answers),
-        compute_row_losses(case.problem, case.targets[outside], case.answers[outside]),
-    )
-    point, drawn = bootstrap_membership_auc(known, new, section)
-    metrics = {"membership_auc": percentile_interval(point, drawn, section)}
-    if case.samples:
-        texts = [row["text"] for row in modalities.extract_inputs(case.recipe, case.train)]
-        for name, part in (("copied", "said"), ("copied_people", "text")):
-            metrics[name] = proportion_interval(
-                find_memorized([sample[part] for sample in case.samples], texts), section
-            )
-    return AspectResult(
-        metrics, {"rows": count, "run": MEMORIZED_CHARACTERS, "samples": len(case.samples)}
-    )
+    auc, samples = bootstrap_membership_auc(member_losses, other_losses, context.config)
+    metrics = {"membership_auc": percentile_interval(auc, samples, context.config)}
+    if context.continuations:
+        metrics |= measure_memorization(context)
+    report = {
+        "rows": n_rows,
+        "run": MEMORIZED_CHARACTERS,
+        "samples": len(context.continuations),
+    }
+    return AspectResult(metrics, report)
+
+
+def measure_memorization(context: EvaluationContext) -> dict[str, Any]:
+    """Return the fractions of texts by the model, and by people, that repeat a training text."""
+    train_inputs = modalities.extract_inputs(context.recipe, context.train)
+    train_texts = [row["text"] for row in train_inputs]
+    by_model = [item["predicted"] for item in context.continuations]
+    by_people = [item["text"] for item in context.continuations]
+    return {
+        name: proportion_interval(find_memorized(texts, train_texts), context.config)
+        for name, texts in (("memorized", by_model), ("memorized_by_people", by_people))
+    }
+
+
+def compute_train_losses(context: EvaluationContext, rows: NDArray[np.int64]) -> Floats:
+    """Return the losses of some training rows, shape [rows]."""
+    table = context.train.take(rows)
+    inputs = modalities.extract_inputs(context.recipe, table)
+    answers = modalities.predict(context.predictor, inputs)
+    return compute_row_losses(context.problem, context.problem.targets(table), answers)
 
 
 def compute_row_losses(problem: Problem, targets: Targets, answers: Floats) -> Floats:
-    """What each row costs, as predictions.parquet has it; of a text, the mean over its tokens."""
-    told = problem.prediction_columns(targets, {"model": answers, "baseline": answers})
-    return np.array(told["loss"], np.float64) / np.array(told.get("tokens", 1), np.float64)
+    """Return each row's loss as predictions.parquet has it; of a text, the mean over its tokens."""
+    columns = problem.prediction_columns(targets, {"model": answers, "baseline": answers})
+    n_tokens = np.array(columns.get("tokens", 1), np.float64)
+    return np.array(columns["loss"], np.float64) / n_tokens
 
 
-def bootstrap_membership_auc(known: Floats, new: Floats, section: Evaluate) -> tuple[float, Floats]:
-    """The chance that a row of training costs less than a new one, ties counting half, of all rows and in resamples of each side."""
-    wins = (known[:, None] < new).astype(np.float64) + (known[:, None] == new) / 2
-    other = section.model_copy(update={"seed": section.seed + 1})
-    parts = [
-        ((mine @ wins) * theirs).sum(1)
-        for mine, theirs in zip(
-            draw_weights(len(known), section), draw_weights(len(new), other), strict=True
-        )
-    ]
+def bootstrap_membership_auc(
+    members: Floats, others: Floats, config: Evaluate
+) -> tuple[float, Floats]:
+    """Return the chance that a member's loss is below another row's, ties counting half.
+
+    Args:
+        members: The losses of training rows, shape [rows].
+        others: The losses of test rows, shape [rows].
+        config: The seed and number of resamples; each side is resampled on its own.
+
+    Returns:
+        The chance, and its values in the resamples, shape [resamples].
+    """
+    is_below = (members[:, None] < others).astype(np.float64)
+    wins = is_below + (members[:, None] == others) / 2  # [members, others]
+    other_config = config.model_copy(update={"seed": config.seed + 1})
+    weights = zip(
+        draw_weights(len(members), config), draw_weights(len(others), other_config), strict=True
+    )
+    parts = [((of_members @ wins) * of_others).sum(1) for of_members, of_others in weights]
     return float(wins.mean()), np.concatenate(parts) / wins.size
 
 
 def find_memorized(
     outputs: Sequence[str], texts: Iterable[str], run: int = MEMORIZED_CHARACTERS
 ) -> NDArray[np.bool_]:
-    """Which outputs hold `run` characters in a row of one of the texts. Such a run holds a whole block of the text, cut into blocks of half its length."""
-    half, found = run // 2, np.zeros(len(outputs), bool)
-    places: dict[str, list[tuple[int, int]]] = {}
-    for number, said in enumerate(outputs):
-        for at in range(len(said) - half + 1):
-            places.setdefault(said[at : at + half], []).append((number, at))
+    """Return which outputs hold `run` consecutive characters of one of the texts.
+
+    Such a run holds a whole block of the text, if the text is cut into blocks of half its length.
+    """
+    half = run // 2
+    is_memorized = np.zeros(len(outputs), bool)
+    places = index_substrings(outputs, half)
     for text in texts:
-        for block in range(0, len(text) - half + 1, half):
-            for number, at in places.get(text[block : block + half], ()):
-                for by in range(
-                    min(at, block, run - half) + 1
-                ):  # how much of the run may lie before this block
-                    same = text[block - by : block - by + run]
-                    found[number] |= len(same) == run and outputs[number].startswith(same, at - by)
-    return found
+        for start in range(0, len(text) - half + 1, half):
+            for number, position in places.get(text[start : start + half], ()):
+                longest_lead = min(position, start, run - half)
+                is_memorized[number] |= any(
+                    len(piece) == run and outputs[number].startswith(piece, position - lead)
+                    for lead, piece in iter_runs(text, start, longest_lead, run)
+                )
+    return is_memorized
+
+
+def index_substrings(texts: Sequence[str], length: int) -> dict[str, list[tuple[int, int]]]:
+    """Return where each substring of this length stands: (number of the text, position)."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, text in enumerate(texts):
+        for position in range(len(text) - length + 1):
+            places.setdefault(text[position : position + length], []).append((number, position))
+    return places
+
+
+def iter_runs(text: str, start: int, longest_lead: int, run: int) -> Iterator[tuple[int, str]]:
+    """Yield the runs that hold the block at `start`, with how much of each lies before it."""
+    for lead in range(longest_lead + 1):
+        yield lead, text[start - lead : start - lead + run]

@@ -1,17 +1,19 @@
-"""Robustness: what becomes of the exported model's answers when its inputs change in ways that leave their labels as they are.
+"""Robustness: how the exported model's answers change with inputs whose labels stay the same.
 
-A changed row keeps its answer where the same class or the same labels are said, or a number less than a tenth of the targets' standard deviation away.
+A changed row keeps its answer if the same class or the same labels are predicted, or a number less
+than a tenth of the targets' standard deviation away.
 """
 
 import io
 import random
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from tasks import modalities
@@ -26,157 +28,227 @@ from tasks.statistics.intervals import proportion_interval
 
 MAX_ROWS = 100  # of the test split, drawn at random
 TOLERANCE_STD = 0.1  # standard deviations of the targets
-TYPO_RATE, LOOK_ALIKE_RATE, TRUNCATED_LENGTH = (
-    0.08,
-    0.1,
-    0.75,
-)  # of pairs of letters that change places, of letters with a look-alike, and of a text that is left: shares
-MAX_SHIFT, MAX_ROTATION, NOISE_LEVEL, BRIGHTNESS_CHANGE = (
-    1 / 8,
-    15.0,
-    13.0,
-    0.2,
-)  # the furthest shift, as a share of the side; the most degrees; levels of 255; a share of the brightness
-MISSING_CELL_RATE, JITTER_STD = (
-    0.1,
-    0.1,
-)  # the share of cells that go missing; standard deviations of a column by which its numbers move
+TYPO_RATE = 0.08  # of pairs of letters that change places
+LOOK_ALIKE_RATE = 0.1  # of letters that have a look-alike
+TRUNCATED_LENGTH = 0.75  # of a text that is left
+MAX_SHIFT = 1 / 8  # of an image's shorter side
+MAX_ROTATION = 15.0  # degrees
+NOISE_LEVEL = 13.0  # levels of 255
+BRIGHTNESS_CHANGE = 0.2  # fraction of the brightness
+MISSING_CELL_RATE = 0.1
+JITTER_STD = 0.1  # standard deviations of a column
+# Latin letters, and Cyrillic ones that look the same
 LOOK_ALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
+INNER_LETTERS = re.compile(r"(?<=\w)(\w)(\w)(?=\w)")
+WHITE_SPACES = ("  ", "\n", "\t", "\u00a0")
 
+# From a row to the changed row; what it draws comes from the generator.
 Perturbation = Callable[[Any, random.Random], Any]
+ImageChange = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def build_image_perturbation(
-    change: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
-) -> Perturbation:
-    """A change of an image as numbers of shape (1, channels, height, width), from file to file; of a kind that costs little to write."""
-
-    def changed(row: bytes, rng: random.Random) -> bytes:
-        found = change(
-            torch.from_numpy(image.decode_images([row])).float(),
-            torch.Generator().manual_seed(rng.getrandbits(32)),
-        )
-        Image.fromarray(
-            found[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy().squeeze()
-        ).save(buffer := io.BytesIO(), "BMP")
-        return buffer.getvalue()
-
-    return changed
-
-
-def build_perturbations(case: EvaluationContext) -> dict[str, Perturbation]:
-    """The ways in which an input of this modality may change, by name."""
-    spreads = {
-        column["name"]: column["spread"]
-        for column in getattr(case.predictor, "columns", [])
-        if column["kind"] == "number"
-    }
-    reach = max(1, round(min(getattr(case.predictor, "shape", [0])[1:], default=0) * MAX_SHIFT))
-    texts: dict[str, Callable[[str, random.Random], str]] = {
-        "typos": lambda text, rng: re.sub(
-            r"(?<=\w)(\w)(\w)(?=\w)",
-            lambda two: two[2] + two[1] if rng.random() < TYPO_RATE else two[0],
-            text,
-        ),
-        "case": lambda text, rng: text.swapcase(),
-        "punctuation": lambda text, rng: text.translate(str.maketrans("", "", string.punctuation)),
-        "white_space": lambda text, rng: re.sub(
-            " ", lambda _: rng.choice(("  ", "\n", "\t", "\u00a0")), text
-        ),
-        "look_alikes": lambda text, rng: "".join(
-            letter.translate(LOOK_ALIKES) if rng.random() < LOOK_ALIKE_RATE else letter
-            for letter in text
-        ),
-        "truncation": lambda text, rng: text[: round(len(text) * TRUNCATED_LENGTH)],
-    }
-    images = {
-        "shift": build_image_perturbation(
-            lambda pixels, rng: image.augment_images(pixels, Augment(shift=reach), rng)
-        ),
-        "rotate": build_image_perturbation(
-            lambda pixels, rng: image.augment_images(pixels, Augment(rotate=MAX_ROTATION), rng)
-        ),
-        "noise": build_image_perturbation(
-            lambda pixels, rng: pixels + NOISE_LEVEL * torch.randn(pixels.shape, generator=rng)
-        ),
-        "brightness": build_image_perturbation(
-            lambda pixels, rng: (
-                pixels * (1 + BRIGHTNESS_CHANGE * (2 * torch.randint(2, (1,), generator=rng) - 1))
-            )
-        ),
-    }
-    tables: dict[str, Perturbation] = {
-        "missing": lambda row, rng: {
-            name: None if rng.random() < MISSING_CELL_RATE else cell for name, cell in row.items()
-        },
-        "jitter": lambda row, rng: (
-            row
-            | {
-                name: tabular.parse_number(row[name]) + rng.gauss(0, JITTER_STD) * spread
-                for name, spread in spreads.items()
-                if row.get(name) is not None
-            }
-        ),
-    }
-    return {"text": texts, "image": images, "tabular": tables}[case.recipe.modality]
-
-
-def find_kept_answers(problem: Problem, before: Floats, after: Floats, spread: float) -> Any:
-    if problem.NAME == "classification":
-        return before.argmax(1) == after.argmax(1)
-    return (
-        ((before >= 0.5) == (after >= 0.5)).all(1)
-        if problem.NAME == "multilabel"
-        else np.abs(before - after)[:, 0] <= TOLERANCE_STD * spread
-    )
-
-
-def measure(case: EvaluationContext) -> AspectResult | None:
-    problem, section, metrics, shown = case.problem, case.recipe.evaluate, dict[str, Any](), []
+def measure(context: EvaluationContext) -> AspectResult | None:
+    """Measure the answers to changed inputs; None for a model that writes text."""
+    problem = context.problem
     if problem.NAME == "language":
         return None
-    picked = sorted(
-        random.Random(section.seed).sample(range(len(case.rows)), min(MAX_ROWS, len(case.rows)))  # noqa: S311
-    )
-    rows, targets, before, metric = (
-        [case.rows[row] for row in picked],
-        case.targets[picked],
-        case.answers[picked],
-        problem.metrics[0],
-    )
-    spread = float(np.std(problem.targets(case.train))) if problem.NAME == "regression" else 0.0
-    for name, change in build_perturbations(case).items():
-        rng = random.Random(f"{section.seed}-{name}")  # noqa: S311
-        changed = [
-            change(row, rng) or row for row in rows
-        ]  # a text that nothing is left of stays as it is
-        after = modalities.predict(case.predictor, changed)
-        same = find_kept_answers(problem, before, after, spread)
+    sample = draw_rows(context)
+    rows = [context.inputs[row] for row in sample]
+    targets = context.targets[sample]
+    before = context.answers[sample]
+    metric = problem.metrics[0]
+    target_std = 0.0
+    if problem.NAME == "regression":
+        target_std = float(np.std(problem.targets(context.train)))
+    metrics: dict[str, Any] = {}
+    examples = []
+    for name, perturb in build_perturbations(context).items():
+        generator = random.Random(f"{context.config.seed}-{name}")  # noqa: S311
+        # a text of which nothing is left stays as it is
+        changed = [perturb(row, generator) or row for row in rows]
+        after = modalities.predict(context.predictor, changed)
+        is_kept = find_kept_answers(problem, before, after, target_std)
         metrics[name] = {
-            "kept": proportion_interval(same, section),
+            "kept": proportion_interval(is_kept, context.config),
             metric: round(problem.measure(targets, after)[metric], intervals.DIGITS),
         }
-        at = int(
-            np.argmax(
-                [
-                    2 * (row != other) - stays
-                    for row, other, stays in zip(rows, changed, same, strict=True)
-                ]
-            )
-        )  # best one whose answer changed
-        said = problem.prediction_columns(
-            targets[[at, at]],
-            dict.fromkeys(("model", "baseline"), np.stack([before[at], after[at]])),
-        )["predicted"].to_pylist()
-        shown.append(
-            {"name": name, "sides": render_difference(rows[at], changed[at]), "said": said}
+        example = example_index(rows, changed, is_kept)
+        answers = np.stack([before[example], after[example]])
+        examples.append(
+            {
+                "name": name,
+                "before_and_after": render_difference(rows[example], changed[example]),
+                "predicted": name_answers(problem, targets[[example, example]], answers),
+            }
         )
-    return AspectResult(
-        metrics,
-        {
-            "metric": metric,
-            "plain": problem.measure(targets, before)[metric],
-            "rows": len(rows),
-            "examples": shown,
-        },
+    report = {
+        "metric": metric,
+        "unchanged": problem.measure(targets, before)[metric],
+        "rows": len(rows),
+        "examples": examples,
+    }
+    return AspectResult(metrics, report)
+
+
+def draw_rows(context: EvaluationContext) -> list[int]:
+    """Return the positions of some random test rows, in order."""
+    n_rows = len(context.inputs)
+    generator = random.Random(context.config.seed)  # noqa: S311
+    return sorted(generator.sample(range(n_rows), min(MAX_ROWS, n_rows)))
+
+
+def find_kept_answers(
+    problem: Problem, before: Floats, after: Floats, target_std: float
+) -> NDArray[np.bool_]:
+    """Return which rows keep their answer, shape [rows]."""
+    if problem.NAME == "classification":
+        return np.asarray(before.argmax(1) == after.argmax(1))
+    if problem.NAME == "multilabel":
+        return np.asarray(((before >= 0.5) == (after >= 0.5)).all(1))
+    return np.asarray(np.abs(before - after)[:, 0] <= TOLERANCE_STD * target_std)
+
+
+def example_index(
+    rows: Sequence[Any], changed: Sequence[Any], is_kept: NDArray[np.bool_]
+) -> int:
+    """Return the first row whose answer changed, else the first row that changed, else 0."""
+    pairs = enumerate(zip(rows, changed, strict=True))
+    altered = [index for index, (row, other) in pairs if row != other]
+    flipped = [index for index in altered if not is_kept[index]]
+    candidates = flipped or altered
+    return candidates[0] if candidates else 0
+
+
+def name_answers(problem: Problem, targets: NDArray[Any], answers: Floats) -> list[Any]:
+    """Return answers as the class, the labels or the number that they stand for."""
+    columns = problem.prediction_columns(targets, dict.fromkeys(("model", "baseline"), answers))
+    return list(columns["predicted"].to_pylist())
+
+
+def build_perturbations(context: EvaluationContext) -> dict[str, Perturbation]:
+    """Return the ways in which an input of this modality may change, by name."""
+    predictor: Any = context.predictor
+    if context.recipe.modality == "text":
+        return TEXT_PERTURBATIONS
+    if context.recipe.modality == "image":
+        return build_image_perturbations(min(predictor.shape[1:]))
+    std_by_column = {
+        column["name"]: column["spread"]
+        for column in predictor.columns
+        if column["kind"] == "number"
+    }
+    return build_table_perturbations(std_by_column)
+
+
+def swap_letters(text: str, generator: random.Random) -> str:
+    """Swap some pairs of letters within words."""
+    return INNER_LETTERS.sub(
+        lambda pair: pair[2] + pair[1] if generator.random() < TYPO_RATE else pair[0], text
     )
+
+
+def swap_case(text: str, generator: random.Random) -> str:
+    """Swap upper and lower case."""
+    return text.swapcase()
+
+
+def strip_punctuation(text: str, generator: random.Random) -> str:
+    """Remove ASCII punctuation."""
+    return text.translate(str.maketrans("", "", string.punctuation))
+
+
+def change_white_space(text: str, generator: random.Random) -> str:
+    """Replace each space by another white space."""
+    return re.sub(" ", lambda _: generator.choice(WHITE_SPACES), text)
+
+
+def replace_look_alikes(text: str, generator: random.Random) -> str:
+    """Replace some Latin letters by Cyrillic ones that look the same."""
+    return "".join(
+        letter.translate(LOOK_ALIKES) if generator.random() < LOOK_ALIKE_RATE else letter
+        for letter in text
+    )
+
+
+def truncate(text: str, generator: random.Random) -> str:
+    """Cut off the end."""
+    return text[: round(len(text) * TRUNCATED_LENGTH)]
+
+
+TEXT_PERTURBATIONS: dict[str, Perturbation] = {
+    "typos": swap_letters,
+    "case": swap_case,
+    "punctuation": strip_punctuation,
+    "white_space": change_white_space,
+    "look_alikes": replace_look_alikes,
+    "truncation": truncate,
+}
+
+
+def build_image_perturbations(side: int) -> dict[str, Perturbation]:
+    """Return the changes of an image whose shorter side has so many pixels."""
+    shift = max(1, round(side * MAX_SHIFT))
+
+    def shift_pixels(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return image.augment_images(pixels, Augment(shift=shift), generator)
+
+    changes: dict[str, ImageChange] = {
+        "shift": shift_pixels,
+        "rotate": rotate,
+        "noise": add_noise,
+        "brightness": change_brightness,
+    }
+    return {name: perturb_file(change) for name, change in changes.items()}
+
+
+def rotate(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Rotate by a random angle."""
+    return image.augment_images(pixels, Augment(rotate=MAX_ROTATION), generator)
+
+
+def add_noise(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Add Gaussian noise."""
+    return pixels + NOISE_LEVEL * torch.randn(pixels.shape, generator=generator)
+
+
+def change_brightness(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Make the image brighter or darker."""
+    sign = 2 * torch.randint(2, (1,), generator=generator) - 1
+    return pixels * (1 + BRIGHTNESS_CHANGE * sign)
+
+
+def perturb_file(change: ImageChange) -> Perturbation:
+    """Turn a change of pixels, shape [1, channels, height, width], into one of a file's bytes.
+
+    The changed file is a BMP, which costs little to write.
+    """
+
+    def perturb(row: bytes, generator: random.Random) -> bytes:
+        pixels = torch.from_numpy(image.decode_images([row])).float()
+        torch_generator = torch.Generator().manual_seed(generator.getrandbits(32))
+        changed = change(pixels, torch_generator)[0].round().clamp(0, 255).byte()
+        buffer = io.BytesIO()
+        Image.fromarray(changed.permute(1, 2, 0).numpy().squeeze()).save(buffer, "BMP")
+        return buffer.getvalue()
+
+    return perturb
+
+
+def build_table_perturbations(std_by_column: dict[str, float]) -> dict[str, Perturbation]:
+    """Return the changes of a table's row, given the standard deviation of its numbers."""
+
+    def remove_cells(row: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+        return {
+            name: None if generator.random() < MISSING_CELL_RATE else cell
+            for name, cell in row.items()
+        }
+
+    def jitter_numbers(row: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+        moved = {
+            name: tabular.parse_number(row[name]) + generator.gauss(0, JITTER_STD) * std
+            for name, std in std_by_column.items()
+            if row.get(name) is not None
+        }
+        return row | moved
+
+    return {"missing": remove_cells, "jitter": jitter_numbers}

@@ -1,9 +1,13 @@
-"""Slices: how good the model is on parts of the test split: by columns, by the length of texts, and where a shallow tree finds it to be worst."""
+"""Slices: how good the model is on parts of the test split.
+
+The parts are those of the recipe's columns, the length of texts, and the parts that a shallow tree
+finds to be worst.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,182 +20,263 @@ from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.recipe.evaluate import Slice
 from tasks.rows import label_values, table_columns
 from tasks.statistics import bootstrap
+from tasks.statistics.array_types import Floats
 from tasks.statistics.intervals import DIGITS
 from tasks.storage import files
 
-LENGTH_COLUMN = "length"  # of the text, unless the data have a column of that name
+LENGTH_COLUMN = "length"  # of a text, unless the data have a column of that name
 MISSING_VALUE = "(missing)"
-MAX_VALUES = 50  # values of a column, the most frequent ones; the others are one slice
-MAX_TREE_DEPTH, MAX_WORST_SLICES = (
-    3,
-    3,
-)  # the depth of the tree, and how many of its leaves are told
+OTHER_VALUES = "(others)"
+MAX_VALUES = 50  # of a column, the most frequent ones; the others are one slice
+QUARTILES = (0.25, 0.5, 0.75)
+MAX_TREE_DEPTH = 3
+MAX_WORST_SLICES = 3
 RowMask = NDArray[np.bool_]
 
 
-def measure(case: EvaluationContext) -> AspectResult:
-    wanted = list(case.recipe.evaluate.slices)
-    if CONTENT_COLUMN[case.recipe.modality] == "text" and LENGTH_COLUMN not in [
-        one.column for one in wanted
-    ]:
-        wanted.append(Slice(column=LENGTH_COLUMN))
-    metrics = {
-        one.column: {
-            name: score_rows(case, rows, told)
-            for name, told, rows in iterate_slices(case, one, "evaluate.slices")
+class RowSlice(NamedTuple):
+    """A part of the test split.
+
+    Attributes:
+        name: The value or range that its rows share.
+        range: From what to what its numbers are, if that is not its name.
+        rows: Which rows are in it, shape [rows].
+    """
+
+    name: str
+    range: str
+    rows: RowMask
+
+
+def measure(context: EvaluationContext) -> AspectResult:
+    """Measure the metrics of each slice, and find the worst slices."""
+    metrics: dict[str, Any] = {}
+    for config in list_slices(context):
+        metrics[config.column] = {
+            part.name: score_slice(context, part)
+            for part in iter_slices(context, config, "evaluate.slices")
         }
-        for one in wanted
-    }
-    errors = case.problem.row_errors(case.targets, case.said)
-    return AspectResult(
-        {**metrics, "worst": find_worst_slices(case, errors)}, {"error": float(errors.mean())}
+    errors = context.problem.row_errors(context.targets, context.predictions)
+    metrics["worst"] = find_worst_slices(context, errors)
+    return AspectResult(metrics, {"error": float(errors.mean())})
+
+
+def list_slices(context: EvaluationContext) -> list[Slice]:
+    """Return the recipe's slices and, for texts, their length."""
+    slices = list(context.config.slices)
+    if is_text(context) and all(item.column != LENGTH_COLUMN for item in slices):
+        slices.append(Slice(column=LENGTH_COLUMN))
+    return slices
+
+
+def is_text(context: EvaluationContext) -> bool:
+    """Return whether a row's content is a text."""
+    return CONTENT_COLUMN[context.recipe.modality] == "text"
+
+
+def score_slice(context: EvaluationContext, part: RowSlice) -> dict[str, Any]:
+    """Return the main metrics of a slice, if it has rows enough.
+
+    How many rows of a slice are of which class is chance, so its resamples are not stratified.
+    """
+    problem = context.problem
+    n_rows = int(part.rows.sum())
+    scores: dict[str, Any] = {"rows": n_rows}
+    if part.range:
+        scores["range"] = part.range
+    if n_rows < context.config.support:
+        return scores
+    chosen_metric = files.read_json(context.model.info)["train"]["metric"]
+    names = dict.fromkeys(["accuracy", chosen_metric, "log_loss", "mae"])
+    metrics = [name for name in names if name in problem.metrics]
+    targets = context.targets[part.rows]
+    predictions = problem.take(context.predictions, part.rows)
+    resamples = bootstrap.draw_weights(n_rows, context.config)
+    samples = bootstrap.join_metrics(
+        metrics,
+        ([problem.compute_metrics(metrics, targets, predictions, weights)] for weights in resamples),
+    )
+    return scores | problem.metric_intervals(
+        targets, predictions, context.config, metrics, samples
     )
 
 
-def score_rows(case: EvaluationContext, rows: RowMask, told: str) -> dict[str, Any]:
-    """The main metrics of some rows, if they are enough to tell. How many are of which class is chance in a slice, so its resamples are not stratified."""
-    problem, section, count = case.problem, case.recipe.evaluate, int(rows.sum())
-    about = {"rows": count, **({"range": told} if told else {})}
-    if count < section.support:
-        return about
-    chosen = files.read_json(case.model / "model.json")["train"]["metric"]
-    names = [
-        name
-        for name in dict.fromkeys(["accuracy", chosen, "log_loss", "mae"])
-        if name in problem.metrics
-    ]
-    targets, said = case.targets[rows], problem.take(case.said, rows)
-    drawn = bootstrap.join_metrics(
-        names,
-        (
-            [problem.compute_metrics(names, targets, said, weights)]
-            for weights in bootstrap.draw_weights(count, section)
-        ),
-    )
-    return about | problem.metric_intervals(targets, said, section, names, drawn)
+def select_cells(context: EvaluationContext, column: str, key: str) -> list[Any]:
+    """Return a column's cells; the length of texts is a column too.
+
+    Args:
+        context: What is evaluated.
+        column: The column's name.
+        key: The recipe's key that names it, for the error if it does not exist.
+    """
+    is_length = column == LENGTH_COLUMN and column not in context.test.column_names
+    if is_length and is_text(context):
+        return [len(text) for text in context.test["text"].to_pylist()]
+    return [row[column] for row in modalities.select_cells(context.test, [column], key)]
 
 
-def select_column_cells(case: EvaluationContext, name: str, key: str) -> list[Any]:
-    if (
-        name == LENGTH_COLUMN
-        and name not in case.test.column_names
-        and CONTENT_COLUMN[case.recipe.modality] == "text"
-    ):
-        return [len(text) for text in case.test["text"].to_pylist()]
-    return [row[name] for row in modalities.select_cells(case.test, [name], key)]
-
-
-def iterate_slices(
-    case: EvaluationContext, wanted: Slice, key: str
-) -> Iterator[tuple[str, str, RowMask]]:
-    """The name of each slice, from what to what its numbers are if that is not its name, and which rows are in it."""
-    cells = select_column_cells(case, wanted.column, key)
-    numbers = np.array([tabular.parse_number(cell) for cell in cells])
-    known = np.isfinite(numbers)
-    column = tabular.infer_column(wanted.column, cells)
-    many = (
-        column is not None
-        and column["kind"] == "number"
-        and len(set(numbers[known].tolist())) > tabular.MAX_DISTINCT_CODES
-    )
-    if wanted.edges or (many and not wanted.values):
-        names, at = label_values.split_into_ranges(
-            sorted(wanted.edges or []) or np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75])),
-            numbers,
-        )
-        for number, name in enumerate(names):
-            rows = known & (at == number)
-            told = [
-                str(cells[row])
-                for row in np.flatnonzero(rows)[np.argsort(numbers[rows], kind="stable")]
-            ]
-            yield (
-                (name, "", rows)
-                if wanted.edges
-                else (f"quarter {number + 1}", f"{told[0]} to {told[-1]}" if told else "none", rows)
-            )
+def iter_slices(context: EvaluationContext, config: Slice, key: str) -> Iterator[RowSlice]:
+    """Yield the slices of a column: ranges of its numbers, or its values."""
+    cells = select_cells(context, config.column, key)
+    if config.edges or (not config.values and has_many_numbers(config.column, cells)):
+        yield from iter_ranges(config, cells)
     else:
-        named = np.array([tabular.category_name(cell) or MISSING_VALUE for cell in cells], object)
-        known = named != MISSING_VALUE
-        counts = Counter(named[known].tolist())
-        common = sorted(sorted(counts), key=lambda name: -counts[name])[:MAX_VALUES]
-        values = (
-            [str(tabular.category_name(value)) for value in wanted.values]
-            if wanted.values
-            else sorted(common)
-        )
-        yield from ((value, "", named == value) for value in values)
-        if len(counts) > len(common) and not wanted.values:
-            yield "(others)", "", known & ~np.isin(named, common)
-    if not known.all() and not wanted.values:
-        yield MISSING_VALUE, "", ~known
+        yield from iter_values(config, cells)
 
 
-def find_worst_slices(case: EvaluationContext, errors: Any) -> list[dict[str, Any]]:
-    """The leaves of a shallow tree on the errors that are worse than all rows by more than two standard errors, as conditions on columns."""
+def has_many_numbers(column: str, cells: Sequence[Any]) -> bool:
+    """Return whether a column holds numbers, and more different ones than codes would be."""
+    inferred = tabular.infer_column(column, cells)
+    if inferred is None or inferred["kind"] != "number":
+        return False
+    numbers = parse_numbers(cells)
+    n_distinct = len(set(numbers[np.isfinite(numbers)].tolist()))
+    return n_distinct > tabular.MAX_DISTINCT_CODES
+
+
+def parse_numbers(cells: Sequence[Any]) -> Floats:
+    """Return the cells as numbers, NaN where there is none."""
+    return np.array([tabular.parse_number(cell) for cell in cells])
+
+
+def iter_ranges(config: Slice, cells: Sequence[Any]) -> Iterator[RowSlice]:
+    """Yield the ranges between the recipe's edges, or the quarters of the rows."""
+    numbers = parse_numbers(cells)
+    is_number = np.isfinite(numbers)
+    edges = sorted(config.edges or [])
+    names, range_of_row = label_values.split_into_ranges(
+        edges or np.unique(np.quantile(numbers[is_number], QUARTILES)), numbers
+    )
+    for position, name in enumerate(names):
+        rows = is_number & (range_of_row == position)
+        if config.edges:
+            yield RowSlice(name, "", rows)
+        else:
+            yield RowSlice(f"quarter {position + 1}", describe_range(cells, numbers, rows), rows)
+    if not is_number.all() and not config.values:
+        yield RowSlice(MISSING_VALUE, "", ~is_number)
+
+
+def describe_range(cells: Sequence[Any], numbers: Floats, rows: RowMask) -> str:
+    """Return the smallest and the largest cell of some rows, as they are written."""
+    if not rows.any():
+        return "none"
+    positions = np.flatnonzero(rows)
+    ordered = positions[np.argsort(numbers[rows], kind="stable")]
+    return f"{cells[ordered[0]]} to {cells[ordered[-1]]}"
+
+
+def iter_values(config: Slice, cells: Sequence[Any]) -> Iterator[RowSlice]:
+    """Yield the recipe's values, or the most frequent ones, the others and the missing."""
+    names = np.array([tabular.category_name(cell) or MISSING_VALUE for cell in cells], object)
+    is_known = names != MISSING_VALUE
+    if config.values:
+        for value in config.values:
+            name = str(tabular.category_name(value))
+            yield RowSlice(name, "", names == name)
+        return
+    counts = Counter(names[is_known].tolist())
+    by_frequency = sorted(sorted(counts), key=lambda name: -counts[name])
+    common = by_frequency[:MAX_VALUES]
+    for name in sorted(common):
+        yield RowSlice(name, "", names == name)
+    if len(counts) > len(common):
+        yield RowSlice(OTHER_VALUES, "", is_known & ~np.isin(names, common))
+    if not is_known.all():
+        yield RowSlice(MISSING_VALUE, "", ~is_known)
+
+
+def find_worst_slices(context: EvaluationContext, errors: Floats) -> list[dict[str, Any]]:
+    """Return the leaves of a shallow tree on the errors that are much worse than all rows.
+
+    That is by more than two standard errors. Their conditions name columns.
+    """
     from sklearn.tree import DecisionTreeRegressor
 
-    support, content = case.recipe.evaluate.support, CONTENT_COLUMN[case.recipe.modality]
-    names = [
-        name
-        for name in case.test.column_names
-        if name == "label" or name not in (*table_columns.ROLE_COLUMNS, content)
-    ]
-    cells = {
-        name: select_column_cells(case, name, "")
-        for name in [
-            *names,
-            *([LENGTH_COLUMN] if content == "text" and LENGTH_COLUMN not in names else []),
-        ]
-    }
-    columns = [column for name in cells if (column := tabular.infer_column(name, cells[name]))]
+    support = context.config.support
+    cells = tree_cells(context)
+    inferred = [tabular.infer_column(name, cells[name]) for name in cells]
+    columns = [column for column in inferred if column]
     if not columns or len(errors) < 2 * support:
         return []
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
-    tree = (
-        DecisionTreeRegressor(max_depth=MAX_TREE_DEPTH, min_samples_leaf=support, random_state=0)
-        .fit(tabular.encode_features(columns, rows), errors)
-        .tree_
+    regressor = DecisionTreeRegressor(
+        max_depth=MAX_TREE_DEPTH, min_samples_leaf=support, random_state=0
     )
-    leaves = [
-        (-float(tree.value[node].item()), said, int(tree.n_node_samples[node]))
-        for node, said in iterate_leaves(tree, [*chain(*map(describe_cuts, columns))], 0, {})
-    ]
-    bad = sorted(
-        leaf for leaf in leaves if -leaf[0] > errors.mean() + 2 * errors.std() / np.sqrt(leaf[2])
-    )
+    tree = regressor.fit(tabular.encode_features(columns, rows), errors).tree_
+    cuts = [cut for column in columns for cut in describe_cuts(column)]
+    leaves = list(iter_leaves(tree, cuts, 0, {}))
+    bad = [leaf for leaf in leaves if leaf.error > worst_by_chance(errors, leaf.n_rows)]
+    bad.sort(key=lambda leaf: (-leaf.error, leaf.condition, leaf.n_rows))
     return [
-        {"condition": said, "rows": count, "error": round(-less, DIGITS)}
-        for less, said, count in bad[:MAX_WORST_SLICES]
+        {"condition": leaf.condition, "rows": leaf.n_rows, "error": round(leaf.error, DIGITS)}
+        for leaf in bad[:MAX_WORST_SLICES]
     ]
 
 
-def describe_cuts(column: FeatureColumn) -> list[tuple[str, str, float, float]]:
-    """What is so on each side of a cut, for each feature that a column becomes; of a number also its unit and origin."""
+def worst_by_chance(errors: Floats, n_rows: int) -> float:
+    """Return the error that so many random rows exceed only rarely (two standard errors)."""
+    return float(errors.mean() + 2 * errors.std() / np.sqrt(n_rows))
+
+
+def tree_cells(context: EvaluationContext) -> dict[str, list[Any]]:
+    """Return the columns that the tree may cut: the label, the features, the length of texts."""
+    excluded = (*table_columns.ROLE_COLUMNS, CONTENT_COLUMN[context.recipe.modality])
+    names = [
+        name for name in context.test.column_names if name == "label" or name not in excluded
+    ]
+    if is_text(context) and LENGTH_COLUMN not in names:
+        names.append(LENGTH_COLUMN)
+    return {name: select_cells(context, name, "") for name in names}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a cut of a feature reads on each side.
+
+    Attributes:
+        low: The condition below the cut, such as `age up to` or `team is not A`.
+        high: The condition above it.
+        std: The unit of a number's feature; 0 for a category.
+        mean: The origin of a number's feature.
+    """
+
+    low: str
+    high: str
+    std: float = 0.0
+    mean: float = 0.0
+
+
+class Leaf(NamedTuple):
+    """A leaf of the tree: its mean error, its condition, and how many rows it has."""
+
+    error: float
+    condition: str
+    n_rows: int
+
+
+def describe_cuts(column: FeatureColumn) -> list[Cut]:
+    """Return a cut for each feature that a column becomes."""
     name = column["name"]
-    number = (
-        [(f"{name} up to", f"{name} over", column["spread"], column["mean"])]
-        if column["kind"] == "number"
-        else []
-    )
-    values = [
-        MISSING_VALUE if value is None else value
-        for value in column.get("values", [None] if column.get("gaps") else [])
-    ]
-    return [
-        *number,
-        *((f"{name} is not {value}", f"{name} is {value}", 0.0, 0.0) for value in values),
-    ]
+    cuts = []
+    if column["kind"] == "number":
+        cuts.append(Cut(f"{name} up to", f"{name} over", column["spread"], column["mean"]))
+    values = column.get("values", [None] if column.get("gaps") else [])
+    for value in values:
+        shown = MISSING_VALUE if value is None else value
+        cuts.append(Cut(f"{name} is not {shown}", f"{name} is {shown}"))
+    return cuts
 
 
-def iterate_leaves(
-    tree: Any, asked: list[tuple[str, str, float, float]], node: int, said: dict[str, str]
-) -> Iterator[tuple[int, str]]:
-    """Each leaf with its condition; of two bounds on a number the nearer one comes later and is told."""
+def iter_leaves(
+    tree: Any, cuts: list[Cut], node: int, conditions: dict[str, str]
+) -> Iterator[Leaf]:
+    """Yield each leaf below a node. Of two bounds on a number the nearer one counts."""
     if tree.children_left[node] < 0:
-        yield node, " and ".join(f"{side}{cut}" for side, cut in said.items())
+        condition = " and ".join(f"{side}{bound}" for side, bound in conditions.items())
+        yield Leaf(float(tree.value[node].item()), condition, int(tree.n_node_samples[node]))
         return
-    low, high, unit, origin = asked[tree.feature[node]]
-    cut = f" {tree.threshold[node] * unit + origin:.4g}" if unit else ""
-    for child, side in ((tree.children_left[node], low), (tree.children_right[node], high)):
-        yield from iterate_leaves(tree, asked, child, said | {side: cut})
+    cut = cuts[tree.feature[node]]
+    bound = f" {tree.threshold[node] * cut.std + cut.mean:.4g}" if cut.std else ""
+    for child, side in ((tree.children_left[node], cut.low), (tree.children_right[node], cut.high)):
+        yield from iter_leaves(tree, cuts, child, conditions | {side: bound})
