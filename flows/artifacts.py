@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.candidates import Candidate
 from tasks.contracts.check_result import SuiteResult
+from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
@@ -58,15 +59,15 @@ def publish_row_counts(recipe: str, paths: StagePaths) -> None:
 
 def publish_metrics(recipe: str, paths: StagePaths) -> None:
     """Show the metrics of the exported model beside those of the baseline."""
-    evaluation = files.read_json(paths.evaluation.metrics)
+    evaluation = Evaluation.read(paths.evaluation.metrics)
     table = [
         {
             "metric": name,
-            "model": interval["value"],
-            "interval": f"{interval['low']} to {interval['high']}",
-            "baseline": evaluation["baseline"][name]["value"],
+            "model": interval.value,
+            "interval": f"{interval.low} to {interval.high}",
+            "baseline": evaluation.baseline[name].value,
         }
-        for name, interval in model_card.select_intervals(evaluation).items()
+        for name, interval in evaluation.metrics.items()
     ]
     create_table_artifact(
         table,

@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 
 from flows.dvc_graph import Stage
-from tasks.contracts.manifest import Manifest, MetricInterval
+from tasks.contracts.evaluation import Evaluation
+from tasks.contracts.manifest import Manifest
 from tasks.contracts.provenance import Provenance, StageProvenance
 from tasks.core import timestamps
 from tasks.core.errors import StageError
 from tasks.recipe import resolved
 from tasks.registry import manifests
-from tasks.reports import model_card
-from tasks.storage import files, hashing
+from tasks.storage import hashing
 from tasks.storage.layout import StagePaths
 
 CONSTRAINTS_FILE = Path("constraints.txt")
@@ -67,29 +67,21 @@ def build_manifest(recipe: str, paths: StagePaths) -> Manifest:
     Raises:
         StageError: The model's files are not those of the evaluation.
     """
-    evaluation = files.read_json(paths.evaluation.metrics)
+    evaluation = Evaluation.read(paths.evaluation.metrics)
     manifest = Manifest(
         model=recipe,
         files=manifests.list_model_files(paths.model.path),
         recipe_sha256=manifests.hash_recipe(paths),
         data=manifests.hash_data(paths),
-        metrics=list_metrics(evaluation),
+        metrics=evaluation.metrics,
         runtime={"python": ".".join(platform.python_version_tuple()[:2])},
     )
-    if manifest.file_hashes != evaluation["model_sha256"]:
+    if manifest.file_hashes != evaluation.model_sha256:
         raise StageError(
             f"{paths.model.path} is not the model that was evaluated: run "
             f"`dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."
         )
     return manifest
-
-
-def list_metrics(evaluation: Mapping[str, Any]) -> dict[str, MetricInterval]:
-    """Return the metrics of an evaluation with their intervals."""
-    return {
-        name: MetricInterval(value=interval["value"], low=interval["low"], high=interval["high"])
-        for name, interval in model_card.select_intervals(dict(evaluation)).items()
-    }
 
 
 def build_provenance(run: str, stages: list[Stage]) -> Provenance:

@@ -7,11 +7,10 @@ aspect), predictions.parquet, plots/ for `dvc plots`, report.html, and cost.json
 times, which are no part of the verdict.
 """
 
-from typing import Any
-
 import pyarrow as pa
 
 from tasks import evaluation, modalities
+from tasks.contracts.base import JsonObject
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.stage import main
 from tasks.evaluation import plots, report
@@ -48,7 +47,7 @@ def predict_baseline(context: EvaluationContext) -> Floats:
     """Fit the modality's baseline on the training split; return its answers to the test rows."""
     train_inputs = modalities.extract_inputs(context.recipe, context.train)
     train_targets = context.problem.targets(context.train)
-    predict = modalities.import_modality(context.recipe.modality).predict_baseline
+    predict = modalities.get_modality(context.recipe.modality).predict_baseline
     answers: Floats = predict(train_inputs, train_targets, context.inputs, context.problem)
     return answers
 
@@ -63,7 +62,7 @@ def summarize(
     problem = context.problem
     targets = context.targets
     baseline = problem.compact_predictions(targets, baseline_answers)
-    content: dict[str, Any] = {
+    content: JsonObject = {
         "metrics": problem.metric_intervals(targets, context.predictions, context.config),
         "baseline": problem.metric_intervals(targets, baseline, context.config),
         "classes": problem.metrics_by_class(targets, context.predictions, context.config),
@@ -85,9 +84,9 @@ def write_predictions(
     files.write_table(paths.evaluation.predictions, pa.table({"id": ids, **columns}))
 
 
-def merge_timings(aspects: dict[str, AspectResult]) -> dict[str, Any]:
+def merge_timings(aspects: dict[str, AspectResult]) -> JsonObject:
     """Return what the aspects measured with a clock."""
-    timings: dict[str, Any] = {}
+    timings: JsonObject = {}
     for aspect in aspects.values():
         timings |= aspect.timings
     return timings

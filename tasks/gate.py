@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import modalities, problems
+from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.model_info import ModelInfo
 from tasks.core.errors import StageError
 from tasks.core.stage import main
@@ -50,10 +51,10 @@ def run(
     recipe: Recipe, folder: Path, champion: Path | None, version: str | None, look: int = 1
 ) -> dict[str, Any]:
     """The verdict on the evaluation in `folder`, against the champion whose files lie in `champion`, if there is one."""
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    evaluation = Evaluation.read(folder / "evaluation" / "metrics.json")
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet").sort_by("id")
     test = files.read_table(folder / "split" / "test.parquet").sort_by("id")
-    preconditions.verify_evaluation_inputs(metrics, predictions, test, folder)
+    preconditions.verify_evaluation_inputs(evaluation, predictions, test, folder)
     problem = problems.from_model_info(ModelInfo.read(ModelFolder(folder / "model").info))
     matches = {"baseline": {"": comparisons.pair_predictions(problem, predictions)}}
     timed: dict[int, Floats] = {}
@@ -96,13 +97,13 @@ def run(
             "left_out": matches["champion"][""].left_out,
             "changed": comparisons.find_disagreements(problem, matches["champion"][""]),
         }
-    verdict = decision.judge(recipe, metrics, problem, matches, look, timed)
+    verdict = decision.judge(recipe, evaluation.numbers(), problem, matches, look, timed)
     return {
         **verdict,
         **about,
         "champion": version,
-        "model_sha256": metrics["model_sha256"],
-        "test_sha256": metrics["test_sha256"],
+        "model_sha256": evaluation.model_sha256,
+        "test_sha256": evaluation.test_sha256,
         "rows": len(test),
     }
 

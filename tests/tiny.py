@@ -192,26 +192,12 @@ def case(modality: str, folder: Path, **train: Any) -> EvaluationContext:
     made, source = recipe(modality, folder, **train), split(modality, folder / "split")
     files.write_table(source / "test.parquet", table(modality, 600, 48))
     training.run(made, StagePaths(folder), folder / "checkpoints")
-    return judged(made, source, folder / "model")
+    return judged(made, folder)
 
 
-def judged(made: Recipe, source: Path, model: Path) -> EvaluationContext:
-    """As the evaluation makes it."""
-    train, val, test = (
-        files.read_table(source / f"{side}.parquet") for side in ("train", "val", "test")
-    )
-    predictor, rows = modalities.load_predictor(model), modalities.extract_inputs(made, test)
-    return EvaluationContext(
-        made,
-        model,
-        predictor,
-        train,
-        val,
-        test,
-        rows,
-        predictor.problem.targets(test),
-        modalities.predict(predictor, rows),
-    )
+def judged(made: Recipe, folder: Path) -> EvaluationContext:
+    """Load the model and the split below `folder` as the evaluation does."""
+    return EvaluationContext.load(made, StagePaths(folder))
 
 
 def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
@@ -221,4 +207,4 @@ def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
     label.run(made, StagePaths(folder))
     splitting.run(made, StagePaths(folder))
     training.run(made, StagePaths(folder), checkpoints)
-    evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")
+    evaluate.run(made, StagePaths(folder))

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.core.errors import StageError
 from tasks.storage import files
 
+JsonObject = dict[str, Any]  # JSON whose shape is its writer's own
+
 
 class Record(BaseModel):
     """A part of a file between stages: immutable, and strict about its keys."""

@@ -1,8 +1,8 @@
 """evaluation/metrics.json: what the exported model achieves on the test split."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from tasks.contracts.base import Contract, Record
+from tasks.contracts.base import Contract, JsonObject, Record
 
 
 class Interval(Record):
@@ -40,12 +40,12 @@ class Evaluation(Contract):
     metrics: dict[str, Interval]
     baseline: dict[str, Interval]
     classes: dict[str, ClassMetrics]
-    aspects: dict[str, dict[str, Any]]
+    aspects: dict[str, JsonObject]
     rows: int
     model_sha256: dict[str, str]
     test_sha256: str
 
-    def numbers(self) -> dict[str, Any]:
+    def numbers(self) -> JsonObject:
         """Return the numbers as nested dictionaries, as the gate's rules name them by path.
 
         Metrics and aspects lie at the top, so that `accuracy` and `slices.channel.email.accuracy`

@@ -3,6 +3,7 @@
 import hashlib
 
 from tasks.contracts.base import Contract, Record
+from tasks.contracts.evaluation import Interval
 
 VERSION_DIGITS = 16
 
@@ -12,14 +13,6 @@ class ModelFile(Record):
 
     sha256: str
     size: int  # bytes
-
-
-class MetricInterval(Record):
-    """A metric on the test split, with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Manifest(Contract):
@@ -40,7 +33,7 @@ class Manifest(Contract):
     files: dict[str, ModelFile]
     recipe_sha256: str
     data: dict[str, str]
-    metrics: dict[str, MetricInterval]
+    metrics: dict[str, Interval]
     runtime: dict[str, str]
 
     @classmethod

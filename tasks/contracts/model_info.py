@@ -10,17 +10,6 @@ from tasks.contracts.base import Contract, Record
 class FeatureColumn(Record):
     """A column of a table that becomes features."""
 
-    def __getitem__(self, key: str) -> Any:  # until the evaluation reads attributes
-        """Return the field of a former key."""
-        return getattr(self, {"spread": "std", "gaps": "has_missing"}.get(key, key))
-
-    def get(self, key: str, default: Any = None) -> Any:  # until the evaluation reads attributes
-        """Return the field of a former key, if it has one."""
-        try:
-            return self[key]
-        except AttributeError:
-            return default
-
 
 class NumberColumn(FeatureColumn):
     """A column of a table that becomes a standardised number."""

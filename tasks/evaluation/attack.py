@@ -20,6 +20,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from tasks.contracts.base import JsonObject
+from tasks.contracts.model_info import NumberColumn
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.evaluation.differentiable import DifferentiableBatch, DifferentiableModel, SampleSize
 from tasks.evaluation.rendering import MAX_CELLS, render_difference, render_image
@@ -101,8 +103,7 @@ class Attack:
             loss = cross_entropy(outputs, targets[left], reduction="sum")
             (gradient,) = torch.autograd.grad(loss, inputs)
             moved = self.step(batch.inputs[left], inputs.detach(), gradient, radius[left])
-            stays = per_row(is_wrong[left], moved)
-            changed[left] = torch.where(stays, inputs.detach(), moved)
+            changed[left] = torch.where(per_row(is_wrong[left], moved), inputs.detach(), moved)
         return changed, is_wrong
 
     def radius(self, inputs: torch.Tensor, strengths: Any) -> torch.Tensor:
@@ -161,7 +162,7 @@ def build_perturbation_space(model: DifferentiableModel) -> PerturbationSpace | 
     if not model.columns:
         return PerturbationSpace((0, 2, 4, 8, 16, 32), "levels of 255", 1.0, (0.0, 255.0))
     mask = torch.zeros(model.columns[-1].span.stop)
-    mask[[span.start for column, span in model.columns if column["kind"] == "number"]] = 1
+    mask[[span.start for column, span in model.columns if isinstance(column, NumberColumn)]] = 1
     if not mask.any():
         return None
     return PerturbationSpace(
@@ -229,7 +230,7 @@ class ExampleSearch:
 
     def run(
         self, rows: list[Any], targets: torch.Tensor, withstood: NDArray[np.int64]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[JsonObject]:
         """Yield the examples for the report: rows that withstand some strength, but not all."""
         n_strengths = len(self.attack.space.strengths)
         is_flipped = (withstood >= 0) & (withstood < n_strengths - 1)
@@ -240,9 +241,7 @@ class ExampleSearch:
             changed, strength = self.bisect(batch, targets[chosen], withstood[chosen])
             predicted = model.outputs(changed, *batch.rest).argmax(1)
             for position, row in enumerate(chosen):
-                sides = render_change(
-                    model, rows[row], batch.inputs[position], changed[position]
-                )
+                sides = render_change(model, rows[row], batch.inputs[position], changed[position])
                 yield {
                     "id": self.ids[row],
                     "strength": round(float(strength[position]), 1),
@@ -280,15 +279,17 @@ def render_change(
     if isinstance(row, str):
         distances = (after - before).norm(dim=1).tolist()
         return model.render_tokens(row, distances), Markup()
-    numbers = [(column, span.start) for column, span in model.columns if column["kind"] == "number"]
+    numbers = [
+        (column, span.start) for column, span in model.columns if isinstance(column, NumberColumn)
+    ]
     numbers.sort(key=lambda item: (-abs(float((after - before)[item[1]])), item[1]))
     moved_most = numbers[:MAX_CELLS]
     return render_difference(cells_of(moved_most, before), cells_of(moved_most, after))
 
 
-def cells_of(columns: list[tuple[Any, int]], features: torch.Tensor) -> dict[str, float]:
+def cells_of(columns: list[tuple[NumberColumn, int]], features: torch.Tensor) -> dict[str, float]:
     """Return the cells that standardized features stand for, by column."""
     return {
-        column["name"]: column["mean"] + column["spread"] * float(features[position])
+        column.name: column.mean + column.std * float(features[position])
         for column, position in columns
     }

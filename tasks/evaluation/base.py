@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
+from tasks.contracts.model_info import ModelInfo
 from tasks.modalities.base import Predictor, Trainer
 from tasks.problems.base import Predictions, Problem, Targets
 from tasks.recipe.evaluate import Evaluate
@@ -27,9 +29,9 @@ class AspectResult:
         timings: Numbers for cost.json, which another run would measure differently.
     """
 
-    metrics: dict[str, Any]
-    report: dict[str, Any] = field(default_factory=dict)
-    timings: dict[str, Any] = field(default_factory=dict)
+    metrics: JsonObject
+    report: JsonObject = field(default_factory=dict)
+    timings: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class EvaluationContext:
         return self.recipe.evaluate
 
     @cached_property
+    def info(self) -> ModelInfo:
+        """The model's model.json."""
+        return ModelInfo.read(self.model.info)
+
+    @cached_property
     def predictions(self) -> Predictions:
         """The answers in the compact form that metrics are computed from."""
         return self.problem.compact_predictions(self.targets, self.answers)
@@ -94,19 +101,17 @@ class EvaluationContext:
     @cached_property
     def continuations(self) -> list[dict[str, str]]:
         """How a model that writes continues the prompts of some test rows."""
-        if hasattr(self.predictor, "samples"):
-            return list(self.predictor.samples(self.inputs))
-        return []
+        return self.predictor.sample_continuations(self.inputs)
 
     @cached_property
     def trainer(self) -> Trainer:
         """The trained network in 32 bits, for what needs gradients: on the CPU, in eval mode."""
         from safetensors.torch import load_file
 
-        config = Train.model_validate(files.read_json(self.model.info)["train"])
-        trainer_class = modalities.modality_class(self.recipe.modality, "Trainer")
+        config = Train.model_validate(self.info.train)
+        modality = modalities.get_modality(self.recipe.modality)
         train_inputs = modalities.extract_inputs(self.recipe, self.train)
-        trainer: Trainer = trainer_class(config, train_inputs, self.problem)
+        trainer = modality.trainer(config, train_inputs, self.problem)
         trainer.network.load_state_dict(load_file(self.model.weights))
         trainer.network.eval()
         return trainer

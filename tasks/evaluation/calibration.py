@@ -3,11 +3,12 @@
 Expected calibration error and log-loss, as served and without the model's temperature.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.contracts.base import JsonObject
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.statistics import intervals
 from tasks.statistics.array_types import Floats
@@ -47,7 +48,7 @@ def measure(context: EvaluationContext) -> AspectResult | None:
     return AspectResult(metrics, report)
 
 
-def compute_calibration_metrics(context: EvaluationContext, answers: Floats) -> dict[str, Any]:
+def compute_calibration_metrics(context: EvaluationContext, answers: Floats) -> JsonObject:
     """Return expected calibration error and log-loss with their intervals."""
     problem = context.problem
     confidences = bin_confidences(context, answers)

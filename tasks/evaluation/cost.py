@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
 from tasks.core import stage
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.modalities.base import Predictor
-from tasks.storage import files
 from tasks.telemetry import energy
 
 # What training leaves for later trainings and for audits; a server does not need it.
@@ -40,7 +40,7 @@ def measure(context: EvaluationContext) -> AspectResult:
     }
     metrics = {
         "bytes": sum(served_files.values()),
-        "parameters": files.read_json(context.model.info)["parameters"],
+        "parameters": context.info.parameters,
     }
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         rows = context.inputs[:MAX_ROWS]
@@ -48,7 +48,7 @@ def measure(context: EvaluationContext) -> AspectResult:
     return AspectResult(metrics, {"files": served_files, "timings": timings}, timings)
 
 
-def measure_serving(folder: Path, rows: list[Any]) -> dict[str, Any]:
+def measure_serving(folder: Path, rows: list[Any]) -> JsonObject:
     """Measure serving in this process.
 
     Returns:
@@ -57,7 +57,7 @@ def measure_serving(folder: Path, rows: list[Any]) -> dict[str, Any]:
     """
     start = time.perf_counter()
     predictor = modalities.load_predictor(folder, N_THREADS)
-    costs: dict[str, Any] = {"load_s": round(time.perf_counter() - start, 3)}
+    costs: JsonObject = {"load_s": round(time.perf_counter() - start, 3)}
     for size in BATCH_SIZES:
         seconds = time_calls(predictor, rows, size)
         warm = seconds[max(1, len(seconds) // WARM_UP_FRACTION) :]

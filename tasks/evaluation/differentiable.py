@@ -14,6 +14,7 @@ import torch
 from markupsafe import Markup, escape
 from torch.nn.functional import normalize
 
+from tasks.contracts.model_info import Column
 from tasks.modalities import tabular
 from tasks.modalities.base import Trainer
 from tasks.statistics.array_types import Floats
@@ -56,7 +57,7 @@ class DifferentiableBatch(NamedTuple):
 class FeatureSpan(NamedTuple):
     """A column of a table, and the features that it becomes; a number is the first of its own."""
 
-    column: Any
+    column: Column
     span: slice
 
 
@@ -91,7 +92,7 @@ class DifferentiableModel:
         """Yield the rows in batches of similar length."""
         encoded = self.trainer.encode(rows) if rows else []
         for positions in self.trainer.batches(encoded, None):
-            inputs = self.trainer.collate([encoded[row] for row in positions], None)
+            inputs = self.trainer.collate([encoded[row] for row in positions], None).inputs
             if self.embeddings:
                 yield DifferentiableBatch(positions, self.embeddings(inputs[0]), inputs)
             else:
@@ -119,12 +120,12 @@ class DifferentiableModel:
         ]
         vectors: dict[int, Floats] = {}
         for batch in self.batches(rows):
-            given: list[torch.Tensor] = []
+            features: list[torch.Tensor] = []
             with linear_layers[-1].register_forward_pre_hook(
-                lambda _, arguments, given=given: given.append(arguments[0])
+                lambda _, arguments, features=features: features.append(arguments[0])
             ):
                 self.outputs(batch.inputs, *batch.rest)
-            vectors.update(zip(batch.rows, normalize(given[0]).numpy(), strict=True))
+            vectors.update(zip(batch.rows, normalize(features[0]).numpy(), strict=True))
         return np.stack([vectors[row] for row in range(len(rows))])
 
     def render_tokens(self, text: str, values: Sequence[float]) -> Markup:
@@ -153,7 +154,7 @@ class DifferentiableModel:
         return Markup().join(parts)
 
 
-def locate_features(columns: Sequence[Any]) -> list[FeatureSpan]:
+def locate_features(columns: Sequence[Column]) -> list[FeatureSpan]:
     """Return each column of a table with the features that it becomes."""
     spans = []
     start = 0

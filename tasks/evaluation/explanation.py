@@ -23,6 +23,7 @@ from captum.attr import IntegratedGradients  # type: ignore[import-untyped]
 from markupsafe import Markup
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.evaluation.differentiable import DifferentiableBatch, DifferentiableModel, SampleSize
 from tasks.evaluation.rendering import MAX_CELLS, render_image, render_row
@@ -98,7 +99,10 @@ def choose_rows(context: EvaluationContext) -> list[ChosenRow]:
         rows_by_kind = {"At random": sample, "Farthest": worst}
     else:
         rows_by_kind = {"Right": sample, "Wrong": worst, "Least certain": unsure}
-    return [ChosenRow(kind, row) for kind in rows_by_kind for row in rows_by_kind[kind]]
+    chosen: list[ChosenRow] = []
+    for kind, rows in rows_by_kind.items():
+        chosen += [ChosenRow(kind, row) for row in rows]
+    return chosen
 
 
 def least_certain_rows(context: EvaluationContext, excluded: list[int]) -> list[int]:
@@ -113,13 +117,13 @@ def least_certain_rows(context: EvaluationContext, excluded: list[int]) -> list[
 
 def explain_rows(
     context: EvaluationContext, model: DifferentiableModel, chosen: list[ChosenRow]
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return for each chosen row its answer, what it rests on and similar training rows."""
     rows = [context.inputs[item.row] for item in chosen]
     similar = SimilarRows.find(context, model, rows)
     both = dict.fromkeys(("model", "baseline"), context.answers)
     predictions = context.problem.prediction_columns(context.targets, both)
-    explained: list[dict[str, Any]] = [{}] * len(rows)
+    explained: list[JsonObject] = [{}] * len(rows)
     for batch in model.batches(rows):
         outputs = context.answers[[chosen[position].row for position in batch.rows]].argmax(1)
         attributions = attribute_outputs(model, batch, torch.from_numpy(outputs))
@@ -188,7 +192,7 @@ def attribute_outputs(
     """
     start = torch.zeros_like(batch.inputs) + getattr(model.network, "mean", 0.0)
     if model.embeddings:
-        start = model.embeddings(torch.full_like(batch.rest[0], model.trainer.pad))
+        start = model.embeddings(torch.full_like(batch.rest[0], model.trainer.pad_id))
     attributions = IntegratedGradients(model.outputs).attribute(
         batch.inputs,
         start,
@@ -200,9 +204,7 @@ def attribute_outputs(
     return torch.as_tensor(attributions)
 
 
-def render_attributions(
-    model: DifferentiableModel, row: Any, attributions: torch.Tensor
-) -> Markup:
+def render_attributions(model: DifferentiableModel, row: Any, attributions: torch.Tensor) -> Markup:
     """Return a row with what counts in it.
 
     A text's tokens and an image's pixels are coloured; the columns of a table have bars.
@@ -226,7 +228,7 @@ def render_coloured_pixels(row: bytes, attributions: torch.Tensor) -> Markup:
 
 def render_bars(model: DifferentiableModel, row: Any, attributions: torch.Tensor) -> Markup:
     """Return a bar for each of the columns of a table that count most."""
-    sums = [(float(attributions[span].sum()), column["name"]) for column, span in model.columns]
+    sums = [(float(attributions[span].sum()), column.name) for column, span in model.columns]
     sums.sort(key=lambda item: -abs(item[0]))
     largest = abs(sums[0][0]) or 1.0
     line = Markup('<span class="bar{}" style="width: {:.2f}rem"></span> {} <b>{}</b><br>')
@@ -292,8 +294,7 @@ def compute_permutation_importance(
     importance = {}
     for column, span in model.columns:
         losses = [loss_without(span) - unpermuted for _ in range(N_PERMUTATIONS)]
-        importance[column["name"]] = Importance(
+        importance[column.name] = Importance(
             round(float(np.mean(losses)), DIGITS), round(float(np.std(losses)), DIGITS)
         )
     return importance
-

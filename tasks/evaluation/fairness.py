@@ -11,11 +11,12 @@ fairlearn's MetricFrame offers the rates and their bootstrap; here all rates of 
 matrix products per chunk of resamples, which are the same as for every other metric.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.contracts.base import JsonObject
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.evaluation.slices import iter_slices
 from tasks.recipe.evaluate import Slice
@@ -47,7 +48,7 @@ class Outcomes(NamedTuple):
 class GroupComparison(NamedTuple):
     """The gaps between groups, the rates of each group, and the class that each rate is of."""
 
-    metrics: dict[str, Any]
+    metrics: JsonObject
     class_of_rate: dict[str, str]
 
 
@@ -79,7 +80,8 @@ class GroupRates:
         every_row = np.ones_like(outcomes.by_row)
         every_class = np.ones_like(is_predicted)
         self.names = [outcomes.quality]
-        self.names += [rate for rate in CLASS_RATES for _ in outcomes.labels]
+        for rate in CLASS_RATES:
+            self.names += [rate] * len(outcomes.labels)
         self.numerators = np.column_stack(
             [outcomes.by_row, is_predicted, is_predicted & is_true, is_predicted & ~is_true]
         )
@@ -119,29 +121,43 @@ def compare_groups(context: EvaluationContext, column: str) -> GroupComparison:
     rates = GroupRates(outcomes, groups, context.config.support)
     resamples = context.problem.bootstrap_weights(context.targets, context.config)
     gap_samples = np.concatenate([compute_gaps(rates.compute(weights)) for weights in resamples])
-    point_rates = rates.compute(np.ones((1, len(outcomes.by_row))))
-    gaps = compute_gaps(point_rates)[0]  # [rates]
-    by_group: dict[str, dict[str, Any]] = {
+    point_rates = rates.compute(np.ones((1, len(outcomes.by_row))))  # [groups, 1, rates]
+    by_group: dict[str, JsonObject] = {
         name: {"rows": int(rows.sum())} for name, rows in groups.items()
     }
-    metrics: dict[str, Any] = {}
+    metrics: JsonObject = {}
     class_of_rate: dict[str, str] = {}
-    for name in dict.fromkeys(rates.names):
+    for name, widest in find_widest_gaps(rates, point_rates).items():
         positions = rates.positions(name)
-        known = [position for position in positions if np.isfinite(gaps[position])]
-        if not known:  # no two groups have enough rows for any class
-            continue
-        widest = max(known, key=lambda position: float(gaps[position]))
         largest_samples = np.fmax.reduce(gap_samples[:, positions], axis=1)
+        gap = float(compute_gaps(point_rates)[0, widest])
         metrics[f"{name}_gap"] = intervals.bias_corrected_interval(
-            float(gaps[widest]), largest_samples, context.config
+            gap, largest_samples, context.config
         )
-        is_quality = widest == 0
-        class_of_rate[name] = "" if is_quality else outcomes.labels[widest - positions[0]]
-        for group, rate in zip(groups, point_rates[:, 0, widest], strict=True):
-            if np.isfinite(rate):
-                by_group[group][name] = round(float(rate), DIGITS)
+        class_of_rate[name] = outcomes.labels[widest - positions[0]] if widest else ""
+        add_group_rates(by_group, name, point_rates[:, 0, widest])
     return GroupComparison({**metrics, "groups": by_group}, class_of_rate)
+
+
+def find_widest_gaps(rates: GroupRates, point_rates: Floats) -> dict[str, int]:
+    """Return for each rate the position of the class whose gap is largest.
+
+    A rate is left out if no two groups have rows enough for any class.
+    """
+    gaps = compute_gaps(point_rates)[0]  # [rates]
+    widest = {}
+    for name in dict.fromkeys(rates.names):
+        known = [position for position in rates.positions(name) if np.isfinite(gaps[position])]
+        if known:
+            widest[name] = max(known, key=lambda position: float(gaps[position]))
+    return widest
+
+
+def add_group_rates(by_group: dict[str, JsonObject], name: str, rates: Floats) -> None:
+    """Add a rate to each group that has it; rates in the order of the groups, shape [groups]."""
+    for group, rate in zip(by_group.values(), rates, strict=True):
+        if np.isfinite(rate):
+            group[name] = round(float(rate), DIGITS)
 
 
 def collect_outcomes(context: EvaluationContext) -> Outcomes:

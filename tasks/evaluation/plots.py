@@ -32,7 +32,10 @@ def write_plots(
 
 def confusion_lines(context: EvaluationContext) -> Lines:
     """Return the true and the predicted class of each row."""
-    return [("actual", "predicted"), *context.problem.confusion_pairs(context.targets, context.predictions)]
+    return [
+        ("actual", "predicted"),
+        *context.problem.confusion_pairs(context.targets, context.predictions),
+    ]
 
 
 def f1_lines(evaluation: Evaluation) -> Lines:

@@ -10,12 +10,12 @@ after the same prompts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.problems.base import Problem, Targets
 from tasks.recipe.evaluate import Evaluate
@@ -49,7 +49,7 @@ def measure(context: EvaluationContext) -> AspectResult:
     return AspectResult(metrics, report)
 
 
-def measure_memorization(context: EvaluationContext) -> dict[str, Any]:
+def measure_memorization(context: EvaluationContext) -> JsonObject:
     """Return the fractions of texts by the model, and by people, that repeat a training text."""
     train_inputs = modalities.extract_inputs(context.recipe, context.train)
     train_texts = [row["text"] for row in train_inputs]

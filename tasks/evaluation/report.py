@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
+from tasks.contracts.base import JsonObject
 from tasks.contracts.evaluation import Evaluation
+from tasks.contracts.model_info import ModelInfo
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.reports import html_pages
-from tasks.storage import files
 from tasks.storage.layout import ModelFolder
 
 MAX_MISTAKES = 15
@@ -25,16 +25,16 @@ class TrainingHistory:
         info: The model's model.json.
     """
 
-    records: list[dict[str, Any]]
+    records: list[JsonObject]
     metric: str
-    info: dict[str, Any]
+    info: ModelInfo
 
     @classmethod
     def read(cls, model: ModelFolder) -> "TrainingHistory":
         """Read what training left beside the model."""
-        info = files.read_json(model.info)
+        info = ModelInfo.read(model.info)
         records = [json.loads(line) for line in model.history.read_text().splitlines()]
-        return cls(records, info["train"]["metric"], info)
+        return cls(records, str(info.train["metric"]), info)
 
     @property
     def metric_key(self) -> str:
@@ -70,7 +70,7 @@ def render_report(
         names=names,
         aspects=aspects,
         continuations=context.continuations,
-        compression_steps=history.info.get("export", []),
+        compression_steps=history.info.export or [],
         training={
             "history": history.records,
             "metric": history.metric,
@@ -99,7 +99,7 @@ def count_row(counts: Counter[tuple[str, str]], actual: str, names: list[str]) -
     return [counts[actual, predicted] for predicted in names]
 
 
-def list_mistakes(context: EvaluationContext) -> list[dict[str, Any]]:
+def list_mistakes(context: EvaluationContext) -> list[JsonObject]:
     """Return the worst rows for the report."""
     worst = context.problem.worst_rows(context.targets, context.answers, MAX_MISTAKES)
     return [

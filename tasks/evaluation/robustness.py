@@ -9,7 +9,7 @@ import random
 import re
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
+from tasks.contracts.model_info import ImageInput, NumberColumn, TabularInput
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.evaluation.rendering import render_difference
 from tasks.modalities import image, tabular
@@ -56,38 +58,72 @@ def measure(context: EvaluationContext) -> AspectResult | None:
     rows = [context.inputs[row] for row in sample]
     targets = context.targets[sample]
     before = context.answers[sample]
-    metric = problem.metrics[0]
-    target_std = 0.0
-    if problem.NAME == "regression":
-        target_std = float(np.std(problem.targets(context.train)))
-    metrics: dict[str, Any] = {}
-    examples = []
-    for name, perturb in build_perturbations(context).items():
-        generator = random.Random(f"{context.config.seed}-{name}")  # noqa: S311
-        # a text of which nothing is left stays as it is
-        changed = [perturb(row, generator) or row for row in rows]
-        after = modalities.predict(context.predictor, changed)
-        is_kept = find_kept_answers(problem, before, after, target_std)
-        metrics[name] = {
-            "kept": proportion_interval(is_kept, context.config),
-            metric: round(problem.measure(targets, after)[metric], intervals.DIGITS),
-        }
-        example = example_index(rows, changed, is_kept)
-        answers = np.stack([before[example], after[example]])
-        examples.append(
-            {
-                "name": name,
-                "before_and_after": render_difference(rows[example], changed[example]),
-                "predicted": name_answers(problem, targets[[example, example]], answers),
-            }
-        )
-    report = {
-        "metric": metric,
-        "unchanged": problem.measure(targets, before)[metric],
-        "rows": len(rows),
-        "examples": examples,
+    outcomes = {
+        name: measure_perturbation(context, ChangedRows(name, perturb, rows, targets, before))
+        for name, perturb in build_perturbations(context).items()
     }
-    return AspectResult(metrics, report)
+    report = {
+        "metric": problem.metrics[0],
+        "unchanged": problem.measure(targets, before)[problem.metrics[0]],
+        "rows": len(rows),
+        "examples": [outcome.example for outcome in outcomes.values()],
+    }
+    return AspectResult({name: outcome.metrics for name, outcome in outcomes.items()}, report)
+
+
+class ChangedRows(NamedTuple):
+    """A perturbation, and the rows that it changes.
+
+    Attributes:
+        name: The perturbation's name.
+        perturb: The perturbation.
+        rows: The rows' inputs.
+        targets: Their targets, shape [rows, …].
+        before: The answers to the unchanged rows, shape [rows, width].
+    """
+
+    name: str
+    perturb: Perturbation
+    rows: list[Any]
+    targets: NDArray[Any]
+    before: Floats
+
+
+class Outcome(NamedTuple):
+    """How the model copes with one perturbation: numbers, and an example for the report."""
+
+    metrics: JsonObject
+    example: JsonObject
+
+
+def measure_perturbation(context: EvaluationContext, case: ChangedRows) -> Outcome:
+    """Measure the answers to the changed rows."""
+    problem = context.problem
+    metric = problem.metrics[0]
+    generator = random.Random(f"{context.config.seed}-{case.name}")  # noqa: S311
+    # a text of which nothing is left stays as it is
+    changed = [case.perturb(row, generator) or row for row in case.rows]
+    after = modalities.predict(context.predictor, changed)
+    is_kept = find_kept_answers(problem, case.before, after, target_std(context))
+    metrics = {
+        "kept": proportion_interval(is_kept, context.config),
+        metric: round(problem.measure(case.targets, after)[metric], intervals.DIGITS),
+    }
+    index = example_index(case.rows, changed, is_kept)
+    answers = np.stack([case.before[index], after[index]])
+    example = {
+        "name": case.name,
+        "before_and_after": render_difference(case.rows[index], changed[index]),
+        "predicted": name_answers(problem, case.targets[[index, index]], answers),
+    }
+    return Outcome(metrics, example)
+
+
+def target_std(context: EvaluationContext) -> float:
+    """Return the standard deviation of the training targets, if they are numbers."""
+    if context.problem.NAME != "regression":
+        return 0.0
+    return float(np.std(context.problem.targets(context.train)))
 
 
 def draw_rows(context: EvaluationContext) -> list[int]:
@@ -98,25 +134,25 @@ def draw_rows(context: EvaluationContext) -> list[int]:
 
 
 def find_kept_answers(
-    problem: Problem, before: Floats, after: Floats, target_std: float
+    problem: Problem, before: Floats, after: Floats, spread: float
 ) -> NDArray[np.bool_]:
     """Return which rows keep their answer, shape [rows]."""
     if problem.NAME == "classification":
         return np.asarray(before.argmax(1) == after.argmax(1))
     if problem.NAME == "multilabel":
         return np.asarray(((before >= 0.5) == (after >= 0.5)).all(1))
-    return np.asarray(np.abs(before - after)[:, 0] <= TOLERANCE_STD * target_std)
+    return np.asarray(np.abs(before - after)[:, 0] <= TOLERANCE_STD * spread)
 
 
-def example_index(
-    rows: Sequence[Any], changed: Sequence[Any], is_kept: NDArray[np.bool_]
-) -> int:
+def example_index(rows: Sequence[Any], changed: Sequence[Any], is_kept: NDArray[np.bool_]) -> int:
     """Return the first row whose answer changed, else the first row that changed, else 0."""
-    pairs = enumerate(zip(rows, changed, strict=True))
-    altered = [index for index, (row, other) in pairs if row != other]
-    flipped = [index for index in altered if not is_kept[index]]
-    candidates = flipped or altered
-    return candidates[0] if candidates else 0
+    is_altered = [row != other for row, other in zip(rows, changed, strict=True)]
+    altered = np.flatnonzero(is_altered)
+    flipped = np.flatnonzero(np.array(is_altered) & ~is_kept)
+    for candidates in (flipped, altered):
+        if len(candidates):
+            return int(candidates[0])
+    return 0
 
 
 def name_answers(problem: Problem, targets: NDArray[Any], answers: Floats) -> list[Any]:
@@ -127,17 +163,17 @@ def name_answers(problem: Problem, targets: NDArray[Any], answers: Floats) -> li
 
 def build_perturbations(context: EvaluationContext) -> dict[str, Perturbation]:
     """Return the ways in which an input of this modality may change, by name."""
-    predictor: Any = context.predictor
-    if context.recipe.modality == "text":
-        return TEXT_PERTURBATIONS
-    if context.recipe.modality == "image":
-        return build_image_perturbations(min(predictor.shape[1:]))
-    std_by_column = {
-        column["name"]: column["spread"]
-        for column in predictor.columns
-        if column["kind"] == "number"
-    }
-    return build_table_perturbations(std_by_column)
+    model_input = context.info.input
+    if isinstance(model_input, ImageInput):
+        return build_image_perturbations(min(model_input.shape[1:]))
+    if isinstance(model_input, TabularInput):
+        std_by_column = {
+            column.name: column.std
+            for column in model_input.columns
+            if isinstance(column, NumberColumn)
+        }
+        return build_table_perturbations(std_by_column)
+    return TEXT_PERTURBATIONS
 
 
 def swap_letters(text: str, generator: random.Random) -> str:
@@ -147,12 +183,12 @@ def swap_letters(text: str, generator: random.Random) -> str:
     )
 
 
-def swap_case(text: str, generator: random.Random) -> str:
+def swap_case(text: str, _: random.Random) -> str:
     """Swap upper and lower case."""
     return text.swapcase()
 
 
-def strip_punctuation(text: str, generator: random.Random) -> str:
+def strip_punctuation(text: str, _: random.Random) -> str:
     """Remove ASCII punctuation."""
     return text.translate(str.maketrans("", "", string.punctuation))
 
@@ -170,7 +206,7 @@ def replace_look_alikes(text: str, generator: random.Random) -> str:
     )
 
 
-def truncate(text: str, generator: random.Random) -> str:
+def truncate(text: str, _: random.Random) -> str:
     """Cut off the end."""
     return text[: round(len(text) * TRUNCATED_LENGTH)]
 
@@ -237,13 +273,13 @@ def perturb_file(change: ImageChange) -> Perturbation:
 def build_table_perturbations(std_by_column: dict[str, float]) -> dict[str, Perturbation]:
     """Return the changes of a table's row, given the standard deviation of its numbers."""
 
-    def remove_cells(row: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+    def remove_cells(row: JsonObject, generator: random.Random) -> JsonObject:
         return {
             name: None if generator.random() < MISSING_CELL_RATE else cell
             for name, cell in row.items()
         }
 
-    def jitter_numbers(row: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+    def jitter_numbers(row: JsonObject, generator: random.Random) -> JsonObject:
         moved = {
             name: tabular.parse_number(row[name]) + generator.gauss(0, JITTER_STD) * std
             for name, std in std_by_column.items()

@@ -7,22 +7,23 @@ finds to be worst.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks import modalities
+from tasks.contracts.base import JsonObject
+from tasks.contracts.model_info import Column, NumberColumn
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.modalities import tabular
-from tasks.modalities.tabular import FeatureColumn
 from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.recipe.evaluate import Slice
 from tasks.rows import label_values, table_columns
 from tasks.statistics import bootstrap
 from tasks.statistics.array_types import Floats
 from tasks.statistics.intervals import DIGITS
-from tasks.storage import files
 
 LENGTH_COLUMN = "length"  # of a text, unless the data have a column of that name
 MISSING_VALUE = "(missing)"
@@ -50,7 +51,7 @@ class RowSlice(NamedTuple):
 
 def measure(context: EvaluationContext) -> AspectResult:
     """Measure the metrics of each slice, and find the worst slices."""
-    metrics: dict[str, Any] = {}
+    metrics: JsonObject = {}
     for config in list_slices(context):
         metrics[config.column] = {
             part.name: score_slice(context, part)
@@ -64,7 +65,8 @@ def measure(context: EvaluationContext) -> AspectResult:
 def list_slices(context: EvaluationContext) -> list[Slice]:
     """Return the recipe's slices and, for texts, their length."""
     slices = list(context.config.slices)
-    if is_text(context) and all(item.column != LENGTH_COLUMN for item in slices):
+    columns = {item.column for item in slices}
+    if is_text(context) and LENGTH_COLUMN not in columns:
         slices.append(Slice(column=LENGTH_COLUMN))
     return slices
 
@@ -74,31 +76,31 @@ def is_text(context: EvaluationContext) -> bool:
     return CONTENT_COLUMN[context.recipe.modality] == "text"
 
 
-def score_slice(context: EvaluationContext, part: RowSlice) -> dict[str, Any]:
+def score_slice(context: EvaluationContext, part: RowSlice) -> JsonObject:
     """Return the main metrics of a slice, if it has rows enough.
 
     How many rows of a slice are of which class is chance, so its resamples are not stratified.
     """
     problem = context.problem
     n_rows = int(part.rows.sum())
-    scores: dict[str, Any] = {"rows": n_rows}
+    scores: JsonObject = {"rows": n_rows}
     if part.range:
         scores["range"] = part.range
     if n_rows < context.config.support:
         return scores
-    chosen_metric = files.read_json(context.model.info)["train"]["metric"]
-    names = dict.fromkeys(["accuracy", chosen_metric, "log_loss", "mae"])
+    names = dict.fromkeys(["accuracy", str(context.info.train["metric"]), "log_loss", "mae"])
     metrics = [name for name in names if name in problem.metrics]
     targets = context.targets[part.rows]
     predictions = problem.take(context.predictions, part.rows)
     resamples = bootstrap.draw_weights(n_rows, context.config)
     samples = bootstrap.join_metrics(
         metrics,
-        ([problem.compute_metrics(metrics, targets, predictions, weights)] for weights in resamples),
+        (
+            [problem.compute_metrics(metrics, targets, predictions, weights)]
+            for weights in resamples
+        ),
     )
-    return scores | problem.metric_intervals(
-        targets, predictions, context.config, metrics, samples
-    )
+    return scores | problem.metric_intervals(targets, predictions, context.config, metrics, samples)
 
 
 def select_cells(context: EvaluationContext, column: str, key: str) -> list[Any]:
@@ -109,10 +111,12 @@ def select_cells(context: EvaluationContext, column: str, key: str) -> list[Any]
         column: The column's name.
         key: The recipe's key that names it, for the error if it does not exist.
     """
-    is_length = column == LENGTH_COLUMN and column not in context.test.column_names
-    if is_length and is_text(context):
-        return [len(text) for text in context.test["text"].to_pylist()]
-    return [row[column] for row in modalities.select_cells(context.test, [column], key)]
+    is_in_data = column in context.test.column_names
+    if column == LENGTH_COLUMN and not is_in_data and is_text(context):
+        texts = context.test["text"].to_pylist()
+        return [len(text) for text in texts]
+    rows = modalities.select_cells(context.test, [column], key)
+    return [row[column] for row in rows]
 
 
 def iter_slices(context: EvaluationContext, config: Slice, key: str) -> Iterator[RowSlice]:
@@ -127,7 +131,7 @@ def iter_slices(context: EvaluationContext, config: Slice, key: str) -> Iterator
 def has_many_numbers(column: str, cells: Sequence[Any]) -> bool:
     """Return whether a column holds numbers, and more different ones than codes would be."""
     inferred = tabular.infer_column(column, cells)
-    if inferred is None or inferred["kind"] != "number":
+    if not isinstance(inferred, NumberColumn):
         return False
     numbers = parse_numbers(cells)
     n_distinct = len(set(numbers[np.isfinite(numbers)].tolist()))
@@ -186,7 +190,7 @@ def iter_values(config: Slice, cells: Sequence[Any]) -> Iterator[RowSlice]:
         yield RowSlice(MISSING_VALUE, "", ~is_known)
 
 
-def find_worst_slices(context: EvaluationContext, errors: Floats) -> list[dict[str, Any]]:
+def find_worst_slices(context: EvaluationContext, errors: Floats) -> list[JsonObject]:
     """Return the leaves of a shallow tree on the errors that are much worse than all rows.
 
     That is by more than two standard errors. Their conditions name columns.
@@ -204,7 +208,7 @@ def find_worst_slices(context: EvaluationContext, errors: Floats) -> list[dict[s
         max_depth=MAX_TREE_DEPTH, min_samples_leaf=support, random_state=0
     )
     tree = regressor.fit(tabular.encode_features(columns, rows), errors).tree_
-    cuts = [cut for column in columns for cut in describe_cuts(column)]
+    cuts = list(chain.from_iterable(describe_cuts(column) for column in columns))
     leaves = list(iter_leaves(tree, cuts, 0, {}))
     bad = [leaf for leaf in leaves if leaf.error > worst_by_chance(errors, leaf.n_rows)]
     bad.sort(key=lambda leaf: (-leaf.error, leaf.condition, leaf.n_rows))
@@ -222,9 +226,7 @@ def worst_by_chance(errors: Floats, n_rows: int) -> float:
 def tree_cells(context: EvaluationContext) -> dict[str, list[Any]]:
     """Return the columns that the tree may cut: the label, the features, the length of texts."""
     excluded = (*table_columns.ROLE_COLUMNS, CONTENT_COLUMN[context.recipe.modality])
-    names = [
-        name for name in context.test.column_names if name == "label" or name not in excluded
-    ]
+    names = [name for name in context.test.column_names if name == "label" or name not in excluded]
     if is_text(context) and LENGTH_COLUMN not in names:
         names.append(LENGTH_COLUMN)
     return {name: select_cells(context, name, "") for name in names}
@@ -255,13 +257,16 @@ class Leaf(NamedTuple):
     n_rows: int
 
 
-def describe_cuts(column: FeatureColumn) -> list[Cut]:
+def describe_cuts(column: Column) -> list[Cut]:
     """Return a cut for each feature that a column becomes."""
-    name = column["name"]
+    name = column.name
     cuts = []
-    if column["kind"] == "number":
-        cuts.append(Cut(f"{name} up to", f"{name} over", column["spread"], column["mean"]))
-    values = column.get("values", [None] if column.get("gaps") else [])
+    values: list[str | None] = []
+    if isinstance(column, NumberColumn):
+        cuts.append(Cut(f"{name} up to", f"{name} over", column.std, column.mean))
+        values = [None] if column.has_missing else []
+    else:
+        values = column.values
     for value in values:
         shown = MISSING_VALUE if value is None else value
         cuts.append(Cut(f"{name} is not {shown}", f"{name} is {shown}"))

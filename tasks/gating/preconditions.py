@@ -1,10 +1,10 @@
 """Preconditions."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import StageError
 from tasks.storage import files, hashing
 
@@ -27,16 +27,16 @@ def require_passed_checks(folder: Path) -> None:
 
 
 def verify_evaluation_inputs(
-    metrics: dict[str, Any], predictions: pa.Table, test: pa.Table, folder: Path
+    evaluation: Evaluation, predictions: pa.Table, test: pa.Table, folder: Path
 ) -> None:
     """Refuse to judge anything but the evaluation of this model on this test split."""
-    if metrics.get("test_sha256") != hashing.sha256(
-        folder / "split" / "test.parquet"
-    ) or predictions["id"].to_pylist() != sorted(test["id"].to_pylist()):
+    if evaluation.test_sha256 != hashing.sha256(folder / "split" / "test.parquet") or predictions[
+        "id"
+    ].to_pylist() != sorted(test["id"].to_pylist()):
         raise StageError(
             "gate: the test split changed since the evaluation: run `dvc repro`, which evaluates again."
         )
-    if metrics.get("model_sha256") != hashing.hash_folder(folder / "model"):
+    if evaluation.model_sha256 != hashing.hash_folder(folder / "model"):
         raise StageError(
             "gate: the model's files are not those that were evaluated: run `dvc repro`, which evaluates again."
         )

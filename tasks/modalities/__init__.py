@@ -39,16 +39,6 @@ def get_modality(name: str) -> Modality:
     return modality
 
 
-def import_modality(name: str) -> Modality:  # until the evaluation calls get_modality
-    """Return the modality."""
-    return get_modality(name)
-
-
-def modality_class(name: str, kind: str) -> Any:  # until the evaluation calls get_modality
-    """Return a part of the modality."""
-    return getattr(get_modality(name), kind.lower())
-
-
 def extract_inputs(
     recipe: "Recipe", table: pa.Table, *, allow_missing: bool = False
 ) -> list[InputRow]:

@@ -12,6 +12,7 @@ from typing import Any
 from cyclonedx.spdx import is_supported_id
 from packageurl import PackageURL
 
+from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.snapshot import Snapshot
 from tasks.recipe.recipe import Recipe
@@ -33,7 +34,7 @@ MODEL_LIBRARIES = (
 
 def build_bill_of_materials(recipe: Recipe, folder: Path, manifest: Manifest) -> dict[str, Any]:
     version = manifest.version
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     parts = [
         *list_data_components(recipe, folder),
         *list_base_models(recipe),

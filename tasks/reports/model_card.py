@@ -14,6 +14,7 @@ import jinja2
 import yaml
 from cyclonedx.spdx import is_supported_id
 
+from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.run_record import StageEntry
@@ -65,9 +66,8 @@ def render_model_card(
         evidence: The gate's verdict on it.
         stages: The stages of the run that made it.
     """
-    metrics, cost = (
-        files.read_json(folder / "evaluation" / f"{name}.json") for name in ("metrics", "cost")
-    )
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
+    cost = files.read_json(folder / "evaluation" / "cost.json")
     history = [
         json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()
     ]

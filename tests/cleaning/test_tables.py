@@ -14,6 +14,7 @@ from tasks import clean, evaluate, gate, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.cleaning import RULES, spelling
 from tasks.cleaning.parsing import parse_cell
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import tabular
 from tasks.modalities.tabular import TabularTrainer
@@ -514,8 +515,8 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     folder = here / "data" / "xor"
     cleaned(made, folder)
     tasks_train.run(made, StagePaths(folder), here / "checkpoints")
-    evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    evaluate.run(made, StagePaths(folder))
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     assert metrics["accuracy"]["value"] == 1.0
     assert metrics["baseline"]["accuracy"]["value"] < 0.8
     assert gate.run(made, folder, None, None)["verdict"] == "promote"

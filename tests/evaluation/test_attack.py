@@ -12,14 +12,12 @@ import torch
 from tasks import modalities
 from tasks.contracts.model_info import NumberColumn
 from tasks.evaluation import attack
-from tasks.evaluation.attack import PerturbationSpace
+from tasks.evaluation.attack import Attack, PerturbationSpace
 from tasks.evaluation.base import EvaluationContext
 from tasks.evaluation.differentiable import DifferentiableBatch, DifferentiableModel
 from tasks.problems.multilabel import MultilabelProblem
-from tests.training import (
-    test_compression,  # noqa: F401
-    tiny,
-)
+from tests import tiny
+from tests.training import test_compression
 
 
 @pytest.fixture(scope="module", params=["text", "image", "tabular"])
@@ -39,20 +37,17 @@ def said(
 
 
 def test_the_trained_network_says_what_the_exported_model_says(case: EvaluationContext) -> None:
-    assert said(DifferentiableModel(case.trained), case, case.rows) == pytest.approx(
+    assert said(DifferentiableModel(case.trainer), case, case.inputs) == pytest.approx(
         case.answers, abs=1e-4
     )
 
 
 def test_also_after_pruning_and_of_words_that_training_did_not_meet(tmp_path: Path) -> None:
     model = test_compression.trained(tmp_path, test_compression.TEXT, "{prune: 0.3}")
-    case = tiny.judged(
-        test_compression.recipe(tmp_path, test_compression.TEXT, "{prune: 0.3}"),
-        tmp_path / "split",
-        model,
-    )
+    recipe = test_compression.recipe(tmp_path, test_compression.TEXT, "{prune: 0.3}")
+    case = tiny.judged(recipe, model.parent)
     rows = ["an astronomer with seventeen telescopes", "two plums in box 9", "zebra"]
-    assert said(DifferentiableModel(case.trained), case, rows) == pytest.approx(
+    assert said(DifferentiableModel(case.trainer), case, rows) == pytest.approx(
         modalities.predict(case.predictor, rows), abs=1e-4
     )
 
@@ -60,18 +55,17 @@ def test_also_after_pruning_and_of_words_that_training_did_not_meet(tmp_path: Pa
 def test_no_row_moves_further_than_the_strength_or_out_of_its_bounds(
     case: EvaluationContext,
 ) -> None:
-    inside = DifferentiableModel(case.trained)
-    space = attack.build_perturbation_space(case, inside)
+    inside = DifferentiableModel(case.trainer)
+    space = attack.build_perturbation_space(inside)
     assert space is not None
-    for batch in inside.batches(case.rows):
+    for batch in inside.batches(case.inputs):
         strengths = np.linspace(0.5, space.strengths[-1], len(batch.rows))
-        for method in attack.ATTACK_METHODS:
-            moved, _ = attack.attack_batch(
-                inside, space, batch, torch.from_numpy(case.targets[batch.rows]), strengths, method
-            )
+        for method in attack.METHODS:
+            targets = torch.from_numpy(case.targets[batch.rows])
+            moved, _ = Attack(inside, space, attack.METHODS[method]).run(batch, targets, strengths)
             change = (moved - batch.inputs).flatten(1)
-            far = change.norm(dim=1) if space.euclidean else change.abs().amax(1)
-            assert (far <= torch.from_numpy(strengths) * space.size * 1.001 + 1e-5).all()
+            far = change.norm(dim=1) if space.is_euclidean else change.abs().amax(1)
+            assert (far <= torch.from_numpy(strengths) * space.unit_size * 1.001 + 1e-5).all()
             assert far.max() > 0
             assert moved.min() >= space.bounds[0]
             assert moved.max() <= space.bounds[1]
@@ -81,13 +75,13 @@ def test_accuracy_falls_with_strength_from_the_networks_own(case: EvaluationCont
     found = attack.measure(case)
     assert found is not None
     assert found.metrics == attack.measure(case).metrics  # type: ignore[union-attr]
-    for method in attack.ATTACK_METHODS:
+    for method in attack.METHODS:
         values = [one["value"] for one in found.metrics[method].values()]
         assert values == sorted(values, reverse=True)
         assert values[0] == pytest.approx((case.answers.argmax(1) == case.targets).mean(), abs=1e-6)
         assert values[-1] < values[0]
-    for item in found.shown["examples"]:
-        assert item["said"][0] != item["said"][1]
+    for item in found.report["examples"]:
+        assert item["predicted"][0] != item["predicted"][1]
         assert 0 < item["strength"] < int(list(found.metrics["pgd"])[-1])
 
 
@@ -104,15 +98,11 @@ def test_a_linear_classifier_is_wrong_from_its_margin_over_the_norm_of_its_weigh
     margins = (network(inputs)[:, 0] - network(inputs)[:, 1]).abs() / (
         weights.norm() if euclidean else weights.sum()
     )
-    space = PerturbationSpace((0, 1), "", 1.0, euclidean=euclidean)
+    space = PerturbationSpace((0, 1), "", 1.0, is_euclidean=euclidean)
     for share, expected in ((0.98, False), (1.02, True)):
-        _, wrong = attack.attack_batch(
-            inside,
-            space,
-            DifferentiableBatch(list(range(8)), inputs, ()),
-            targets,
-            margins * share,
-            method,
+        batch = DifferentiableBatch(list(range(8)), inputs, ())
+        _, wrong = Attack(inside, space, attack.METHODS[method]).run(
+            batch, targets, margins * share
         )
         assert (wrong == expected).all()
 
@@ -121,16 +111,15 @@ def test_categories_stay_and_a_table_of_them_alone_has_no_attack(tmp_path: Path)
     inside = DifferentiableModel(
         SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER])
     )
-    space = attack.build_perturbation_space(SimpleNamespace(), inside)  # type: ignore[arg-type]
+    space = attack.build_perturbation_space(inside)
     assert space is not None
     assert torch.as_tensor(space.mask).tolist() == [0, 0, 1, 0]
     assert (
         attack.build_perturbation_space(
-            SimpleNamespace(),
-            DifferentiableModel(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY])),
+            DifferentiableModel(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY]))  # type: ignore[arg-type]
         )
         is None
-    )  # type: ignore[arg-type]
+    )
 
 
 CATEGORY = {"name": "town", "kind": "category", "values": ["Bonn", "Ulm"]}
@@ -142,7 +131,7 @@ def test_a_few_rows_are_enough_and_other_problems_have_none(tmp_path: Path) -> N
     few = dataclasses.replace(
         case,
         test=case.test.slice(0, 1),
-        rows=case.rows[:1],
+        inputs=case.inputs[:1],
         targets=case.targets[:1],
         answers=case.answers[:1],
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks import evaluate, modalities, problems, train
+from tasks.contracts.evaluation import Evaluation
 from tasks.evaluation import calibration
 from tasks.evaluation.base import EvaluationContext
 from tasks.problems.base import Problem
@@ -18,7 +19,7 @@ from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.recipe import Recipe
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.training import temperature_scaling
 from tests import tiny
 
@@ -103,7 +104,15 @@ def case(problem: Problem, targets: Any, answers: Floats, **section: Any) -> Eva
     )
     table = tiny.table("tabular", 0, 2)
     return EvaluationContext(
-        recipe, Path(), made, table, table, table, [None] * len(targets), targets, answers
+        recipe,
+        ModelFolder(Path()),
+        made,
+        table,
+        table,
+        table,
+        [None] * len(targets),
+        targets,
+        answers,
     )
 
 
@@ -118,7 +127,7 @@ def test_the_expected_calibration_error_is_that_of_the_definition() -> None:
     error = found.metrics["expected_calibration_error"]
     assert error["value"] == pytest.approx(total, abs=1e-6)
     assert error["low"] < error["value"] < error["high"]
-    assert sum(count for _, _, count in found.shown["after"]) == 400
+    assert sum(count for _, _, count in found.report["after"]) == 400
     assert (
         found.metrics["before"]["log_loss"] == found.metrics["log_loss"]
     )  # of a model without a temperature
@@ -145,7 +154,7 @@ def test_before_is_without_the_temperature() -> None:
 def test_labels_are_calibrated_each_and_a_number_has_no_calibration() -> None:
     targets, answers = labels(500, 3.0)
     found = calibration.measure(case(TWO, targets, answers))
-    assert found is not None and sum(count for _, _, count in found.shown["after"]) == 1000
+    assert found is not None and sum(count for _, _, count in found.report["after"]) == 1000
     assert found.metrics["expected_calibration_error"]["value"] > 0.05
     assert (
         calibration.measure(case(RegressionProblem(["value"]), np.zeros(4), np.zeros((4, 1))))
@@ -191,8 +200,8 @@ def test_few_validation_rows_leave_the_model_as_it_is(rows: int, tmp_path: Path)
 
 def test_the_report_shows_the_diagram_and_dvc_its_numbers(tmp_path: Path) -> None:
     made, about = trained(tmp_path, 100)
-    evaluate.run(made, tmp_path / "split", tmp_path / "model", tmp_path / "evaluation")
-    metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")["calibration"]
+    evaluate.run(made, StagePaths(tmp_path))
+    metrics = Evaluation.read(tmp_path / "evaluation" / "metrics.json").aspects["calibration"]
     assert metrics["temperature"] == about["temperature"]
     lines = (tmp_path / "evaluation" / "plots" / "reliability.csv").read_text().splitlines()
     assert (

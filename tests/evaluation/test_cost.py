@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import evaluate, modalities, train
+from tasks.contracts.evaluation import Evaluation
 from tasks.core import stage
 from tasks.evaluation import cost
 from tasks.reports import html_pages
@@ -28,12 +29,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     files.write_table(made / "split" / "test.parquet", tiny.table(request.param, 800, 24))
     recipe = tiny.recipe(request.param, made)
     train.run(recipe, StagePaths(made), made / "checkpoints")
-    evaluate.run(recipe, made / "split", made / "model", made / "evaluation")
+    evaluate.run(recipe, StagePaths(made))
     return made
 
 
 def test_the_files_that_are_counted_suffice_to_serve(folder: Path, tmp_path: Path) -> None:
-    counted = files.read_json(folder / "evaluation" / "metrics.json")["cost"]
+    counted = Evaluation.read(folder / "evaluation" / "metrics.json").aspects["cost"]
     for path in (folder / "model").iterdir():
         if path.name not in cost.TRAINING_ONLY_FILES:
             shutil.copy(path, tmp_path)
@@ -57,11 +58,13 @@ def test_what_a_clock_says_lies_beside_the_metrics_which_are_the_same_again(
     assert timed["rows_per_s"] > 32
     assert 0 < timed["load_s"] < 60
     recipe = tiny.recipe(files.read_json(folder / "model" / "model.json")["modality"], folder)
-    evaluate.run(recipe, folder / "split", folder / "model", tmp_path)
-    assert (tmp_path / "metrics.json").read_bytes() == (
-        folder / "evaluation" / "metrics.json"
-    ).read_bytes()
-    assert not set(files.read_json(tmp_path / "metrics.json")["cost"]) & set(timed)
+    again = StagePaths(tmp_path)
+    shutil.copytree(folder / "split", again.split.path)
+    shutil.copytree(folder / "model", again.model.path)
+    evaluate.run(recipe, again)
+    metrics = StagePaths(folder).evaluation.metrics
+    assert again.evaluation.metrics.read_bytes() == metrics.read_bytes()
+    assert not set(Evaluation.read(metrics).aspects["cost"]) & set(timed)
 
 
 def test_the_report_refers_to_nothing_outside_and_lists_its_parts(folder: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.evaluation import explanation
 from tasks.evaluation.base import EvaluationContext
 from tasks.evaluation.differentiable import DifferentiableModel
 from tasks.problems.language import LanguageProblem
-from tasks.storage import files
+from tasks.storage.layout import StagePaths
 from tests import tiny
 
 
@@ -29,14 +29,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def case(folder: Path) -> EvaluationContext:
     made = tiny.recipe(re.sub(r"\d+$", "", folder.name), folder, epochs=6)
-    return tiny.judged(made, folder / "split", folder / "model")
+    return tiny.judged(made, folder)
 
 
 def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
     case: EvaluationContext,
 ) -> None:
-    inside = DifferentiableModel(case.trained)
-    for batch in inside.batches(case.rows[:10]):
+    inside = DifferentiableModel(case.trainer)
+    for batch in inside.batches(case.inputs[:10]):
         asked = torch.ones(len(batch.rows), dtype=torch.int64)
         found = explanation.attribute_outputs(inside, batch, asked)
         start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
@@ -54,9 +54,9 @@ def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
 def test_rows_of_each_kind_are_what_their_heading_says(case: EvaluationContext) -> None:
     found = explanation.measure(case)
     assert found is not None
-    rows = found.shown["rows"]
+    rows = found.report["rows"]
     assert all(
-        (item["true"] == item["said"]) == (item["kind"] == "Right")
+        (item["true"] == item["predicted"]) == (item["kind"] == "Right")
         for item in rows
         if item["kind"] != "Least certain"
     )
@@ -73,9 +73,11 @@ def test_a_training_row_is_most_like_itself(case: EvaluationContext) -> None:
     seen = dataclasses.replace(case, train=case.test)
     inside = explanation.measure(seen)
     assert inside is not None
-    assert all(item["similar"][0][1] == pytest.approx(1, abs=1e-5) for item in inside.shown["rows"])
-    assert [item["similar"][0][0] for item in inside.shown["rows"]] == [
-        item["true"] for item in inside.shown["rows"]
+    assert all(
+        item["similar"][0][1] == pytest.approx(1, abs=1e-5) for item in inside.report["rows"]
+    )
+    assert [item["similar"][0][0] for item in inside.report["rows"]] == [
+        item["true"] for item in inside.report["rows"]
     ]
 
 
@@ -84,14 +86,13 @@ def test_the_page_shows_all_three_aspects_and_is_the_same_each_time(
 ) -> None:
     pages = []
     for name in ("one", "other"):
-        evaluate.run(case.recipe, folder / "split", folder / "model", folder / name)
-        pages.append(
-            (folder / name / "report.html").read_text().partition(">Cost</h2>")[0]
-        )  # where a clock speaks
+        evaluate.run(case.recipe, StagePaths(folder))
+        (folder / "evaluation").rename(folder / name)
+        page = (folder / name / "report.html").read_text()
+        pages.append(page.partition(">Cost</h2>")[0])  # what follows was measured with a clock
     assert pages[0] == pages[1]
-    assert files.read_json(folder / "one" / "metrics.json") == files.read_json(
-        folder / "other" / "metrics.json"
-    )
+    one = (folder / "one" / "metrics.json").read_bytes()
+    assert one == (folder / "other" / "metrics.json").read_bytes()
     assert len(pages[0]) < 200_000
     for heading in ("Robustness", "Attack", "Explanation"):
         assert pages[0].count(f">{heading}</h2>") == 1
@@ -108,7 +109,7 @@ def test_the_column_that_makes_the_label_is_the_important_one(tmp_path: Path) ->
 
 def test_coloured_tokens_are_the_text_and_attention_is_shared_out(tmp_path: Path) -> None:
     case = tiny.case("text", tmp_path, epochs=1)
-    inside, row = DifferentiableModel(case.trained), "amber <basil>  Cedar & fjord"
+    inside, row = DifferentiableModel(case.trainer), "amber <basil>  Cedar & fjord"
     counts = inside.tokens(row, [0.0, 1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert html.unescape(re.sub(r"<[^<>]*>", "", counts)) == row
     assert 'var(--fill), 0.70)">amber<' in counts

@@ -12,6 +12,7 @@ from fairlearn.metrics import (
     true_positive_rate,
 )  # type: ignore[import-untyped]
 
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import StageError
 from tasks.evaluation import fairness
 from tasks.problems.classification import ClassificationProblem
@@ -72,7 +73,7 @@ def test_gaps_of_two_classes_are_fairlearns_and_have_intervals() -> None:
         gap["low"] <= gap["value"] <= gap["high"] for name, gap in about.items() if name != "groups"
     )
     assert about["selection_rate_gap"]["low"] > 0.05  # it is there, and not by chance
-    assert found.shown["sex"] == {
+    assert found.report["sex"] == {
         "accuracy": "",
         "selection_rate": "yes",
         "tpr": "yes",
@@ -119,7 +120,9 @@ def test_of_several_classes_the_widest_gap_counts_and_of_labels_too() -> None:
         )
     )
     assert (
-        three is not None and three.shown["sex"]["tpr"] == "c" and three.shown["sex"]["fpr"] == "a"
+        three is not None
+        and three.report["sex"]["tpr"] == "c"
+        and three.report["sex"]["fpr"] == "a"
     )
     assert three.metrics["sex"]["tpr_gap"]["value"] == pytest.approx(
         1 - (predicted == targets)[(targets == 2) & (group == "f")].mean(), abs=1e-6
@@ -213,7 +216,7 @@ def test_a_sensitive_column_that_is_no_feature_is_still_there_to_be_judged(here:
     made, folder = read_recipe(here / "uci-adult.yaml"), here / "data"
     assert "sex" not in (made.columns.features or ["sex"])
     tiny.through(made, folder, here / "checkpoints")
-    about = files.read_json(folder / "evaluation" / "metrics.json")["fairness"]["sex"]
+    about = Evaluation.read(folder / "evaluation" / "metrics.json").aspects["fairness"]["sex"]
     assert 0.05 < about["selection_rate_gap"]["low"] < about["selection_rate_gap"]["value"] < 0.3
     assert about["groups"]["Male"]["selection_rate"] > about["groups"]["Female"]["selection_rate"]
     assert (

@@ -15,7 +15,7 @@ from tasks.evaluation.base import EvaluationContext
 from tasks.recipe.evaluate import Evaluate
 from tasks.statistics.intervals import proportion_interval
 from tasks.storage import files
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tests import tiny
 
 SECTION = Evaluate(resamples=300)
@@ -32,7 +32,7 @@ def case(folder: Path, modality: str, rows: pa.Table, **options: Any) -> Evaluat
     content, targets = modalities.extract_inputs(made, test), predictor.problem.targets(test)
     return EvaluationContext(
         made,
-        folder / "model",
+        ModelFolder(folder / "model"),
         predictor,
         rows,
         rows,
@@ -97,7 +97,7 @@ def test_a_decoder_is_asked_what_it_writes(tmp_path: Path) -> None:
     tiny.decoder(tmp_path / "base")
     told = privacy.measure(case(tmp_path, "causal_lm", tiny.table("causal_lm", 0, 64)))
     assert 0 < told.metrics["membership_auc"]["value"] < 1
-    for name in ("copied", "copied_people"):
+    for name in ("memorized", "memorized_by_people"):
         assert (
             0
             <= told.metrics[name]["low"]

@@ -33,9 +33,10 @@ def change(case: Any, name: str, row: Any) -> Any:
     return robustness.build_perturbations(case)[name](row, random.Random(0))
 
 
-def of(modality: str, **predictor: Any) -> Any:
+def of(modality: str, **model_input: Any) -> Any:
+    known = tiny.MODEL_INPUTS[modality]
     return SimpleNamespace(
-        recipe=SimpleNamespace(modality=modality), predictor=SimpleNamespace(**predictor)
+        info=tiny.model_info(modality, input=known.model_copy(update=model_input))
     )
 
 
@@ -48,7 +49,7 @@ def test_what_is_said_of_changed_inputs_is_the_exported_models_and_the_same_each
     assert list(found.metrics) == list(robustness.build_perturbations(case))
     for name, alter in robustness.build_perturbations(case).items():
         rng = random.Random(f"0-{name}")
-        changed = modalities.predict(case.predictor, [alter(row, rng) for row in case.rows])
+        changed = modalities.predict(case.predictor, [alter(row, rng) for row in case.inputs])
         kept = (changed.argmax(1) == case.answers.argmax(1)).mean()
         assert found.metrics[name]["kept"]["value"] == pytest.approx(kept, abs=1e-6)
         assert found.metrics[name]["kept"]["low"] <= kept <= found.metrics[name]["kept"]["high"]
@@ -81,7 +82,7 @@ def test_changes_of_a_text_leave_what_a_person_reads() -> None:
 def test_a_text_that_nothing_would_be_left_of_stays(tmp_path: Path) -> None:
     case = tiny.case("text", tmp_path, epochs=1)
     marks = dataclasses.replace(
-        case, rows=["?!"] * 48, answers=modalities.predict(case.predictor, ["?!"] * 48)
+        case, inputs=["?!"] * 48, answers=modalities.predict(case.predictor, ["?!"] * 48)
     )
     assert robustness.measure(marks).metrics["punctuation"]["kept"]["value"] == 1  # type: ignore[union-attr]
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tasks import evaluate, train
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
 from tasks.evaluation import slices
 from tasks.evaluation.base import EvaluationContext
@@ -17,7 +18,7 @@ from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate, Slice
 from tasks.recipe.loading import read_recipe
 from tasks.storage import files
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tests import tiny
 
 
@@ -36,13 +37,12 @@ def case(
     recipe = tiny.recipe(modality, folder).model_copy(
         update={"evaluate": Evaluate.model_validate({"resamples": 200, **section})}
     )
-    files.write_json(
-        folder / "model.json", {"train": {"metric": "macro_f1" if problem is tiny.TWO else "rmse"}}
-    )
+    metric = "macro_f1" if problem is tiny.TWO else "rmse"
+    tiny.model_info(modality, train={"metric": metric}).write(folder / "model.json")
     if problem is not tiny.TWO:
         return EvaluationContext(
             recipe,
-            folder,
+            ModelFolder(folder),
             made,
             table,
             table,
@@ -55,7 +55,7 @@ def case(
     answers = np.full((count, 2), 0.2)
     answers[np.arange(count), np.where(right, targets, 1 - targets)] = 0.8
     return EvaluationContext(
-        recipe, folder, made, table, table, table, [None] * count, targets, answers
+        recipe, ModelFolder(folder), made, table, table, table, [None] * count, targets, answers
     )
 
 
@@ -168,7 +168,7 @@ def test_the_tree_finds_the_part_that_is_worst_and_says_it_in_words(tmp_path: Pa
     assert "channel is email" in worst["condition"]
     assert (bad[rows].mean(), rows.sum()) == (1.0, worst["rows"])
     assert worst["error"] == pytest.approx((~right[rows]).mean(), abs=1e-6)
-    assert found.shown["error"] == pytest.approx((~right).mean())
+    assert found.report["error"] == pytest.approx((~right).mean())
 
 
 def test_errors_that_lie_nowhere_in_particular_have_no_worst_part(tmp_path: Path) -> None:
@@ -258,10 +258,10 @@ def test_every_modality_is_evaluated_with_a_test_split_of_ten_rows(
     train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
     bytes_ = []
     for _ in range(2):
-        evaluate.run(made, source, tmp_path / "model", tmp_path / "evaluation")
+        evaluate.run(made, StagePaths(tmp_path))
         bytes_.append((tmp_path / "evaluation" / "metrics.json").read_bytes())
     assert bytes_[0] == bytes_[1]
-    metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(tmp_path / "evaluation" / "metrics.json").numbers()
     assert sum(about["rows"] for about in metrics["slices"]["label"].values()) == 10
     assert all(set(about) == {"rows"} for about in metrics["slices"]["label"].values())
     assert (

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import yaml
 
+from tasks.contracts.evaluation import Evaluation
 from tasks.storage import files
 from tests.flows.workspace import STAGES, TINY, Workspace
 
@@ -130,7 +131,7 @@ def test_a_rejected_model_ends_with_status_3_and_leaves_production_alone(
     assert done.returncode == 3
     assert workspace.record().outcome == "Rejected"
     assert workspace.stages_run() == ["resolve", "gate"]
-    accuracy = files.read_json(workspace.paths().evaluation.metrics)["accuracy"]["value"]
+    accuracy = Evaluation.read(workspace.paths().evaluation.metrics).metrics["accuracy"].value
     assert f"accuracy {accuracy:.4f} must be at least 1." in done.stdout.splitlines()[-1]
     assert workspace.status() == promoted.status()
 

@@ -543,7 +543,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         rejected_rows.build_rejects(tiny.table("tabular", 900, 0), "split", ""),
     )
     train.run(made, StagePaths(folder), folder / "checkpoints")
-    evaluate.run(made, split, folder / "model", folder / "evaluation")
+    evaluate.run(made, StagePaths(folder))
     for suite in ("raw", "ready"):
         snapshot = hashing.hash_json(
             [hashing.sha256(split / f"{side}.parquet") for side in ("train", "val", "test")]
@@ -735,24 +735,20 @@ def test_a_metric_that_the_evaluation_lost_or_that_is_no_number_promotes_nothing
     trained: tuple[Recipe, Path], tmp_path: Path
 ) -> None:
     made, folder, _ = copied(trained, tmp_path)
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    path = folder / "evaluation" / "metrics.json"
+    content = files.read_json(path)
     assert gate.run(made, folder, None, None)["verdict"] == "promote"
-    for broken in (
-        {key: value for key, value in metrics.items() if key != "accuracy"},
-        {**metrics, "accuracy": None},
-        {**metrics, "accuracy": {"value": None}},
-    ):
-        files.write_json(folder / "evaluation" / "metrics.json", broken)
-        assert gate.run(made, folder, None, None)["verdict"] != "promote"
+    metrics = {name: value for name, value in content["metrics"].items() if name != "accuracy"}
+    files.write_json(path, {**content, "metrics": metrics})
+    assert gate.run(made, folder, None, None)["verdict"] != "promote"
+    for broken in (None, {"value": None}):
+        files.write_json(path, {**content, "metrics": {**metrics, "accuracy": broken}})
+        with pytest.raises(StageError, match="is not a valid Evaluation"):
+            gate.run(made, folder, None, None)
     for missing in ("rows", "model_sha256", "test_sha256"):
-        files.write_json(
-            folder / "evaluation" / "metrics.json",
-            {key: value for key, value in metrics.items() if key != missing},
-        )
-        try:
-            assert gate.run(made, folder, None, None)["verdict"] == "inconclusive"
-        except StageError as failure:
-            assert "run `dvc repro`, which evaluates again" in str(failure)
+        files.write_json(path, {key: value for key, value in content.items() if key != missing})
+        with pytest.raises(StageError, match=f"is not a valid Evaluation.*{missing}"):
+            gate.run(made, folder, None, None)
 
 
 def test_a_column_to_compare_by_that_is_not_there_is_a_sentence(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from tasks import evaluate, gate, modalities, pretrain
 from tasks import train as tasks_train
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import lora
 from tasks.modalities.causal_lm import packing
@@ -46,7 +47,7 @@ def trained(folder: Path) -> tuple[Recipe, Path]:
     """A model that was trained, with its evaluation."""
     made = tiny.recipe("causal_lm", folder)
     tasks_train.run(made, StagePaths(folder), folder / "checkpoints")
-    evaluate.run(made, folder / "split", folder / "model", folder / "evaluation")
+    evaluate.run(made, StagePaths(folder))
     return made, folder
 
 
@@ -319,7 +320,7 @@ def test_evaluation_scores_model_and_trigrams_on_the_same_tokens_and_the_gate_ju
     made, folder = trained
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     assert predictions["tokens"].equals(predictions["baseline_tokens"])
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     total, tokens = (sum(predictions[name].to_pylist()) for name in ("loss", "tokens"))
     assert metrics["perplexity"]["value"] == pytest.approx(np.exp(total / tokens), rel=1e-5)
     assert (

@@ -21,6 +21,7 @@ from sklearn.metrics import (
 from tasks import clean, gate, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.checks import profile
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
 from tasks.modalities import onnx, tabular
 from tasks.problems.classification import ClassificationProblem
@@ -100,7 +101,7 @@ def operations(here: Path) -> None:
 def test_a_number_is_predicted_from_the_data_to_the_gate(here: Path) -> None:
     diabetes(here)
     made, folder = whole(here, DIABETES)
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     truth, said = (predictions[name].to_numpy() for name in ("label", "predicted"))
     assert metrics["rmse"]["value"] == pytest.approx(root_mean_squared_error(truth, said), abs=1e-6)
@@ -138,7 +139,7 @@ def test_a_number_is_predicted_from_the_data_to_the_gate(here: Path) -> None:
 def test_several_labels_are_predicted_from_the_data_to_the_gate(here: Path) -> None:
     operations(here)
     _, folder = whole(here, OPERATIONS)
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     predictions = files.read_table(folder / "evaluation" / "predictions.parquet")
     names = files.read_json(folder / "model" / "model.json")["labels"]
     assert names == ["create", "delete", "ecs", "iam", "list", "update"]

@@ -12,6 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
 from tasks import gate
+from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.run_record import StageEntry, StageMeasurements
@@ -77,7 +78,7 @@ def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], Man
 
 def test_the_hub_reads_the_card_and_finds_every_metric(made: tuple[Recipe, Path]) -> None:
     data: Any = ModelCard(text(made)).data
-    metrics = files.read_json(made[1] / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(made[1] / "evaluation" / "metrics.json").numbers()
     assert (data.license, data.library_name, data.pipeline_tag) == (
         "apache-2.0",
         "onnx",
@@ -96,7 +97,7 @@ def test_the_card_says_what_the_files_say(made: tuple[Recipe, Path]) -> None:
     said, verdict = text(made), files.read_json(made[1] / "gate.json")
     assert "Sorts letters into three trays, by two numbers. Licence: Apache-2.0." in said
     assert "| clean | 301 | 300 | 1 | exact_duplicates 1 |" in said
-    accuracy = files.read_json(made[1] / "evaluation" / "metrics.json")["accuracy"]
+    accuracy = Evaluation.read(made[1] / "evaluation" / "metrics.json").numbers()["accuracy"]
     assert (
         f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |"
         in said
@@ -152,7 +153,7 @@ def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(
     parts = {one["bom-ref"]: one for one in found["components"]}
     assert (
         parts["data/test"]["hashes"][0]["content"]
-        == files.read_json(folder / "evaluation" / "metrics.json")["test_sha256"]
+        == Evaluation.read(folder / "evaluation" / "metrics.json").test_sha256
     )
     assert {"torch", "onnxruntime", "transformers", "pyarrow", "python"} <= {
         one["name"] for one in found["components"]
@@ -186,7 +187,7 @@ def test_a_licence_that_has_no_spdx_id_goes_by_its_name(
     made: tuple[Recipe, Path], licence: str, hub: dict[str, str], spdx: dict[str, str]
 ) -> None:
     recipe, folder = made
-    metrics = files.read_json(folder / "evaluation" / "metrics.json")
+    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     header = model_card.build_hub_metadata(recipe.model_copy(update={"license": licence}), metrics)
     assert {key: value for key, value in header.items() if key.startswith("license")} == hub
     found, _ = bill(made, license=licence)
@@ -198,7 +199,7 @@ def test_what_is_not_stated_is_said_or_left_out(made: tuple[Recipe, Path], tmp_p
     recipe, folder = made
     silent = recipe.model_copy(update={"license": None, "name": "another"})
     header = model_card.build_hub_metadata(
-        silent, files.read_json(folder / "evaluation" / "metrics.json")
+        silent, Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     )
     assert header["license"] == "unknown"
     assert not {"language", "base_model", "datasets"} & set(header)

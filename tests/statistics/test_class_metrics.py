@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 from tasks import evaluate, modalities
 from tasks import train as tasks_train
 from tasks.contracts.epoch_record import EpochRecord
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import StageError
 from tasks.gating import decision
 from tasks.gating.comparisons import PairedPredictions
@@ -271,8 +272,8 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
     source = tiny.split("tabular", tmp_path / "split")
     files.write_table(source / "test.parquet", tiny.table("tabular", 900, 40))
     tasks_train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
-    evaluate.run(made, source, tmp_path / "model", tmp_path / "evaluation")
-    metrics = files.read_json(tmp_path / "evaluation" / "metrics.json")
+    evaluate.run(made, StagePaths(tmp_path))
+    metrics = Evaluation.read(tmp_path / "evaluation" / "metrics.json").numbers()
     predictions = files.read_table(tmp_path / "evaluation" / "predictions.parquet")
     problem = modalities.load_predictor(tmp_path / "model").problem
     targets, said = problem.targets(predictions), problem.read_predictions(predictions)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
 from tasks import evaluate, modalities, resolve, train
+from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
@@ -104,13 +105,12 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     assert steps[0]["metrics"]["log_loss"] != steps[1]["metrics"]["log_loss"]
     kinds = {node.op_type for node in onnx.load(model / "model.onnx").graph.node}
     assert kinds & {"MatMulInteger", "ConvInteger"}
-    evaluate.run(
-        read_recipe(here / "recipe.yaml"), model.parent / "split", model, here / "evaluation"
-    )
-    metrics = files.read_json(here / "evaluation" / "metrics.json")
-    assert metrics["model_sha256"]["model.onnx"] == hashing.sha256(model / "model.onnx")
-    assert metrics["accuracy"]["value"] > 0.9
-    page = (here / "evaluation" / "report.html").read_text()
+    paths = StagePaths(model.parent)
+    evaluate.run(read_recipe(here / "recipe.yaml"), paths)
+    evaluation = Evaluation.read(paths.evaluation.metrics)
+    assert evaluation.model_sha256["model.onnx"] == hashing.sha256(model / "model.onnx")
+    assert evaluation.metrics["accuracy"].value > 0.9
+    page = paths.evaluation.page.read_text()
     assert page.count("weights in 8 bits") == 1
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     kept = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))

@@ -112,7 +112,7 @@ class CausalLmPredictor(Predictor):
         last = len(rows) - 1
         indices = {round(sample * last / (MAX_SAMPLES - 1)) for sample in range(MAX_SAMPLES)}
         return [
-            {**rows[index], "said": self.complete_prompt(rows[index]["prompt"])}
+            {**rows[index], "predicted": self.complete_prompt(rows[index]["prompt"])}
             for index in sorted(indices)
         ]
 
