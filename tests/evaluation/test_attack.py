@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tasks import modalities
-from tasks.contracts.model_info import NumberColumn
+from tasks.contracts.model_info import CategoryColumn, NumberColumn
 from tasks.evaluation import attack
 from tasks.evaluation.attack import Attack, PerturbationSpace
 from tasks.evaluation.base import EvaluationContext
@@ -122,7 +122,7 @@ def test_categories_stay_and_a_table_of_them_alone_has_no_attack(tmp_path: Path)
     )
 
 
-CATEGORY = {"name": "town", "kind": "category", "values": ["Bonn", "Ulm"]}
+CATEGORY = CategoryColumn(name="town", values=["Bonn", "Ulm"])
 NUMBER = NumberColumn(name="age", median=1.0, mean=0.0, std=1.0, has_missing=True)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import modalities
+from tasks.contracts.model_info import CategoryColumn, NumberColumn
 from tasks.evaluation import robustness
 from tasks.evaluation.base import EvaluationContext
 from tasks.modalities.image import decode_images
@@ -104,9 +105,9 @@ def test_changes_of_an_image_keep_its_size_and_are_small() -> None:
 
 def test_jitter_moves_numbers_alone_and_missing_takes_cells_out() -> None:
     columns = [
-        {"name": "age", "kind": "number", "spread": 10.0},
-        {"name": "town", "kind": "category"},
-        {"name": "size", "kind": "number", "spread": 1.0},
+        NumberColumn(name="age", median=0.0, mean=0.0, std=10.0, has_missing=False),
+        CategoryColumn(name="town", values=["Ulm"]),
+        NumberColumn(name="size", median=0.0, mean=0.0, std=1.0, has_missing=False),
     ]
     row = {"age": "40", "town": "Ulm", "size": None}
     moved = change(of("tabular", columns=columns), "jitter", row)
