@@ -16,6 +16,7 @@ from tasks.storage.layout import StagePaths
 
 
 def check_raw(recipe_name: str) -> None:
+    """Check the snapshot of a registered recipe."""
     run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
 
 

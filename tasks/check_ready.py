@@ -18,6 +18,7 @@ from tasks.storage.layout import StagePaths
 
 
 def check_ready(recipe_name: str) -> None:
+    """Check the split of a registered recipe."""
     run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
 
 

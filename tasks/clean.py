@@ -34,6 +34,7 @@ from tasks.storage.layout import CleanFolder, RawFolder, StagePaths
 
 
 def clean(recipe_name: str) -> None:
+    """Clean the snapshot of a registered recipe."""
     run(resolved.read_resolved_recipe(recipe_name), StagePaths.of_recipe(recipe_name))
 
 
@@ -71,6 +72,7 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
 
 
 def list_raw_files(raw: RawFolder) -> list[RawFile]:
+    """List the files of the snapshot."""
     partitions = Snapshot.read(raw.snapshot).partitions
     return [RawFile(partition.file, partition.sha256) for partition in partitions]
 
@@ -103,18 +105,16 @@ class CleaningResult:
     @classmethod
     def of_parts(cls, parts: Sequence[CleanedPart], n_rules: int) -> "CleaningResult":
         """Add up what the first `n_rules` rules did to each part."""
-        rules = []
-        for number in range(n_rules):
-            rules.append(apply.merge_reports([part.rules[number] for part in parts]))
         return cls(
             rows_in=sum(part.rows_in for part in parts),
             rows=sum(part.rows for part in parts),
-            rules=rules,
+            rules=merge_rules(parts, n_rules),
             row_files=[f"parts/{part.file}" for part in parts],
             reject_files=[part.file for part in parts if layout.REJECTS in part.sha256],
         )
 
     def report(self) -> CleaningReport:
+        """Return what the stage reports."""
         by_rule: Counter[str] = Counter()
         for rule in self.rules:
             if rule.rejected:
@@ -127,6 +127,15 @@ class CleaningResult:
             rules=self.rules,
             files=self.row_files,
         )
+
+
+def merge_rules(parts: Sequence[CleanedPart], n_rules: int) -> list[RuleReport]:
+    """Add up what each rule did to all parts."""
+    merged = []
+    for number in range(n_rules):
+        reports = [part.rules[number] for part in parts]
+        merged.append(apply.merge_reports(reports))
+    return merged
 
 
 def clean_whole(
@@ -162,6 +171,7 @@ def require_rows(report: CleaningReport) -> None:
 
 
 def write_report(recipe: Recipe, folder: CleanFolder, report: CleaningReport) -> None:
+    """Write the report, for programs and as a page."""
     report.write(folder.report)
     page = html_pages.render_page("cleaning", f"{recipe.name}: clean", report=report)
     files.write_text(folder.page, page)

@@ -154,6 +154,7 @@ def check_class_shares(
 
 
 def compute_shares(counts: dict[str, int]) -> dict[str, float]:
+    """Return each class's fraction of the rows."""
     total = sum(counts.values())
     return {name: count / total for name, count in counts.items()}
 
@@ -202,12 +203,19 @@ def describe_largest_shifts(reference: Bins, current: Bins, column: pa.ChunkedAr
 def name_bins(bins: Bins, column: pa.ChunkedArray) -> list[str]:
     """Name the bins of values, with the values of a column that are in them."""
     if bins.kind == "category":
-        shown = {}
-        for value in profile.count_values(column):
-            shown[profile.hash_value(value)] = repr(value[:MAX_SHOWN_CHARACTERS])
-        return [shown.get(name, "a value that is gone") for name in bins.names]
-    prefix = "length " if bins.kind == "length" else ""
-    return [prefix + name for name in name_ranges(bins.edges)]
+        return name_categories(bins, column)
+    names = name_ranges(bins.edges)
+    if bins.kind == "length":
+        names = [f"length {name}" for name in names]
+    return names
+
+
+def name_categories(bins: Bins, column: pa.ChunkedArray) -> list[str]:
+    """Name the values of a category, which the bins know by their hashes."""
+    shown = {}
+    for value in profile.count_values(column):
+        shown[profile.hash_value(value)] = repr(value[:MAX_SHOWN_CHARACTERS])
+    return [shown.get(name, "a value that is gone") for name in bins.names]
 
 
 def name_ranges(edges: list[float]) -> list[str]:

@@ -23,13 +23,14 @@ MAX_ERROR_LENGTH = 300
 # All row numbers, but not their names: asking for an index column, or storing the result, takes
 # minutes if a million rows fail.
 RESULT_FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
+Declaration = Mapping[str, Mapping[str, Any]]  # a name with its arguments
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
 
 
 class Expectation:
     """An expectation as a recipe declares it: one name with its arguments."""
 
-    def __init__(self, suite: str, number: int, declared: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, suite: str, number: int, declared: Declaration) -> None:
         [(self.name, arguments)] = declared.items()
         self.suite = suite
         self.number = number
@@ -60,7 +61,7 @@ class Expectation:
 
 
 def validate_rows(
-    rows: pa.Table, declared: Sequence[Mapping[str, Mapping[str, Any]]], suite: str
+    rows: pa.Table, declared: Sequence[Declaration], suite: str
 ) -> list[CheckOutcome]:
     """Check rows by expectations, one outcome for each.
 
@@ -79,7 +80,9 @@ def run_great_expectations(
 ) -> dict[int, Any]:
     """Evaluate expectations. Returns Great Expectations' results by number."""
     import great_expectations as gx
-    from great_expectations.core.batch import BatchRequest  # noqa: F401  resolves forward references of the suite's models
+
+    # BatchRequest resolves forward references of the suite's models.
+    from great_expectations.core.batch import BatchRequest  # noqa: F401
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.validator.v1_validator import Validator
 
@@ -191,23 +194,24 @@ def suggest_type_rule(expectation: Expectation, rows: pa.Table) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def shorten_observed(value: Any) -> bool | int | float | str | None:
+def shorten_observed(value: object) -> bool | int | float | str | None:
     """Return a simple value as it is, others as a short text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)[:MAX_VALUE_LENGTH]
 
 
-def choose_examples(values: Sequence[Any]) -> list[str]:
+def choose_examples(values: Sequence[object]) -> list[str]:
     """Choose the first different values."""
     shown = [format_value(value)[:MAX_EXAMPLE_LENGTH] for value in values]
     return list(dict.fromkeys(shown))[:MAX_EXAMPLES]
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Format an unexpected value; expectations on several columns have one of each."""
     if isinstance(value, dict):
         values = list(value.values())
@@ -218,7 +222,8 @@ def format_value(value: Any) -> str:
     return ", ".join(format_cell(cell) for cell in values)
 
 
-def format_cell(cell: Any) -> str:
+def format_cell(cell: object) -> str:
+    """Format a value; NaN is null."""
     is_nan = cell != cell
     return "null" if cell is None or is_nan else str(cell)
 

@@ -93,9 +93,11 @@ def count_values(column: pa.ChunkedArray) -> dict[str, int]:
 
 def column_role(name: str, modality: str, problem: str) -> Role:
     """Return what a column is to the model."""
-    if name == "label" and problem == "classification":
+    if problem == "classification" and name == "label":
         return "class"
-    return "text" if name == CONTENT_COLUMN[modality] == "text" else "other"
+    if name == "text" and CONTENT_COLUMN[modality] == "text":
+        return "text"
+    return "other"
 
 
 def choose_bins(column: pa.ChunkedArray, role: Role) -> Bins:
@@ -127,6 +129,7 @@ def name_frequent_values(values: pa.ChunkedArray) -> list[str]:
 
 
 def hash_value(value: str | bytes) -> str:
+    """Hash a value, so that a profile does not show it."""
     data = value if isinstance(value, bytes) else value.encode()
     return hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
 

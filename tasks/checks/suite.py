@@ -70,19 +70,19 @@ def run_suite(recipe: Recipe, suite: str, data: CheckedData, folder: CheckFolder
     outcomes = [*check_expectations(recipe, suite, data.table), *data.outcomes]
     rules = recipe.check.drift
     if rules and reference:
-        for result in drift.check_drift(data.table, current, reference, rules):
-            outcomes.append(CheckOutcome(result))
+        results = drift.check_drift(data.table, current, reference, rules)
+        outcomes.extend(CheckOutcome(result) for result in results)
     elif rules:
         notes.append(FIRST_SNAPSHOT_NOTE)
 
-    result = summarize(suite, data.table.num_rows, outcomes, notes)
-    for warning in result.warnings:
+    summary = summarize(suite, data.table.num_rows, outcomes, notes)
+    for warning in summary.warnings:
         print(f"warning: {warning}", flush=True)
-    result.write(folder.result)
+    summary.write(folder.result)
     write_failing_rows(folder, outcomes)
-    page = html_pages.render_page("checks", f"{recipe.name}: check {suite}", report=result)
+    page = html_pages.render_page("checks", f"{recipe.name}: check {suite}", report=summary)
     files.write_text(folder.page, page)
-    stopping = [item for item in list_failures(result.results) if item.severity == "fail"]
+    stopping = [item for item in list_failures(summary.results) if item.severity == "fail"]
     if stopping:
         raise StageError(describe_stop(suite, len(outcomes), stopping, folder))
     files.write_json(folder.passed, {"snapshot": data.snapshot})
@@ -122,6 +122,7 @@ def summarize(
 
 
 def list_failures(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """List the results of expectations that do not hold."""
     return [result for result in results if not result.success]
 
 
@@ -140,20 +141,20 @@ def write_failing_rows(folder: CheckFolder, outcomes: Sequence[CheckOutcome]) ->
 
 
 def describe_result(result: CheckResult) -> str:
-    """Describe a failure as `expectation(arguments): 3 unexpected values, such as 'x'.`"""
+    """Describe a failure: the expectation, its arguments, what was observed, and examples."""
     arguments = ", ".join(f"{key}={value}" for key, value in result.arguments.items())
     if result.unexpected is not None:
-        found = f"{result.unexpected} unexpected values"
+        finding = f"{result.unexpected} unexpected values"
     elif result.observed is not None:
-        found = f"observed {result.observed}"
+        finding = f"observed {result.observed}"
     else:
-        found = "it does not hold"
+        finding = "it does not hold"
     examples = ""
     if result.examples:
         # Examples of the recipe's expectations are values, those of other checks are words.
         show = repr if result.source == "recipe" else str
         examples = f", such as {', '.join(map(show, result.examples))}"
-    return f"{result.expectation}({arguments}): {found}{examples}."
+    return f"{result.expectation}({arguments}): {finding}{examples}."
 
 
 def describe_stop(

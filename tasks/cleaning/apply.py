@@ -57,6 +57,7 @@ def apply_rules(table: pa.Table, calls: list[RuleCall], pii_kinds: frozenset[str
 
 
 def is_text_rule(call: RuleCall) -> bool:
+    """Tell whether a rule is applied as a Daft expression."""
     return call.rule.scope is Scope.TEXT
 
 
@@ -165,7 +166,7 @@ def find_changed_cells(before: pa.ChunkedArray, after: pa.ChunkedArray) -> NDArr
     if before.type != after.type:
         before = before.cast(pa.string())
         after = after.cast(pa.string())
-    is_other_value = pc.fill_null(pc.not_equal(before, after), False)
+    is_other_value = pc.fill_null(pc.not_equal(before, after), fill_value=False)
     is_null_in_one = pc.xor(pc.is_null(before), pc.is_null(after))
     return np.asarray(pc.or_(is_other_value, is_null_in_one).to_numpy())
 

@@ -48,6 +48,7 @@ class FirstOccurrences:
 
 
 def read_row_keys(keys: ContentKeys) -> RowKeys:
+    """Return the keys as they are looked up."""
     return keys.table["high"].to_numpy(), keys.table["low"].to_numpy()
 
 
@@ -86,6 +87,7 @@ def reject_conflicting_duplicates(table: pa.Table, modality: str) -> Reasons:
 
 
 def normalize_content(content: Hashable) -> Hashable:
+    """Return what texts share that differ in letter case and white space alone."""
     return near_duplicates.normalize_text(content) if isinstance(content, str) else content
 
 

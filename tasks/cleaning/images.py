@@ -18,6 +18,7 @@ from tasks.rows import image_decoding, near_duplicates
 MIN_CORRELATION = 0.99  # of two thumbnails; different digits by one hand reach 0.98
 THUMBNAIL_SIZE = (16, 16)
 HASH_BITS = 64
+MAX_PIXELS = 1 << 31  # of the width or height, if a recipe names no limit
 # Pillow's errors for bytes that are no image, or a dangerous one.
 DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -33,6 +34,7 @@ def try_decode(data: bytes | None) -> tuple[Image.Image | None, str | None]:
 
 
 def describe_damage(error: BaseException) -> str:
+    """Describe why an image cannot be read."""
     return f"not a readable image: {type(error).__name__}"
 
 
@@ -40,18 +42,16 @@ def describe_damage(error: BaseException) -> str:
 def reject_unreadable(table: pa.Table) -> Reasons:
     """Reject images that do not decode, or have another size or mode than most."""
     reasons: Reasons = []
-    shapes: list[tuple[int, int, str] | None] = []  # width, height, mode
-    for data in table["image"].to_pylist():
+    shapes: dict[int, tuple[int, int, str]] = {}  # by row: width, height, mode
+    for row, data in enumerate(table["image"].to_pylist()):
         image, reason = try_decode(data)
         reasons.append(reason)
-        shapes.append((*image.size, image.mode) if image else None)
-    counts = Counter(shape for shape in shapes if shape)
-    if not counts:
-        return reasons
-    [(usual, count)] = counts.most_common(1)
-    for row, shape in enumerate(shapes):
-        if shape and shape != usual and not reasons[row]:
-            reasons[row] = f"size and mode {shape} where {count} have {usual}"
+        if image:
+            shapes[row] = (*image.size, image.mode)
+    for usual, count in Counter(shapes.values()).most_common(1):
+        for row, shape in shapes.items():
+            if shape != usual:
+                reasons[row] = f"size and mode {shape} where {count} have {usual}"
     return reasons
 
 
@@ -59,30 +59,45 @@ def reject_unreadable(table: pa.Table) -> Reasons:
 class SizeLimits:
     """The smallest and the largest allowed width and height in pixels."""
 
-    smallest: Sequence[int]
-    largest: Sequence[int]
+    widths: range
+    heights: range
     description: str  # such as "at least 32x32 and at most 64x64"
 
-    def allow(self, width: int, height: int) -> bool:
-        is_large_enough = width >= self.smallest[0] and height >= self.smallest[1]
-        is_small_enough = width <= self.largest[0] and height <= self.largest[1]
-        return is_large_enough and is_small_enough
+    @classmethod
+    def of_rule(
+        cls, smallest: Sequence[int] | None, largest: Sequence[int] | None, *, is_exact: bool
+    ) -> "SizeLimits":
+        """Read the limits of a recipe, each [width, height]."""
+        words = []
+        if is_exact and smallest:
+            words.append(f"exactly {smallest[0]}x{smallest[1]}")
+        elif smallest:
+            words.append(f"at least {smallest[0]}x{smallest[1]}")
+        if largest and not is_exact:
+            words.append(f"at most {largest[0]}x{largest[1]}")
+        low = smallest or (1, 1)
+        high = largest or (MAX_PIXELS, MAX_PIXELS)
+        widths = range(low[0], high[0] + 1)
+        heights = range(low[1], high[1] + 1)
+        return cls(widths, heights, " and ".join(words))
 
-
-NO_MINIMUM = (1, 1)
-NO_MAXIMUM = (1 << 31, 1 << 31)
+    def allows(self, width: int, height: int) -> bool:
+        """Tell whether an image of this size stays."""
+        return width in self.widths and height in self.heights
 
 
 @row_rule("size", reason="they are images of another size")
 def reject_size(
-    table: pa.Table, min: list[int] | None, max: list[int] | None, exact: list[int] | None
+    table: pa.Table,
+    min: list[int] | None,
+    max: list[int] | None,
+    exact: list[int] | None,  # noqa: A002  keys of the recipe
 ) -> Reasons:
     """Reject images whose width or height is not allowed; each limit is [width, height]."""
-    words = {"exactly": exact, "at least": min, "at most": max}
-    bounds = [f"{word} {pair[0]}x{pair[1]}" for word, pair in words.items() if pair]
-    limits = SizeLimits(
-        exact or min or NO_MINIMUM, exact or max or NO_MAXIMUM, " and ".join(bounds)
-    )
+    if exact:
+        limits = SizeLimits.of_rule(exact, exact, is_exact=True)
+    else:
+        limits = SizeLimits.of_rule(min, max, is_exact=False)
     return [check_size(data, limits) for data in table["image"].to_pylist()]
 
 
@@ -93,7 +108,7 @@ def check_size(data: bytes | None, limits: SizeLimits) -> str | None:
             width, height = image_decoding.upright_size(image)
     except DAMAGE_ERRORS as error:
         return describe_damage(error)
-    if limits.allow(width, height):
+    if limits.allows(width, height):
         return None
     return f"{width}x{height} pixels; allowed are {limits.description}"
 

@@ -79,7 +79,7 @@ class IncrementalCleaner:
 
     def clean_all(self, raw_files: Iterable[RawFile]) -> list[CleanedPart]:
         """Clean all parts; one is written while the next is cleaned."""
-        return [self.write_part(made) for made in prefetch(self.clean_part, raw_files)]
+        return [self.write_part(part) for part in prefetch(self.clean_part, raw_files)]
 
     def clean_part(self, raw_file: RawFile) -> PartFiles:
         """Clean a part, or take it as the earlier run left it."""
@@ -136,19 +136,21 @@ class IncrementalCleaner:
         """Tell whether a part had, or has now, rows that equal one of an earlier part."""
         return bool(keys.duplicates_across_parts) or self.first_occurrences.contains_any(keys)
 
-    def write_part(self, made: PartFiles) -> CleanedPart:
+    def write_part(self, part_files: PartFiles) -> CleanedPart:
         """Write the tables of a part and record their hashes."""
-        if not made.tables:
-            return made.part
+        part = part_files.part
+        if not part_files.tables:
+            return part
         hashes = {}
-        for folder, table in made.tables.items():
-            path = folder / made.part.file
+        for folder, table in part_files.tables.items():
+            path = folder / part.file
             files.write_table(path, table)
             hashes[folder.name] = hashing.sha256(path)
-        return made.part.model_copy(update={"sha256": hashes})
+        return part.model_copy(update={"sha256": hashes})
 
 
 def count_duplicates(keys: ContentKeys | None) -> int:
+    """Count the rows of a part that equal one of an earlier part."""
     return keys.duplicates_across_parts if keys else 0
 
 

@@ -62,6 +62,7 @@ def parse_cell(cell: str, column_type: ColumnType) -> Cell | None:
 
 
 def parse_boolean(text: str) -> bool:
+    """Parse a yes or no."""
     word = text.lower()
     if word in TRUE_WORDS:
         return True
@@ -70,22 +71,23 @@ def parse_boolean(text: str) -> bool:
     raise ValueError("is neither yes nor no")
 
 
-def parse_date(text: str, format: str | None) -> datetime.date:
+def parse_date(text: str, date_format: str | None) -> datetime.date:
     """Parse a date in the given format, or else in ISO 8601 or with the month's name."""
-    if format is None:
+    if date_format is None:
         with contextlib.suppress(ValueError):
             return datetime.datetime.fromisoformat(text).date()
-    for pattern in [format] if format else DATE_FORMATS:
+    for pattern in [date_format] if date_format else DATE_FORMATS:
         with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(text, pattern).date()
-    if format:
-        raise ValueError(f"is no date of the form {format}")
+    if date_format:
+        raise ValueError(f"is no date of the form {date_format}")
     raise ValueError(
         "is no date such as 2026-01-31 or 31 Jan 2026, and the recipe gives no other format"
     )
 
 
 def to_integer(number: Decimal) -> int:
+    """Convert a whole number of at most 64 bits."""
     if abs(number) >= 2**63:
         raise ValueError("is too large")
     if round(number, INTEGER_DIGITS) != round(number):
@@ -94,6 +96,7 @@ def to_integer(number: Decimal) -> int:
 
 
 def to_float(number: Decimal) -> float:
+    """Convert a number that a float can hold."""
     value = float(number)
     if math.isinf(value):
         raise ValueError("is too large")
@@ -127,16 +130,35 @@ def parse_digits(text: str, decimal_mark: str | None) -> Decimal:
     """Parse digits as people write them: 1,234.5 or 1.234,5 or 1 234 or 1e-3."""
     mantissa, _, exponent = text.lower().partition("e")
     mark = decimal_mark or guess_decimal_mark(mantissa)
-    whole, fraction = mantissa, ""
-    if mark:
-        whole, _, fraction = mantissa.partition(mark)
-    has_digits = bool(whole or fraction)
-    is_whole_valid = not whole or whole.isdecimal() or GROUPED_DIGITS_PATTERN.fullmatch(whole)
-    is_fraction_valid = not fraction or fraction.isdecimal()
-    if not (has_digits and is_whole_valid and is_fraction_valid):
+    whole, fraction = split_fraction(mantissa, mark)
+    if not whole + fraction:
         raise ValueError("is no number")
-    whole_digits = "".join(letter for letter in whole if letter.isdecimal())
-    return Decimal(f"{whole_digits or 0}.{fraction or 0}e{exponent or 0}")
+    return Decimal(f"{parse_whole(whole)}.{parse_fraction(fraction)}e{exponent or 0}")
+
+
+def split_fraction(mantissa: str, mark: str | None) -> tuple[str, str]:
+    """Split digits at the decimal mark, if there is one."""
+    if mark is None:
+        return mantissa, ""
+    whole, _, fraction = mantissa.partition(mark)
+    return whole, fraction
+
+
+def parse_whole(whole: str) -> str:
+    """Remove the marks between groups of three digits; nothing is 0."""
+    if whole.isdecimal():
+        return whole
+    if whole and not GROUPED_DIGITS_PATTERN.fullmatch(whole):
+        raise ValueError("is no number")
+    digits = [letter for letter in whole if letter.isdecimal()]
+    return "".join(digits) or "0"
+
+
+def parse_fraction(fraction: str) -> str:
+    """Return the digits of a fraction; nothing is 0."""
+    if fraction and not fraction.isdecimal():
+        raise ValueError("is no number")
+    return fraction or "0"
 
 
 def guess_decimal_mark(mantissa: str) -> str | None:
@@ -144,13 +166,11 @@ def guess_decimal_mark(mantissa: str) -> str | None:
 
     A single comma before three digits groups them: 1,234 is more than a thousand.
     """
-    last_mark = max(".,", key=mantissa.rfind)
-    if last_mark not in mantissa:
+    marks = re.findall("[.,]", mantissa)
+    if len(set(marks)) == 2:  # 1.234,5
+        return str(marks[-1])
+    if len(marks) != 1:  # 1234 or 1.234.567
         return None
-    if "." in mantissa and "," in mantissa:
-        return last_mark
-    if mantissa.count(last_mark) > 1:  # 1.234.567
+    if marks == [","] and GROUPED_DIGITS_PATTERN.fullmatch(mantissa):
         return None
-    if last_mark == "," and GROUPED_DIGITS_PATTERN.fullmatch(mantissa):
-        return None
-    return last_mark
+    return str(marks[0])

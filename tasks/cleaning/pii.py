@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
@@ -61,28 +62,38 @@ def protect_pii(
     `drop` masks as well, because people read rejects, and gives each row with a finding a
     reason that names kinds and no value.
     """
-    replace = build_replacement(action)
-    wanted = frozenset(kinds)
-    hint = build_hint(wanted)
+    search = PiiSearch(frozenset(kinds), build_replacement(action))
     counts: list[Counter[str]] = [Counter() for _ in range(table.num_rows)]
     if columns is None and CONTENT_COLUMN[modality] == "text":
         columns = ["text"]
     names = table_cells.select_text_columns(table, "pii", columns, table_columns.ROLE_COLUMNS)
     for name in names:
-        column = table[name].combine_chunks()
-        # The hint takes linear time, and far less than the search.
-        has_hint = pc.fill_null(pc.match_substring_regex(column, hint), False)
-        texts = []
-        rows = pc.indices_nonzero(has_hint).to_pylist()
-        for row, text in zip(rows, column.filter(has_hint).to_pylist(), strict=True):
-            replaced, found_kinds = replace_pii(text, wanted, replace)
-            texts.append(replaced)
-            counts[row].update(found_kinds)
-        column = pc.replace_with_mask(column, has_hint, pa.array(texts, column.type))
+        column = search.replace_in_column(table[name].combine_chunks(), counts)
         table = table_cells.replace_columns(table, {name: column})
     if action != "drop":
         return RuleOutcome(table)
     return RuleOutcome(table, [describe_findings(row_counts) for row_counts in counts])
+
+
+@dataclass(frozen=True)
+class PiiSearch:
+    """Kinds of personal data, and what replaces their values."""
+
+    kinds: frozenset[str]
+    replace: Replacement
+
+    def replace_in_column(self, column: pa.Array, counts: list[Counter[str]]) -> pa.Array:
+        """Replace findings in a column of text, and count them by row and kind."""
+        # The hint takes linear time, and far less than the search.
+        has_hint = pc.match_substring_regex(column, build_hint(self.kinds))
+        has_hint = pc.fill_null(has_hint, fill_value=False)
+        rows = pc.indices_nonzero(has_hint).to_pylist()
+        texts = []
+        for row, text in zip(rows, column.filter(has_hint).to_pylist(), strict=True):
+            replaced, kinds = replace_pii(text, self.kinds, self.replace)
+            texts.append(replaced)
+            counts[row].update(kinds)
+        return pc.replace_with_mask(column, has_hint, pa.array(texts, column.type))
 
 
 def build_hint(kinds: frozenset[str]) -> str:

@@ -7,7 +7,6 @@ import base64
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -20,9 +19,11 @@ from tasks.core.errors import ConfigError, StageError
 KEY_VARIABLE = settings.variable_name("pii_key")
 MIN_KEY_BYTES = 32
 DERIVED_KEY_BYTES = 64
+KEY_ID_DIGITS = 16
 HASH_DIGITS = 16  # hexadecimal digits that are kept: 64 bits
 KEYED_ACTIONS = ("hash", "encrypt")
 KINDS_WITH_SEPARATORS = ("phone", "card", "iban", "id")
+SEPARATORS = re.compile(r"[^\w+]|_")  # all but letters, digits and plus
 ENCRYPTED_PATTERN = re.compile(r"\[([a-z]+):enc:([A-Za-z0-9_-]+)\]")
 
 Replacement = Callable[[str, str], str]  # from a kind and a value to what replaces the value
@@ -60,15 +61,16 @@ def decode_secret() -> bytes:
     )
 
 
-def compute_key_id(rules: Iterable[str | Mapping[str, Any]]) -> str | None:
+def compute_key_id(rules: Iterable[str | Mapping[str, Mapping[str, object]]]) -> str | None:
     """Return a name for the key that does not reveal it, if a cleaning rule uses the key.
 
     The replaced values depend on the key, so whoever caches them needs its name.
     """
-    for rule in rules:
-        if isinstance(rule, Mapping) and rule.get("pii", {}).get("action") in KEYED_ACTIONS:
-            return derive_key("name").hex()[:16]
-    return None
+    with_arguments = [rule for rule in rules if isinstance(rule, Mapping)]
+    actions = [rule["pii"].get("action") for rule in with_arguments if "pii" in rule]
+    if not set(actions) & set(KEYED_ACTIONS):
+        return None
+    return derive_key("name").hex()[:KEY_ID_DIGITS]
 
 
 def build_hasher() -> Replacement:
@@ -90,10 +92,8 @@ def normalize_value(kind: str, value: str) -> str:
     """Return what ways to write one value have in common."""
     if kind == "url":
         return value
-    value = value.casefold()
-    if kind in KINDS_WITH_SEPARATORS:
-        return "".join(letter for letter in value if letter.isalnum() or letter == "+")
-    return value
+    folded = value.casefold()
+    return SEPARATORS.sub("", folded) if kind in KINDS_WITH_SEPARATORS else folded
 
 
 def build_encrypter() -> Replacement:
@@ -132,6 +132,7 @@ def decrypt_text(text: str) -> str:
 
 
 def describe_wrong_key(kind: str, line: int) -> str:
+    """Describe why a value cannot be decrypted."""
     return (
         f"line {line}: the {kind} there was encrypted with another key than {KEY_VARIABLE} holds, "
         f"or was changed since: set the key of that run."

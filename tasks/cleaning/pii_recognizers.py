@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.cleaning import pii_patterns
@@ -83,9 +83,8 @@ def load_recognizers(kinds: frozenset[str]) -> list[Recognizer]:
 
     Presidio takes seconds to import, so this is called only once a text has a hint.
     """
-    recognizers = []
-    for kind in sorted(kinds & SPACY_LABELS.keys()):
-        recognizers.append(Recognizer(kind, HINT_PATTERNS[kind], build_name_finder(kind)))
+    names = sorted(kinds & SPACY_LABELS.keys())
+    recognizers = [Recognizer(kind, HINT_PATTERNS[kind], build_name_finder(kind)) for kind in names]
     kinds_with_form = sorted(kinds - SPACY_LABELS.keys())
     if not kinds_with_form:
         return recognizers
@@ -114,22 +113,22 @@ def build_presidio_recognizers(kind: str) -> list[Any]:
     import presidio_analyzer.predefined_recognizers as presidio
     from presidio_analyzer import Pattern, PatternRecognizer
 
-    if kind == "email":
-        return [build_email_recognizer()]
-    if kind == "phone":
-        pattern = Pattern("grouped", pii_patterns.PHONE_PATTERN, MIN_SCORE)
-        return [PatternRecognizer("PHONE_NUMBER", patterns=[pattern])]
-    if kind == "card":
-        return [presidio.CreditCardRecognizer()]
-    if kind == "iban":
-        flags = int(re.DOTALL | re.MULTILINE | re.IGNORECASE)
-        return [presidio.IbanRecognizer(regex_flags=flags)]
-    if kind == "ip":
-        return [presidio.IpRecognizer()]
-    if kind == "url":
-        return [presidio.UrlRecognizer(patterns=presidio.UrlRecognizer.PATTERNS[:2])]
-    national = [getattr(presidio, f"{name}Recognizer")() for name in ID_RECOGNIZERS]
-    return [*national, presidio.InPanRecognizer(patterns=presidio.InPanRecognizer.PATTERNS[:1])]
+    if kind == "id":
+        national = [getattr(presidio, f"{name}Recognizer")() for name in ID_RECOGNIZERS]
+        pan_patterns = presidio.InPanRecognizer.PATTERNS[:1]
+        return [*national, presidio.InPanRecognizer(patterns=pan_patterns)]
+    phone = Pattern("grouped", pii_patterns.PHONE_PATTERN, MIN_SCORE)
+    iban_flags = int(re.DOTALL | re.MULTILINE | re.IGNORECASE)
+    url_patterns = presidio.UrlRecognizer.PATTERNS[:2]
+    builders = {
+        "email": build_email_recognizer,
+        "phone": partial(PatternRecognizer, "PHONE_NUMBER", patterns=[phone]),
+        "card": presidio.CreditCardRecognizer,
+        "iban": partial(presidio.IbanRecognizer, regex_flags=iban_flags),
+        "ip": presidio.IpRecognizer,
+        "url": partial(presidio.UrlRecognizer, patterns=url_patterns),
+    }
+    return [builders[kind]()]
 
 
 def build_email_recognizer() -> Any:
@@ -173,25 +172,29 @@ def build_pattern_finder(recognizer: Any, accept: AcceptSpan) -> SpanFinder:
         spans = []
         for result in recognizer.analyze(text, recognizer.supported_entities, None):
             span = Span(result.score, result.start, result.end)
-            if span.score >= MIN_SCORE and is_apart(text, span) and accept(text, span):
+            if is_certain(text, span) and accept(text, span):
                 spans.append(span)
         return spans
 
     return find_spans
 
 
-def is_apart(text: str, span: Span) -> bool:
-    """Tell whether a span begins and ends where a word or number does."""
+def is_certain(text: str, span: Span) -> bool:
+    """Tell whether a span is certain enough, and begins and ends where a word does."""
+    if span.score < MIN_SCORE:
+        return False
     return not (is_inside_word(text, span.start) or is_inside_word(text, span.end))
 
 
 def is_inside_word(text: str, position: int) -> bool:
+    """Tell whether the characters before and at a position belong together."""
     if position == 0:
         return False
     return text[position - 1 : position].isalnum() and text[position : position + 1].isalnum()
 
 
 def accept_any(text: str, span: Span) -> bool:  # noqa: ARG001  the signature of AcceptSpan
+    """Accept every span."""
     return True
 
 
@@ -254,10 +257,12 @@ def find_pii(text: str, kinds: frozenset[str]) -> list[PiiFinding]:
     spaced = pii_patterns.UNSPACED_LETTERS.sub("。", text)
     spans: list[tuple[Span, str]] = []
     for recognizer in load_recognizers(kinds):
-        if re.search(recognizer.hint, text):
-            searched = text if recognizer.kind in SPACY_LABELS else spaced
-            spans += [(span, recognizer.kind) for span in recognizer.find_spans(searched)]
-    return [join_spans(group) for group in group_overlapping(spans)]
+        if not re.search(recognizer.hint, text):
+            continue
+        searched = text if recognizer.kind in SPACY_LABELS else spaced
+        spans.extend((span, recognizer.kind) for span in recognizer.find_spans(searched))
+    groups = group_overlapping(spans)
+    return [join_spans(group) for group in groups]
 
 
 def group_overlapping(spans: list[tuple[Span, str]]) -> list[list[tuple[Span, str]]]:

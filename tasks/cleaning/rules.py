@@ -20,7 +20,7 @@ import enum
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -51,7 +51,13 @@ class RuleOutcome:
 
 RuleFunction = Callable[..., "Expression | pa.Table | Reasons | RuleOutcome"]
 Function = TypeVar("Function", bound=RuleFunction)
-Decorator = Callable[[Function], Function]
+
+
+class Decorator(Protocol):
+    """Registers a function and returns it as it is."""
+
+    def __call__(self, function: Function, /) -> Function:
+        """Register a function."""
 
 
 class Scope(enum.Enum):
@@ -90,6 +96,7 @@ class RuleCall:
 
     @property
     def name(self) -> str:
+        """The name of the rule."""
         return self.rule.name
 
     def with_arguments(self, **arguments: Any) -> "RuleCall":
@@ -113,12 +120,12 @@ class RuleCall:
 RULES: dict[str, CleaningRule] = {}
 
 
-def text_rule(name: str) -> Decorator[Function]:
+def text_rule(name: str) -> Decorator:
     """Register a function from a Daft expression to one: each text becomes another text."""
     return register(name, Scope.TEXT)
 
 
-def row_rule(name: str, *, reason: str = "", redacts_rejects: bool = False) -> Decorator[Function]:
+def row_rule(name: str, *, reason: str = "", redacts_rejects: bool = False) -> Decorator:
     """Register a function that looks at one row at a time, so that it may get any part of them.
 
     Args:
@@ -130,14 +137,14 @@ def row_rule(name: str, *, reason: str = "", redacts_rejects: bool = False) -> D
     return register(name, Scope.ROW, reason, redacts_rejects=redacts_rejects)
 
 
-def table_rule(name: str, *, reason: str = "") -> Decorator[Function]:
+def table_rule(name: str, *, reason: str = "") -> Decorator:
     """Register a function that needs all rows at once."""
     return register(name, Scope.TABLE, reason)
 
 
 def register(
     name: str, scope: Scope, reason: str = "", *, redacts_rejects: bool = False
-) -> Decorator[Function]:
+) -> Decorator:
     """Add the decorated function to the rules."""
 
     def add(function: Function) -> Function:

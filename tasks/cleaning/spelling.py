@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
@@ -14,7 +15,11 @@ LETTERS_PER_EDIT = 4  # male and female are words of their own
 
 @table_rule("spelling")
 def correct_spelling(
-    table: pa.Table, columns: Sequence[str], map: dict[str, str], distance: int, ratio: float
+    table: pa.Table,
+    columns: Sequence[str],
+    map: dict[str, str],
+    distance: int,
+    ratio: float,  # noqa: A002
 ) -> pa.Table:
     """Replace rare values that are nearly a frequent one.
 
@@ -39,6 +44,7 @@ def correct_spelling(
 
 
 def replace_value(cell: str | None, replacements: dict[str, str]) -> str | None:
+    """Return what a recipe's map says that a cell becomes."""
     return None if cell is None else replacements.get(normalize_value(cell), cell)
 
 
@@ -55,7 +61,7 @@ def find_corrections(counts: Counter[str], distance: int, ratio: float) -> dict[
     value between two equally near ones stays.
     """
     variants = group_variants(counts)
-    totals = {key: sum(counts[value] for value in values) for key, values in variants.items()}
+    totals = count_variants(counts, variants)
     min_total = ratio * min(totals.values(), default=0)
     index = PieceIndex(distance)
     if distance:
@@ -83,6 +89,15 @@ def group_variants(counts: Counter[str]) -> dict[str, list[str]]:
     for value in sorted(counts, key=lambda value: (-counts[value], value)):
         variants[normalize_value(value)].append(value)
     return variants
+
+
+def count_variants(counts: Counter[str], variants: dict[str, list[str]]) -> dict[str, int]:
+    """Add up how often the variants of each value occur."""
+    totals = dict.fromkeys(variants, 0)
+    for key, values in variants.items():
+        for value in values:
+            totals[key] += counts[value]
+    return totals
 
 
 class PieceIndex:
@@ -117,7 +132,7 @@ class PieceIndex:
 def cut_pieces(size: int, n_pieces: int) -> list[tuple[int, int]]:
     """Cut `size` characters into pieces of nearly the same length, as (start, end)."""
     cuts = [size * number // n_pieces for number in range(n_pieces + 1)]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def find_nearest(text: str, others: set[str], distance: int) -> str | None:
@@ -136,4 +151,5 @@ def find_nearest(text: str, others: set[str], distance: int) -> str | None:
 
 
 def extract_digits(text: str) -> list[str]:
+    """Return the digits of a text."""
     return [letter for letter in text if letter.isdigit()]

@@ -2,9 +2,8 @@
 
 import datetime
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,8 @@ MIN_VOTES_AGAINST_KEY = 3
 OUTLIER_FACTORS = {"iqr": 3.0, "mad": 3.5}
 # The standard deviation of a normal distribution over its median absolute deviation.
 STD_PER_MAD = 1.4826
+Key = tuple[Cell | str | None, ...]  # the cells of a row by which rows are joined
+
 EPOCH = datetime.date(1970, 1, 1)
 ARROW_TYPES = {
     "number": pa.float64(),
@@ -121,11 +122,11 @@ def reject_out_of_range(table: pa.Table, columns: Mapping[str, ValueRange]) -> R
 def check_bound_types(table: pa.Table, name: str, bounds: ValueRange) -> None:
     """Raise a StageError if dates bound numbers, or numbers bound dates."""
     kind = table[name].type
-    given = bounds.model_dump(exclude_none=True)
-    for bound in given.values():
+    limits = bounds.model_dump(exclude_none=True)
+    for bound in limits.values():
         if isinstance(bound, str) != pa.types.is_date32(kind):
             raise StageError(
-                f"clean: range compares the column {name!r}, which holds {kind}, with {given}: "
+                f"clean: range compares the column {name!r}, which holds {kind}, with {limits}: "
                 f"give dates for dates, numbers for numbers."
             )
 
@@ -140,6 +141,7 @@ def to_number(bound: RangeLimit, default: float) -> float:
 
 
 def describe_bounds(bounds: ValueRange) -> str:
+    """Describe bounds as `at least 0 and at most 120`."""
     parts = []
     if bounds.min is not None:
         parts.append(f"at least {bounds.min}")
@@ -224,32 +226,56 @@ def repair_cells(
         share: The value of more than this fraction of a group's cells replaces the others, and
             null. If most of a row's cells disagree, its key is wrong, and the row stays as it is.
     """
-    cells = {
-        name: table_columns.get_column(table, name, "clean: repair").to_pylist()
-        for name in (*by, *columns)
-    }
-    key_columns = [cells[name] for name in by]
-    keys = [None if None in key else key for key in zip(*key_columns, strict=True)]
-    majority = {name: find_majority_values(keys, cells[name], share) for name in columns}
+    key_columns = [read_cells(table, name) for name in by]
+    keys = list(zip(*key_columns, strict=True))
+    cells = {name: read_cells(table, name) for name in columns}
+    votes_of = find_votes(keys, cells, share)
     for row, key in enumerate(keys):
-        voted = {name: majority[name][key] for name in columns if key in majority[name]}
-        wrong = [name for name, value in voted.items() if cells[name][row] not in (None, value)]
-        is_key_wrong = len(voted) >= MIN_VOTES_AGAINST_KEY and 2 * len(wrong) > len(voted)
-        if is_key_wrong:
+        votes = votes_of.get(key, {})
+        row_cells = {name: cells[name][row] for name in votes}
+        if is_key_wrong(row_cells, votes):
             continue
-        for name, value in voted.items():
+        for name, value in votes.items():
             cells[name][row] = value
     repaired = {name: pa.array(cells[name], table[name].type) for name in columns}
     return table_cells.replace_columns(table, repaired)
 
 
+def find_votes(
+    keys: Sequence[Key], cells: Mapping[str, Sequence[Cell | str | None]], share: float
+) -> dict[Key, dict[str, Cell | str]]:
+    """Find for each key the values that most of its rows agree on, by column."""
+    votes: dict[Key, dict[str, Cell | str]] = defaultdict(dict)
+    for name, column in cells.items():
+        for key, value in find_majority_values(keys, column, share).items():
+            votes[key][name] = value
+    return votes
+
+
+def read_cells(table: pa.Table, name: str) -> list[Cell | str | None]:
+    """Read a column that `repair` names."""
+    cells: list[Cell | str | None] = table_columns.get_column(
+        table, name, "clean: repair"
+    ).to_pylist()
+    return cells
+
+
+def is_key_wrong(cells: Mapping[str, object], votes: Mapping[str, object]) -> bool:
+    """Tell whether a row disagrees with most values that others with its key agree on."""
+    n_wrong = sum(cells[name] not in (None, value) for name, value in votes.items())
+    return len(votes) >= MIN_VOTES_AGAINST_KEY and 2 * n_wrong > len(votes)
+
+
 def find_majority_values(
-    keys: Sequence[Hashable], cells: Sequence[Any], share: float
-) -> dict[Hashable, Any]:
-    """Find for each key the value of more than `share` of its cells that are not null."""
-    counts: dict[Hashable, Counter[Any]] = defaultdict(Counter)
+    keys: Sequence[Key], cells: Sequence[Cell | str | None], share: float
+) -> dict[Key, Cell | str]:
+    """Find for each key the value of more than `share` of its cells that are not null.
+
+    A key with null in it joins no rows.
+    """
+    counts: dict[Key, Counter[Cell | str]] = defaultdict(Counter)
     for key, cell in zip(keys, cells, strict=True):
-        if key is not None and cell is not None:
+        if None not in key and cell is not None:
             counts[key][cell] += 1
     majority = {}
     for key, cells_of_key in counts.items():

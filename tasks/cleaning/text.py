@@ -40,12 +40,13 @@ ASCII_RUN = re.compile(r"(?<=[\x00-\x7f]{4})[\x00-\x7f]+(?=[\x00-\x7f]{4})")
 
 def map_where(texts: pa.Array, mask: pa.Array, change: Callable[[str], str]) -> pa.Array:
     """Change the texts under the mask, so that Python sees only texts that may need it."""
-    mask = pc.fill_null(mask, False)
+    mask = pc.fill_null(mask, fill_value=False)
     changed = [change(text) for text in texts.filter(mask).to_pylist()]
     return pc.replace_with_mask(texts, mask, pa.array(changed, texts.type))
 
 
 def has_non_ascii(texts: pa.Array) -> pa.Array:
+    """Return a mask of the texts with characters beyond ASCII."""
     return pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
 
 
@@ -113,7 +114,7 @@ def normalize_white_space(text: Expression) -> Expression:
 
 
 @row_rule("length", reason="they are too short or too long")
-def reject_length(table: pa.Table, min: int, max: int) -> Reasons:
+def reject_length(table: pa.Table, min: int, max: int) -> Reasons:  # noqa: A002
     """Reject texts with fewer than `min` or more than `max` characters."""
     reasons: Reasons = []
     for size in pc.fill_null(pc.utf8_length(table["text"]), 0).to_pylist():
@@ -156,11 +157,13 @@ def reject_language(
 
 
 def describe_language(language: str, certainty: float, allow: Sequence[str]) -> str:
+    """Describe why a text goes."""
     return f"{language} with probability {certainty:.2f}; allowed are {', '.join(allow)}"
 
 
 @cache
 def load_language_identifier() -> "LanguageIdentifier":
+    """Load the model that the package carries."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

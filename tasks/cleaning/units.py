@@ -133,4 +133,5 @@ def convert_unit(number: Decimal, unit: str, target_unit: str | None) -> Decimal
 def convert_temperature(
     degrees: Decimal, source: TemperatureScale, target: TemperatureScale
 ) -> Decimal:
+    """Convert degrees by way of kelvin."""
     return (degrees + source.offset) * source.size / target.size - target.offset
