@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import clean, ingest, label, split
-from tasks.cleaning import RULES
 from tasks.core import stage
 from tasks.core.errors import StageError
 from tasks.recipe.loading import read_recipe
@@ -342,11 +341,6 @@ def test_erased_rows_and_rows_that_wait_for_a_label_are_not_counted_as_dropped(
     said = capsys.readouterr().out
     assert "erased drops 140 (erase.csv lists them)" in said
     assert "no label drops 80" in said
-
-
-def test_why_rows_go_is_known_for_every_rule_that_drops_some() -> None:
-    reasons = {name: rule.reason for name, rule in RULES.items() if rule.reason}
-    assert reasons.items() <= dropped_rows.REASONS.items()
 
 
 @pytest.mark.parametrize("whole", [100, 700, 1000, 3000])

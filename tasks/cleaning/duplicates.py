@@ -39,9 +39,8 @@ class FirstOccurrences:
         reasons: Reasons = [None] * table.num_rows
         for row in np.flatnonzero(first_rows != own_rows).tolist():
             reasons[row] = f"same as {self.ids[first_rows[row]]}"
-        high, low = keys
         content_keys = ContentKeys(
-            pa.table({"id": table["id"], "high": high, "low": low}),
+            pa.table({"id": table["id"], "high": keys.high, "low": keys.low}),
             duplicates_across_parts=int((first_rows < n_earlier).sum()),
         )
         return RuleOutcome(table, reasons, content_keys)
@@ -49,10 +48,10 @@ class FirstOccurrences:
 
 def read_row_keys(keys: ContentKeys) -> RowKeys:
     """Return the keys as they are looked up."""
-    return keys.table["high"].to_numpy(), keys.table["low"].to_numpy()
+    return RowKeys(keys.table["high"].to_numpy(), keys.table["low"].to_numpy())
 
 
-@row_rule("exact_duplicates", reason="an earlier row has the same content")
+@row_rule("exact_duplicates")
 def reject_exact_duplicates(
     table: pa.Table, modality: str, first_occurrences: FirstOccurrences | None = None
 ) -> RuleOutcome:
@@ -63,7 +62,7 @@ def reject_exact_duplicates(
     return (first_occurrences or FirstOccurrences()).reject_repeated(table, modality)
 
 
-@table_rule("conflicting_duplicates", reason="rows of the same content have other labels")
+@table_rule("conflicting_duplicates")
 def reject_conflicting_duplicates(table: pa.Table, modality: str) -> Reasons:
     """Reject labelled rows of equal content whose labels differ: no model can learn from them.
 
@@ -91,7 +90,7 @@ def normalize_content(content: Hashable) -> Hashable:
     return near_duplicates.normalize_text(content) if isinstance(content, str) else content
 
 
-@table_rule("near_duplicates", reason="an earlier row has nearly the same content")
+@table_rule("near_duplicates")
 def reject_near_duplicates(
     table: pa.Table, modality: str, threshold: float, distance: int
 ) -> Reasons:

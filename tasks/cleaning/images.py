@@ -38,7 +38,7 @@ def describe_damage(error: BaseException) -> str:
     return f"not a readable image: {type(error).__name__}"
 
 
-@table_rule("unreadable", reason="they are no images that can be read")
+@table_rule("unreadable")
 def reject_unreadable(table: pa.Table) -> Reasons:
     """Reject images that do not decode, or have another size or mode than most."""
     reasons: Reasons = []
@@ -86,12 +86,12 @@ class SizeLimits:
         return width in self.widths and height in self.heights
 
 
-@row_rule("size", reason="they are images of another size")
+@row_rule("size")
 def reject_size(
     table: pa.Table,
-    min: list[int] | None,
-    max: list[int] | None,
-    exact: list[int] | None,  # noqa: A002  keys of the recipe
+    min: list[int] | None,  # noqa: A002
+    max: list[int] | None,  # noqa: A002
+    exact: list[int] | None,
 ) -> Reasons:
     """Reject images whose width or height is not allowed; each limit is [width, height]."""
     if exact:

@@ -52,7 +52,7 @@ def replace_pii(text: str, kinds: frozenset[str], replace: Replacement) -> tuple
     return text, [finding.kind for finding in findings]
 
 
-@row_rule("pii", reason="they hold personal data", redacts_rejects=True)
+@row_rule("pii", redacts_rejects=True)
 def protect_pii(
     table: pa.Table, modality: str, action: str, kinds: list[str], columns: list[str] | None
 ) -> RuleOutcome:

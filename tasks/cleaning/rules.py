@@ -75,7 +75,6 @@ class CleaningRule:
     name: str
     scope: Scope
     function: RuleFunction
-    reason: str = ""  # why it rejects rows, such as "they are too short or too long"
     redacts_rejects: bool = False  # rejected rows are kept as the rule changed them
 
     def bind(self, arguments: Mapping[str, Any], modality: str) -> "RuleCall":
@@ -125,32 +124,29 @@ def text_rule(name: str) -> Decorator:
     return register(name, Scope.TEXT)
 
 
-def row_rule(name: str, *, reason: str = "", redacts_rejects: bool = False) -> Decorator:
+def row_rule(name: str, *, redacts_rejects: bool = False) -> Decorator:
     """Register a function that looks at one row at a time, so that it may get any part of them.
 
     Args:
         name: What recipes call the rule.
-        reason: Why it rejects rows, with "they" for the rows; empty if it rejects none.
         redacts_rejects: Whether rejects.parquet holds rows as the rule changed them, because
             what they held before must not be kept.
     """
-    return register(name, Scope.ROW, reason, redacts_rejects=redacts_rejects)
+    return register(name, Scope.ROW, redacts_rejects=redacts_rejects)
 
 
-def table_rule(name: str, *, reason: str = "") -> Decorator:
+def table_rule(name: str) -> Decorator:
     """Register a function that needs all rows at once."""
-    return register(name, Scope.TABLE, reason)
+    return register(name, Scope.TABLE)
 
 
-def register(
-    name: str, scope: Scope, reason: str = "", *, redacts_rejects: bool = False
-) -> Decorator:
+def register(name: str, scope: Scope, *, redacts_rejects: bool = False) -> Decorator:
     """Add the decorated function to the rules."""
 
     def add(function: Function) -> Function:
         if name in RULES:
             raise ValueError(f"two functions are named as the cleaning rule {name}")
-        RULES[name] = CleaningRule(name, scope, function, reason, redacts_rejects)
+        RULES[name] = CleaningRule(name, scope, function, redacts_rejects)
         return function
 
     return add

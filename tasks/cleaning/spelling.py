@@ -17,9 +17,9 @@ LETTERS_PER_EDIT = 4  # male and female are words of their own
 def correct_spelling(
     table: pa.Table,
     columns: Sequence[str],
-    map: dict[str, str],
+    map: dict[str, str],  # noqa: A002
     distance: int,
-    ratio: float,  # noqa: A002
+    ratio: float,
 ) -> pa.Table:
     """Replace rare values that are nearly a frequent one.
 

@@ -64,7 +64,7 @@ def replace_missing_markers(
     return table_cells.replace_columns(table, replaced)
 
 
-@row_rule("types", reason="a cell is not what its column holds")
+@row_rule("types")
 def parse_types(table: pa.Table, columns: Mapping[str, ColumnType], unparsed: str) -> RuleOutcome:
     """Parse text to numbers, dates or booleans.
 
@@ -104,7 +104,7 @@ def parse_distinct(
     return values, errors
 
 
-@row_rule("range", reason="a cell is outside its column's bounds")
+@row_rule("range")
 def reject_out_of_range(table: pa.Table, columns: Mapping[str, ValueRange]) -> Reasons:
     """Reject rows with a cell below `min` or above `max`; null is neither."""
     reasons: dict[int, list[str]] = defaultdict(list)
@@ -181,7 +181,7 @@ class UsualRange:
         return (is_low | is_high) & (self.scale > 0)
 
 
-@table_rule("outliers", reason="a cell is far outside what is usual")
+@table_rule("outliers")
 def handle_outliers(
     table: pa.Table, columns: Sequence[str], method: str, factor: float | None, action: str
 ) -> RuleOutcome:
@@ -213,7 +213,7 @@ def handle_outliers(
     return RuleOutcome(table, table_cells.join_reasons(table, reasons))
 
 
-@table_rule("repair", reason="the cells by which they are repaired look wrong")
+@table_rule("repair")
 def repair_cells(
     table: pa.Table, by: Sequence[str], columns: Sequence[str], share: float
 ) -> pa.Table:

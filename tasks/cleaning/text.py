@@ -113,7 +113,7 @@ def normalize_white_space(text: Expression) -> Expression:
     return text.strip()
 
 
-@row_rule("length", reason="they are too short or too long")
+@row_rule("length")
 def reject_length(table: pa.Table, min: int, max: int) -> Reasons:  # noqa: A002
     """Reject texts with fewer than `min` or more than `max` characters."""
     reasons: Reasons = []
@@ -123,7 +123,7 @@ def reject_length(table: pa.Table, min: int, max: int) -> Reasons:  # noqa: A002
     return reasons
 
 
-@row_rule("language", reason="they are in a language that is not allowed")
+@row_rule("language")
 def reject_language(
     table: pa.Table, allow: Sequence[str], min_length: int, probability: float
 ) -> Reasons:

@@ -40,11 +40,14 @@ class RuleSchema:
     description: str
     arguments: type[Section] | None = None
     modalities: Sequence[str] = ()  # those that it works on; all if there are none
+    reason: str = ""  # why it rejects rows; empty if it rejects none
 
 
-def with_arguments(arguments: type[Section], modalities: Sequence[str] = ()) -> RuleSchema:
+def with_arguments(
+    arguments: type[Section], modalities: Sequence[str] = (), reason: str = ""
+) -> RuleSchema:
     """Describe a rule by its arguments."""
-    return RuleSchema(str(arguments.__doc__).splitlines()[0], arguments, modalities)
+    return RuleSchema(str(arguments.__doc__).splitlines()[0], arguments, modalities, reason)
 
 
 CLEANING_RULES: dict[str, RuleSchema] = {
@@ -55,27 +58,36 @@ CLEANING_RULES: dict[str, RuleSchema] = {
         "Make runs of blanks one blank, and of empty lines one line.", modalities=TEXTS
     ),
     "control": RuleSchema("Take out control and invisible characters.", modalities=TEXTS),
-    "pii": with_arguments(Pii),
-    "language": with_arguments(LanguageFilter, TEXTS),
-    "length": with_arguments(LengthLimits, TEXTS),
+    "pii": with_arguments(Pii, reason="they hold personal data"),
+    "language": with_arguments(
+        LanguageFilter, TEXTS, reason="they are in a language that is not allowed"
+    ),
+    "length": with_arguments(LengthLimits, TEXTS, reason="they are too short or too long"),
     "unreadable": RuleSchema(
         "Drop images that cannot be decoded, or whose size differs from that of most.",
         modalities=IMAGES,
+        reason="they are not readable images",
     ),
-    "size": with_arguments(ImageSize, IMAGES),
+    "size": with_arguments(ImageSize, IMAGES, reason="they are images of another size"),
     "trim": with_arguments(Trim),
     "missing": with_arguments(MissingValues),
-    "types": with_arguments(ColumnTypes),
+    "types": with_arguments(ColumnTypes, reason="a cell does not have its column's type"),
     "spelling": with_arguments(Spelling),
-    "range": with_arguments(ValueRanges),
-    "outliers": with_arguments(Outliers),
+    "range": with_arguments(ValueRanges, reason="a cell is outside its column's range"),
+    "outliers": with_arguments(Outliers, reason="a cell is an outlier"),
     "repair": with_arguments(Repair),
-    "exact_duplicates": RuleSchema("Drop all but the first of rows with equal content."),
+    "exact_duplicates": RuleSchema(
+        "Drop all but the first of rows with equal content.",
+        reason="an earlier row has the same content",
+    ),
     "conflicting_duplicates": RuleSchema(
         "Drop all rows with equal content whose labels differ; letter case and white space are "
-        "ignored."
+        "ignored.",
+        reason="rows of the same content have other labels",
     ),
-    "near_duplicates": with_arguments(NearDuplicates, TEXTS_AND_IMAGES),
+    "near_duplicates": with_arguments(
+        NearDuplicates, TEXTS_AND_IMAGES, reason="an earlier row has nearly the same content"
+    ),
 }
 
 

@@ -5,24 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import StageError
+from tasks.recipe.clean import CLEANING_RULES
 
+# Why stages drop rows. The reasons of the cleaning rules stand in their schemas.
 REASONS = {
     "erased": "erase.csv lists them",
     "broken row": "they cannot be read as rows",
     "no id": "they have no id",
     "id given twice": "an earlier row has the same id",
-    "language": "they are in a language that is not allowed",
-    "length": "they are too short or too long",
-    "unreadable": "they are not readable images",
-    "size": "they are images of another size",
-    "pii": "they hold personal data",
-    "types": "a cell does not have its column's type",
-    "range": "a cell is outside its column's range",
-    "outliers": "a cell is an outlier",
-    "repair": "the cells that they are repaired by look wrong",
-    "exact_duplicates": "an earlier row has the same content",
-    "conflicting_duplicates": "rows of the same content have other labels",
-    "near_duplicates": "an earlier row has nearly the same content",
     "no label": "they wait for a person in the review queue",
     "label looks wrong": "similar rows have another label",
     "near-duplicate on another side": "a row of another split has nearly the same content",
@@ -42,7 +32,8 @@ def describe_counts(stage: str, rows_in: int, rows: int, by_rule: Mapping[str, i
 
 def describe_rule(rule: str, count: int) -> str:
     """Say how many rows a rule drops and why."""
-    return f"{rule} drops {count} ({REASONS[rule]})"
+    reason = REASONS.get(rule) or CLEANING_RULES[rule].reason
+    return f"{rule} drops {count} ({reason})"
 
 
 def check_max_dropped(

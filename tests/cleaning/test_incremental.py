@@ -445,7 +445,7 @@ def test_a_setting_that_means_the_ordinary_column_id_is_told_its_name(here: Path
     run(made, here / "data")
     with pytest.raises(
         StageError,
-        match="split.group: the source's column 'id' is kept as 'data.id', since it does not name the rows: write data.id here",
+        match="split.group: the source's column 'id' is kept as 'data.id', because it does not name the rows: write data.id here",
     ):
         table_columns.get_column(files.read_rows(here / "data" / "clean"), "id", "split.group")
 
