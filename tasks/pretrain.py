@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -53,6 +51,8 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     from tasks.contracts import epoch_record
     from tasks.contracts.epoch_record import History
     from tasks.training import checkpoint, distributed, loop
+    from tasks.training.loop import TrainingHooks
+    from tasks.training.training_data import TrainingData
 
     assert recipe.pretrain
     train, val, about = corpus.load_corpus(source, recipe.modality)
@@ -62,33 +62,21 @@ def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: An
     adapter = build_pretrainer(recipe.pretrain, rows)
     examples, held = adapter.encode(rows), adapter.encode(modalities.extract_inputs(recipe, val))
     history: History = []
-    data = [hashing.sha256(source / name) for name in corpus.CORPUS_FILES]
+    hashes = [hashing.sha256(source / name) for name in corpus.CORPUS_FILES]
     of = [
         recipe.pretrain,
         recipe.columns,
         recipe.modality,
-        data,
+        hashes,
         code_closure.hash_stage_code("pretrain"),
         distributed.hardware_fingerprint(),
     ]
     with checkpoint.lock_run_folder(checkpoints, of) as mine:
         if recipe.pretrain.epochs:
-            none, none_held = (
-                np.zeros(len(examples), np.int64),
-                np.zeros(len(held), np.int64),
-            )  # the targets are in the examples themselves
-            named = ids if len(ids) == len(examples) else None
-            history = loop.fit(
-                adapter,
-                recipe.pretrain,
-                examples,
-                none,
-                held,
-                none_held,
-                mine,
-                named,
-                watch or loop.no_callback,
-            )
+            named = ids if len(ids) == len(examples) else ()
+            data = TrainingData.without_targets(examples, held, named)
+            hooks = TrainingHooks(callbacks=(watch,) if watch else ())
+            history = loop.fit(adapter, recipe.pretrain, data, mine, hooks)
         if distributed.rank() > 0:
             return
         best = min(history, key=lambda record: record.val["log_loss"], default=None)

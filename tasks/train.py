@@ -2,29 +2,30 @@
 
     python -m tasks.train support-desk
 
-Writes model/: model.safetensors, model.onnx, model.json, history.jsonl, trained_on.parquet and what the modality needs beside them (a tokenizer). A run that was
-cut off is taken up from checkpoints/<recipe>/<fingerprint>/, which lies outside the stage's outputs so that it survives.
+Writes model/: model.safetensors, model.onnx, model.json, history.jsonl, trained_on.parquet and what
+the modality needs beside them (a tokenizer). A run that was cut off is resumed from
+checkpoints/<recipe>/<fingerprint>/, which lies outside the stage's outputs so that it survives.
 
-Several processes share the work where the recipe says `train: {processes: 2}`, or under torchrun, on several machines with one file system too:
+Several processes share the work if the recipe says `train: {processes: 2}`, or under torchrun, also
+on several machines with one file system:
 
     torchrun --nproc-per-node 2 --max-restarts 3 -m tasks.train support-desk
 """
 
-import contextlib
 import shutil
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tasks import modalities, problems
+from tasks import modalities
 from tasks.contracts import epoch_record
-from tasks.contracts.epoch_record import EpochCallback
-from tasks.contracts.model_info import ModelInfo, TrainingStart
+from tasks.contracts.epoch_record import EpochCallback, History
 from tasks.core.stage import main
 from tasks.modalities.text import tfidf
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
+from tasks.recipe.train import Train
 from tasks.registry import local_champion
+from tasks.registry.local_champion import LocalChampion
 from tasks.storage import files, layout
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.telemetry import energy, tensorboard
@@ -40,108 +41,115 @@ from tasks.training import (
     temperature_scaling,
     warm_start,
 )
+from tasks.training.export import ModelExport
+from tasks.training.labelled_rows import TrainingRows
+from tasks.training.loop import TrainingHooks
+from tasks.training.warm_start import Origins
 
 
-def train(name: str) -> None:
-    paths = StagePaths.of_recipe(name)
-    recipe = resolved.read_resolved_recipe(name).with_tuned_values(
-        files.read_json(paths.tuned.best)
-    )
+def train(recipe_name: str) -> None:
+    """Train the model of a registered recipe, in as many processes as it says."""
+    paths = StagePaths.of_recipe(recipe_name)
+    recipe = resolved.read_resolved_recipe(recipe_name)
+    recipe = recipe.with_tuned_values(files.read_json(paths.tuned.best))
     if recipe.train.processes > 1 and not distributed.is_launched():
         launch.launch_processes(recipe, recipe.train.processes, "tasks.train")
         return
+    checkpoints = layout.shared_path(f"checkpoints/{recipe_name}")
+    recorded = resolved.read_fingerprints(recipe_name).train
+    champion = LocalChampion.model_validate(recorded) if recorded else None
     with distributed.process_group(), energy.measure_energy():
-        watch = (
-            tensorboard.build_curve_writer(name) if distributed.rank() == 0 else loop.no_callback
-        )
-        champion = resolved.read_fingerprints(name).train
-        run(recipe, paths, layout.shared_path(f"checkpoints/{name}"), watch, champion)
+        callbacks: tuple[EpochCallback, ...] = ()
+        if distributed.rank() == 0:
+            callbacks = (tensorboard.build_curve_writer(recipe_name),)
+        run(recipe, paths, checkpoints, champion, callbacks)
 
 
 def run(
     recipe: Recipe,
     paths: StagePaths,
     checkpoints: Path,
-    watch: EpochCallback = loop.no_callback,
-    champion: dict[str, Any] | None = None,
+    champion: LocalChampion | None = None,
+    callbacks: tuple[EpochCallback, ...] = (),
 ) -> None:
-    """Train on the split and write the model. All processes train, the first one writes."""
-    source, target = paths.split.path, paths.model.path
-    tables = {side: files.read_table(source / f"{side}.parquet") for side in ("train", "val")}
-    problem = problems.problem_class(recipe.problem).from_training_data(
-        recipe.train, tables["train"]
-    )
-    rows, targets, ids = (
-        modalities.extract_inputs(recipe, tables["train"]),
-        problem.targets(tables["train"]),
-        tables["train"]["id"].to_pylist(),
-    )
-    val = problem.filter_known_labels(tables["val"]) if tables["val"].num_rows else tables["train"]
-    adapter = modalities.build_trainer(recipe, rows, problem)
-    start: dict[str, TrainingStart] = {}  # what the champion is to this model
-    teacher: Path | None = None
-    if distil := recipe.export.distil:
-        teacher = Path(distil.teacher)
-        if distil.teacher == "champion":
-            teacher, start["teacher"] = warm_start.find_teacher(recipe, champion, adapter)
-        targets = (
-            distillation.add_teacher_loss(adapter, distil, teacher, rows, targets)
-            if teacher
-            else targets
-        )
-    if recipe.train.warm_start:
-        start["start"] = warm_start.apply_warm_start(recipe, champion, adapter)
-    for name, found in start.items() if distributed.rank() == 0 else ():
-        print(
-            f"{name} of the training: {warm_start.describe_start(found)}",
-            flush=True,
-        )
-    with checkpoint.lock_run_folder(
-        checkpoints, [*fingerprint.collect_inputs(recipe, source), start]
-    ) as mine:
-        judges = modalities.extract_inputs(recipe, val), problem.targets(val)
-        data = (adapter.encode(rows), targets, adapter.encode(judges[0]), judges[1])
-        history = loop.fit(adapter, recipe.train, *data, mine, ids, watch)
-        with (
-            files.atomic_folder(target)
-            if distributed.rank() == 0
-            else contextlib.nullcontext(target) as folder
-        ):
-            written, again = (
-                partial(export.export_model, folder, recipe, adapter, start),
-                partial(loop.fit, adapter),
-            )
-            written()
+    """Train on the split and write the model. All processes train, the first one writes.
+
+    Args:
+        recipe: With the values that `tune` found.
+        paths: Where the split is and the model goes.
+        checkpoints: Where the recipe's checkpoints are.
+        champion: What was in production when the recipe was resolved.
+        callbacks: Called with the history after each epoch.
+    """
+    rows = TrainingRows.read(recipe, paths.split)
+    adapter = modalities.build_trainer(recipe, rows.train.inputs, rows.problem)
+    origins = warm_start.find_origins(recipe, champion, adapter)
+    print_origins(origins)
+    hooks = build_hooks(recipe, origins, rows, callbacks)
+    run_inputs = [*fingerprint.collect_inputs(recipe, paths.split), origins.records]
+    with checkpoint.lock_run_folder(checkpoints, run_inputs) as run_folder:
+        data = rows.encode(adapter)
+        history = loop.fit(adapter, recipe.train, data, run_folder, hooks)
+
+        def refit(config: Train) -> History:
+            continued = replace(hooks, init=keep_weights, callbacks=())
+            return loop.fit(adapter, config, data, run_folder / "pruned", continued)
+
+        with export.model_folder(paths.model) as folder:
+            model = ModelExport(recipe, adapter, folder)
+            model.write()
+            teacher = origins.teacher.folder if origins.teacher else None
             if recipe.export.has_compression:
-                compression.compress_model(
-                    recipe,
-                    adapter,
-                    teacher,
-                    folder,
-                    judges,
-                    lambda section: again(section, *data, mine / "pruned", ids),
-                    written,
-                )
+                compression.compress_model(model, rows.val, teacher, refit)
             if distributed.rank() > 0:
                 return
-            if recipe.train.lexical:
-                tfidf.fit_tfidf(folder, problem, rows, problem.targets(tables["train"]))
-                path = ModelFolder(folder).info
-                weight = {"tfidf_weight": tfidf.INITIAL_WEIGHT}
-                ModelInfo.read(path).model_copy(update=weight).write(path)
-            temperature_scaling.calibrate_model(
-                folder, problem, judges[0] if tables["val"].num_rows else [], judges[1]
-            )
-            files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
-            known = next((found.champion for found in start.values() if found.champion), None)
-            export.write_trained_on(
-                folder / "trained_on.parquet",
-                ids,
-                local_champion.version_folder(recipe.name, known) / "trained_on.parquet"
-                if known
-                else None,
-            )
-        shutil.rmtree(mine)
+            finish_model(model, rows, origins, history)
+        shutil.rmtree(run_folder)
+
+
+def print_origins(origins: Origins) -> None:
+    """Show people what the training starts and learns from."""
+    if distributed.rank() > 0:
+        return
+    for name, origin in origins.records.items():
+        description = warm_start.describe_origin(origin)
+        print(f"{name} of the training: {description}", flush=True)
+
+
+def build_hooks(
+    recipe: Recipe, origins: Origins, rows: TrainingRows, callbacks: tuple[EpochCallback, ...]
+) -> TrainingHooks:
+    """Build what varies: the first weights, the loss that a teacher adds to, and who watches."""
+    init = origins.start.init if origins.start else None
+    distil = recipe.export.distil
+    objective = None
+    if distil and origins.teacher and origins.teacher.folder:
+        folder = origins.teacher.folder
+        objective = distillation.build_objective(distil, folder, rows.train, rows.problem)
+    return TrainingHooks(init, objective, callbacks)
+
+
+def keep_weights(*_: object) -> None:
+    """Begin with the weights that the network has."""
+
+
+def finish_model(
+    model: ModelExport, rows: TrainingRows, origins: Origins, history: History
+) -> None:
+    """Fit what comes after the network, and write what is to be known about the model."""
+    if model.recipe.train.lexical:
+        tfidf.fit_tfidf(model.folder.path, rows.problem, rows.train.inputs, rows.train.targets)
+        model.note(tfidf_weight=tfidf.INITIAL_WEIGHT)
+    val_rows = rows.val if rows.has_val else None
+    temperature_scaling.calibrate_model(model, rows.problem, val_rows)
+    model.note(**origins.records)
+    model.write_info()
+    files.write_text(model.folder.history, epoch_record.format_history(history))
+    before = None
+    if origins.champion:
+        folder = local_champion.version_folder(model.recipe.name, origins.champion)
+        before = ModelFolder(folder).trained_on
+    export.write_trained_on(model.folder.trained_on, rows.train.ids, before)
 
 
 if __name__ == "__main__":

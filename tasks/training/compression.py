@@ -1,118 +1,127 @@
-"""Compression: the smallest weights set to zero, the others in 8 bits, with what each of these cost on the validation split.
+"""Making the exported model smaller: the smallest weights become zero, the others 8-bit integers.
 
-What is written at the end is the one exported model: evaluation, the gate and the server see nothing else.
+What each step costs is measured on the validation rows. The model that is left at the end is the
+only one: evaluation, the gate and the server see no other.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.utils import prune as masks
 
 from tasks import modalities
-from tasks.contracts.model_info import CompressionStep, ModelInfo
-from tasks.modalities.base import Trainer
-from tasks.problems.base import Targets
-from tasks.recipe.recipe import Recipe
+from tasks.contracts.epoch_record import History
+from tasks.contracts.model_info import CompressionStep
+from tasks.modalities.base import Predictor, Trainer
 from tasks.recipe.train import Train
 from tasks.storage import files
 from tasks.storage.layout import ModelFolder
 from tasks.training import distributed
+from tasks.training.export import ModelExport
+from tasks.training.labelled_rows import LabelledRows
 
-PRUNABLE_LAYERS = (
-    torch.nn.Linear,
-    torch.nn.Conv1d,
-    torch.nn.Conv2d,
-)  # where almost all weights are; embeddings are looked up, and gain nothing
-FitFunction = Callable[[Train], Any]
-LabelledRows = tuple[Sequence[Any], Targets]
-PRUNING_LR_FACTOR = 0.1  # the learning rate after pruning, as a share of the recipe's
+# Where almost all weights are. Embeddings are looked up, and gain nothing.
+PRUNABLE_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+PRUNING_LR_FACTOR = 0.1  # the learning rate after pruning, as a fraction of the recipe's
+Refit = Callable[[Train], History]  # trains the network on, with this section
 
 
 def compress_model(
-    recipe: Recipe,
-    adapter: Trainer,
-    teacher: Path | None,
-    folder: Path,
-    val: LabelledRows,
-    fit: FitFunction,
-    write: Callable[[], None],
+    model: ModelExport, val: LabelledRows, teacher: Path | None, refit: Refit
 ) -> None:
-    """Make the model in `folder` smaller as the recipe says, and note in model.json what it achieves on the validation rows before and after, beside its
-    teacher where it has one.
+    """Compress a model as the recipe says, and note in its info what each step achieves.
 
-    `fit` trains the adapter's network on, `write` writes the model from it.
+    All processes prune and train; the first one writes and measures.
+
+    Args:
+        model: The model, as it was trained.
+        val: The rows to measure on.
+        teacher: The folder of the model that it learnt from, to measure beside it.
+        refit: Trains the network on after pruning.
     """
-    section, first = (
-        recipe.export,
-        distributed.rank() == 0,
-    )  # every process prunes and trains, the first one writes and measures
-    steps = [measure_model(folder, "as trained", *val)] if first else []
-    if teacher and first:
-        steps.insert(0, measure_model(teacher, "the teacher", *val))
-    if section.prune:
+    config = model.recipe.export
+    is_first = distributed.rank() == 0
+    steps: list[CompressionStep] = []
+    if is_first:
+        if teacher:
+            steps.append(measure_teacher(teacher, val))
+        steps.append(measure_model(model, "as trained", val))
+    if config.prune:
+        percent = f"{config.prune:.0%}"
         print(
-            f"the smallest {section.prune:.0%} of the weights are set to zero; the others are trained for another epoch",
+            f"the smallest {percent} of the weights are set to zero; the others are trained for "
+            "another epoch",
             flush=True,
         )
-        prune_and_refit(adapter, section.prune, recipe.train, fit)
-        write()
-        steps += (
-            [measure_model(folder, f"{section.prune:.0%} of the weights zero", *val)]
-            if first
-            else []
-        )
-    if section.int8 and first:
-        quantize_weights(folder / "model.onnx")
-        steps.append(measure_model(folder, "weights in 8 bits", *val))
-    if first:
-        path = ModelFolder(folder).info
-        ModelInfo.read(path).model_copy(update={"export": steps}).write(path)
+        prune_and_refit(model.adapter, config.prune, model.recipe.train, refit)
+        model.write()
+        if is_first:
+            steps.append(measure_model(model, f"{percent} of the weights zero", val))
+    if config.int8 and is_first:
+        quantize_weights(model.folder.onnx)
+        steps.append(measure_model(model, "weights in 8 bits", val))
+    if is_first:
+        model.note(export=steps)
 
 
-def measure_model(
-    folder: Path, name: str, rows: Sequence[Any], targets: Targets
-) -> CompressionStep:
-    """What the exported model achieves on rows, and its size. With one thread, since sums in another order round otherwise."""
+def measure_model(model: ModelExport, name: str, rows: LabelledRows) -> CompressionStep:
+    """Measure the model as it is now."""
+    return measure_predictor(name, model.open(threads=1), model.folder, rows)
+
+
+def measure_teacher(folder: Path, rows: LabelledRows) -> CompressionStep:
+    """Measure the model that this one learnt from."""
     predictor = modalities.load_predictor(folder, 1)
-    metrics = {
-        metric: round(value, 6)
-        for metric, value in predictor.problem.measure(
-            targets, modalities.predict(predictor, rows)
-        ).items()
-    }
-    size = ModelFolder(folder).onnx.stat().st_size
-    return CompressionStep(model=name, bytes=size, metrics=metrics)
+    return measure_predictor("the teacher", predictor, ModelFolder(folder), rows)
 
 
-def prune_and_refit(adapter: Trainer, share: float, section: Train, fit: FitFunction) -> None:
-    """Set this share of each layer's weights, the smallest, to zero, and train the others for another epoch (Han et al. 2015)."""
+def measure_predictor(
+    name: str, predictor: Predictor, folder: ModelFolder, rows: LabelledRows
+) -> CompressionStep:
+    """Measure an exported model on rows: its metrics, and its size in bytes.
+
+    The predictor has to use one thread: sums in another order round differently.
+    """
+    predictions = modalities.predict(predictor, rows.inputs)
+    metrics = predictor.problem.measure(rows.targets, predictions)
+    rounded = {metric: round(value, 6) for metric, value in metrics.items()}
+    return CompressionStep(model=name, bytes=folder.onnx.stat().st_size, metrics=rounded)
+
+
+def prune_and_refit(adapter: Trainer, fraction: float, config: Train, refit: Refit) -> None:
+    """Set the smallest weights of each layer to zero, and train the others for another epoch.
+
+    The method is that of Han et al. (2015).
+
+    Args:
+        adapter: The trainer with the network.
+        fraction: How many of a layer's weights become zero.
+        config: How the network was trained.
+        refit: Trains the network on.
+    """
     layers = [layer for layer in adapter.network.modules() if isinstance(layer, PRUNABLE_LAYERS)]
     for layer in layers:
         layer.weight.data = layer.weight.data.contiguous()  # as torch's pruning wants it
-        masks.l1_unstructured(layer, "weight", share)  # type: ignore[no-untyped-call]
-    adapter.prepare = lambda examples, targets: None  # type: ignore[method-assign]  # it would begin with a new head
-    fit(
-        section.model_copy(
-            update={"epochs": 1, "learning_rate": section.learning_rate * PRUNING_LR_FACTOR}
-        )
-    )
+        masks.l1_unstructured(layer, "weight", fraction)  # type: ignore[no-untyped-call]
+    rate = config.learning_rate * PRUNING_LR_FACTOR
+    refit(config.model_copy(update={"epochs": 1, "learning_rate": rate}))
     for layer in layers:
         masks.remove(layer, "weight")  # type: ignore[no-untyped-call]
 
 
 def quantize_weights(path: Path) -> None:
-    """The weights of an ONNX model as 8-bit integers, a scale for each channel; what goes into a layer is quantised as it comes.
+    """Turn the weights of an ONNX model into 8-bit integers, with a scale for each channel.
 
-    Of the 8 bits 7 are used: on processors without VNNI the sums of products would overflow, and score otherwise than where the model was judged.
+    A layer's inputs are quantised while it computes. Of the 8 bits 7 are used: on processors
+    without VNNI sums of products would overflow, and predictions differ from those that were
+    judged.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(
-        logging.WARNING
-    )  # it asks for a preparation that only static quantisation needs
+    # It asks for a preparation that only static quantisation needs.
+    logging.disable(logging.WARNING)
     try:
         with files.atomic_file(path) as temporary:
             quantize_dynamic(

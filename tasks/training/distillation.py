@@ -1,62 +1,88 @@
-"""Distillation: the model learns from the labels and from what a teacher, another exported model, says of the same rows (Hinton et al. 2015)."""
+"""Distillation: the model learns from labels and from the predictions of a teacher.
+
+The teacher is another exported model of the same classes (Hinton et al. 2015).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import kl_div, log_softmax
 
 from tasks import modalities
 from tasks.core.errors import ConfigError
-from tasks.modalities.base import Trainer
+from tasks.modalities.base import InputRow
 from tasks.problems.base import Problem
 from tasks.problems.batch import Batch
 from tasks.recipe.export import Distil
+from tasks.statistics.array_types import Floats
+from tasks.training.labelled_rows import LabelledRows
+from tasks.training.objective import LossAndWeight, Objective, ProblemObjective
+
+MIN_PROBABILITY = 1e-12  # below it a teacher's probability counts as this, since log(0) is infinite
 
 
-def add_teacher_loss(
-    adapter: Trainer,
-    section: Distil,
-    teacher: Path,
-    rows: Sequence[Any],
-    targets: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Have the adapter's loss take in the `teacher`, the folder of an exported model; returns the targets to train it with, which are the numbers of the rows.
+class DistilledObjective:
+    """The weighted mean of the loss against labels and the divergence from a teacher."""
 
-    The teacher is asked once for each row. Its part of the loss is the divergence (Kullback and Leibler) of the two predictions, softened by the temperature.
+    def __init__(self, config: Distil, labels: Objective, soft_targets: Floats) -> None:
+        """Combine two losses.
+
+        Args:
+            config: The weight of the teacher, and the temperature that softens predictions.
+            labels: The loss against the labels.
+            soft_targets: The softened predictions of the teacher, `[rows, classes]`.
+        """
+        self.config = config
+        self.labels = labels
+        self.soft_targets = torch.from_numpy(soft_targets)
+
+    def loss(self, outputs: torch.Tensor, batch: Batch, rows: list[int]) -> LossAndWeight:
+        """Return the summed loss of these rows.
+
+        The teacher's part is the Kullback-Leibler divergence of the softened predictions, times
+        the square of the temperature, so that its gradients keep their size.
+        """
+        temperature = self.config.temperature
+        label_loss, n_rows = self.labels.loss(outputs, batch, rows)
+        log_probabilities = log_softmax(outputs.float() / temperature, 1)  # [rows, classes]
+        soft_targets = self.soft_targets[rows].to(outputs.device)  # [rows, classes]
+        divergence = kl_div(log_probabilities, soft_targets, reduction="sum") * temperature**2
+        weight = self.config.weight
+        return (1 - weight) * label_loss + weight * divergence, n_rows
+
+
+def build_objective(
+    config: Distil, teacher: Path, rows: LabelledRows, problem: Problem
+) -> DistilledObjective:
+    """Build the loss of rows that a teacher, the folder of an exported model, adds to.
+
+    Raises:
+        ConfigError: The teacher has other classes than the rows.
     """
-    soft = torch.from_numpy(soften_teacher_predictions(section, teacher, rows, adapter.problem))
-    hard, own_loss, own_prepare = torch.from_numpy(targets), adapter.problem.loss, adapter.prepare
-
-    def loss(
-        outputs: torch.Tensor, inputs: Batch, numbers: torch.Tensor
-    ) -> tuple[torch.Tensor, float]:
-        at = numbers.cpu()
-        summed, weight = own_loss(outputs, inputs, hard[at].to(outputs.device))
-        said = log_softmax(outputs.float() / section.temperature, 1)
-        apart = kl_div(said, soft[at].to(outputs.device), reduction="sum") * section.temperature**2
-        return (1 - section.weight) * summed + section.weight * apart, weight
-
-    adapter.problem.loss = loss  # type: ignore[assignment, method-assign]
-    adapter.prepare = lambda examples, numbers: own_prepare(examples, targets)  # type: ignore[assignment, method-assign]
-    return np.arange(len(targets))
+    soft_targets = soften_teacher_predictions(config, teacher, rows.inputs, problem)
+    labels = ProblemObjective(problem, rows.targets)
+    return DistilledObjective(config, labels, soft_targets)
 
 
 def soften_teacher_predictions(
-    section: Distil, folder: Path, rows: Sequence[Any], problem: Problem
-) -> NDArray[np.float32]:
-    """What the teacher says of each row, shape (rows, labels)."""
+    config: Distil, folder: Path, rows: Sequence[InputRow], problem: Problem
+) -> Floats:
+    """Return the teacher's predictions of the training rows, softened, `[rows, classes]`.
+
+    Raises:
+        ConfigError: The teacher has other classes than the training rows.
+    """
     teacher = modalities.load_predictor(folder, 1)
-    labels = problem.labels
-    if sorted(teacher.labels) != labels or teacher.problem.NAME != problem.NAME:
+    if sorted(teacher.labels) != problem.labels or teacher.problem.NAME != problem.NAME:
         raise ConfigError(
-            f"export.distil.teacher: {section.teacher} knows the classes {', '.join(sorted(teacher.labels)[:10])}, "
-            f"but the training rows have {', '.join(labels[:10])}: name a model of the same classes."
+            f"export.distil.teacher: {config.teacher} knows the classes "
+            f"{', '.join(sorted(teacher.labels)[:10])}, but the training rows have "
+            f"{', '.join(problem.labels[:10])}: name a model of the same classes."
         )
-    said = modalities.predict(teacher, rows)[:, [teacher.labels.index(label) for label in labels]]
-    return problem.decode_outputs(np.log(np.clip(said, 1e-12, 1)) / section.temperature).astype(
-        np.float32
-    )
+    columns = [teacher.labels.index(label) for label in problem.labels]
+    probabilities = modalities.predict(teacher, rows)[:, columns]  # [rows, classes]
+    logits = np.log(np.clip(probabilities, MIN_PROBABILITY, 1)) / config.temperature
+    softened: Floats = problem.decode_outputs(logits).astype(np.float32)
+    return softened

@@ -1,61 +1,102 @@
-"""Export."""
+"""Writing a trained model as it will be served, with all that is to be known about it."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from tasks.contracts.model_info import ModelInfo, TrainingStart
+from tasks import modalities
+from tasks.contracts.model_info import ModelInfo
 from tasks.modalities import lora
-from tasks.modalities.base import ModelTrainer
+from tasks.modalities.base import ModelTrainer, Predictor
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder
-from tasks.training import distributed
+from tasks.training import checkpoint, distributed
 
 
-def export_model(
-    target: Path, recipe: Recipe, adapter: ModelTrainer, start: dict[str, TrainingStart]
-) -> None:
-    """Write the weights, the exported model and model.json; only the first process does."""
+@contextlib.contextmanager
+def model_folder(target: ModelFolder) -> Iterator[ModelFolder]:
+    """Yield a temporary folder that becomes `target` once it is complete.
+
+    Only the first process has one; the others get `target`, and write nothing.
+    """
     if distributed.rank() > 0:
+        yield target
         return
-    lora.merge_lora_layers(adapter.network)
-    weights = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in adapter.network.state_dict().items()
-    }
-    with files.atomic_file(target / "model.safetensors") as temporary:
-        save_file(weights, temporary)
-    with adapter.problem.prepare_for_export(adapter.network):
-        model_input = adapter.export(target)
-    count = sum(
-        weights[name].numel() for name, _ in adapter.network.named_parameters() if name in weights
-    )
-    info = ModelInfo(
-        problem=recipe.problem,
-        labels=adapter.labels,
-        parameters=count,
-        base=recipe.train.base,
-        input=model_input,
-        input_signature=adapter.input_signature(),
-        train=recipe.train.model_dump(mode="json"),
-        start=start.get("start"),
-        teacher=start.get("teacher"),
-    )
-    info.write(ModelFolder(target).info)
+    with files.atomic_folder(target.path) as temporary:
+        yield ModelFolder(temporary)
 
 
-def write_trained_on(path: Path, ids: list[str], before: Path | None = None) -> None:
-    """Which rows the model was trained on, as hashes of their ids, so that it can be said of an erased row which models knew it: also by way of the champion."""
-    known = set(files.read_table(before)["id"].to_pylist()) if before else set()
-    files.write_table(
-        path,
-        pa.table(
-            {
-                "id": pa.array(
-                    sorted(known | {hashing.hash_row_id(name) for name in ids}), pa.binary(8)
-                )
-            }
-        ),
-    )
+class ModelExport:
+    """A model that is being written: its files, and what model.json will say at the end."""
+
+    def __init__(self, recipe: Recipe, adapter: ModelTrainer, folder: ModelFolder) -> None:
+        self.recipe = recipe
+        self.adapter = adapter
+        self.folder = folder
+        self.noted_info: ModelInfo | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known about the model so far."""
+        if self.noted_info is None:
+            raise ValueError("the model has not been written yet")
+        return self.noted_info
+
+    def note(self, **values: object) -> None:
+        """Note fields of model.json."""
+        self.noted_info = self.info.model_copy(update=values)
+
+    def write(self) -> None:
+        """Write the weights and the exported model, and begin its info anew.
+
+        All processes have the same weights; the first one writes them.
+        """
+        network = self.adapter.network
+        lora.merge_lora_layers(network)
+        if distributed.rank() > 0:
+            return
+        weights = checkpoint.to_cpu(network.state_dict())
+        with files.atomic_file(self.folder.weights) as temporary:
+            save_file(weights, temporary)
+        with self.adapter.problem.prepare_for_export(network):
+            model_input = self.adapter.export(self.folder.path)
+        names = [name for name, _ in network.named_parameters() if name in weights]
+        self.noted_info = ModelInfo(
+            problem=self.recipe.problem,
+            labels=self.adapter.labels,
+            parameters=sum(weights[name].numel() for name in names),
+            base=self.recipe.train.base,
+            input=model_input,
+            input_signature=self.adapter.input_signature(),
+            train=self.recipe.train.model_dump(mode="json"),
+        )
+
+    def open(self, threads: int = 2) -> Predictor:
+        """Open the exported model as it is now."""
+        return modalities.open_predictor(self.folder.path, self.info, threads)
+
+    def write_info(self) -> None:
+        """Write model.json."""
+        self.info.write(self.folder.info)
+
+
+def write_trained_on(path: Path, ids: Sequence[str], before: Path | None = None) -> None:
+    """Write hashes of the ids of the rows that a model was trained on.
+
+    They tell which models an erased row went into.
+
+    Args:
+        path: The file to write.
+        ids: The ids of the training rows.
+        before: The same file of the champion that this model started or learnt from; its rows
+            count too.
+    """
+    hashes = {hashing.hash_row_id(row_id) for row_id in ids}
+    if before:
+        hashes.update(files.read_table(before)["id"].to_pylist())
+    column = pa.array(sorted(hashes), pa.binary(8))
+    files.write_table(path, pa.table({"id": column}))

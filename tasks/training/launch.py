@@ -1,11 +1,10 @@
-"""Launch."""
+"""Starting the processes of a stage: on this machine, or as workers of a Ray cluster."""
 
 import importlib
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,28 +18,49 @@ from tasks.core.errors import (
 )
 from tasks.recipe.recipe import Recipe
 
+RAY_FOLDER = Path("checkpoints/.ray")  # where Ray Train keeps its own files while it runs
+# Exit statuses of a process that has said itself why it failed, here and in the status file.
+EXPLAINED_EXITS = (1, EXIT_CONFIG_ERROR, EXIT_RETRYABLE)
 
-def launch_processes(recipe: Recipe, processes: int, step: str) -> None:
-    """Run `python -m STEP RECIPE` in several processes and wait for them; ends this process as the one that failed first did.
 
-    They are processes of this machine, or workers of the recipe's Ray cluster, which have to see this folder. There are no restarts here: whoever runs the
-    step decides whether it is run again, and it then goes on from the last checkpoint.
+def launch_processes(recipe: Recipe, n_processes: int, module: str) -> None:
+    """Run `python -m MODULE RECIPE` in several processes, and wait for them.
+
+    There are no restarts here: whoever runs the stage decides whether it runs again, and it then
+    goes on from the last checkpoint.
+
+    Args:
+        recipe: The recipe; with `engine: {kind: ray}` the processes are workers of its cluster,
+            which have to see this folder.
+        n_processes: How many.
+        module: The stage's module, such as tasks.train.
+
+    Raises:
+        SystemExit: A process failed; the status is that of the first one.
+        RetryableError: A process was killed.
     """
     if recipe.engine.kind == "ray":
-        launch_on_ray(recipe, processes, step)
-        return
+        launch_on_ray(recipe, n_processes, module)
+    else:
+        launch_here(recipe, n_processes, module)
+
+
+def launch_here(recipe: Recipe, n_processes: int, module: str) -> None:
+    """Run the processes on this machine."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+    if torch.cuda.is_available() and n_processes > torch.cuda.device_count():
         raise ConfigError(
-            f"train.processes: {processes} processes need as many GPUs, and this machine has {torch.cuda.device_count()}: write that number."
+            f"train.processes: {n_processes} processes need as many GPUs, and this machine has "
+            f"{torch.cuda.device_count()}: write that number."
         )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    n_cpus = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, n_cpus // n_processes)))
     config = LaunchConfig(
-        1,
-        1,
-        processes,
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=n_processes,
         run_id=recipe.name,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -48,18 +68,19 @@ def launch_processes(recipe: Recipe, processes: int, step: str) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", step, recipe.name)
+        elastic_launch(config, sys.executable)("-m", module, recipe.name)
     except ChildFailedError as error:
-        number, failure = error.get_first_failure()
-        if failure.exitcode in (1, EXIT_CONFIG_ERROR, EXIT_RETRYABLE):
-            sys.exit(failure.exitcode)  # it has said why, here and in the status file
+        failed_rank, failure = error.get_first_failure()
+        if failure.exitcode in EXPLAINED_EXITS:
+            sys.exit(failure.exitcode)
         raise RetryableError(
-            f"process {number} of the {processes} that train was killed from outside, perhaps for want of memory; it is taken up where it was."
+            f"process {failed_rank} of the {n_processes} that train was killed from outside, "
+            "perhaps because memory ran out; it is resumed from the last checkpoint."
         ) from None
 
 
-def launch_on_ray(recipe: Recipe, processes: int, step: str) -> None:
-    """The same with Ray Train, whose workers call the step's function."""
+def launch_on_ray(recipe: Recipe, n_processes: int, module: str) -> None:
+    """Run the processes as workers of Ray Train, which call the stage's function."""
     with ray_cluster.explain_connection_errors(recipe.engine.address):
         import ray
         from ray.train import RunConfig, ScalingConfig
@@ -67,30 +88,42 @@ def launch_on_ray(recipe: Recipe, processes: int, step: str) -> None:
         from ray.train.v2.api.exceptions import WorkerGroupError
 
         ray.init(recipe.engine.address, ignore_reinit_error=True)
+    has_gpu = torch.cuda.is_available()
     trainer = TorchTrainer(
         run_ray_worker,
-        train_loop_config={"folder": os.getcwd(), "step": step, "recipe": recipe.name},
-        torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
-        scaling_config=ScalingConfig(num_workers=processes, use_gpu=torch.cuda.is_available()),
-        run_config=RunConfig(
-            storage_path=str(Path("checkpoints/.ray").resolve()), name=recipe.name
-        ),
+        train_loop_config={"folder": str(Path.cwd()), "module": module, "recipe": recipe.name},
+        torch_config=TorchConfig(backend="nccl" if has_gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=n_processes, use_gpu=has_gpu),
+        run_config=RunConfig(storage_path=str(RAY_FOLDER.resolve()), name=recipe.name),
     )
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        reasons = [getattr(failure, "cause", failure) for failure in error.worker_failures.values()]
-        lost = RetryableError(
-            f"a worker of train on the Ray cluster was lost ({errors.first_line(reasons[0])}); it is taken up where it was."
-        )
-        raise next((reason for reason in reasons if isinstance(reason, StageError)), lost) from None
+        raise explain_lost_worker(list(error.worker_failures.values())) from None
     finally:
-        shutil.rmtree(Path("checkpoints/.ray") / recipe.name, ignore_errors=True)
+        shutil.rmtree(RAY_FOLDER / recipe.name, ignore_errors=True)
 
 
-def run_ray_worker(about: dict[str, Any]) -> None:
-    """One worker on a Ray cluster."""
-    os.chdir(about["folder"])
-    sys.path.insert(0, about["folder"])
-    step = importlib.import_module(about["step"])
-    getattr(step, about["step"].rpartition(".")[2])(about["recipe"])
+def explain_lost_worker(failures: list[Exception]) -> Exception:
+    """Return the error of a worker that said why it failed; else that one was lost."""
+    reasons = [getattr(failure, "cause", failure) for failure in failures]
+    for reason in reasons:
+        if isinstance(reason, StageError):
+            return reason
+    return RetryableError(
+        f"a worker of train on the Ray cluster was lost ({errors.first_line(reasons[0])}); it is "
+        "resumed from the last checkpoint."
+    )
+
+
+def run_ray_worker(config: dict[str, str]) -> None:
+    """Run the stage in one worker of a Ray cluster.
+
+    Args:
+        config: The `folder` to work in, the stage's `module`, and the name of the `recipe`.
+    """
+    os.chdir(config["folder"])
+    sys.path.insert(0, config["folder"])
+    module = importlib.import_module(config["module"])
+    stage = getattr(module, config["module"].rpartition(".")[2])
+    stage(config["recipe"])

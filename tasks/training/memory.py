@@ -1,19 +1,27 @@
-"""Memory."""
+"""The memory of a training step: what running out of it looks like, and how it is reused."""
 
 import ctypes
 
 import torch
 
+# Parameters of glibc's mallopt, from malloc.h.
+TRIM_THRESHOLD = -1
+MMAP_THRESHOLD = -3
+KEPT_BYTES = 1 << 30
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, of torch's allocator on the CPU, or of Python."""
-    return isinstance(
-        error, (torch.OutOfMemoryError, MemoryError)
-    ) or "can't allocate memory" in str(error)
+    """Return whether a GPU, torch's allocator on the CPU, or Python ran out of memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error)
 
 
 def keep_freed_memory() -> None:
-    """What a step frees stays with this process for the next: to fetch it from the system again is a tenth of a step. Only glibc can; elsewhere nothing happens."""
+    """Keep what a step frees for the next one; to ask the system again costs a tenth of a step.
+
+    Only glibc offers this; with another C library nothing happens.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt and mallopt(-3, 1 << 30):  # M_MMAP_THRESHOLD
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    if mallopt and mallopt(MMAP_THRESHOLD, KEPT_BYTES):
+        mallopt(TRIM_THRESHOLD, KEPT_BYTES)

@@ -1,89 +1,99 @@
-"""The temperature: one number that makes a model's probabilities as certain as they are right, without changing which answer is the best."""
+"""The temperature: one number that makes a model's probabilities as certain as they are right.
+
+It does not change which class is the most probable (Guo et al. 2017).
+"""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from tasks import modalities
-from tasks.contracts.model_info import ModelInfo
 from tasks.modalities.text.tfidf import TfidfModel
 from tasks.problems.base import Problem, Targets
 from tasks.statistics.array_types import Floats
-from tasks.storage.layout import ModelFolder
+from tasks.training.export import ModelExport
+from tasks.training.labelled_rows import LabelledRows
 
-MIN_ROWS, MAX_ROWS = (
-    50,
-    2000,
-)  # rows: with fewer nothing is known of how certain answers should be, and more tell nothing new of one number
-PRIOR_STD = (
-    0.5  # of the temperature's logarithm around 0, before any row is seen (normal distribution)
-)
+MIN_ROWS = 50  # with fewer nothing is known about how certain predictions should be
+MAX_ROWS = 2000  # more rows tell nothing new about one number
+PRIOR_STD = 0.5  # of the temperature's logarithm, whose prior is normal around 0
 MAX_LOG_TEMPERATURE = math.log(20.0)
-TFIDF_WEIGHTS = (
-    0.0,
-    0.25,
-    0.35,
-    0.5,
-    0.7,
-    1.0,
-    1.4,
-    2.0,
-    2.8,
-    4.0,
-    8.0,
-)  # of the lexical part, where the network's is 1
+MIN_PROBABILITY = 1e-30
+# Weights to try for the TF-IDF model; the network's is 1.
+TFIDF_WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
 
-def calibrate_model(folder: Path, problem: Problem, rows: Sequence[Any], targets: Targets) -> None:
-    """Fit the temperature of the exported model in `folder` on rows (of the validation split), and note it in model.json; so too the weight of a lexical part."""
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature, the weight of a TF-IDF model if there is one, and the loss with both."""
+
+    temperature: float
+    tfidf_weight: float | None
+    loss: float
+
+
+def calibrate_model(model: ModelExport, problem: Problem, val: LabelledRows | None) -> None:
+    """Fit the temperature, and the weight of a TF-IDF model, and note them in the model's info.
+
+    Args:
+        model: The exported model, without a temperature.
+        problem: What it predicts. Not all problems have probabilities.
+        val: The validation rows, if there are any; with too few of them the temperature is 1.
+    """
     if not problem.IS_CALIBRATED:
         return
-    step = math.ceil(len(rows) / MAX_ROWS) or 1
-    info = ModelInfo.read(ModelFolder(folder).info)
-    found = {"temperature": 1.0}
-    if len(rows) >= MIN_ROWS:
-        network_alone = info.model_copy(update={"tfidf_weight": None})
-        predictor = modalities.open_predictor(folder, network_alone)
-        rows, targets = rows[::step], targets[::step]
-        answers, best = modalities.predict(predictor, rows), math.inf
-        lexical = None if info.tfidf_weight is None else TfidfModel(folder)(rows)
-        for weight in (0.0,) if lexical is None else TFIDF_WEIGHTS:
-            both = (
-                answers
-                if lexical is None
-                else problem.decode_outputs(np.log(np.maximum(answers, 1e-30)) + weight * lexical)
-            )
-            temperature, loss = fit_temperature(problem, targets, both)
-            if loss < best:
-                found, best = (
-                    {
-                        "temperature": temperature,
-                        **({} if lexical is None else {"tfidf_weight": weight}),
-                    },
-                    loss,
-                )
-    info.model_copy(update=found).write(ModelFolder(folder).info)
+    model.note(temperature=1.0)
+    if val is None or len(val.inputs) < MIN_ROWS:
+        return
+    calibration = fit_calibration(model, problem, val.thin(MAX_ROWS))
+    model.note(temperature=calibration.temperature, tfidf_weight=calibration.tfidf_weight)
 
 
-def fit_temperature(problem: Problem, targets: Targets, answers: Floats) -> tuple[float, float]:
-    """What the outputs of the network that gave these answers are to be divided by, such that the log-loss is least (Guo et al. 2017); 1 where nothing is better; and the loss with it.
+def fit_calibration(model: ModelExport, problem: Problem, rows: LabelledRows) -> Calibration:
+    """Find the temperature and weight with the least log-loss; of equal ones the first."""
+    network_alone = model.info.model_copy(update={"temperature": None, "tfidf_weight": None})
+    predictor = modalities.open_predictor(model.folder.path, network_alone)
+    probabilities = modalities.predict(predictor, rows.inputs)  # [rows, classes]
+    if model.info.tfidf_weight is None:
+        temperature, loss = fit_temperature(problem, rows.targets, probabilities)
+        return Calibration(temperature, None, loss)
+    tfidf_outputs = TfidfModel(model.folder.path)(rows.inputs)  # [rows, classes]
+    candidates = []
+    for weight in TFIDF_WEIGHTS:
+        outputs = np.log(np.maximum(probabilities, MIN_PROBABILITY)) + weight * tfidf_outputs
+        temperature, loss = fit_temperature(problem, rows.targets, problem.decode_outputs(outputs))
+        candidates.append(Calibration(temperature, weight, loss))
+    return min(candidates, key=lambda candidate: candidate.loss)
 
-    Where all rows are answered rightly the least loss is that of any certainty: so 1 is held to be likely beforehand, which a few wrong answers outweigh.
+
+def fit_temperature(
+    problem: Problem, targets: Targets, probabilities: Floats
+) -> tuple[float, float]:
+    """Fit the number that the outputs of the network are to be divided by.
+
+    If all predictions are right, the log-loss is least with infinite certainty. So temperatures
+    near 1 are more probable beforehand, which a few wrong predictions outweigh.
+
+    Args:
+        problem: What is predicted.
+        targets: The truth, `[rows, ...]`.
+        probabilities: What the network predicted, `[rows, classes]`.
+
+    Returns:
+        The temperature, 1 if none is better, and the log-loss with it, including the prior's part.
     """
     from scipy.optimize import minimize_scalar
 
-    def loss(logarithm: float) -> float:
-        said = problem.compact_predictions(
-            targets, problem.scale_by_temperature(answers, math.exp(logarithm))
-        )
-        return problem.point_estimates(targets, said, ["log_loss"])["log_loss"] + (
-            logarithm / PRIOR_STD
-        ) ** 2 / 2 / len(targets)
+    def loss(log_temperature: float) -> float:
+        scaled = problem.scale_by_temperature(probabilities, math.exp(log_temperature))
+        predictions = problem.compact_predictions(targets, scaled)
+        log_loss = problem.point_estimates(targets, predictions, ["log_loss"])["log_loss"]
+        return log_loss + (log_temperature / PRIOR_STD) ** 2 / 2 / len(targets)
 
-    found = minimize_scalar(
-        loss, bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded"
-    )
-    return (round(math.exp(found.x), 4), found.fun) if found.fun < loss(0.0) else (1.0, loss(0.0))
+    bounds = (-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE)
+    result = minimize_scalar(loss, bounds=bounds, method="bounded")
+    loss_without = loss(0.0)
+    if result.fun < loss_without:
+        return round(math.exp(result.x), 4), result.fun
+    return 1.0, loss_without

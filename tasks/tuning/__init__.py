@@ -1,0 +1,1 @@
+"""Tuning: a search for better values of the recipe's section `train`."""

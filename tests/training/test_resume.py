@@ -1,4 +1,4 @@
-"""Exact resume: a run that is killed with -9, wherever, ends with the bytes of one that was not."""
+"""Exact resume: a run that is killed with -9, anywhere, ends with the bytes of a whole one."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tasks.modalities import onnx
 from tasks.storage import hashing, layout
 from tasks.storage.layout import StagePaths
 from tasks.training import checkpoint
-from tasks.training.checkpoint import CheckpointSchedule
+from tasks.training.checkpoint import Checkpoint, CheckpointSchedule
 from tests import tiny
 
 # Where a run is killed: the function at whose n-th call it dies, and whether after it.
@@ -31,9 +31,9 @@ PLACES: dict[str, tuple[str, bool]] = {
     "after optimizer": ("torch.optim.AdamW.step", True),
     "while a checkpoint is written": ("tasks.training.checkpoint.sync_to_disk", False),
     "after a checkpoint": ("tasks.training.state.TrainingState.save", True),
-    "while the epoch is measured": ("tasks.training.state.TrainingState.scores", False),
+    "while the epoch is measured": ("tasks.training.state.TrainingState.predict_examples", False),
 }
-# What takes seconds to import: the server from which each run's process is forked has it, and nothing else.
+# What takes seconds to import. The server that each run's process is forked from imports it once.
 PRELOADED = [
     "tests.training.test_resume",
     "torch._dynamo",
@@ -66,10 +66,11 @@ class Job:
         import torch
 
         torch.set_num_threads(1)
-        onnx.export_network = lambda *arguments: None  # type: ignore[assignment]  # equal weights give an equal export, which takes longest of all
+        # Equal weights give an equal export, which takes longest of all.
+        onnx.export_network = lambda *arguments: None  # type: ignore[assignment]
         if place:
             die(*PLACES[place], call)
-        os.makedirs(self.work, exist_ok=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         os.chdir(self.work)
         shutil.copytree(self.folder / "split", "split", dirs_exist_ok=True)
         train.run(
@@ -86,30 +87,35 @@ def die(name: str, after: bool, call: int) -> None:
     """Kill this process, as kill -9 does, at the n-th call of a function."""
     import pkgutil
 
-    owner = pkgutil.resolve_name(name.rpartition(".")[0])
-    original: Callable[..., Any] = getattr(owner, name.rpartition(".")[2])
-    calls = [0]
+    owner_name, _, attribute = name.rpartition(".")
+    owner = pkgutil.resolve_name(owner_name)
+    original: Callable[..., Any] = getattr(owner, attribute)
+    n_calls = 0
 
     def dying(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == call and not after:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == call and not after:
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*arguments, **named)
-        if calls[0] == call:
+        if n_calls == call:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(owner, name.rpartition(".")[2], dying)
+    setattr(owner, attribute, dying)
+
+
+Trained = tuple[Job, dict[str, str]]  # a job that ran undisturbed, and the hashes of its model
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Job, dict[str, str]]]:
-    """A modality's job, and what it writes if nobody disturbs it."""
-    known: dict[str, tuple[Job, dict[str, str]]] = {}
+def train_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+    """Run a modality's job undisturbed, once for each set of options."""
+    done: dict[str, Trained] = {}
 
-    def make(modality: str, **options: Any) -> tuple[Job, dict[str, str]]:
+    def run(modality: str, **options: Any) -> Trained:
         key = f"{modality} {options}"
-        if key not in known:
+        if key not in done:
             folder = tmp_path_factory.mktemp(modality)
             tiny.split(modality, folder / "split")
             if modality == "text":
@@ -118,28 +124,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Job, d
                 tiny.decoder(folder / "base")
             job = Job(modality, folder, folder / "whole", options)
             assert job() == 0
-            known[key] = job, job.model()
-        return known[key]
+            done[key] = (job, job.model())
+        return done[key]
 
-    return make
-
-
-KILLS = [
-    (modality, place)
-    for modality in tiny.TRAIN
-    for place in random.Random(modality).sample(sorted(PLACES), 3)
-]
+    return run
 
 
-@pytest.mark.parametrize(("modality", "place"), KILLS)
+def draw_kills() -> list[tuple[str, str]]:
+    """Three places for each modality."""
+    kills = []
+    for modality in tiny.TRAIN:
+        for place in random.Random(modality).sample(sorted(PLACES), 3):
+            kills.append((modality, place))
+    return kills
+
+
+def draw_call(place: str) -> int:
+    """The call at which to kill, so that over many runs of the tests every step is tried."""
+    if "epoch" in place:
+        return random.randint(1, 3)
+    if "written" in place:
+        return random.randint(6, 9)
+    return random.randint(2, 9)
+
+
+@pytest.mark.parametrize(("modality", "place"), draw_kills())
 def test_a_killed_run_ends_with_the_same_bytes(
-    made: Any, tmp_path: Path, modality: str, place: str
+    train_once: Any, tmp_path: Path, modality: str, place: str
 ) -> None:
-    job, whole = made(modality)
+    job, whole = train_once(modality)
     killed = Job(modality, job.folder, tmp_path, job.options)
-    call = random.randint(
-        *(1, 3) if "epoch" in place else (6, 9) if "written" in place else (2, 9)
-    )  # so that over many runs of the tests every step is tried
+    call = draw_call(place)
     assert killed(place, call) == -signal.SIGKILL, f"call {call}"
     assert list(tmp_path.glob("checkpoints/*/0*")), f"call {call}"
     assert killed() == 0
@@ -147,38 +162,32 @@ def test_a_killed_run_ends_with_the_same_bytes(
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+TABULAR_OPTIONS = {
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "schedule": "plateau",
+    "gradient_accumulation_steps": 2,
+    "class_weights": "balanced",
+    "ema_decay": 0.9,
+}
+TEXT_OPTIONS = {
+    "freeze": 1,
+    "layerwise_lr_decay": 0.7,
+    "schedule": "cosine",
+    "gradient_accumulation_steps": 2,
+    "activation_checkpointing": True,
+    "precision": "bf16",
+    "ema_decay": 0.9,
+}
+
+
 @pytest.mark.parametrize(
-    ("modality", "options"),
-    [
-        (
-            "tabular",
-            {
-                "optimizer": "sgd",
-                "learning_rate": 0.05,
-                "schedule": "plateau",
-                "gradient_accumulation_steps": 2,
-                "class_weights": "balanced",
-                "ema_decay": 0.9,
-            },
-        ),
-        (
-            "text",
-            {
-                "freeze": 1,
-                "layerwise_lr_decay": 0.7,
-                "schedule": "cosine",
-                "gradient_accumulation_steps": 2,
-                "activation_checkpointing": True,
-                "precision": "bf16",
-                "ema_decay": 0.9,
-            },
-        ),
-    ],
+    ("modality", "options"), [("tabular", TABULAR_OPTIONS), ("text", TEXT_OPTIONS)]
 )
-def test_a_run_killed_twice_ends_with_the_same_bytes_whatever_its_options(
-    made: Any, tmp_path: Path, modality: str, options: dict[str, Any]
+def test_a_run_killed_twice_ends_with_the_same_bytes_with_any_options(
+    train_once: Any, tmp_path: Path, modality: str, options: dict[str, Any]
 ) -> None:
-    job, whole = made(modality, **options)
+    job, whole = train_once(modality, **options)
     killed = Job(modality, job.folder, tmp_path, options)
     assert killed("before forward", 4) == -signal.SIGKILL
     assert killed("before forward", 2) == -signal.SIGKILL
@@ -195,71 +204,73 @@ def git(folder: Path, *arguments: str) -> None:
     )
 
 
-def test_a_run_goes_on_in_another_worktree_of_its_repository(made: Any, tmp_path: Path) -> None:
-    job, whole = made("tabular")
-    here, first, second = (tmp_path / name for name in ("repository", "first", "second"))
-    here.mkdir()
-    git(here, "init")
-    git(here, "commit", "--allow-empty", "-m", "nothing")
+def test_a_run_goes_on_in_another_worktree_of_its_repository(
+    train_once: Any, tmp_path: Path
+) -> None:
+    job, whole = train_once("tabular")
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init")
+    git(repository, "commit", "--allow-empty", "-m", "nothing")
+    first = tmp_path / "first"
+    second = tmp_path / "second"
     for worktree in (first, second):
-        git(here, "worktree", "add", "--detach", str(worktree))
+        git(repository, "worktree", "add", "--detach", str(worktree))
     assert Job("tabular", job.folder, first, {})("before forward", 6) == -signal.SIGKILL
-    [newest] = [checkpoint.list_checkpoints(path)[-1] for path in (here / "checkpoints").iterdir()]
+    [run_folder] = (repository / "checkpoints").iterdir()
+    newest = checkpoint.list_checkpoints(run_folder)[-1]
     assert not (first / "checkpoints").exists()
     shutil.copytree(job.folder / "split", second / "elsewhere" / "split")
     shutil.rmtree(first)
     other = Job("tabular", second / "elsewhere", second, {})
     assert other("before forward", 1) == -signal.SIGKILL
-    assert (
-        other("before forward", 12 - int(newest.name) + 1) == 0
-    )  # there were that many steps left, no more
+    n_steps_left = 12 - int(newest.name)
+    assert other("before forward", n_steps_left + 1) == 0  # it makes no more steps than these
     assert other.model() == whole
 
 
-def hold(folder: Path, of: Any, holds: Any, leave: Any) -> None:
-    with checkpoint.lock_run_folder(folder, of):
-        holds.set()
+def hold(folder: Path, fingerprint: list[str], is_held: Event, leave: Event) -> None:
+    with checkpoint.lock_run_folder(folder, fingerprint):
+        is_held.set()
         leave.wait(60)
 
 
-def test_what_another_process_trains_is_not_trained_beside_it_and_what_another_worktree_needs_is_kept(
-    here: Path,
-) -> None:
+def test_a_run_that_another_process_trains_is_refused_and_kept(here: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    holds, leave = context.Event(), context.Event()
-    process = context.Process(
-        target=hold, args=(here / "checkpoints" / "tiny", ["a"], holds, leave)
-    )
+    is_held = context.Event()
+    leave = context.Event()
+    folder = here / "checkpoints" / "tiny"
+    process = context.Process(target=hold, args=(folder, ["a"], is_held, leave))
     process.start()
-    assert holds.wait(60)
-    own = partial(checkpoint.lock_run_folder, here / "checkpoints" / "tiny")
+    assert is_held.wait(60)
+    message = (
+        "the same data and recipe are being trained already, by another worktree's run in .*: "
+        "wait until it has ended"
+    )
     with (
-        pytest.raises(
-            RetryableError,
-            match="the same data and recipe are being trained already, by another worktree's run in .*: wait until it has ended",
-        ),
-        own(["a"]),
+        pytest.raises(RetryableError, match=message),
+        checkpoint.lock_run_folder(folder, ["a"]),
     ):
         pass
-    [mine] = (here / "checkpoints" / "tiny").iterdir()
-    (mine / "worktree").write_text(str(here / "another"))
+    [run_folder] = folder.iterdir()
+    (run_folder / "worktree").write_text(str(here / "another"))
     (here / "another").mkdir()
-    with own(["b"]) as other:
-        assert mine.is_dir()
+    with checkpoint.lock_run_folder(folder, ["b"]) as other:
+        assert run_folder.is_dir()
         (here / "another").rmdir()
-    with own(["b"]):
-        assert not mine.is_dir()
+    with checkpoint.lock_run_folder(folder, ["b"]):
+        assert not run_folder.is_dir()
     leave.set()
     process.join(60)
-    with own(["a"]) as again:
-        assert again == mine
+    with checkpoint.lock_run_folder(folder, ["a"]) as again:
+        assert again == run_folder
         assert not other.is_dir()
 
 
 def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(
-    made: Any, tmp_path: Path
+    train_once: Any, tmp_path: Path
 ) -> None:
-    job, whole = made("tabular")
+    job, whole = train_once("tabular")
     killed = Job("tabular", job.folder, tmp_path, {})
     assert killed("before forward", 6) == -signal.SIGKILL
     older, newest = sorted(tmp_path.glob("checkpoints/*/0*"))
@@ -267,21 +278,21 @@ def test_a_broken_newest_checkpoint_is_refused_and_the_one_before_it_used(
     with (newest / "weights.safetensors").open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"x")
-    state = checkpoint.load_latest(newest.parent)
-    assert state and state[0]["step"] == 4
+    latest = checkpoint.load_latest(newest.parent)
+    assert latest
+    assert latest.state["step"] == 4
     assert killed() == 0
     assert killed.model() == whole
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-2}, {"seed": 1}])
 def test_a_checkpoint_of_another_recipe_is_not_used(
-    made: Any, tmp_path: Path, change: dict[str, Any]
+    train_once: Any, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    job, _ = made("tabular")
-    killed, other, clean = (
-        Job("tabular", job.folder, tmp_path / name, options)
-        for name, options in (("a", {}), ("a", change), ("b", change))
-    )
+    job, _ = train_once("tabular")
+    killed = Job("tabular", job.folder, tmp_path / "a", {})
+    other = Job("tabular", job.folder, tmp_path / "a", change)
+    clean = Job("tabular", job.folder, tmp_path / "b", change)
     assert killed("before forward", 6) == -signal.SIGKILL
     assert other() == 0
     assert clean() == 0
@@ -293,29 +304,29 @@ def test_a_checkpoint_that_was_put_into_another_recipes_folder_is_refused(
 ) -> None:
     import torch
 
-    checkpoint.write_checkpoint(
-        tmp_path / "mine", 3, {"step": 3}, {"weights": {"w": torch.zeros(2)}}
-    )
-    shutil.copytree(tmp_path / "mine", tmp_path / "other")
-    assert checkpoint.load_latest(tmp_path / "mine") is not None
+    content = Checkpoint({"step": 3}, {"weights": {"w": torch.zeros(2)}})
+    checkpoint.write_checkpoint(tmp_path / "original", 3, content)
+    shutil.copytree(tmp_path / "original", tmp_path / "other")
+    assert checkpoint.load_latest(tmp_path / "original") is not None
     assert checkpoint.load_latest(tmp_path / "other") is None
-    assert "it belongs to mine, which is another recipe, data or version" in capsys.readouterr().out
+    message = "it belongs to original, which is another recipe, data or version"
+    assert message in capsys.readouterr().out
 
 
-def test_checkpoints_wait_until_they_take_no_more_than_their_share_of_the_time(
+def test_checkpoints_wait_until_they_take_no_more_than_their_fraction_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tasks.training.checkpoint.time.monotonic", lambda: now[0])
-    clock = CheckpointSchedule(seconds=1.0, size=0)
+    schedule = CheckpointSchedule(seconds=1.0, n_bytes=0)
 
     def save() -> None:
         now[0] += 2.0
 
     for _ in range(10_000):
         now[0] += 0.1
-        if clock.is_due():
-            clock.measure(save)
-    assert clock.spent / now[0] < checkpoint.MAX_TIME_FRACTION + 1e-9
-    assert clock.n_saves == 15
-    assert clock.told() == "15 checkpoints took 30.0 s, 2.9 % of the training".replace(" %", "%")
+        if schedule.is_due():
+            schedule.measure(save)
+    assert schedule.total_save_seconds / now[0] < checkpoint.MAX_TIME_FRACTION + 1e-9
+    assert schedule.n_saves == 15
+    assert schedule.describe() == "15 checkpoints took 30.0 s, 2.9% of the training"

@@ -1,10 +1,11 @@
-"""Starting from the model in production: only where it fits, only from its own bytes, and no run for its sake alone."""
+"""Starting from the champion: only if it fits, from its own bytes, and no run for it alone."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
@@ -17,10 +18,12 @@ from tasks.recipe import resolved
 from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion, manifests
+from tasks.registry.local_champion import LocalChampion
 from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
-from tasks.training import warm_start
+from tasks.training import checkpoint, warm_start
+from tasks.training.checkpoint import Tensors
 from tests import tiny
 from tests.registry import examples
 
@@ -34,56 +37,68 @@ gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
 
 
-def adapter(
+def build_trainer(
     modality: str, seed: int, labels: list[str] = LABELS, **train: Any
 ) -> tuple[Recipe, ModelTrainer]:
     recipe = tiny.recipe(modality, Path(), seed=seed, warm_start=True, **train)
-    return recipe, modalities.build_trainer(
-        recipe,
-        modalities.extract_inputs(recipe, tiny.table(modality, 0, 64)),
-        problems.problem_class(recipe.problem)(labels),
-    )
+    rows = modalities.extract_inputs(recipe, tiny.table(modality, 0, 64))
+    problem = problems.problem_class(recipe.problem)(labels)
+    return recipe, modalities.build_trainer(recipe, rows, problem)
 
 
-def promoted(kind: str, **about: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A model in production, and its weights."""
-    if kind in ("text", "causal_lm"):
-        (tiny.base if kind == "text" else tiny.decoder)(Path("base"))
-    recipe, made = adapter(kind, seed=1)
-    folder = local_champion.CHAMPIONS_FOLDER / "tiny" / "v1"
-    folder.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in made.network.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    known = {"problem": recipe.problem, "labels": LABELS}
-    signature = made.input_signature()
-    info = tiny.model_info(kind, **{**known, "input_signature": signature, **about})
-    info.write(ModelFolder(folder).info)
-    (folder / "trained_on.parquet").write_bytes(b"")
-    local_champion.record_champion("tiny", "v1", hashing.hash_folder(folder))
-    return files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json"), weights
+def write_champion(
+    modality: str, written_modality: str = "", **changes: Any
+) -> tuple[LocalChampion, Tensors]:
+    """Write a model in production; return what names it, and its weights."""
+    if modality == "text":
+        tiny.base(Path("base"))
+    if modality == "causal_lm":
+        tiny.decoder(Path("base"))
+    recipe, trainer = build_trainer(modality, seed=1)
+    folder = champion_folder("v1")
+    folder.path.mkdir(parents=True)
+    weights = checkpoint.to_cpu(trainer.network.state_dict())
+    save_file(weights, folder.weights)
+    values = {
+        "problem": recipe.problem,
+        "labels": LABELS,
+        "input_signature": trainer.input_signature(),
+    }
+    tiny.model_info(written_modality or modality, **{**values, **changes}).write(folder.info)
+    folder.trained_on.write_bytes(b"")
+    local_champion.record_champion("tiny", "v1", hashing.hash_folder(folder.path))
+    return LocalChampion.model_validate(read_production()), weights
+
+
+def champion_folder(version: str) -> ModelFolder:
+    return ModelFolder(local_champion.version_folder("tiny", version))
+
+
+def read_production() -> Any:
+    return files.read_json(local_champion.record_path("tiny"))
 
 
 @pytest.mark.parametrize("modality", sorted(tiny.TRAIN))
 def test_training_starts_from_the_champions_weights(here: Path, modality: str) -> None:
-    known, weights = promoted(modality)
-    recipe, made = adapter(modality, seed=2)
-    assert any(
-        (made.network.state_dict()[name] != tensor).any() for name, tensor in weights.items()
-    )
-    assert warm_start.apply_warm_start(recipe, known, made) == TrainingStart(champion="v1")
-    made.prepare([], None)  # type: ignore[arg-type]
-    assert all(
-        (made.network.state_dict()[name] == tensor).all() for name, tensor in weights.items()
-    )
+    champion, weights = write_champion(modality)
+    recipe, trainer = build_trainer(modality, seed=2)
+    before = trainer.network.state_dict()
+    assert any((before[name] != tensor).any() for name, tensor in weights.items())
+    start = warm_start.find_warm_start(recipe, champion, trainer)
+    assert start.origin == TrainingStart(champion="v1")
+    assert start.init
+    start.init([], np.zeros(0))
+    after = trainer.network.state_dict()
+    assert all((after[name] == tensor).all() for name, tensor in weights.items())
 
 
 @pytest.mark.parametrize(
-    ("about", "labels", "train", "why"),
+    ("changes", "labels", "train", "reason"),
     [
         ({}, ["no", "so", "yes"], {}, "its classes are others"),
-        ({"modality": "image"}, LABELS, {}, "it is another kind of model"),
+        ({"written_modality": "image"}, LABELS, {}, "it is another kind of model"),
         (
-            {"inputs": [["a", "number", None]]},
+            {"input_signature": [["a", "number", None]]},
             LABELS,
             {},
             "what goes into it is encoded in another way",
@@ -92,84 +107,80 @@ def test_training_starts_from_the_champions_weights(here: Path, modality: str) -
     ],
 )
 def test_a_champion_that_does_not_fit_is_left_aside_with_the_reason(
-    here: Path, about: Any, labels: Any, train: Any, why: str
+    here: Path, changes: Any, labels: Any, train: Any, reason: str
 ) -> None:
-    known, _ = promoted("tabular", **about)
-    recipe, made = adapter("tabular", seed=2, labels=labels, **train)
-    assert warm_start.apply_warm_start(recipe, known, made) == {
-        "base": None,
-        "why": f"the champion v1 does not fit: {why}",
-    }
+    champion, _ = write_champion("tabular", **changes)
+    recipe, trainer = build_trainer("tabular", seed=2, labels=labels, **train)
+    start = warm_start.find_warm_start(recipe, champion, trainer)
+    assert start.init is None
+    assert start.origin == TrainingStart(reason=f"the champion v1 does not fit: {reason}")
 
 
-def test_the_champion_is_the_teacher_where_it_knows_the_same_classes(here: Path) -> None:
-    """Learnt from rows whose labels are wrong, it can only come from the teacher."""
-    tiny.split("tabular", Path("split"), 200)
-    train.run(tiny.recipe("tabular", Path(), epochs=12), StagePaths(Path()), Path("checkpoints"))
-    shutil.copytree("model", local_champion.CHAMPIONS_FOLDER / "tiny" / "v1")
-    hashes = hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1")
-    taught = tiny.recipe("tabular", Path(), epochs=12)
-    taught = taught.model_copy(
-        update={"export": Export(distil=Distil(teacher="champion", weight=1.0))}
-    )
-    assert local_champion.is_champion_needed(taught)
-    known = files.read_table(Path("split/train.parquet"))
-    wrong = ["no" if label == "yes" else "yes" for label in known["label"].to_pylist()]
-    files.write_table(
-        Path("split/train.parquet"),
-        known.set_column(known.column_names.index("label"), "label", pa.array(wrong)),
-    )
+def swap_labels(path: Path) -> None:
+    """Write a table anew with each of its two labels in the place of the other."""
+    table = files.read_table(path)
+    swapped = ["no" if label == "yes" else "yes" for label in table["label"].to_pylist()]
+    column = table.column_names.index("label")
+    files.write_table(path, table.set_column(column, "label", pa.array(swapped)))
 
-    def trained(champion: Any) -> tuple[Any, float]:
-        train.run(taught, StagePaths(Path()), Path("checkpoints"), champion=champion)
-        right = json.loads(Path("model/history.jsonl").read_text().splitlines()[-1])["val_accuracy"]
-        return files.read_json(Path("model/model.json")).get("teacher"), right
 
-    about, right = trained({"version": "v1", "files": hashes})
-    assert about == {"champion": "v1"}
-    assert right > 0.55
-    about, right = trained(None)
-    assert about == {"reason": "nothing is in production yet"}
-    assert right < 0.45
-    other = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.json")
-    files.write_json(
-        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.json",
-        {**other, "labels": ["no", "so"]},
+def test_the_champion_is_the_teacher_if_it_knows_the_same_classes(here: Path) -> None:
+    """What is learnt from rows whose labels are wrong can only come from the teacher."""
+    paths = StagePaths(Path())
+    tiny.split("tabular", paths.split.path, 200)
+    train.run(tiny.recipe("tabular", Path(), epochs=12), paths, Path("checkpoints"))
+    folder = champion_folder("v1")
+    shutil.copytree(paths.model.path, folder.path)
+    hashes = hashing.hash_folder(folder.path)
+    recipe = tiny.recipe("tabular", Path(), epochs=12)
+    distil = Export(distil=Distil(teacher="champion", weight=1.0))
+    recipe = recipe.model_copy(update={"export": distil})
+    assert local_champion.is_champion_needed(recipe)
+    swap_labels(paths.split.train)
+
+    def train_student(champion: LocalChampion | None) -> tuple[Any, float]:
+        """What model.json says about the teacher, and the accuracy of the last epoch."""
+        train.run(recipe, paths, Path("checkpoints"), champion)
+        last_epoch = json.loads(paths.model.history.read_text().splitlines()[-1])
+        return files.read_json(paths.model.info).get("teacher"), last_epoch["val_accuracy"]
+
+    teacher, accuracy = train_student(LocalChampion(version="v1", files=hashes))
+    assert teacher == {"champion": "v1"}
+    assert accuracy > 0.55
+    teacher, accuracy = train_student(None)
+    assert teacher == {"reason": "nothing is in production yet"}
+    assert accuracy < 0.45
+    info = files.read_json(folder.info)
+    files.write_json(folder.info, {**info, "labels": ["no", "so"]})
+    other_hashes = hashing.hash_folder(folder.path)
+    teacher, _ = train_student(LocalChampion(version="v1", files=other_hashes))
+    assert teacher == {"reason": "the champion v1 does not fit: its classes are others"}
+    message = (
+        "export.distil: .*v1/model.json is missing or does not have the bytes that were promoted"
     )
-    about, right = trained(
-        {
-            "version": "v1",
-            "files": hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / "v1"),
-        }
-    )
-    assert about == {"reason": "the champion v1 does not fit: its classes are others"}
-    with pytest.raises(
-        StageError,
-        match="export.distil: .*v1/model.json is not there with the bytes that were promoted",
-    ):
-        trained({"version": "v1", "files": hashes})
+    with pytest.raises(StageError, match=message):
+        train_student(LocalChampion(version="v1", files=hashes))
 
 
 def test_without_a_champion_training_starts_from_the_base(here: Path) -> None:
     tiny.base(Path("base"))
-    recipe, made = adapter("text", seed=2)
-    assert warm_start.apply_warm_start(recipe, None, made) == TrainingStart(
-        base="base", reason="nothing is in production yet"
-    )
+    recipe, trainer = build_trainer("text", seed=2)
+    start = warm_start.find_warm_start(recipe, None, trainer)
+    reason = "nothing is in production yet"
+    assert start.origin == TrainingStart(base="base", reason=reason)
 
 
 def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here: Path) -> None:
-    known, weights = promoted("tabular")
-    save_file(
-        {name: tensor + 1 for name, tensor in weights.items()},
-        local_champion.CHAMPIONS_FOLDER / "tiny" / "v1" / "model.safetensors",
+    champion, weights = write_champion("tabular")
+    changed = {name: tensor + 1 for name, tensor in weights.items()}
+    save_file(changed, champion_folder("v1").weights)
+    recipe, trainer = build_trainer("tabular", seed=2)
+    message = (
+        "train.warm_start: .*v1/model.safetensors is missing or does not have the bytes that were promoted: "
+        "`millrace run tiny` fetches it"
     )
-    recipe, made = adapter("tabular", seed=2)
-    with pytest.raises(
-        StageError,
-        match=r"train.warm_start: .*v1/model.safetensors is not there with the bytes that were promoted: `millrace run tiny` fetches it",
-    ):
-        warm_start.apply_warm_start(recipe, known, made)
+    with pytest.raises(StageError, match=message):
+        warm_start.find_warm_start(recipe, champion, trainer)
 
 
 def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(here: Path) -> None:
@@ -202,7 +213,7 @@ def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
     from flows import promotion
 
     promotion.fetch_champion.fn(store, "tiny", "production")
-    assert files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json") is None
+    assert read_production() is None
     files.write_json(Path("model/model.json"), {"labels": LABELS})
     version = manifests.publish_version(
         store,
@@ -212,6 +223,6 @@ def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
     )
     assert examples.promote(store, "tiny", version, None).won
     promotion.fetch_champion.fn(store, "tiny", "production")
-    known = files.read_json(local_champion.CHAMPIONS_FOLDER / "tiny" / "production.json")
+    known = read_production()
     assert known == {"version": version, "files": hashing.hash_folder(Path("model"))}
     assert hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / version) == known["files"]

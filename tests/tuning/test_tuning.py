@@ -1,4 +1,4 @@
-"""Tuning: the search, how it goes on after a kill, what it refuses, and that training uses what it found."""
+"""Tuning: the search, how it goes on after a kill, what it refuses, and what training uses."""
 
 import json
 import shutil
@@ -16,17 +16,33 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import SplitFolder, StagePaths
 from tasks.tuning import study, trial
+from tasks.tuning.study import TrialRecord
 from tests.conftest import ROOT
 
-RECIPE = """name: xor
+SPACE = """space:
+    learning_rate: {low: 1e-4, high: 1e-1, log: true}
+    hidden_sizes: [[8], [16, 8]]
+    augment.shift: {low: 0, high: 2}
+"""
+TUNE = f"""tune:
+  trials: 10
+  metric: log_loss
+  {SPACE}"""
+RECIPE = f"""name: xor
 modality: tabular
-ingest: {kind: files, path: xor.csv}
-columns: {features: [a, b]}
-train: {hidden_sizes: [8], dropout: 0.0, epochs: 6, batch_size: 8, patience: 9, learning_rate: 0.0001, metric: accuracy}
-tune: {trials: 10, space: {learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}, metric: log_loss}
-gate: [{rule: floor, metric: accuracy, bound: 1.0}]
+ingest: {{kind: files, path: xor.csv}}
+columns: {{features: [a, b]}}
+train:
+  hidden_sizes: [8]
+  dropout: 0.0
+  epochs: 6
+  batch_size: 8
+  patience: 9
+  learning_rate: 0.0001
+  metric: accuracy
+{TUNE}gate: [{{rule: floor, metric: accuracy, bound: 1.0}}]
 """
 
 
@@ -39,71 +55,79 @@ def recipe(here: Path, *changes: tuple[str, str]) -> Recipe:
     return read_recipe(here / "recipe.yaml")
 
 
-def split(here: Path) -> Path:
-    """Noisy points of the exclusive or; no test split, so that reading it would fail."""
+def fold_recipe(here: Path, n_folds: int) -> Recipe:
+    start = f"split: {{folds: {n_folds}}}\ntune:\n  trials: 2"
+    return recipe(here, ("tune:\n  trials: 10", start))
+
+
+def write_split(folder: SplitFolder, n_folds: int = 0) -> None:
+    """Write noisy points of the exclusive or; no test split, so that reading it would fail."""
     rng = np.random.default_rng(0)
-    for side, rows in (("train", 96), ("val", 48)):
-        bits = rng.integers(0, 2, (rows, 2))
+    for name, n_rows in (("train", 96), ("val", 48)):
+        bits = rng.integers(0, 2, (n_rows, 2))
         a, b = (bits + rng.normal(0, 0.15, bits.shape)).T
-        names = [f"{side}{row:03d}" for row in range(rows)]
+        ids = [f"{name}{row:03d}" for row in range(n_rows)]
         labels = ["yes" if x != y else "no" for x, y in bits]
-        files.write_table(
-            here / "split" / f"{side}.parquet",
-            pa.table({"id": names, "a": a, "b": b, "label": labels}),
-        )
-    return here / "split"
+        table = pa.table({"id": ids, "a": a, "b": b, "label": labels})
+        if n_folds:
+            fold = pa.array([row % n_folds for row in range(n_rows)], pa.int32())
+            table = table.append_column("fold", fold)
+        files.write_table(folder.table(name), table)
 
 
-def run(made: Recipe, here: Path) -> dict[str, bytes]:
-    split(here)
-    tune.run(made, StagePaths(here), here / "studies")
-    return {path.name: path.read_bytes() for path in sorted((here / "tuned").iterdir())}
+def run(config: Recipe, here: Path) -> dict[str, bytes]:
+    """Tune, and return the files that this writes."""
+    paths = StagePaths(here)
+    write_split(paths.split)
+    tune.run(config, paths, here / "studies")
+    return {path.name: path.read_bytes() for path in sorted(paths.tuned.path.iterdir())}
 
 
-def rows(told: dict[str, bytes]) -> list[list[str]]:
-    return [line.split(",") for line in told["trials.csv"].decode().splitlines()[1:]]
+def read_trials(here: Path) -> list[TrialRecord]:
+    [folder] = (here / "studies").iterdir()
+    return study.load_trials(folder)
 
 
-def test_a_search_finds_better_values_than_the_recipe_has_and_its_first_trial_has_these(
-    here: Path,
-) -> None:
-    told = run(recipe(here), here)
-    done = study.load_trials(next((here / "studies").iterdir()))
-    assert [
-        done[0]["values"][name] for name in ("learning_rate", "hidden_sizes", "augment.shift")
-    ] == [
-        0.0001,
-        [8],
-        0,
-    ]
-    best = json.loads(told["best.json"])
-    found = min(
-        (record for record in done if record["state"] == "done"), key=lambda record: record["value"]
-    )
-    assert best == found["values"]
-    assert found["value"] < done[0]["value"] - 0.1
-    assert len(rows(told)) == 10
-    assert {record["state"] for record in done} == {"done", "pruned"}
-    assert all(len(record["course"]) == 6 for record in done[: study.N_STARTUP_TRIALS])
-    assert all(2 <= len(record["course"]) < 6 for record in done if record["state"] == "pruned")
+def list_rows(outputs: dict[str, bytes]) -> list[list[str]]:
+    lines = outputs["trials.csv"].decode().splitlines()
+    return [line.split(",") for line in lines[1:]]
+
+
+def test_a_search_finds_better_values_than_the_recipe_has(here: Path) -> None:
+    outputs = run(recipe(here), here)
+    trials = read_trials(here)
+    own = {"learning_rate": 0.0001, "hidden_sizes": [8], "augment.shift": 0}
+    assert trials[0].values == own
+    complete = [record for record in trials if record.state == "done"]
+    best = min(complete, key=lambda record: record.value or 0.0)
+    assert json.loads(outputs["best.json"]) == best.values
+    assert best.value is not None
+    assert trials[0].value is not None
+    assert best.value < trials[0].value - 0.1
+    assert len(list_rows(outputs)) == 10
+    assert {record.state for record in trials} == {"done", "pruned"}
+    assert all(len(record.curve) == 6 for record in trials[: study.N_STARTUP_TRIALS])
+    assert all(2 <= len(record.curve) < 6 for record in trials if record.state == "pruned")
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 def test_a_search_that_was_killed_ends_as_one_that_was_not(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    made = recipe(
+    config = recipe(
         here,
-        ("epochs: 6", "epochs: 6, checkpoint_seconds: 0.0"),
+        ("epochs: 6", "epochs: 6\n  checkpoint_seconds: 0.0"),
         ("batch_size: 8", "batch_size: 48"),
         ("trials: 10", "trials: 8"),
     )
-    whole = run(made, here)
-    whole_records = study.load_trials(next((here / "studies").iterdir()))
+    whole = run(config, here)
+    whole_trials = read_trials(here)
     shutil.rmtree(here / "studies")
-    original, calls = trial.compute_curve, []
+    original = trial.compute_curve
+    calls = []
 
     def dying(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -114,12 +138,10 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(
     monkeypatch.setattr(trial, "compute_curve", dying)
     for _ in range(3):
         with pytest.raises(Killed):
-            run(made, here)
-    assert run(made, here) == whole
-    for one, other in zip(
-        whole_records, study.load_trials(next((here / "studies").iterdir())), strict=True
-    ):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+            run(config, here)
+    assert run(config, here) == whole
+    for record, resumed in zip(whole_trials, read_trials(here), strict=True):
+        assert resumed == record.model_copy(update={"seconds": resumed.seconds})
 
 
 def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_anew(
@@ -128,81 +150,69 @@ def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_
     few = run(recipe(here, ("trials: 10", "trials: 3")), here)
     capsys.readouterr()
     more = run(recipe(here, ("trials: 10", "trials: 5")), here)
-    assert rows(more)[:3] == rows(few)
-    assert "trial 4/5: " in (said := capsys.readouterr().err)
-    assert "trial 3/5" not in said
+    assert list_rows(more)[:3] == list_rows(few)
+    lines = capsys.readouterr().err
+    assert "trial 4/5: " in lines
+    assert "trial 3/5" not in lines
     run(recipe(here, ("trials: 10", "trials: 1"), ("patience: 9", "patience: 8")), here)
-    assert len(list((here / "studies").iterdir())) == 1
-    assert len(study.load_trials(next((here / "studies").iterdir()))) == 1
+    assert len(read_trials(here)) == 1
 
 
 def test_the_same_values_are_not_trained_twice(here: Path) -> None:
-    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
-    told = run(recipe(here, (space, "{epochs: [2, 3]}"), ("trials: 10", "trials: 7")), here)
-    done = study.load_trials(next((here / "studies").iterdir()))
-    assert len({row[2] for row in rows(told)}) == 2
-    assert [record["note"] for record in done].count("") == 2
+    space = "space: {epochs: [2, 3]}\n"
+    outputs = run(recipe(here, (SPACE, space), ("trials: 10", "trials: 7")), here)
+    assert len({row[2] for row in list_rows(outputs)}) == 2
+    assert [record.note for record in read_trials(here)].count("") == 2
 
 
 def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) -> None:
-    space = "{learning_rate: {low: 1e-4, high: 1e-1, log: true}, hidden_sizes: [[8], [16, 8]], augment.shift: {low: 0, high: 2}}"
-    told = run(
-        recipe(here, (space, "{weight_decay: [0.0, 1e30]}"), ("trials: 10", "trials: 4")), here
-    )
-    assert {(row[1], row[3]) for row in rows(told)} == {("done", "0.0"), ("failed", "1e+30")}
-    assert json.loads(told["best.json"]) == {"weight_decay": 0.0}
-    assert b"training diverged" in told["index.html"]
-    with pytest.raises(
-        StageError, match="none of 2 trials could be trained; the first: training diverged"
-    ):
-        run(recipe(here, (space, "{weight_decay: [1e30]}"), ("trials: 10", "trials: 2")), here)
+    space = "space: {weight_decay: [0.0, 1e30]}\n"
+    outputs = run(recipe(here, (SPACE, space), ("trials: 10", "trials: 4")), here)
+    states = {(row[1], row[3]) for row in list_rows(outputs)}
+    assert states == {("done", "0.0"), ("failed", "1e+30")}
+    assert json.loads(outputs["best.json"]) == {"weight_decay": 0.0}
+    assert b"training diverged" in outputs["index.html"]
+    space = "space: {weight_decay: [1e30]}\n"
+    message = "none of 2 trials could be trained; the first: training diverged"
+    with pytest.raises(StageError, match=message):
+        run(recipe(here, (SPACE, space), ("trials: 10", "trials: 2")), here)
 
 
 def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_rows(
     here: Path,
 ) -> None:
-    made = recipe(here, ("tune: {trials: 10", "split: {folds: 3}\ntune: {trials: 2"))
-    source = split(here)
-    table = files.read_table(source / "train.parquet")
-    files.write_table(
-        source / "train.parquet",
-        table.append_column(
-            "fold", pa.array([row % 3 for row in range(table.num_rows)], pa.int32())
-        ),
-    )
-    parts = trial.load_train_val_pairs(made, source)
-    assert [set(val["fold"].to_pylist()) for _, val in parts] == [{0}, {1}, {2}]
-    assert all(
-        not set(train["id"].to_pylist()) & set(val["id"].to_pylist()) for train, val in parts
-    )
-    (source / "val.parquet").unlink()
-    values: list[list[float]] = []
-    found = trial.train_and_score(
-        made, source, here / "trial", lambda course: values.append(course)
-    )
-    assert [len(course) for course in values] == [1, 2]
-    assert 0.3 < found < 1.5
+    config = fold_recipe(here, 3)
+    split = StagePaths(here).split
+    write_split(split, n_folds=3)
+    pairs = trial.load_train_val_pairs(config, split)
+    assert [set(val["fold"].to_pylist()) for _, val in pairs] == [{0}, {1}, {2}]
+    for train, val in pairs:
+        assert not set(train["id"].to_pylist()) & set(val["id"].to_pylist())
+    split.val.unlink()
+    curves: list[list[float]] = []
+    score = trial.train_and_score(config, split, here / "trial", curves.append)
+    assert [len(curve) for curve in curves] == [1, 2]
+    assert 0.3 < score < 1.5
 
 
 def test_a_fold_without_rows_is_refused(here: Path) -> None:
-    made = recipe(here, ("tune: {trials: 10", "split: {folds: 4}\ntune: {trials: 2"))
-    source = split(here)
-    table = files.read_table(source / "train.parquet")
-    fold = pa.array([row % 3 for row in range(table.num_rows)], pa.int32())
-    files.write_table(source / "train.parquet", table.append_column("fold", fold))
-    with pytest.raises(StageError, match="split.folds: fold 3 of 4 has none of the"):
-        trial.load_train_val_pairs(made, source)
+    config = fold_recipe(here, 4)
+    split = StagePaths(here).split
+    write_split(split, n_folds=3)
+    with pytest.raises(StageError, match=r"split\.folds: fold 3 of 4 has none of the"):
+        trial.load_train_val_pairs(config, split)
 
 
 def test_no_trial_begins_after_the_time_is_over(here: Path) -> None:
-    assert len(rows(run(recipe(here, ("trials: 10", "trials: 10, seconds: 1e-9")), here))) == 1
+    outputs = run(recipe(here, ("trials: 10", "trials: 10\n  seconds: 1e-9")), here)
+    assert len(list_rows(outputs)) == 1
 
 
 def test_without_the_section_nothing_is_searched_and_nothing_heavy_imported(here: Path) -> None:
-    made = recipe(here, (RECIPE[RECIPE.index("tune:") : RECIPE.index("gate:")], ""))
-    told = run(made, here)
-    assert (told["best.json"], told["trials.csv"]) == (b"{}\n", b"trial,state,value\n")
-    assert b"no <code>tune</code> section" in told["index.html"]
+    outputs = run(recipe(here, (TUNE, "")), here)
+    assert outputs["best.json"] == b"{}\n"
+    assert outputs["trials.csv"] == b"trial,state,value\n"
+    assert b"no <code>tune</code> section" in outputs["index.html"]
     assert not (here / "studies").exists()
     code = (
         "import sys, tasks.tune; sys.exit(bool({'torch', 'optuna', 'sklearn'} & set(sys.modules)))"
@@ -224,7 +234,8 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
         (
             "hidden_sizes: [[8]",
             "hiden_sizes: [[8]",
-            "tune.space: hiden_sizes is not a key of train that can be tuned (did you mean hidden_sizes?); those are a",
+            "tune.space: hiden_sizes is not a key of train that can be tuned (did you mean "
+            "hidden_sizes?); those are a",
         ),
         (
             "high: 1e-1",
@@ -244,7 +255,8 @@ def test_the_page_stands_alone_and_shows_every_trial(here: Path) -> None:
         (
             "[[8], [16, 8]]",
             "8",
-            "hidden_sizes: 8 is neither a list of values nor an interval such as {low: 1e-4, high: 1e-3, log: true}.",
+            "hidden_sizes: 8 is neither a list of values nor an interval such as {low: 1e-4, "
+            "high: 1e-3, log: true}.",
         ),
         (
             "augment.shift: {low: 0",
@@ -267,14 +279,9 @@ def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(
 
 
 def test_training_uses_the_values_that_were_found(here: Path) -> None:
-    tuned = (
-        recipe(here)
-        .with_tuned_values({"learning_rate": 0.01, "hidden_sizes": [4], "augment.shift": 2})
-        .train
-    )
-    assert (tuned.learning_rate, tuned.hidden_sizes, tuned.augment.shift, tuned.epochs) == (
-        0.01,
-        [4],
-        2,
-        6,
-    )
+    values = {"learning_rate": 0.01, "hidden_sizes": [4], "augment.shift": 2}
+    tuned = recipe(here).with_tuned_values(values).train
+    assert tuned.learning_rate == 0.01
+    assert tuned.hidden_sizes == [4]
+    assert tuned.augment.shift == 2
+    assert tuned.epochs == 6
