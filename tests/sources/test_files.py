@@ -1,4 +1,4 @@
-"""Local files of every format, compression and encoding give the same rows, and what cannot be read says so."""
+"""Local files: every format, compression and encoding gives the same rows, or a sentence."""
 
 import datetime
 import gzip
@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.errors import ConfigError, StageError
+from tasks.core.errors import StageError
 from tasks.recipe.ingest import FilesSource
 from tasks.rows.table_columns import convert_to_text
 from tasks.sources import list_partition_versions
+from tasks.sources.base import BrokenRow
 from tasks.sources.formats import file_content
-from tasks.sources.url_variables import describe_double_encoding, expand_variables
 from tasks.storage import hashing
 from tests.conftest import partitions
 
@@ -36,10 +35,10 @@ TABLE = pa.Table.from_pylist(ROWS)
 
 
 def delimited(delimiter: str = ",", header: bool = True) -> str:
-    cell: Callable[[str], str] = lambda text: f'"{text}"' if delimiter in text else text
-    lines = [f"id{delimiter}text"] * header + [
-        f"{row['id']}{delimiter}{cell(row['text'])}" for row in ROWS
-    ]
+    lines = [f"id{delimiter}text"] if header else []
+    for row in ROWS:
+        text = f'"{row["text"]}"' if delimiter in row["text"] else row["text"]
+        lines.append(f"{row['id']}{delimiter}{text}")
     return "\n".join(lines) + "\n"
 
 
@@ -50,13 +49,15 @@ def zstd(data: bytes) -> bytes:
     return bytes(sink.getvalue())
 
 
-def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
-    found = list(
-        partitions(FilesSource.model_validate({"kind": "files", "path": path, **settings}))
-    )
-    return [row for part in found for row in part.table.to_pylist()], [
-        line for part in found for line in part.broken
-    ]
+def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[BrokenRow]]:
+    """All rows, and all lines that are none."""
+    source = FilesSource.model_validate({"kind": "files", "path": path, **settings})
+    rows: list[dict[str, str]] = []
+    broken: list[BrokenRow] = []
+    for batch in partitions(source):
+        rows += batch.table.to_pylist()
+        broken += batch.broken
+    return rows, broken
 
 
 JSON = "\n".join(json.dumps(row) for row in ROWS) + "\n"
@@ -102,9 +103,10 @@ def test_a_file_without_header_gets_names_of_its_own(
 
 
 def packed(name: str) -> bytes:
-    """An archive of one folder with a CSV file, a compressed one of JSON lines, a Parquet file, and what is not read."""
-    table, buffer = io.BytesIO(), io.BytesIO()
+    """An archive with files of several formats, and some that are not read."""
+    table = io.BytesIO()
     pq.write_table(TABLE, table)
+    buffer = io.BytesIO()
     members = {
         "b/a.csv": delimited().encode(),
         "b/c.jsonl.gz": gzipped(JSON.encode()),
@@ -132,21 +134,20 @@ def packed(name: str) -> bytes:
 @pytest.mark.parametrize(
     "name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.tgz", "rows.tar.zst"]
 )
-def test_each_member_of_an_archive_is_read_apart_and_nothing_is_unpacked_to_the_disk(
+def test_members_of_an_archive_are_read_and_nothing_is_unpacked_to_the_disk(
     here: Path, name: str
 ) -> None:
     (here / name).write_bytes(packed(name))
     source = FilesSource(kind="files", path=name)
-    found = list(partitions(source))
-    assert [part.name for part in found] == [
-        f"{name}/{member}" for member in ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
-    ]
-    assert [part.table.to_pylist() for part in found] == [ROWS] * 3
+    batches = list(partitions(source))
+    members = ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
+    assert [batch.name for batch in batches] == [f"{name}/{member}" for member in members]
+    assert [batch.table.to_pylist() for batch in batches] == [ROWS] * 3
     assert list_partition_versions(source) == {name: hashing.sha256(here / name)}
     assert [path.name for path in here.rglob("*")] == [name]
 
 
-def test_a_part_that_is_skipped_is_not_read_and_the_fingerprint_names_the_parts_in_their_order(
+def test_versions_are_in_order_of_name_and_a_skipped_part_is_not_read(
     here: Path,
 ) -> None:
     for name in ("b.csv", "a.csv"):
@@ -171,8 +172,8 @@ def test_values_of_every_arrow_type_are_text() -> None:
         (pa.array([Decimal("1.10")]), ["1.10"]),
         (pa.array([True, None]), ["true", None]),
     ]
-    for given, expected in columns:
-        assert convert_to_text(pa.chunked_array([given])).to_pylist() == expected
+    for values, expected in columns:
+        assert convert_to_text(pa.chunked_array([values])).to_pylist() == expected
 
 
 def test_arrow_and_parquet_and_a_folder_of_several_kinds_are_read(here: Path) -> None:
@@ -206,7 +207,7 @@ def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path)
     )
     rows, broken = read("rows.jsonl")
     assert rows == [{"id": "1", "text": "a"}, {"id": "3", "text": '{"nested": true}'}]
-    assert [(line, why.partition(":")[0]) for line, why in broken] == [
+    assert [(row.content, row.problem.partition(":")[0]) for row in broken] == [
         ('{"id": "2", "te', "line 2"),
         ("[1, 2]", "line 3"),
     ]
@@ -230,7 +231,8 @@ def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path)
         (
             "rows.csv.gz",
             gzipped(b"0" * 50_000_000),
-            r"rows.csv.gz expands to more than 10,000,000 bytes, and more than 100 times its size: it is not read",
+            r"rows.csv.gz expands to more than 10,000,000 bytes, and more than 100 times its "
+            r"size: it is not read",
         ),
         (
             "rows.csv.gz",
@@ -240,7 +242,8 @@ def test_lines_that_are_no_objects_are_set_aside_and_the_others_kept(here: Path)
         (
             "rows.xlsx",
             b"PK",
-            r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, .parquet, .arrow, .feather",
+            r"rows.xlsx: files of type .xlsx are not read. Allowed: .csv, .tsv, .jsonl, .txt, "
+            r".parquet, .arrow, .feather",
         ),
         ("rows.arrow", b"ARROW1 but not really", r"rows.arrow cannot be read as ARROW"),
         (
@@ -263,69 +266,3 @@ def test_what_cannot_be_read_ends_with_a_sentence(
     (here / name).write_bytes(data)
     with pytest.raises(StageError, match=sentence):
         read(name)
-
-
-SPECIAL = "a/b#c?d[e@f:g%41 h&i=j+k"
-WRITTEN = "a%2Fb%23c%3Fd%5Be%40f%3Ag%2541%20h%26i%3Dj%2Bk"
-
-
-@pytest.mark.parametrize(
-    ("url", "value", "expected"),
-    [
-        ("https://user:${V}@host/x", SPECIAL, f"https://user:{WRITTEN}@host/x"),
-        ("https://${V}:word@host/x", SPECIAL, f"https://{WRITTEN}:word@host/x"),
-        ("https://user:start-${V}-end@host", SPECIAL, f"https://user:start-{WRITTEN}-end@host"),
-        ("https://${V}@host/x", "user:p@s/s:word", "https://user:p%40s%2Fs%3Aword@host/x"),
-        ("https://${V}@host/x", "to/ken", "https://to%2Fken@host/x"),
-        ("https://host/x?a=b&token=${V}", SPECIAL, f"https://host/x?a=b&token={WRITTEN}"),
-        ("https://host/x?${V}", "a=1&b=%2F", "https://host/x?a=1&b=%2F"),
-        ("https://host/x?a=1&${V}", "b=%2F", "https://host/x?a=1&b=%2F"),
-        ("https://host/${V}/x.csv", "in/50% of?all", "https://host/in/50%25%20of%3Fall/x.csv"),
-        ("https://${V}/x.csv", "host:8080/in", "https://host:8080/in/x.csv"),
-        ("https://user@${V}/x", "[::1]:8080", "https://user@[::1]:8080/x"),
-        ("https://host:${V}/x", "8080", "https://host:8080/x"),
-        ("${V}", "sql://user:p%2Fs@host/db", "sql://user:p%2Fs@host/db"),
-        ("${V}/db?password=a", "sql://user:p%2Fs@host", "sql://user:p%2Fs@host/db?password=a"),
-        ("${V}:5432/db", "sql://host", "sql://host:5432/db"),
-        ("${V}://user:word@host/db", "sql+driver", "sql+driver://user:word@host/db"),
-        ("sqlite:///${V}", "/a folder/100%.db", "sqlite:////a folder/100%.db"),
-        ("https://host/x#${V}", "a/b", "https://host/x#a/b"),
-        ("https://user:${V}@host/x", "${HOME}", "https://user:%24%7BHOME%7D@host/x"),
-        ("https://user:${V}@host/x", "\udcff", "https://user:%FF@host/x"),
-    ],
-)
-def test_a_variable_of_a_url_is_encoded_by_where_it_stands(
-    monkeypatch: pytest.MonkeyPatch, url: str, value: str, expected: str
-) -> None:
-    monkeypatch.setenv("V", value)
-    assert expand_variables(url) == expected
-
-
-def test_a_host_with_a_password_in_it_is_refused_without_showing_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("REST", "user:hid/den@host/x")
-    with pytest.raises(
-        ConfigError, match="the variable REST is in the position of the host"
-    ) as caught:
-        expand_variables("https://${REST}")
-    assert "hid" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://user:${V}@host/x", True),
-        ("https://host/x?token=${V}", True),
-        ("https://user:${PLAIN}@host/x", False),
-        ("${V}", False),
-        ("https://user:${NOT_SET}@host/x", False),
-    ],
-)
-def test_a_value_that_was_encoded_before_is_named(
-    monkeypatch: pytest.MonkeyPatch, url: str, told: bool
-) -> None:
-    monkeypatch.setenv("V", "p%2Fs")
-    monkeypatch.setenv("PLAIN", "100% p/s")
-    sentence = " V looks percent-encoded, but ingest.url takes its value as it is."
-    assert describe_double_encoding(url) == (sentence if told else "")

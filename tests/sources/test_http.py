@@ -24,9 +24,12 @@ class Site(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.data, self.etag, self.cut_after, self.status = DATA, '"one"', 0, 200
-        self.to: str | None = None
-        self.served = ""  # what GET serves where it is not what HEAD has just named
+        self.data = DATA
+        self.etag = '"one"'
+        self.cut_after = 0  # bytes of a body that are sent; 0 for all
+        self.status = 200
+        self.to: str | None = None  # where requests are redirected
+        self.served = ""  # the ETag of what GET serves, if it is not the one that HEAD names
         self.asked: list[tuple[str, str | None]] = []
         self.paths: list[str] = []
         self.credentials: list[str | None] = []
@@ -48,24 +51,33 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, *, body: bool) -> None:
-        site, ranges = self.server, self.headers.get("Range")
-        site.asked.append((self.command, ranges))
+        site = self.server
+        site.asked.append((self.command, self.headers.get("Range")))
         site.paths.append(self.path)
         site.credentials.append(self.headers.get("Authorization"))
-        changed = self.headers.get("If-Range", site.served or site.etag) != (
-            site.served or site.etag
-        )
-        start = int(ranges.removeprefix("bytes=").rstrip("-")) if ranges and not changed else 0
+        start = self.find_start()
         data = site.data[start:]
-        self.send_response(302 if site.to else 206 if start and site.status == 200 else site.status)
         if site.to:
+            self.send_response(302)
             self.send_header("Location", site.to)
+        elif start and site.status == 200:
+            self.send_response(206)
+        else:
+            self.send_response(site.status)
         if site.etag:
             self.send_header("ETag", site.etag)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if body:
             self.wfile.write(data[: site.cut_after] if site.cut_after else data)
+
+    def find_start(self) -> int:
+        """The beginning of the wanted range, if the file is still the one that is wanted."""
+        etag = self.server.served or self.server.etag
+        ranges = self.headers.get("Range")
+        if not ranges or self.headers.get("If-Range", etag) != etag:
+            return 0
+        return int(ranges.removeprefix("bytes=").rstrip("-"))
 
     def log_message(self, *_: object) -> None:
         pass
@@ -83,58 +95,63 @@ def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread.join()
 
 
-def source(site: Site, **settings: object) -> HttpSource:
+def build_source(site: Site, **settings: object) -> HttpSource:
     return HttpSource.model_validate({"kind": "http", "url": site.url(), **settings})
 
 
-def rows(made: HttpSource) -> int:
-    return sum(part.table.num_rows for part in partitions(made))
+def count_rows(source: HttpSource) -> int:
+    return sum(batch.table.num_rows for batch in partitions(source))
 
 
 def test_a_version_is_downloaded_once_and_a_new_one_again(site: Site) -> None:
-    first = list_partition_versions(source(site))
-    assert rows(source(site)) == rows(source(site)) == 20_000
+    first = list_partition_versions(build_source(site))
+    assert count_rows(build_source(site)) == count_rows(build_source(site)) == 20_000
     assert site.downloads() == [None]
-    site.data, site.etag = DATA + b"20000,one more\n", '"two"'
-    assert list_partition_versions(source(site)) != first
-    assert rows(source(site)) == 20_001
+    site.data = DATA + b"20000,one more\n"
+    site.etag = '"two"'
+    assert list_partition_versions(build_source(site)) != first
+    assert count_rows(build_source(site)) == 20_001
 
 
-def test_a_download_that_was_cut_off_goes_on_where_it_was(site: Site) -> None:
+def test_a_download_that_was_cut_off_continues(site: Site) -> None:
     site.cut_after = 100_000
     with pytest.raises(RetryableError, match="cannot be read to its end"):
-        rows(source(site))
+        count_rows(build_source(site))
     site.cut_after = 0
-    assert rows(source(site)) == 20_000
+    assert count_rows(build_source(site)) == 20_000
     assert site.downloads() == [None, "bytes=100000-"]
 
 
 def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(site: Site) -> None:
     site.cut_after = 100_000
     with pytest.raises(RetryableError):
-        rows(source(site))
-    site.cut_after, site.data, site.etag = 0, b"id,text\n1,new\n", '"two"'
-    assert rows(source(site)) == 1
+        count_rows(build_source(site))
+    site.cut_after = 0
+    site.data = b"id,text\n1,new\n"
+    site.etag = '"two"'
+    assert count_rows(build_source(site)) == 1
     assert site.downloads() == [None, None]
 
 
 def test_without_a_version_the_content_is_the_fingerprint(site: Site) -> None:
     site.etag = ""
-    first = list_partition_versions(source(site))
-    assert list_partition_versions(source(site)) == first
+    first = list_partition_versions(build_source(site))
+    assert list_partition_versions(build_source(site)) == first
     site.data += b"20000,one more\n"
-    assert list_partition_versions(source(site)) != first
+    assert list_partition_versions(build_source(site)) != first
 
 
-def test_a_file_that_changes_between_the_question_and_the_answer_is_never_joined_with_the_old_part(
+def test_pieces_of_two_versions_are_never_joined(
     site: Site,
 ) -> None:
     site.cut_after = 100_000
     with pytest.raises(RetryableError):
-        rows(source(site))
-    site.cut_after, site.data, site.served = 0, DATA.replace(b"row", b"new"), '"two"'
-    [part] = partitions(source(site))
-    assert set(part.table["text"].to_pylist()) == {f"new number {n}" for n in range(20_000)}
+        count_rows(build_source(site))
+    site.cut_after = 0
+    site.data = DATA.replace(b"row", b"new")
+    site.served = '"two"'
+    [batch] = partitions(build_source(site))
+    assert set(batch.table["text"].to_pylist()) == {f"new number {n}" for n in range(20_000)}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +197,7 @@ def test_what_cannot_be_fetched_ends_with_a_sentence_without_secrets(
     for name, value in change.items():
         setattr(site, name, value)
     with pytest.raises(kind, match=sentence) as caught:
-        rows(source(site, **settings))
+        count_rows(build_source(site, **settings))
     assert "hidden" not in str(caught.value)
 
 
@@ -190,13 +207,13 @@ def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
         archive.writestr("a.csv", DATA)
         archive.writestr("b/c.csv", b"id,text\nx,last\n")
     site.data = buffer.getvalue()
-    made = source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
-    place = f"http://127.0.0.1:{site.server_port}/rows.zip"
-    assert {part.name: part.table.num_rows for part in partitions(made)} == {
-        f"{place}/a.csv": 20_000,
-        f"{place}/b/c.csv": 1,
+    source = build_source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
+    name = f"http://127.0.0.1:{site.server_port}/rows.zip"
+    assert {batch.name: batch.table.num_rows for batch in partitions(source)} == {
+        f"{name}/a.csv": 20_000,
+        f"{name}/b/c.csv": 1,
     }
-    assert list(partitions(made, skip=list_partition_versions(made))) == []
+    assert list(partitions(source, skip=list_partition_versions(source))) == []
 
 
 @pytest.mark.parametrize(
@@ -206,9 +223,9 @@ def test_any_password_reaches_the_server_whole(
     site: Site, monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:
     monkeypatch.setenv("PASSWORD", password)
-    assert rows(source(site)) == 20_000
-    told = b64encode(f"user:{password}".encode()).decode()
-    assert set(site.credentials) == {f"Basic {told}"}
+    assert count_rows(build_source(site)) == 20_000
+    credentials = b64encode(f"user:{password}".encode()).decode()
+    assert set(site.credentials) == {f"Basic {credentials}"}
     assert {parse_qs(urlsplit(path).query)["token"][0] for path in site.paths} == {password}
     assert {urlsplit(path).path for path in site.paths} == {"/rows.csv"}
 
@@ -231,7 +248,7 @@ def test_a_url_that_cannot_be_parsed_ends_with_a_sentence_without_its_values(
     monkeypatch.setenv("HOST", host)
     sentence = r"ingest.url is not the URL of a file once its \$\{…\} are filled in: write it as"
     with pytest.raises(ConfigError, match=sentence) as caught:
-        rows(source(site, url=url))
+        count_rows(build_source(site, url=url))
     assert "hid" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
@@ -241,6 +258,6 @@ def test_a_refused_password_that_was_encoded_before_is_named(
 ) -> None:
     monkeypatch.setenv("PASSWORD", "hidden%2F")
     site.status = 401
-    with pytest.raises(StageError, match="status 401.*PASSWORD.* looks percent-encoded") as caught:
-        rows(source(site))
+    with pytest.raises(StageError, match=r"status 401.*PASSWORD.* looks percent-encoded") as caught:
+        count_rows(build_source(site))
     assert "hidden" not in str(caught.value)

@@ -27,27 +27,31 @@ def png(level: int) -> bytes:
     return buffer.getvalue()
 
 
-def made() -> Any:
+def build_dataset() -> Any:
+    """A `datasets.Dataset` with a column of each kind."""
     features = datasets.Features(
         {
-            "text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"]), "image": datasets.Image(),
-            "tags": datasets.List(datasets.Value("string")), "score": datasets.Value("float64"),
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+            "image": datasets.Image(),
+            "tags": datasets.List(datasets.Value("string")),
+            "score": datasets.Value("float64"),
         }
-    )  # fmt: skip
-    rows = {
+    )
+    columns = {
         "text": ["a", "b", None],
         "label": [1, 0, None],
-        "image": [{"bytes": png(n), "path": None} for n in range(3)],
+        "image": [{"bytes": png(level), "path": None} for level in range(3)],
+        "tags": [["x"], [], None],
+        "score": [0.5, float("nan"), 2.0],
     }
-    return datasets.Dataset.from_dict(
-        {**rows, "tags": [["x"], [], None], "score": [0.5, float("nan"), 2.0]}, features=features
-    )
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
-def rows(**settings: str) -> list[dict[str, object]]:
-    [part] = partitions(HuggingFaceSource.model_validate({"kind": "huggingface", **settings}))
-    found: list[dict[str, object]] = part.table.to_pylist()
-    return found
+def read(**settings: str) -> list[dict[str, object]]:
+    [batch] = partitions(HuggingFaceSource.model_validate({"kind": "huggingface", **settings}))
+    rows: list[dict[str, object]] = batch.table.to_pylist()
+    return rows
 
 
 EXPECTED = [
@@ -57,39 +61,39 @@ EXPECTED = [
 ]
 
 
-def test_a_saved_data_set_gives_classes_by_name_images_as_bytes_and_nested_values_as_json() -> None:
-    made().save_to_disk("saved")
-    assert rows(name="saved") == EXPECTED
+def test_a_saved_data_set_gives_class_names_image_bytes_and_json() -> None:
+    build_dataset().save_to_disk("saved")
+    assert read(name="saved") == EXPECTED
 
 
 def test_the_split_is_chosen_and_one_that_is_not_there_names_those_that_are() -> None:
-    datasets.DatasetDict({"train": made(), "test": made().select([2, 0])}).save_to_disk("saved")
-    assert rows(name="saved", split="test") == [EXPECTED[2], EXPECTED[0]]
+    datasets.DatasetDict(
+        {"train": build_dataset(), "test": build_dataset().select([2, 0])}
+    ).save_to_disk("saved")
+    assert read(name="saved", split="test") == [EXPECTED[2], EXPECTED[0]]
     with pytest.raises(
-        StageError, match="saved has no split 'dev'. It has train, test: correct ingest.split."
+        StageError, match=r"saved has no split 'dev'. It has train, test: correct ingest.split."
     ):
-        rows(name="saved", split="dev")
+        read(name="saved", split="dev")
 
 
 def test_a_saved_data_set_that_lacks_a_key_ends_with_a_sentence(here: Path) -> None:
     """The package raises KeyError, as a split that is not there once did."""
-    made().save_to_disk("saved")
+    build_dataset().save_to_disk("saved")
     (here / "saved" / "state.json").write_text("{}")
     with pytest.raises(StageError, match=r"saved cannot be read as a data set \(KeyError: '_"):
-        rows(name="saved")
+        read(name="saved")
 
 
 def test_a_folder_whose_loading_raises_a_key_error_ends_with_a_sentence(here: Path) -> None:
     (here / "files").mkdir()
-    about = (
-        "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"  # of a column without a name
-    )
-    (here / "files" / "README.md").write_text(about)
+    column_without_name = "---\ndataset_info:\n  features:\n  - dtype: string\n---\n"
+    (here / "files" / "README.md").write_text(column_without_name)
     (here / "files" / "x.csv").write_text("text\na\n")
     with pytest.raises(
         StageError, match=r"files cannot be read as a data set \(KeyError: 'name'\)"
     ):
-        rows(name="files")
+        read(name="files")
 
 
 def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files(
@@ -100,11 +104,11 @@ def test_a_folder_of_data_files_is_read_and_its_fingerprint_is_that_of_the_files
     (here / "files" / "test.csv").write_text("text,label\nb,2\n")
     source = HuggingFaceSource(kind="huggingface", name="files", split="test")
     before = list_partition_versions(source)
-    assert rows(name="files", split="test") == [{"text": "b", "label": "2"}]
+    assert read(name="files", split="test") == [{"text": "b", "label": "2"}]
     assert list_partition_versions(source) == before
     (here / "files" / "test.csv").write_text("text,label\nc,3\n")
     assert list_partition_versions(source) != before
-    assert rows(name="files", split="test") == [{"text": "c", "label": "3"}]
+    assert read(name="files", split="test") == [{"text": "c", "label": "3"}]
 
 
 def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
@@ -113,11 +117,11 @@ def test_code_that_a_folder_brings_is_never_run(here: Path) -> None:
         "from pathlib import Path\nPath('was_run').touch()\nraise SystemExit\n"
     )
     with pytest.raises(StageError, match="folder cannot be read as a data set"):
-        rows(name="folder")
+        read(name="folder")
     assert not (here / "was_run").exists()
 
 
-def test_the_hub_out_of_reach_may_pass_and_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_out_of_reach_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
@@ -127,7 +131,7 @@ def test_the_hub_out_of_reach_may_pass_and_is_told_at_once(monkeypatch: pytest.M
         list_partition_versions(HuggingFaceSource(kind="huggingface", name="nobody/nothing"))
 
 
-def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_told() -> None:
+def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_refused() -> None:
     with pytest.raises(
         StageError, match="no such/folder/here is neither a folder here nor a name on the Hub"
     ):
@@ -137,9 +141,9 @@ def test_a_name_that_is_neither_a_folder_nor_one_of_the_hub_is_told() -> None:
 def test_without_the_package_the_command_that_installs_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made().save_to_disk("saved")
+    build_dataset().save_to_disk("saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
         ConfigError, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
     ):
-        rows(name="saved")
+        read(name="saved")
