@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -65,9 +66,18 @@ def describe_no_rows(snapshot: Snapshot) -> str:
     """Describe a source from which no row is left."""
     names = [record.source for record in snapshot.partitions]
     subject = ", ".join(names) or "the source"
-    drops = [f"{rule} drops {count}" for rule, count in snapshot.by_rule.items()]
-    rest = f" that stay ({', '.join(drops)})" if drops else ""
-    return f"{subject} holds no rows{rest}: a header alone is not data; check the source."
+    return (
+        f"{subject} holds no rows{describe_drops(snapshot.by_rule)}: a header alone is not data; "
+        "check the source."
+    )
+
+
+def describe_drops(by_rule: dict[str, int]) -> str:
+    """Describe how many rows each rule drops, if one does."""
+    if not by_rule:
+        return ""
+    drops = [f"{rule} drops {count}" for rule, count in by_rule.items()]
+    return f" that stay ({', '.join(drops)})"
 
 
 def complete_folder(folder: RawFolder, records: list[SnapshotPartition]) -> None:
@@ -113,7 +123,7 @@ class PartitionWriter:
                 self.settings,
             )
             if number == 0 and batch.broken:
-                selected.rejects.append(self.reject_broken(selected.rows.schema, batch.broken))
+                selected = self.add_broken_rows(selected, batch.broken)
             file = f"{name_hash}-{version_hash}-{number:04d}.parquet"
             records.append(self.write_file(part, batch.name, file, selected))
         return records
@@ -125,9 +135,11 @@ class PartitionWriter:
             table = column_roles.rename_ordinary_id(table, batch.name)
         return column_roles.rename_columns(table, self.settings.recipe, batch.name)
 
-    def reject_broken(self, schema: pa.Schema, broken: Sequence[BrokenRow]) -> pa.Table:
-        """Return the rejects for rows that cannot be read."""
-        return row_ids.reject_broken_rows(schema, broken, self.settings.erased)
+    def add_broken_rows(self, selected: SelectedRows, broken: Sequence[BrokenRow]) -> SelectedRows:
+        """Add rows that cannot be read to the rejects."""
+        schema = selected.rows.schema
+        rejects = row_ids.reject_broken_rows(schema, broken, self.settings.erased)
+        return replace(selected, rejects=[*selected.rejects, rejects])
 
     def write_file(
         self, part: SourcePartition, source: str, file: str, selected: SelectedRows

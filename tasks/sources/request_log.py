@@ -24,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from tasks.core.errors import StageError
 from tasks.recipe.ingest import RequestLogSource
 from tasks.sources import files
@@ -170,11 +172,16 @@ def explain_invalid_request(entry: JsonObject) -> str | None:
     content = entry.get("input")
     if not isinstance(content, (str, dict)) or content == {}:
         return "input is neither a text nor an object with fields"
-    probability = entry.get("probability")
-    is_number = isinstance(probability, (int, float)) and not isinstance(probability, bool)
-    if not is_number or not 0 <= probability <= 1:
+    if not is_probability(entry.get("probability")):
         return "probability is not a number from 0 to 1"
     return None
+
+
+def is_probability(value: JsonValue) -> bool:
+    """Return whether a value is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value <= 1
 
 
 def explain_invalid_texts(entry: JsonObject, keys: tuple[str, ...]) -> str | None:

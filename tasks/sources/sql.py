@@ -52,7 +52,7 @@ TRANSIENT_REFUSALS = (  # a server that refuses with these words accepts later
 
 BYTES_TYPES = (bytes, bytearray, memoryview)
 
-Mark = Any  # a value of the watermark's column, of whatever type the driver gives
+Mark = object  # a value of the watermark's column, of whatever type the driver gives
 Cell = str | bytes | None
 
 
@@ -218,7 +218,7 @@ def check_names(source: SqlSource, names: list[str]) -> None:
         )
 
 
-def convert_row(row: Iterable[Any]) -> tuple[Cell, ...]:
+def convert_row(row: Iterable[object]) -> tuple[Cell, ...]:
     """Return the driver's values as text or bytes."""
     return tuple(
         bytes(cell) if isinstance(cell, BYTES_TYPES) else table_columns.format_cell(cell)
@@ -308,7 +308,15 @@ def is_transient(error: SQLAlchemyError) -> bool:
         return False
     reason = str(error.orig).lower()
     if "fatal:" in reason:
-        return any(words in reason for words in TRANSIENT_REFUSALS)
-    if error.connection_invalidated:
-        return True
-    return isinstance(error, OperationalError) and "connect" in reason
+        return is_transient_refusal(reason)
+    return error.connection_invalidated or is_connection_error(error)
+
+
+def is_transient_refusal(reason: str) -> bool:
+    """Return whether a server that refuses with these words may accept later."""
+    return any(words in reason for words in TRANSIENT_REFUSALS)
+
+
+def is_connection_error(error: DBAPIError) -> bool:
+    """Return whether no connection was made, or it was lost."""
+    return isinstance(error, OperationalError) and "connect" in str(error.orig).lower()

@@ -20,6 +20,7 @@ BINARY_FORMATS = {  # by suffix, the format that such a file begins like
     ".zip": "zip",
     ".tar": "tar",
 }
+# A table of our own, since puremagic 1.30 knows neither Parquet nor Arrow.
 FORMAT_BY_MAGIC_NUMBER = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
