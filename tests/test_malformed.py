@@ -134,7 +134,7 @@ def write_recipe(source: dict[str, JsonValue], changes: dict[str, JsonValue]) ->
         columns = {"text": "f1", "label": "f2"}
     elif source["kind"] in ("images", "request_log"):
         columns = {}
-    recipe = {
+    recipe: dict[str, object] = {
         "name": "malformed",
         "modality": "text",
         "max_dropped": 1,

@@ -4,6 +4,7 @@ import gzip
 import os
 
 import numpy as np
+from pydantic import JsonValue
 
 from tests.modalities.test_image import idx
 from tests.sources.malformed.builders import (
@@ -18,8 +19,8 @@ from tests.sources.malformed.file_cases import NOISE
 
 PICTURES = idx(np.zeros((2, 4, 4), np.uint8))
 NUMBERS = idx(np.zeros(2, np.uint8))
-IDX_SOURCE = {"kind": "images", "path": "x", "labels": "y"}
-IMAGES = {"modality": "image"}
+IDX_SOURCE: dict[str, JsonValue] = {"kind": "images", "path": "x", "labels": "y"}
+IMAGES: dict[str, JsonValue] = {"modality": "image"}
 REQUEST = {
     "id": "1",
     "time": "2026-11-23T10:00:00Z",
@@ -29,7 +30,11 @@ REQUEST = {
     "probability": 0.5,
 }
 FEEDBACK = {"id": "1", "time": "2026-11-23T11:00:00Z", "label": "yes", "actor": "ann"}
-LOG_SOURCE = {"kind": "request_log", "path": "log.jsonl", "feedback": "said.jsonl"}
+LOG_SOURCE: dict[str, JsonValue] = {
+    "kind": "request_log",
+    "path": "log.jsonl",
+    "feedback": "said.jsonl",
+}
 
 
 PATH_CASES = [
