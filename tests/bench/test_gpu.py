@@ -56,19 +56,19 @@ def base(kind: str, folder: Path) -> None:
     of = size(kind)
     same = {
         "vocab_size": len(tokenizer),
-        "hidden_size": of.hidden_size,
+        "hidden_size": of.width,
         "num_hidden_layers": of.layers,
-        "num_attention_heads": of.hidden_size // 64 or 1,
+        "num_attention_heads": of.width // 64 or 1,
     }
     torch.manual_seed(0)
     if kind == "encoder":
         made = transformers.BertModel(
-            transformers.BertConfig(**same, intermediate_size=4 * of.hidden_size),
+            transformers.BertConfig(**same, intermediate_size=4 * of.width),
             add_pooling_layer=False,
         )
     else:
         more = {
-            "intermediate_size": round(of.hidden_size / 24) * 64,
+            "intermediate_size": round(of.width / 24) * 64,
             "max_position_embeddings": of.length,
             "tie_word_embeddings": True,
         }
@@ -148,7 +148,7 @@ def ours(kind: str) -> tuple[float, float, float]:
             if parameter.ndim > 1
         }
         multiplying = sum(count for name, count in names.items() if "embed" not in name) + (
-            len(adapter.base_tokenizer) * of.hidden_size if kind == "decoder" else 0
+            len(adapter.base_tokenizer) * of.width if kind == "decoder" else 0
         )
         return seconds, (time.perf_counter() - begun) / STEPS, float(multiplying)
 
@@ -228,7 +228,7 @@ def test_gpu_beside_transformers_trainer(kind: str) -> None:
     of = size(kind)
     seconds, data, multiplying = measured(ours, kind).result
     other, most, tokens = measured(theirs, kind).result, measured(peak).result, of.rows * of.length
-    flops = tokens * (6 * multiplying + 12 * of.layers * of.hidden_size * of.length)
+    flops = tokens * (6 * multiplying + 12 * of.layers * of.width * of.length)
     print(
         f"\n{measured(device).result}: {kind} of {multiplying / 1e6:.0f} million multiplying weights, {of.rows} rows of {of.length} tokens a step"
     )
