@@ -15,7 +15,13 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.export import Distil
-from tasks.recipe.label import Label
+from tasks.recipe.label import (
+    Label,
+    LabellingFunction,
+    LookupFunction,
+    ModelFunction,
+    SimilarityFunction,
+)
 from tasks.recipe.loading import load_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.resolved import ResolvedRecipe, SourceFingerprints
@@ -71,14 +77,21 @@ def hash_label_files(label: Label) -> dict[str, str | dict[str, str]]:
 def list_label_files(label: Label) -> Iterator[tuple[str, str]]:
     """List the paths that the section label names, each after its key."""
     answers = [label.answers] if isinstance(label.answers, str) else label.answers
-    for path in answers:
-        yield "label.answers", path
+    yield from (("label.answers", path) for path in answers)
     for number, function in enumerate(label.functions):
-        for key in ("file", "path", "base"):
-            path = getattr(function, key, None)
-            is_file = key != "base" or (path and Path(path).is_dir())  # else package or Hub
-            if path and is_file:
-                yield f"label.functions[{number}].{key}", path
+        for key, path in list_function_files(function):
+            yield f"label.functions[{number}].{key}", path
+
+
+def list_function_files(function: LabellingFunction) -> Iterator[tuple[str, str]]:
+    """List the paths that a labelling function names, each after its key."""
+    match function:
+        case LookupFunction():
+            yield "file", function.file
+        case ModelFunction():
+            yield "path", function.path
+        case SimilarityFunction() if Path(function.base).is_dir():  # else a package or of the Hub
+            yield "base", function.base
 
 
 def hash_teacher(distil: Distil | None) -> dict[str, str]:

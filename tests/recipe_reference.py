@@ -243,7 +243,7 @@ class Reference:
             return f"list of {self.describe_type(value['items'])}" if value["items"] else "list"
         if value.get("type") in ("integer", "number"):
             limits = [f" {word} {value[key]}" for key, word in LIMITS.items() if key in value]
-            return value["type"] + ",".join(limits)
+            return f"{value['type']}{','.join(limits)}"
         is_mapping = "$ref" in value or value.get("type") == "object"
         names = {"boolean": "`true` or `false`", "null": "`null`", "string": "text"}
         return "mapping" if is_mapping else names[value["type"]]

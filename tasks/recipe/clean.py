@@ -124,7 +124,7 @@ def split_call(call: RuleCall) -> tuple[str, Any]:
     return name, arguments
 
 
-def complete_rule(name: str, arguments: Any) -> dict[str, Any]:
+def complete_rule(name: str, arguments: object) -> RuleCall:
     """Check the arguments of a rule and fill in the defaults.
 
     Raises:

@@ -62,10 +62,17 @@ class ImageSize(Section):
 
     def cross_field_errors(self) -> Iterator[str]:
         """Describe sizes that do not go together."""
-        if (self.exact is None) == (self.min is None and self.max is None):
+        has_limits = self.min is not None or self.max is not None
+        has_exact = self.exact is not None
+        if has_exact == has_limits:
             yield "needs either exact, or min or max or both, each as [width, height]"
-        if self.min and self.max and (self.min[0] > self.max[0] or self.min[1] > self.max[1]):
+        if self.min and self.max and fits_no_image(self.min, self.max):
             yield f"has a min, {self.min}, above its max, {self.max}: no image could fit"
+
+
+def fits_no_image(smallest: list[int], largest: list[int]) -> bool:
+    """Tell whether a smallest size is above a largest one in width or height."""
+    return smallest[0] > largest[0] or smallest[1] > largest[1]
 
 
 class NearDuplicates(Section):

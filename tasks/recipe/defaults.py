@@ -58,15 +58,21 @@ def fill_defaults(data: Values) -> Values:
     defaults = dict(MODALITY_DEFAULTS.get(str(data.get("modality")), UNKNOWN_MODALITY_DEFAULTS))
     metric = metric_names.MAIN_METRIC.get(str(data.get("problem", defaults.get("problem"))))
     defaults["train"] = fill_train_defaults(defaults["train"], metric, data)
+    if starts_from_text_base(data) and data.get("pretrain") is not None:
+        defaults["pretrain"] = {"learning_rate": BASE_LEARNING_RATE}
+    filled = fill_sections(defaults, data)
+    if metric and isinstance(data.get("gate"), list):
+        filled["gate"] = [fill_gate_metric(rule, metric) for rule in data["gate"]]
+    return filled
+
+
+def fill_sections(defaults: Values, data: Values) -> Values:
+    """Fill in the sections that a recipe lacks, and the keys that a section lacks."""
     filled = {**defaults, **data}
     for name, values in defaults.items():
         section = data.get(name, {})
         if isinstance(values, dict) and isinstance(section, dict):
             filled[name] = {**values, **section}
-    if starts_from_text_base(data) and isinstance(data.get("pretrain"), dict):
-        filled["pretrain"] = {"learning_rate": BASE_LEARNING_RATE, **data["pretrain"]}
-    if metric and isinstance(data.get("gate"), list):
-        filled["gate"] = [fill_gate_metric(rule, metric) for rule in data["gate"]]
     return filled
 
 
@@ -98,7 +104,7 @@ def starts_from_text_base(data: Values) -> bool:
     return data.get("modality") == "text" and not makes_network
 
 
-def fill_gate_metric(rule: Any, metric: str) -> Any:
+def fill_gate_metric(rule: object, metric: str) -> object:
     """Fill in the metric of a rule that compares with the baseline or the champion."""
     if isinstance(rule, dict) and rule.get("rule") in ("baseline", "champion"):
         return {"metric": metric, **rule}

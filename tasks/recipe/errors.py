@@ -2,7 +2,7 @@
 
 import re
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -57,7 +57,7 @@ def describe_unknown_key(name: str, section: Model | None) -> str:
     return f"is not a known key{suggest_nearest(name, known)}. Known here: {', '.join(known)}"
 
 
-def describe_wrong_choice(value: Any, expected: str) -> str:
+def describe_wrong_choice(value: object, expected: str) -> str:
     """Describe a value that is not among those that pydantic names in `expected`."""
     allowed = re.findall("'([^']+)'", expected)
     suggestion = suggest_nearest(str(value), allowed)
@@ -69,7 +69,7 @@ def describe_example(key: str) -> str:
     return f", for example `{EXAMPLES[key]}`" if key in EXAMPLES else ""
 
 
-def format_input(value: Any) -> str:
+def format_input(value: object) -> str:
     """Show a value without the user and password of a URL, and of a collection its type alone."""
     if isinstance(value, dict | list):
         return type(value).__name__
@@ -93,7 +93,7 @@ def locate(model: Model, location: tuple[str | int, ...]) -> tuple[Model | None,
     The location also names the member of a union that was tried (`files`, `str`), which is no key
     of the recipe and so is left out.
     """
-    annotation: Any = model
+    annotation: object = model
     section: Model | None = model
     keys: list[str | int] = []
     for part in location:
@@ -112,7 +112,7 @@ def locate(model: Model, location: tuple[str | int, ...]) -> tuple[Model | None,
     return section, keys
 
 
-def union_members(annotation: Any) -> list[Any]:
+def union_members(annotation: object) -> list[object]:
     """List the members of a union except None; of another type itself."""
     annotation = unwrap_annotated(annotation)
     if get_origin(annotation) not in {Union, UnionType}:
@@ -121,14 +121,14 @@ def union_members(annotation: Any) -> list[Any]:
     return [member for member in members if member is not type(None)]
 
 
-def unwrap_annotated(annotation: Any) -> Any:
+def unwrap_annotated(annotation: object) -> object:
     """Take the constraints off a type."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation
 
 
-def find_member(members: list[Any], name: str | int) -> Any:
+def find_member(members: list[object], name: str | int) -> object:
     """Find the member of a union that pydantic names in a location; None if none has that name."""
     for member in members:
         if is_model(member):
@@ -151,7 +151,7 @@ def tags_of(model: Model) -> set[str]:
     return tags
 
 
-def step_into(annotation: Any, part: str | int) -> Any:
+def step_into(annotation: object, part: str | int) -> object:
     """Return the type of an element of a list, of a value of a mapping, or of a section's key."""
     if get_origin(annotation) is list:
         return get_args(annotation)[0]
@@ -162,6 +162,6 @@ def step_into(annotation: Any, part: str | int) -> Any:
     return None
 
 
-def is_model(annotation: Any) -> bool:
+def is_model(annotation: object) -> TypeGuard[Model]:
     """Tell whether a type is a section of the recipe."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -131,8 +131,7 @@ def rules_errors(rules: Sequence[Rule], problem: str) -> Iterator[str]:
     """Describe what is wrong with the rules together."""
     thresholds = [rule for rule in rules if isinstance(rule, ThresholdRule)]
     yield from reversed_floor_errors(thresholds)
-    if not any(can_judge_alone(rule) for rule in thresholds):
-        yield describe_missing_threshold(problem)
+    yield from missing_threshold_errors(thresholds, problem)
     for pair in itertools.combinations(enumerate(rules), 2):
         yield from pair_errors(*pair)
 
@@ -155,11 +154,13 @@ def can_judge_alone(rule: ThresholdRule) -> bool:
     return rule.rule == "floor" or metric_names.is_lower_better(rule.metric)
 
 
-def describe_missing_threshold(problem: str) -> str:
-    """Propose a rule by which the first model can be judged."""
+def missing_threshold_errors(thresholds: Sequence[ThresholdRule], problem: str) -> Iterator[str]:
+    """Propose a rule by which the first model can be judged, if there is none."""
+    if any(can_judge_alone(rule) for rule in thresholds):
+        return
     metric = metric_names.MAIN_METRIC.get(problem, "macro_f1")
     kind = "ceiling" if metric_names.is_lower_better(metric) else "floor"
-    return (
+    yield (
         f"has no floor, so nothing could judge the first model: add "
         f"{{rule: {kind}, metric: {metric}, bound: …}}"
     )
@@ -168,11 +169,10 @@ def describe_missing_threshold(problem: str) -> str:
 def pair_errors(first: tuple[int, Rule], second: tuple[int, Rule]) -> Iterator[str]:
     """Describe what two rules, each with its position, say twice or against each other."""
     names = " and ".join(f"gate[{n}] ({format_rule(rule)})" for n, rule in (first, second))
-    rules = (first[1], second[1])
-    bounds = {rule.rule: rule.bound for rule in rules if isinstance(rule, ThresholdRule)}
-    if judge_the_same(*rules):
+    bounds = bounds_of_same_metric(first[1], second[1])
+    if judge_the_same(first[1], second[1]):
         yield f"{names} judge the same: leave out one"
-    elif contradict(*rules):
+    elif bounds and bounds["floor"] > bounds["ceiling"]:
         yield (
             f"{names} contradict each other, as no number is both at least {bounds['floor']:g} "
             f"and at most {bounds['ceiling']:g}: change one"
@@ -185,10 +185,10 @@ def judge_the_same(first: Rule, second: Rule) -> bool:
     return all(value == other for value, other in pairs)
 
 
-def contradict(first: Rule, second: Rule) -> bool:
-    """Tell whether a floor lies above a ceiling for the same metric."""
+def bounds_of_same_metric(first: Rule, second: Rule) -> dict[str, float]:
+    """Return the bounds of a floor and a ceiling for one metric; nothing for other rules."""
     if not isinstance(first, ThresholdRule) or not isinstance(second, ThresholdRule):
-        return False
-    bounds = {rule.rule: rule.bound for rule in (first, second)}
-    has_both_kinds = len(bounds) == 2
-    return has_both_kinds and first.metric == second.metric and bounds["floor"] > bounds["ceiling"]
+        return {}
+    if first.metric != second.metric or first.rule == second.rule:
+        return {}
+    return {first.rule: first.bound, second.rule: second.bound}

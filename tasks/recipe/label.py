@@ -134,8 +134,10 @@ class Label(Section):
 
     def cross_field_errors(self) -> Iterator[str]:
         """Describe labels of functions that are no class."""
+        if self.classes is None:
+            return
         for number, function in enumerate(self.functions):
             label = getattr(function, "label", None)
-            if label is not None and self.classes is not None and label not in self.classes:
+            if label is not None and label not in self.classes:
                 suggestion = suggest_nearest(label, self.classes)
                 yield f"functions[{number}].label {label!r} is not among the classes{suggestion}"

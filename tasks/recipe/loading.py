@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tasks.core.errors import ConfigError
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
+from tasks.recipe.defaults import Values
 from tasks.recipe.errors import describe_error
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.yaml_file import read_yaml
@@ -69,7 +70,7 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def read_with_parent(path: Path) -> dict[Any, Any]:
+def read_with_parent(path: Path) -> Values:
     """Read a recipe's sections; those that it lacks come from the recipe that it extends."""
     values = read_sections(path)
     parent = values.get("extends")
@@ -78,7 +79,7 @@ def read_with_parent(path: Path) -> dict[Any, Any]:
     return read_sections(RECIPES_FOLDER / f"{parent}.yaml") | values
 
 
-def read_sections(path: Path) -> dict[Any, Any]:
+def read_sections(path: Path) -> Values:
     """Read the sections that a recipe's file holds.
 
     Raises:
@@ -96,7 +97,7 @@ def read_sections(path: Path) -> dict[Any, Any]:
     return values
 
 
-def find_mistakes(values: dict[Any, Any]) -> list[str]:
+def find_mistakes(values: Values) -> list[str]:
     """Describe every mistake in a recipe.
 
     Pydantic checks keys together only where all keys are known, so unknown ones are reported,

@@ -117,16 +117,19 @@ class Recipe(Section):
 
     @field_validator("tune", "train")
     @classmethod
-    def check_metric_fits_problem(cls, section: Tune | Train, info: ValidationInfo) -> Any:
+    def check_metric_fits_problem(
+        cls, section: Tune | Train | None, info: ValidationInfo
+    ) -> Tune | Train | None:
         """Refuse a metric that the problem does not have."""
         problem = info.data.get("problem")
-        if problem and section and section.metric:
-            refuse_unknown_metric(section.metric, problem, ())
+        metric = section.metric if section else None
+        if problem and metric:
+            refuse_unknown_metric(metric, problem, ())
         return section
 
     @field_validator("gate")
     @classmethod
-    def check_gate_rules(cls, rules: list[Any], info: ValidationInfo) -> list[Any]:
+    def check_gate_rules(cls, rules: list[GateRule], info: ValidationInfo) -> list[GateRule]:
         """Refuse rules that judge nothing, twice or against each other."""
         problem = info.data.get("problem")
         for rule in rules:

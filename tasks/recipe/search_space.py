@@ -6,15 +6,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.suggest import suggest_nearest
-from tasks.recipe.errors import describe_error, lower_first
+from tasks.recipe import errors
 
 Model = type[BaseModel]
+Values = dict[str, Any]  # by key; a key within a section is one of augment.shift
 
 # Keys that make no better model, or only a luckier one.
 UNTUNABLE_KEYS = {"checkpoint_seconds", "metric", "processes", "seed", "sha256", "shard"}
 
 
-def validate_space(space: dict[str, Any], section: Model, interval: Model) -> dict[str, Any]:
+def validate_space(space: Values, section: Model, interval: Model) -> Values:
     """Complete each interval, and give its bounds the type of their key.
 
     Args:
@@ -37,7 +38,7 @@ def validate_space(space: dict[str, Any], section: Model, interval: Model) -> di
     return options
 
 
-def parse_option(name: str, option: Any, section: Model, interval: Model) -> Any:
+def parse_option(name: str, option: object, section: Model, interval: Model) -> object:
     """Check what tuning may try for one key.
 
     Raises:
@@ -59,7 +60,7 @@ def parse_option(name: str, option: Any, section: Model, interval: Model) -> Any
     )
 
 
-def parse_choices(name: str, choices: list[Any], section: Model) -> list[Any]:
+def parse_choices(name: str, choices: list[object], section: Model) -> list[object]:
     """Check a list of values."""
     if not choices:
         raise ValueError(f"{name} is an empty list: write the values to try")
@@ -69,32 +70,30 @@ def parse_choices(name: str, choices: list[Any], section: Model) -> list[Any]:
     ]
 
 
-def parse_interval(
-    name: str, limits: dict[str, Any], section: Model, interval: Model
-) -> dict[str, Any]:
+def parse_interval(name: str, limits: Values, section: Model, interval: Model) -> Values:
     """Check an interval, and its limits as values of the key."""
     try:
         parsed = interval.model_validate(limits).model_dump()
     except ValidationError as error:
-        raise ValueError(describe_error(interval, error.errors()[0], name)) from None
+        raise ValueError(errors.describe_error(interval, error.errors()[0], name)) from None
     for limit in ("low", "high"):
         parsed[limit] = parse_value(f"{name}.{limit}", name, limits[limit], section)
     return parsed
 
 
-def parse_value(place: str, name: str, value: Any, section: Model) -> Any:
+def parse_value(place: str, name: str, value: object, section: Model) -> object:
     """Return the value in the type of its key: 0 is 0.0 if fractions are allowed."""
     try:
         parsed = section.model_validate(set_nested({}, name, value))
     except ValidationError as error:
         messages = [item["msg"] for item in error.errors() if item["loc"]]
         if messages:
-            raise ValueError(f"{place}: {value!r}: {lower_first(messages[0])}") from None
+            raise ValueError(f"{place}: {value!r}: {errors.lower_first(messages[0])}") from None
         return value  # it is refused only together with the defaults of other keys
     return reduce(getattr, name.split("."), parsed)
 
 
-def set_nested(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+def set_nested(values: Values, name: str, value: object) -> Values:
     """Return the values with one replaced, whose name may be that of augment.shift, say."""
     head, _, tail = name.partition(".")
     inner = set_nested(values.get(head, {}), tail, value) if tail else value
@@ -106,8 +105,8 @@ def list_tunable_keys(section: Model) -> list[str]:
     names = []
     for name, field in section.model_fields.items():
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if errors.is_model(inner):
             names += [f"{name}.{key}" for key in list_tunable_keys(inner)]
-        elif name not in UNTUNABLE_KEYS:
+        else:
             names.append(name)
-    return sorted(names)
+    return sorted(set(names) - UNTUNABLE_KEYS)

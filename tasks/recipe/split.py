@@ -73,13 +73,16 @@ class Split(Section):
 
     def limit_errors(self) -> Iterator[str]:
         """Describe mistakes in `val_from` and `test_from`."""
-        limits = [limit for limit in (self.val_from, self.test_from) if limit is not None]
-        if limits and not self.time:
+        has_val = self.val_from is not None
+        has_test = self.test_from is not None
+        if not has_val and not has_test:
+            return
+        if not self.time:
             yield "val_from and test_from need `time`, the name of the column of times"
-        if len(limits) == 1:
+        if has_val != has_test:
             yield "needs both of val_from and test_from, or none"
-        elif limits and not timestamps.is_before(*limits):
+        elif not timestamps.is_before(self.val_from, self.test_from):
             yield (
-                f"val_from, {limits[0]}, must be of the same kind as test_from, {limits[1]}, and "
-                "before it"
+                f"val_from, {self.val_from}, must be of the same kind as test_from, "
+                f"{self.test_from}, and before it"
             )

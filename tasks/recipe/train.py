@@ -71,9 +71,11 @@ def validate_class_weights(value: object) -> object:
 def is_class_weight(item: tuple[object, object]) -> bool:
     """Tell whether a class and its weight are a name and a positive number."""
     name, weight = item
-    if not isinstance(name, str) or isinstance(weight, bool):
+    if not isinstance(name, str):
         return False
-    return isinstance(weight, int | float) and 0 < weight < MAX_CLASS_WEIGHT
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        return False
+    return 0 < weight < MAX_CLASS_WEIGHT
 
 
 FrozenLayers = Annotated[

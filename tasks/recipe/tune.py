@@ -1,7 +1,7 @@
 """The section `tune`: a search for better values of `train`."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema
 from tasks.recipe import search_space
 from tasks.recipe.base import Count, Section
 from tasks.recipe.metric_names import Metric
+from tasks.recipe.search_space import Values
 from tasks.recipe.train import Train
 
 
@@ -24,13 +25,15 @@ class SearchInterval(Section):
 
     def cross_field_errors(self) -> Iterator[str]:
         """Describe an empty interval, or one that has no logarithm."""
-        if self.low >= self.high:
+        is_empty = self.low >= self.high
+        has_no_logarithm = self.log and self.low <= 0
+        if is_empty:
             yield f"low is {self.low:g}, which must be less than high, {self.high:g}"
-        if self.log and self.low <= 0:
+        if has_no_logarithm:
             yield f"low is {self.low:g}, which must be more than 0 where log is true"
 
 
-def validate_space(space: dict[str, Any]) -> dict[str, Any]:
+def validate_space(space: Values) -> Values:
     """Check the space against the keys of `train`."""
     return search_space.validate_space(space, Train, SearchInterval)
 
@@ -47,9 +50,7 @@ class SpaceJsonSchema:
         return handler(core_schema) | {"additionalProperties": {"anyOf": [values, interval]}}
 
 
-Space = Annotated[
-    dict[str, Any], Field(min_length=1), AfterValidator(validate_space), SpaceJsonSchema()
-]
+Space = Annotated[Values, Field(min_length=1), AfterValidator(validate_space), SpaceJsonSchema()]
 
 
 class Tune(Section):
