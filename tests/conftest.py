@@ -2,20 +2,20 @@
 
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flows import embedded_s3
 from tasks import sources
+from tasks.sources import Source
 from tasks.sources.base import RowBatch
 from tasks.storage.object_store import ObjectStore
 
 ROOT = Path(__file__).parent.parent
 
 
-def partitions(source: Any, skip: Container[str] = ()) -> Iterator[RowBatch]:
-    """What the parts of the source give, one after the other, without those whose name is in `skip`."""
+def read_batches(source: Source, skip: Container[str] = ()) -> Iterator[RowBatch]:
+    """Yield what the parts of a source give, but for those whose name is in `skip`."""
     for part in sources.iter_partitions(source):
         if part.name not in skip:
             yield from part.read()

@@ -29,7 +29,7 @@ from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
 from tasks.sources import list_partition_versions
 from tests import tiny
-from tests.conftest import ROOT, partitions
+from tests.conftest import ROOT, read_batches
 
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 PICTURES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -61,7 +61,7 @@ def folders(here: Path) -> ImagesSource:
 
 
 def test_a_folder_per_class_gives_each_image_its_label(here: Path) -> None:
-    rows = [row for part in partitions(folders(here)) for row in part.table.to_pylist()]
+    rows = [row for part in read_batches(folders(here)) for row in part.table.to_pylist()]
     assert [(row["id"], row["label"]) for row in rows] == [
         ("cat/1.png", "cat"),
         ("cat/2.JPG", "cat"),
@@ -82,7 +82,7 @@ def test_what_is_no_image_is_set_aside_with_its_path(here: Path) -> None:
     source = folders(here)
     (here / "pets" / "cat" / "3.png").write_bytes(b"not an image")
     (here / "pets" / "cat" / "4.png").write_bytes(encoded(PICTURES[1])[:-30])
-    parts = {part.name: part for part in partitions(source)}
+    parts = {part.name: part for part in read_batches(source)}
     assert [path for path, _ in parts["pets/cat"].broken] == ["pets/cat/3.png", "pets/cat/4.png"]
     assert [why for _, why in parts["pets/cat"].broken] == [
         "not a readable PNG or JPEG image (it begins like neither)",
@@ -95,7 +95,7 @@ def test_what_is_no_image_is_set_aside_with_its_path(here: Path) -> None:
 def test_a_pair_of_idx_files_gives_the_same_pixels(here: Path, packed: type[bytes]) -> None:
     (here / "images").write_bytes(packed(idx(PICTURES)))
     (here / "labels").write_bytes(packed(idx(np.array([7, 0, 7], np.uint8))))
-    [part] = partitions(ImagesSource(kind="images", path="images", labels="labels"))
+    [part] = read_batches(ImagesSource(kind="images", path="images", labels="labels"))
     assert part.table["label"].to_pylist() == ["7", "0", "7"]
     assert (decode_images(part.table["image"].to_pylist())[:, 0] == PICTURES).all()
 
@@ -132,7 +132,7 @@ def test_idx_files_that_do_not_add_up_are_refused(
     (here / "images").write_bytes(images)
     (here / "labels").write_bytes(labels)
     with pytest.raises(StageError, match=sentence):
-        list(partitions(ImagesSource(kind="images", path="images", labels="labels")))
+        list(read_batches(ImagesSource(kind="images", path="images", labels="labels")))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_idx_files_that_do_not_add_up_are_refused(
 def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) -> None:
     (here / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(StageError, match=sentence):
-        list(partitions(ImagesSource(kind="images", path=path)))
+        list(read_batches(ImagesSource(kind="images", path=path)))
 
 
 def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
@@ -151,7 +151,7 @@ def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
         (here / f"{name}.labels").write_bytes(idx(np.array([1, 2, 3], np.uint8)))
     source = ImagesSource(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
     assert list(list_partition_versions(source)) == ["a", "b"]
-    assert [part.table["id"].to_pylist() for part in partitions(source)] == [
+    assert [part.table["id"].to_pylist() for part in read_batches(source)] == [
         ["000000", "000001", "000002"],
         ["1000000", "1000001", "1000002"],
     ]
@@ -393,7 +393,7 @@ def test_images_that_are_all_of_one_colour_are_no_training_data() -> None:
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")
 def test_the_real_mnist_test_set_is_read() -> None:
-    [part] = partitions(
+    [part] = read_batches(
         ImagesSource(
             kind="images",
             path=str(MNIST / "t10k-images-idx3-ubyte.gz"),

@@ -22,7 +22,7 @@ from tasks.sources import list_partition_versions
 from tasks.sources.base import BrokenRow
 from tasks.sources.formats import file_content
 from tasks.storage import hashing
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 gzipped = partial(gzip.compress, mtime=0)  # a time would be in the names of tests
 
@@ -54,7 +54,7 @@ def read(path: str, **settings: object) -> tuple[list[dict[str, str]], list[Brok
     source = FilesSource.model_validate({"kind": "files", "path": path, **settings})
     rows: list[dict[str, str]] = []
     broken: list[BrokenRow] = []
-    for batch in partitions(source):
+    for batch in read_batches(source):
         rows += batch.table.to_pylist()
         broken += batch.broken
     return rows, broken
@@ -139,7 +139,7 @@ def test_members_of_an_archive_are_read_and_nothing_is_unpacked_to_the_disk(
 ) -> None:
     (here / name).write_bytes(packed(name))
     source = FilesSource(kind="files", path=name)
-    batches = list(partitions(source))
+    batches = list(read_batches(source))
     members = ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
     assert [batch.name for batch in batches] == [f"{name}/{member}" for member in members]
     assert [batch.table.to_pylist() for batch in batches] == [ROWS] * 3
@@ -157,7 +157,7 @@ def test_versions_are_in_order_of_name_and_a_skipped_part_is_not_read(
         (name, hashing.sha256(here / name)) for name in ("a.csv", "b.csv")
     ]
     (here / "a.csv").write_text("no CSV,\n1\n")
-    assert [part.name for part in partitions(source, skip={"a.csv"})] == ["b.csv"]
+    assert [part.name for part in read_batches(source, skip={"a.csv"})] == ["b.csv"]
 
 
 def test_values_of_every_arrow_type_are_text() -> None:

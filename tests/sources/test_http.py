@@ -14,7 +14,7 @@ import pytest
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import HttpSource
 from tasks.sources import list_partition_versions
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 DATA = b"id,text\n" + b"".join(b"%d,row number %d\n" % (n, n) for n in range(20_000))
 
@@ -100,7 +100,7 @@ def build_source(site: Site, **settings: object) -> HttpSource:
 
 
 def count_rows(source: HttpSource) -> int:
-    return sum(batch.table.num_rows for batch in partitions(source))
+    return sum(batch.table.num_rows for batch in read_batches(source))
 
 
 def test_a_version_is_downloaded_once_and_a_new_one_again(site: Site) -> None:
@@ -150,7 +150,7 @@ def test_pieces_of_two_versions_are_never_joined(
     site.cut_after = 0
     site.data = DATA.replace(b"row", b"new")
     site.served = '"two"'
-    [batch] = partitions(build_source(site))
+    [batch] = read_batches(build_source(site))
     assert set(batch.table["text"].to_pylist()) == {f"new number {n}" for n in range(20_000)}
 
 
@@ -209,11 +209,11 @@ def test_the_members_of_an_archive_behind_a_url_are_parts(site: Site) -> None:
     site.data = buffer.getvalue()
     source = build_source(site, url=site.url("/rows.zip?token=${PASSWORD}"))
     name = f"http://127.0.0.1:{site.server_port}/rows.zip"
-    assert {batch.name: batch.table.num_rows for batch in partitions(source)} == {
+    assert {batch.name: batch.table.num_rows for batch in read_batches(source)} == {
         f"{name}/a.csv": 20_000,
         f"{name}/b/c.csv": 1,
     }
-    assert list(partitions(source, skip=list_partition_versions(source))) == []
+    assert list(read_batches(source, skip=list_partition_versions(source))) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import HuggingFaceSource
 from tasks.sources import list_partition_versions
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 datasets = pytest.importorskip("datasets")
 
@@ -49,7 +49,7 @@ def build_dataset() -> Any:
 
 
 def read(**settings: str) -> list[dict[str, object]]:
-    [batch] = partitions(HuggingFaceSource.model_validate({"kind": "huggingface", **settings}))
+    [batch] = read_batches(HuggingFaceSource.model_validate({"kind": "huggingface", **settings}))
     rows: list[dict[str, object]] = batch.table.to_pylist()
     return rows
 

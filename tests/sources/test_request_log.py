@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tasks.core.errors import StageError
 from tasks.recipe.ingest import RequestLogSource
 from tasks.sources import iter_partitions, list_partition_versions
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 
 def request(number: int, **changes: object) -> dict[str, object]:
@@ -49,7 +49,7 @@ def read(source: RequestLogSource) -> tuple[list[dict[str, object]], list[str]]:
     """All rows, and what is wrong with each line that is none."""
     rows: list[dict[str, object]] = []
     problems: list[str] = []
-    for batch in partitions(source):
+    for batch in read_batches(source):
         rows += batch.table.to_pylist()
         problems += [row.problem for row in batch.broken]
     return rows, problems
@@ -147,7 +147,7 @@ def test_new_feedback_changes_the_version_of_the_requests(here: Path) -> None:
     before = list_partition_versions(source())
     assert (
         list(before)
-        == [part.name for part in partitions(source())]
+        == [part.name for part in read_batches(source())]
         == ["logs/1.jsonl", "feedback/1.jsonl"]
     )
     assert list_partition_versions(source()) == before
@@ -179,6 +179,6 @@ def test_a_log_that_is_no_json_lines_and_a_recipe_without_labels_are_refused(her
     with pytest.raises(
         StageError, match=r"logs/1.csv is not a .jsonl file, as logs of requests and feedback are"
     ):
-        list(partitions(source(path="logs/1.csv", feedback=None, unlabelled=True)))
+        list(read_batches(source(path="logs/1.csv", feedback=None, unlabelled=True)))
     with pytest.raises(ValidationError, match="without feedback no request has a label"):
         source(feedback=None)

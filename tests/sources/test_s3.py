@@ -15,7 +15,7 @@ from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import S3Source
 from tasks.sources import list_partition_versions
 from tasks.storage.object_store import ObjectStore
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 ROWS = [{"id": "1", "text": "first"}, {"id": "2", "text": "second"}]
 
@@ -68,7 +68,7 @@ def test_objects_of_every_format_are_parts_in_order_of_name(
     put(bucket, "in/deep/c.parquet", (here / "rows.parquet").read_bytes())
     put(bucket, "in/notes.pdf", b"%PDF-")
     put(bucket, "elsewhere.csv", b"id,text\n9,other\n")
-    batches = list(partitions(source()))
+    batches = list(read_batches(source()))
     names = ("a.csv", "deep/b.jsonl.gz", "deep/c.parquet")
     assert [batch.name for batch in batches] == [f"s3://{BUCKET}/in/{name}" for name in names]
     assert [batch.table.to_pylist() for batch in batches] == [ROWS] * 3
@@ -88,7 +88,7 @@ def test_a_changed_object_changes_its_version_alone_and_others_are_not_read(
     same = [name for name, version in after.items() if before.get(name) == version]
     assert same == [f"s3://{BUCKET}/in/a.csv"]
     put(bucket, "in/a.csv", b"PK\x03\x04 no CSV any more: whoever read it would fail")
-    batches = list(partitions(source(), skip=same))
+    batches = list(read_batches(source(), skip=same))
     assert [batch.table["id"].to_pylist() for batch in batches] == [["2"], ["3"]]
 
 
@@ -98,7 +98,7 @@ def test_an_object_that_is_gone_or_changed_after_it_was_listed_is_not_read(
 ) -> None:
     put(bucket, "in/a.csv", b"id,text\n1,first\n")
     put(bucket, "in/b.csv", b"id,text\n2,second\n")
-    parts = partitions(source())
+    parts = read_batches(source())
     assert next(parts).table.num_rows == 1
     if change == "deleted":
         bucket.client.delete_object(Bucket=BUCKET, Key="in/b.csv")
@@ -124,7 +124,7 @@ def test_the_listed_version_is_read_though_the_object_was_overwritten(
         put(bucket, "in/versions/b.csv", b"id,text\n2,second\n")
         versioned = source(prefix="in/versions/", versions=True)
         before = list_partition_versions(versioned)
-        parts = partitions(versioned)
+        parts = read_batches(versioned)
         assert next(parts).table.to_pylist() == [{"id": "1", "text": "first"}]
         put(bucket, "in/versions/b.csv", b"id,text\n2,changed\n")
         assert next(parts).table.to_pylist() == [{"id": "2", "text": "second"}]
@@ -218,6 +218,6 @@ def test_what_cannot_be_listed_ends_with_a_sentence_without_credentials(
     for name, value in case.environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(case.error, match=case.sentence) as caught:
-        list(partitions(source(**case.settings)))
+        list(read_batches(source(**case.settings)))
     secrets = ("hidden", bucket.settings.key, bucket.settings.secret)
     assert not [secret for secret in secrets if secret and secret in str(caught.value)]

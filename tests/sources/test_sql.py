@@ -12,7 +12,7 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.ingest import SqlSource
 from tasks.sources import list_partition_versions, sql
 from tasks.sources.base import RowBatch
-from tests.conftest import partitions
+from tests.conftest import read_batches
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def change(database: Path, statement: str) -> None:
 def test_a_table_and_a_query_give_their_rows_as_text_in_an_order_of_their_own(
     database: Path,
 ) -> None:
-    [whole] = partitions(source(table="messages"))
+    [whole] = read_batches(source(table="messages"))
     assert whole.table.to_pylist() == [
         {"id": "1", "text": None, "changed": "10"},
         {"id": "2", "text": "second", "changed": "20"},
         {"id": "3", "text": "third", "changed": "30"},
     ]
-    [some] = partitions(
+    [some] = read_batches(
         source(query="select id, text from messages where changed > 10 order by id desc;")
     )
     assert some.table.to_pylist() == [{"id": "2", "text": "second"}, {"id": "3", "text": "third"}]
@@ -94,7 +94,7 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
         "sql query part 3": "1 rows up to 50",
     }
     before["sql query without changed"] = digest
-    assert {batch.name: sorted_ids(batch) for batch in partitions(marked)} == {
+    assert {batch.name: sorted_ids(batch) for batch in read_batches(marked)} == {
         "sql query": ["1", "2"],
         "sql query part 2": ["3", "4"],
         "sql query part 3": ["5"],
@@ -104,7 +104,7 @@ def test_with_a_watermark_only_the_part_with_new_rows_is_read_and_none_is_lost(
     after = list_partition_versions(marked)
     same = [label for label, version in after.items() if before.get(label) == version]
     assert same == ["sql query", "sql query part 2", "sql query without changed"]
-    new = list(partitions(marked, skip=same))
+    new = list(read_batches(marked, skip=same))
     assert [sorted_ids(batch) for batch in new] == [["5", "7"], ["8"]]
 
 
@@ -133,7 +133,7 @@ def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, quer
     with pytest.raises(
         StageError, match="sql query: the database answers: attempt to write a readonly database"
     ):
-        list(partitions(source(query=query)))
+        list(read_batches(source(query=query)))
     assert list_partition_versions(source(table="messages")) == before
 
 
@@ -157,7 +157,7 @@ def test_a_database_that_cannot_be_read_ends_with_a_sentence_without_the_passwor
     database: Path, settings: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(StageError) as caught:
-        list(partitions(source(**settings)))
+        list(read_batches(source(**settings)))
     assert sentence in str(caught.value)
     assert "tiger" not in str(caught.value)
 
@@ -166,7 +166,7 @@ def test_the_url_takes_variables_from_the_environment(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DESK_PATH", str(database))
-    [part] = partitions(source(url="sqlite:///${DESK_PATH}", table="messages"))
+    [part] = read_batches(source(url="sqlite:///${DESK_PATH}", table="messages"))
     assert part.table.num_rows == 3
 
 
@@ -202,7 +202,7 @@ def test_a_database_url_that_cannot_be_parsed_shows_nothing_of_its_password(
     for url in ("postgresql+psycopg://reader:hidden", "postgresql+psycopg://reader:hid/den"):
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(ConfigError, match=r"ingest.url is not the URL of a database") as caught:
-            list(partitions(source(url="${DATABASE_URL}", table="x")))
+            list(read_batches(source(url="${DATABASE_URL}", table="x")))
         assert "hid" not in "".join(traceback.format_exception(caught.value))
 
 

@@ -11,7 +11,7 @@ from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import SqlSource
 from tasks.sources import list_partition_versions
 from tests import postgres
-from tests.conftest import partitions
+from tests.conftest import read_batches
 from tests.postgres import Server
 from tests.sources.test_sql import source
 
@@ -83,14 +83,14 @@ def test_postgres_gives_every_type_the_same_text_in_any_time_zone(
     ]
     for zone in ("UTC", "Asia/Tokyo"):
         monkeypatch.setenv("PGTZ", zone)
-        [part] = partitions(desk(server, table="Help Desk.Messages 2026"))
+        [part] = read_batches(desk(server, table="Help Desk.Messages 2026"))
         assert part.table.to_pylist() == expected
 
 
 def test_a_query_reaches_postgres_as_it_is_written(server: Server) -> None:
     query = """select id, 'at 10:30'::text as note
                from "Help Desk"."Messages 2026" where text like '100%';"""
-    [part] = partitions(desk(server, query=query))
+    [part] = read_batches(desk(server, query=query))
     assert part.table.to_pylist() == [{"id": "2", "note": "at 10:30"}]
 
 
@@ -101,7 +101,7 @@ def test_with_a_watermark_the_fingerprint_of_a_postgres_table_follows_inserts(
     assert list_partition_versions(marked) == {"sql Help Desk.Messages 2026": "2 rows up to 2"}
     server.execute("""insert into "Help Desk"."Messages 2026" (id) values (7)""")
     assert list_partition_versions(marked) == {"sql Help Desk.Messages 2026": "3 rows up to 7"}
-    assert [part.table["id"].to_pylist() for part in partitions(marked)] == [["1", "2", "7"]]
+    assert [part.table["id"].to_pylist() for part in read_batches(marked)] == [["1", "2", "7"]]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_query_that_writes_is_refused_by_postgres_and_changes_nothing(
     messages = desk(server, table="Help Desk.Messages 2026")
     before = list_partition_versions(messages)
     with pytest.raises(StageError, match="in a read-only transaction"):
-        list(partitions(desk(server, query=query)))
+        list(read_batches(desk(server, query=query)))
     assert list_partition_versions(messages) == before
 
 
@@ -191,7 +191,7 @@ def test_what_postgres_cannot_give_ends_with_a_sentence_without_the_password(
     settings = dict(case.settings)
     url = server.url(settings.pop("database", "postgres"))
     with pytest.raises(StageError, match=case.sentence) as caught:
-        list(partitions(source(**{"url": url, **settings})))
+        list(read_batches(source(**{"url": url, **settings})))
     assert type(caught.value) is case.error
     assert postgres.PASSWORD not in str(caught.value)
     assert "hidden" not in str(caught.value)
@@ -210,5 +210,5 @@ def test_a_server_that_ends_in_the_middle_may_be_back_later(
             RetryableError,
             match=r"sql query: the database answers|the connection to the database was lost",
         ):
-            list(partitions(desk(server, query="select pg_sleep(30)::text as slept")))
+            list(read_batches(desk(server, query="select pg_sleep(30)::text as slept")))
         ending.join()
