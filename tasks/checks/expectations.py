@@ -163,7 +163,6 @@ def build_outcome(expectation: Expectation, gx_result: Any, rows: pa.Table) -> C
         unexpected=unexpected,
         observed=shorten_observed(values.get("observed_value")),
         examples=choose_examples(values.get("partial_unexpected_list") or []),
-        ids=None if failing is None else failing.num_rows,
     )
     return CheckOutcome(result, failing)
 

@@ -109,7 +109,7 @@ def summarize(
     suite: str, n_rows: int, outcomes: Sequence[CheckOutcome], notes: list[str]
 ) -> SuiteResult:
     """Join the results of a suite."""
-    results = [outcome.result for outcome in outcomes]
+    results = [count_ids(outcome) for outcome in outcomes]
     failures = list_failures(results)
     warnings = [item for item in failures if item.severity == "warn"]
     return SuiteResult(
@@ -119,6 +119,13 @@ def summarize(
         warnings=[f"check {suite}: {describe_result(item)}" for item in warnings],
         notes=notes,
     )
+
+
+def count_ids(outcome: CheckOutcome) -> CheckResult:
+    """Complete a result by the number of rows that fail."""
+    if outcome.failing is None:
+        return outcome.result
+    return outcome.result.model_copy(update={"ids": outcome.failing.num_rows})
 
 
 def list_failures(results: Sequence[CheckResult]) -> list[CheckResult]:

@@ -23,7 +23,9 @@ class CheckResult(Record):
     observed: bool | int | float | str | None = Field(None, description="The measured value.")
     examples: list[str] = Field([], description="A few of the unexpected values.")
     ids: int | None = Field(
-        None, description="Rows in failing.parquet; null if no single rows are at fault."
+        None,
+        description="Rows in failing.parquet, which the suite counts; null if no single rows "
+        "are at fault.",
     )
 
 
