@@ -11,6 +11,8 @@ from flows import artifacts, embedded_s3, stage_process, stage_task
 from flows.candidates import Candidate
 from flows.dvc_graph import Stage
 from tasks.contracts.evidence import PROMOTE, Evidence, Override
+from tasks.gating import promotion_gate
+from tasks.gating.champion import Champion
 from tasks.registry import (
     channel_pointer,
     gate_evidence,
@@ -20,7 +22,7 @@ from tasks.registry import (
 )
 from tasks.registry.channel_pointer import CurrentPointer, Promotion, PromotionResult
 from tasks.storage import files, hashing, object_store
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
 COMMAND_SECONDS = 3600.0  # limit of a push and of a comparison with the champion
@@ -98,10 +100,8 @@ def compare_with_champion(
     folder = fetch_version(store, recipe, champion)
     number = gate_evidence.claim_comparison_number(store, recipe, version, champion)
     path = Path(".millrace") / f"gate-{recipe}.json"
-    command = [
-        *(sys.executable, "-m", "tasks.gate", recipe),
-        *(str(folder), champion, str(number), str(path)),
-    ]
+    opponent = Champion(ModelFolder(folder), champion, number)
+    command = [sys.executable, *promotion_gate.command(recipe, opponent, path)]
     stage_process.run_process(command, "gate", COMMAND_SECONDS, get_run_logger().info)
     return dict(files.read_json(path))
 

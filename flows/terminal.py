@@ -20,11 +20,11 @@ STATE_COLOURS = {
     "cached": "dim",
     "failed": "red",
     "pass": "green",
-    "open": "yellow",
+    "inconclusive": "yellow",
     "fail": "red",
-    "none": "dim",
+    "skipped": "dim",
 }
-RULE_OUTCOMES = ("fail", "open", "pass", "none")  # in the order of the table
+RULE_OUTCOMES = ("fail", "inconclusive", "pass", "skipped")  # in the order of the table
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -72,7 +72,7 @@ def format_stage(entry: "StageEntry") -> list[str]:
 def print_gate(evidence: "Evidence") -> None:
     """Print what the gate decided, and where model and champion disagree."""
     print_rules(evidence.verdict, evidence.gate["checks"])
-    disagreements = evidence.gate.get("changed")
+    disagreements = evidence.gate.get("disagreements")
     if disagreements:
         print_disagreements(disagreements)
 
@@ -95,7 +95,7 @@ def print_rules(verdict: str, results: Sequence[dict[str, Any]]) -> None:
 def print_disagreements(groups: dict[str, Any]) -> None:
     """Print on how many rows model and champion disagree, with examples."""
     rows = [
-        [name.replace("_", " "), str(group["rows"]), ", ".join(group["such_as"])]
+        [name.replace("_", " "), str(group["rows"]), ", ".join(group["examples"])]
         for name, group in groups.items()
     ]
     print_table("Rows where model and champion disagree", ["", "rows", "examples"], rows)

@@ -64,8 +64,11 @@ RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files,
     "do": "action",
     "gaps": "has_missing",
     "hidden": "hidden_sizes",
+    "lack": "shortfall",
     "layer_decay": "layerwise_lr_decay",
     "of": "source",
+    "only_other_right": "only_opponent_right",
+    "p": "p_value",
     "spread": "std",
 }
 RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "c"
@@ -107,6 +110,7 @@ RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "
     "pretrain/network/vocabulary": "pretrain/network/vocab_size",
     "pretrain/network/width": "pretrain/network/hidden_size",
     "tune/folds": "split/folds",  # tune uses the folds of the split
+    **{f"checks/{rule}/why": f"checks/{rule}/rule_reason" for rule in range(9)},  # of the gate
 }
 RENAMED_VALUES: dict[str, str] = {
     "why": "reason",
@@ -123,6 +127,8 @@ ADDED_PATHS = ("by_rule", "id_column", "max_dropped")
 IGNORED_KEYS = {
     "schema_version", "made_by", "cache_key", "seconds", "created", "libraries", "bytes",
 }  # fmt: skip
+# Sentences for people, whose numbers stand under other keys too.
+REWORDED_KEYS = {"reason"}
 # Pages, what a clock said, and temporary files.
 IGNORED_FILES = re.compile(r"\.html$|(^|/)cost\.json$|(^|/)\.[^/]*$")
 # Hashes in names and values are left out, as the files of which they are are compared themselves.
@@ -788,7 +794,8 @@ def translate(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for path, value in values.items():
                 # A key without a value says the same as no key.
                 is_empty = value is None or (path, value) == ("rules", {})
-                if not is_empty and not IGNORED_KEYS.intersection(path.split("/")):
+                is_ignored = (IGNORED_KEYS | REWORDED_KEYS).intersection(path.split("/"))
+                if not is_empty and not is_ignored:
                     leaves[translate_path(path)] = translate_value(value)
         else:
             leaves = {"the content (sha256)": values}

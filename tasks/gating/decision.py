@@ -1,91 +1,139 @@
-"""Decision."""
+"""The gate's decision: what each rule comes to, and from all of them the verdict."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from tasks.gating import comparisons, latency, thresholds
-from tasks.gating.comparisons import PairsByOpponent
+from pydantic import JsonValue
+
+from tasks.contracts.gate_verdict import AnyResult, ComparisonResult, Outcome, Verdict
+from tasks.gating import comparisons, latency, pairs, thresholds
+from tasks.gating.comparisons import Comparison, ErrorRate, OpponentRule
+from tasks.gating.pairs import PairsBySlice
 from tasks.problems.base import Problem
 from tasks.recipe.gate import BaselineRule, ChampionRule, LatencyRule, ThresholdRule
 from tasks.recipe.recipe import Recipe
 from tasks.statistics import comparison
 from tasks.statistics.array_types import Floats
 
-PROMOTE, REJECT, INCONCLUSIVE = "promote", "reject", "inconclusive"
-MISSING_RESULT = {
-    "outcome": "fail",
-    "reason": "The rule gave no result, so nothing is known of it.",
-}
+NO_RESULT = "The rule produced no result and therefore fails."
 
 
-def judge(
-    recipe: Recipe,
-    metrics: Any,
-    problem: Problem,
-    matches: PairsByOpponent,
-    look: int = 1,
-    timed: Mapping[int, Floats] | None = None,
-) -> dict[str, Any]:
-    """Every rule's outcome and the verdict: one failure rejects, one open question is inconclusive, and only all rules met promote.
+@dataclass(frozen=True)
+class GateInputs:
+    """What the rules are held against."""
 
-    Rules on the same opponent share one error rate (Holm 1979), and so do all looks at the same champion.
+    metrics: dict[str, JsonValue]  # the evaluation
+    problem: Problem
+    pairs: Mapping[str, PairsBySlice]  # by opponent, `baseline` or `champion`
+    comparison_number: int = 1  # which comparison with this champion it is
+    # By number of rows in a call, the seconds of each round, [rounds, 2].
+    latencies: Mapping[int, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict and what it rests on."""
+
+    verdict: Verdict
+    reason: str
+    checks: list[AnyResult]
+
+
+ResultsByRule = list[list[AnyResult]]  # of each rule, one for each of its numbers or slices
+
+
+def judge(recipe: Recipe, inputs: GateInputs) -> Decision:
+    """Judge a model by the recipe's rules.
+
+    One rule that fails rejects the model. One that is inconclusive leaves the verdict
+    inconclusive. The model is promoted only if all rules are met, on enough rows.
     """
-    found: list[list[dict[str, Any]]] = [
-        [] for _ in recipe.gate
-    ]  # of each rule all that it says: of several slices or numbers the worst counts
+    results = check_numbers(recipe, inputs)
     alpha = (1 - recipe.evaluate.confidence) / 2
-    for number, rule in enumerate(recipe.gate):
-        if isinstance(rule, ThresholdRule):
-            found[number] = [
-                thresholds.check_threshold(rule, *one)
-                for one in thresholds.resolve_path(metrics, rule.metric)
-            ]
-        elif isinstance(rule, LatencyRule):
-            found[number] = [
-                latency.check_latency(
-                    rule, (timed or {}).get(rule.batch), recipe.evaluate.confidence
-                )
-            ]
-    for kind, rate in (
-        (BaselineRule, alpha),
-        (ChampionRule, comparison.alpha_for_comparison(alpha, look)),
-    ):
-        family = [
-            (at, check)
-            for at, rule in enumerate(recipe.gate)
-            if isinstance(rule, kind)
-            for check in comparisons.compare_with_opponent(recipe, rule, problem, matches)
-        ]
-        adjusted = comparison.holm_p_values([check["p"] for _, check in family if "p" in check])
-        for number, check in family:
-            found[number].append(
-                comparisons.decide_comparison(
-                    recipe.gate[number], check, adjusted.pop(0), rate, look
-                )
-                if "p" in check
-                else check
-            )
+    champion_alpha = comparison.alpha_for_comparison(alpha, inputs.comparison_number)
+    baseline_rate = ErrorRate(alpha, inputs.comparison_number)
+    champion_rate = ErrorRate(champion_alpha, inputs.comparison_number)
+    add_comparisons(results, recipe, inputs, BaselineRule, baseline_rate)
+    add_comparisons(results, recipe, inputs, ChampionRule, champion_rate)
     checks = []
-    for rule, said in zip(recipe.gate, found, strict=True):
-        check = {
-            "metric": None,
-            **rule.model_dump(exclude={"reason"}),
-            "why": rule.reason,
-            **thresholds.worst_result(said or [MISSING_RESULT]),
-        }
-        if check["outcome"] in ("fail", "open"):
-            why = f" The rule is there because: {rule.reason}." if rule.reason else ""
-            check["reason"] = (f"{rule.name}: " if rule.name else "") + check["reason"] + why
-        checks.append(check)
-    against = {
-        outcome: " ".join(check["reason"] for check in checks if check["outcome"] == outcome)
-        for outcome in ("fail", "open")
-    }
-    verdict = REJECT if against["fail"] else INCONCLUSIVE if against["open"] else PROMOTE
-    reason = " ".join(filter(None, against.values())) or "Every rule is met."
-    if (rows := metrics.get("rows", 0)) < comparisons.MIN_ROWS and verdict == PROMOTE:
-        verdict, reason = (
-            INCONCLUSIVE,
-            f"Every rule is met, but on {rows} test rows, which decide nothing: at least {comparisons.MIN_ROWS} are needed.",
+    for rule, of_rule in zip(recipe.gate, results, strict=True):
+        if not of_rule and isinstance(rule, BaselineRule | ChampionRule):
+            of_rule.append(comparisons.build_result(rule, "fail", NO_RESULT))
+        checks.append(explain_rule(thresholds.worst_result(of_rule)))
+    return decide(checks, inputs.metrics)
+
+
+def check_numbers(recipe: Recipe, inputs: GateInputs) -> ResultsByRule:
+    """Check the rules that need no opponent's answers: floors, ceilings and latencies."""
+    results: ResultsByRule = []
+    for rule in recipe.gate:
+        of_rule: list[AnyResult] = []
+        if isinstance(rule, ThresholdRule):
+            entries = thresholds.find_entries(inputs.metrics, rule.metric)
+            of_rule.extend(thresholds.check_threshold(rule, entry) for entry in entries)
+        elif isinstance(rule, LatencyRule):
+            seconds = inputs.latencies.get(rule.batch)
+            of_rule.append(latency.check_latency(rule, seconds, recipe.evaluate.confidence))
+        results.append(of_rule)
+    return results
+
+
+def add_comparisons(
+    results: ResultsByRule,
+    recipe: Recipe,
+    inputs: GateInputs,
+    kind: type[OpponentRule],
+    rate: ErrorRate,
+) -> None:
+    """Add the results of all rules on one opponent, which share one error rate (Holm 1979)."""
+    findings: list[tuple[int, OpponentRule, Comparison | ComparisonResult]] = []
+    for index, rule in enumerate(recipe.gate):
+        if isinstance(rule, kind):
+            of_rule = comparisons.compare_with_opponent(
+                rule, inputs.problem, inputs.pairs.get(rule.rule), recipe.evaluate
+            )
+            findings.extend((index, rule, finding) for finding in of_rule)
+    p_values = [finding.p_value for _, _, finding in findings if isinstance(finding, Comparison)]
+    adjusted = iter(comparison.holm_p_values(p_values))
+    for index, rule, finding in findings:
+        if isinstance(finding, Comparison):
+            p_adjusted = next(adjusted)
+            result = comparisons.decide_comparison(rule, finding, p_adjusted, rate)
+        else:
+            result = finding
+        results[index].append(result)
+
+
+def explain_rule(result: AnyResult) -> AnyResult:
+    """Add the rule's name and why the recipe has it, if it is not met."""
+    if result.outcome not in thresholds.UNMET_OUTCOMES:
+        return result
+    name = f"{result.name}: " if result.name else ""
+    purpose = (
+        f" The recipe has this rule because: {result.rule_reason}." if result.rule_reason else ""
+    )
+    return result.model_copy(update={"reason": f"{name}{result.reason}{purpose}"})
+
+
+def decide(checks: list[AnyResult], metrics: Mapping[str, JsonValue]) -> Decision:
+    """Return the verdict on checked rules."""
+    failures = reasons_of(checks, "fail")
+    open_questions = reasons_of(checks, "inconclusive")
+    unmet = " ".join([*failures, *open_questions])
+    if failures:
+        return Decision("reject", unmet, checks)
+    if open_questions:
+        return Decision("inconclusive", unmet, checks)
+    rows = metrics.get("rows", 0)
+    if not isinstance(rows, int) or rows < pairs.MIN_ROWS:
+        reason = (
+            f"Every rule is met, but on {rows} test rows, which decide nothing: at least "
+            f"{pairs.MIN_ROWS} are needed."
         )
-    return {"verdict": verdict, "reason": reason, "checks": checks}
+        return Decision("inconclusive", reason, checks)
+    return Decision("promote", "Every rule is met.", checks)
+
+
+def reasons_of(checks: Sequence[AnyResult], outcome: Outcome) -> list[str]:
+    """Return the reasons of the checks with an outcome."""
+    return [check.reason for check in checks if check.outcome == outcome]

@@ -15,8 +15,7 @@ from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.metric_names import METRICS_BY_PROBLEM
 from tasks.recipe.train import Train
 from tasks.statistics import bootstrap, class_metrics, intervals
-from tasks.statistics.array_types import Floats
-from tasks.statistics.class_metrics import Flags
+from tasks.statistics.array_types import Flags, Floats
 
 if TYPE_CHECKING:
     from torch import Tensor as Tensor

@@ -20,8 +20,7 @@ from tasks.problems.batch import Batch
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.train import Train
 from tasks.statistics import bootstrap, class_metrics
-from tasks.statistics.array_types import Floats, Ints
-from tasks.statistics.class_metrics import Flags
+from tasks.statistics.array_types import Flags, Floats, Ints
 from tasks.statistics.intervals import DIGITS
 
 

@@ -16,8 +16,7 @@ from tasks.problems.classification import build_probability_column
 from tasks.recipe.train import Train
 from tasks.rows import label_values
 from tasks.statistics import class_metrics
-from tasks.statistics.array_types import Floats
-from tasks.statistics.class_metrics import Flags
+from tasks.statistics.array_types import Flags, Floats
 from tasks.statistics.intervals import DIGITS
 
 LabelMatrix = NDArray[np.float32]  # 1 where a row (first axis) has a label (second axis)

@@ -1,0 +1,1 @@
+"""Metrics, bootstrap and tests of hypotheses: pure functions of arrays."""

@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks import evaluate, gate, modalities, pretrain
+from tasks import evaluate, modalities, pretrain
 from tasks import train as tasks_train
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
+from tasks.gating import verdict
+from tasks.gating.champion import Champion
 from tasks.modalities import lora
 from tasks.modalities.causal_lm import packing
 from tasks.modalities.causal_lm.ngram_baseline import TrigramModel
@@ -26,7 +28,7 @@ from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Lora, Train
 from tasks.rows import rejected_rows
 from tasks.storage import files, hashing
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.training import compression
 from tests import tiny
 
@@ -333,11 +335,11 @@ def test_evaluation_scores_model_and_trigrams_on_the_same_tokens_and_the_gate_ju
         {"rule": "ceiling", "metric": "perplexity", "bound": 1.0},
         {"rule": "champion", "metric": "bits_per_byte", "margin": 0.0},
     ]
-    judged = gate.run(
-        Recipe.model_validate({**made.model_dump(), "gate": rules}), folder, folder / "model", "v1"
-    )
-    assert [check["outcome"] for check in judged["checks"]] == ["fail", "pass"]
-    assert "must be at most 1." in judged["reason"]
+    recipe = Recipe.model_validate({**made.model_dump(), "gate": rules})
+    champion = Champion(ModelFolder(folder / "model"), "v1")
+    judged = verdict.judge_model(recipe, StagePaths(folder), champion)
+    assert [check.outcome for check in judged.checks] == ["fail", "pass"]
+    assert "must be at most 1." in judged.reason
 
 
 def test_a_champion_with_another_tokenizer_is_compared_by_the_byte_alone() -> None:

@@ -18,11 +18,13 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from tasks import clean, gate, ingest, label, modalities, split
+from tasks import clean, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.checks import profile
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
+from tasks.gating import verdict
+from tasks.gating.champion import Champion
 from tasks.modalities import onnx, tabular
 from tasks.problems.classification import ClassificationProblem
 from tasks.problems.multilabel import MultilabelProblem
@@ -35,7 +37,7 @@ from tasks.rows import label_values, leakage_check
 from tasks.sources.package import read_botocore_operations
 from tasks.statistics import intervals
 from tasks.storage import files
-from tasks.storage.layout import StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 from tests import tiny
 
 DIABETES = """name: diabetes
@@ -63,7 +65,8 @@ def whole(here: Path, text: str) -> tuple[Recipe, Path]:
     (here / "recipe.yaml").write_text(text)
     made, folder = read_recipe(here / "recipe.yaml"), here / "data"
     tiny.through(made, folder, here / "checkpoints")
-    files.write_json(folder / "gate.json", gate.run(made, folder, folder / "model", "v1"))
+    champion = Champion(ModelFolder(folder / "model"), "v1")
+    verdict.judge_model(made, StagePaths(folder), champion).write(folder / "gate.json")
     return made, folder
 
 

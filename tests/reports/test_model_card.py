@@ -20,6 +20,7 @@ from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.reports import bill_of_materials, model_card
 from tasks.storage import files, hashing
+from tasks.storage.layout import StagePaths
 from tests import tiny
 from tests.registry import examples
 
@@ -53,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         (here / "recipes" / "letters.yaml").write_text(RECIPE)
         recipe, folder = read_recipe(here / "recipes" / "letters.yaml"), here / "data" / "letters"
         tiny.through(recipe, folder, here / "checkpoints")
-        files.write_json(folder / "gate.json", gate.run(recipe, folder, None, None))
+        gate.run(recipe, StagePaths(folder))
     return recipe, folder
 
 

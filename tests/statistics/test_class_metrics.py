@@ -17,7 +17,8 @@ from tasks.contracts.epoch_record import EpochRecord
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import StageError
 from tasks.gating import decision
-from tasks.gating.comparisons import PairedPredictions
+from tasks.gating.decision import GateInputs
+from tasks.gating.pairs import PairedPredictions
 from tasks.problems import regression
 from tasks.problems.base import Problem
 from tasks.problems.classification import ClassificationProblem
@@ -223,11 +224,12 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
             ],
         }
     )
-    match = PairedPredictions([str(row) for row in range(30)], targets, said, said)
-    judged = decision.judge(recipe, {"rows": 30, **found}, THREE, {"baseline": {"": match}})
-    assert [check["outcome"] for check in judged["checks"]] == ["fail", "fail"]
-    assert "The evaluation has no 'roc_auc'" in judged["checks"][0]["reason"]
-    assert "The value is not a number" in judged["checks"][1]["reason"]
+    pair = PairedPredictions([str(row) for row in range(30)], targets, said, said)
+    metrics: dict[str, Any] = {"rows": 30, **found}
+    judged = decision.judge(recipe, GateInputs(metrics, THREE, {"baseline": {"": pair}}))
+    assert [check.outcome for check in judged.checks] == ["fail", "fail"]
+    assert "The evaluation has no 'roc_auc'" in judged.checks[0].reason
+    assert "The value is not a number" in judged.checks[1].reason
 
 
 def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:

@@ -12,7 +12,7 @@ from tasks.problems.classification import ClassPredictions
 from tasks.recipe.recipe import Recipe
 from tasks.statistics import comparison
 from tests import plot_gate
-from tests.gating.test_decision import BASE, FLOOR, judge
+from tests.gating.helpers import BASE, FLOOR, judge_predictions
 
 ALPHA = 0.025
 CHALLENGERS = 1000
@@ -45,7 +45,9 @@ def promoted(
     """The share of challengers that is promoted at its first look."""
     recipe = recipe_of(rule)
     rng = np.random.default_rng(seed)
-    verdicts = [judge(recipe, *pair(rng, rows, better))["verdict"] for _ in range(challengers)]
+    verdicts = [
+        judge_predictions(recipe, *pair(rng, rows, better)).verdict for _ in range(challengers)
+    ]
     return verdicts.count("promote") / challengers
 
 
@@ -110,9 +112,11 @@ def histories(
         wrong = rng.random(rows) < 1 - RIGHT  # the champion's errors
         values = []
         for look in range(1, 21):
-            judged = judge(recipe, labels, pair(rng, rows, better, wrong=wrong)[1], look)
-            values.append(judged["checks"][1]["p_adjusted"])
-            assert (judged["verdict"] == "promote") == (
+            judged = judge_predictions(
+                recipe, labels, pair(rng, rows, better, wrong=wrong)[1], look
+            )
+            values.append(judged.checks[1].p_adjusted)
+            assert (judged.verdict == "promote") == (
                 values[-1] <= comparison.alpha_for_comparison(ALPHA, look)
             )
         spending += np.maximum.accumulate(
