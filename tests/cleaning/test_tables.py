@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks import clean, evaluate, gate, ingest, label, modalities, split
+from tasks import clean, evaluate, ingest, label, modalities, split
 from tasks import train as tasks_train
 from tasks.cleaning import RULES, spelling
 from tasks.cleaning.parsing import parse_cell
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import ConfigError, StageError
+from tasks.gating import verdict
 from tasks.modalities import tabular
 from tasks.modalities.tabular import TabularTrainer
 from tasks.recipe.cleaning_rules import ColumnType
@@ -520,7 +521,7 @@ def test_the_model_learns_what_no_linear_model_can_and_answers_alike_after_expor
     metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
     assert metrics["accuracy"]["value"] == 1.0
     assert metrics["baseline"]["accuracy"]["value"] < 0.8
-    assert gate.run(made, folder, None, None)["verdict"] == "promote"
+    assert verdict.judge_model(made, StagePaths(folder), None).verdict == "promote"
     predictor = modalities.load_predictor(folder / "model", 1)
     asked = predictor([{"a": a, "b": b} for a in (0, 1) for b in (0, 1)])
     assert asked.argmax(1).tolist() == [0, 1, 1, 0]
