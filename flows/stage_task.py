@@ -38,14 +38,14 @@ def run_with_policy(stage: Stage, reasons: list[str]) -> Iterator[StageEntry]:
         StageError: The stage failed.
     """
     start_time = time.monotonic()
-    policy: dict[str, Any] = {
-        "name": stage.name,
-        "retries": stage.retries,
-        "retry_delay_seconds": stage.backoff or None,
-        "tags": stage.tags,
-    }
+    run = run_stage.with_options(
+        name=stage.name,
+        retries=stage.retries,
+        retry_delay_seconds=stage.backoff or None,
+        tags=stage.tags,
+    )
     try:
-        entry = run_stage.with_options(**policy)(stage, reasons)
+        entry = run(stage, reasons)
     except StageError:
         seconds = round(time.monotonic() - start_time, 2)
         yield StageEntry(stage=stage.address, state="failed", reasons=reasons, seconds=seconds)

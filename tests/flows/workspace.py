@@ -271,10 +271,12 @@ def kill_flow(
         process = find_stage_process(flow, stage)
         return process if stage != "train" or has_checkpoint(workspace) else None
 
-    process: psutil.Process = wait_for(find)
-    if hold:
-        process.suspend()
-    flow.send_signal(signal.SIGKILL)
-    flow.wait()
+    try:
+        process: psutil.Process = wait_for(find)
+        if hold:
+            process.suspend()
+    finally:
+        flow.send_signal(signal.SIGKILL)
+        flow.wait()
     assert stage_process.is_alive(process)
     return process
