@@ -41,7 +41,7 @@ def run_with_policy(stage: Stage, reasons: list[str]) -> Iterator[StageEntry]:
     run = run_stage.with_options(
         name=stage.name,
         retries=stage.retries,
-        retry_delay_seconds=stage.backoff or None,
+        retry_delay_seconds=stage.backoff or 0,
         tags=stage.tags,
     )
     try:

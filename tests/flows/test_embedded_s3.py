@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -25,11 +26,13 @@ MASTER_PATHS = (
 )
 
 
-def dvc(*words: str, prefix: tuple[str, ...] = (), **environment: str) -> str:
+def dvc(
+    *words: str, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> str:
     """Run DVC and return what it prints."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "dvc", *words],
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=120,
@@ -41,12 +44,12 @@ def dvc(*words: str, prefix: tuple[str, ...] = (), **environment: str) -> str:
 
 def push_a_file(store: ObjectStore, folder: Path, **environment: str) -> None:
     """Push a file to the store as a run does, in this environment."""
-    dvc("init", "--no-scm", **environment)
+    dvc("init", "--no-scm", environment=environment)
     (folder / "rows.csv").write_text("rows")
-    dvc("add", "rows.csv", **environment)
+    dvc("add", "rows.csv", environment=environment)
     embedded_s3.configure_dvc_remote(store.settings)
-    prefix = tuple(embedded_s3.hide_aws_profile(store.settings))
-    dvc("push", "--remote", embedded_s3.DVC_REMOTE, prefix=prefix, **environment)
+    prefix = embedded_s3.hide_aws_profile(store.settings)
+    dvc("push", "--remote", embedded_s3.DVC_REMOTE, prefix=prefix, environment=environment)
 
 
 def read_ports(store: ObjectStore) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tasks.storage.object_store import ObjectStore, StoreSettings
     ],
 )
 def test_a_store_that_cannot_be_used_says_why_without_the_secret(
-    store: ObjectStore, changed: dict[str, str], sentence: str
+    store: ObjectStore, changed: dict[str, Any], sentence: str
 ) -> None:
     settings = store.settings._replace(**changed)
     with pytest.raises(StageError, match=sentence) as caught:
