@@ -1,8 +1,7 @@
 """What a run shows in the Prefect UI: tables of rows and metrics, the verdict, the model card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -10,6 +9,7 @@ from flows.candidates import Candidate
 from tasks.contracts.check_result import SuiteResult
 from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.evidence import Evidence
+from tasks.contracts.gate_verdict import RuleResult
 from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
 from tasks.recipe import resolved
@@ -87,16 +87,21 @@ def read_warnings(paths: StagePaths) -> list[str]:
 def publish_verdict(candidate: Candidate, evidence: Evidence, stages: Sequence[StageEntry]) -> None:
     """Show what each rule of the gate came to, and write the documents about the candidate."""
     create_table_artifact(
-        [format_rule_result(result) for result in evidence.gate["checks"]],
+        [format_rule_result(result) for result in evidence.gate.checks],
         key=f"{candidate.recipe}-gate",
         description=f"**{evidence.verdict}**: {evidence.reason}",
     )
     write_documents(candidate, evidence, stages)
 
 
-def format_rule_result(result: Mapping[str, Any]) -> dict[str, Any]:
+def format_rule_result(result: RuleResult) -> dict[str, str | None]:
     """Return the row of a rule of the gate."""
-    return {column: result.get(column) for column in ("rule", "metric", "outcome", "reason")}
+    return {
+        "rule": result.rule,
+        "metric": result.metric,
+        "outcome": result.outcome,
+        "reason": result.reason,
+    }
 
 
 def write_documents(candidate: Candidate, evidence: Evidence, stages: Sequence[StageEntry]) -> None:

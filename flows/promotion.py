@@ -11,6 +11,7 @@ from flows import artifacts, embedded_s3, stage_process, stage_task
 from flows.candidates import Candidate
 from flows.dvc_graph import Stage
 from tasks.contracts.evidence import PROMOTE, Evidence, Override
+from tasks.contracts.gate_verdict import GateVerdict
 from tasks.gating import promotion_gate
 from tasks.gating.champion import Champion
 from tasks.registry import (
@@ -21,7 +22,7 @@ from tasks.registry import (
     object_keys,
 )
 from tasks.registry.channel_pointer import CurrentPointer, Promotion, PromotionResult
-from tasks.storage import files, hashing, object_store
+from tasks.storage import hashing, object_store
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
@@ -88,14 +89,14 @@ def judge_candidate(
     return evidence
 
 
-def read_stage_verdict(recipe: str) -> dict[str, Any]:
+def read_stage_verdict(recipe: str) -> GateVerdict:
     """Return the verdict of the stage `gate`, which compares with no champion."""
-    return dict(files.read_json(StagePaths.of_recipe(recipe).gate))
+    return GateVerdict.read(StagePaths.of_recipe(recipe).gate)
 
 
 def compare_with_champion(
     store: ObjectStore, recipe: str, version: str, champion: str
-) -> dict[str, Any]:
+) -> GateVerdict:
     """Run the gate with the champion's predictions on the same rows; return its verdict."""
     folder = fetch_version(store, recipe, champion)
     number = gate_evidence.claim_comparison_number(store, recipe, version, champion)
@@ -103,7 +104,7 @@ def compare_with_champion(
     opponent = Champion(ModelFolder(folder), champion, number)
     command = [sys.executable, *promotion_gate.command(recipe, opponent, path)]
     stage_process.run_process(command, "gate", COMMAND_SECONDS, get_run_logger().info)
-    return dict(files.read_json(path))
+    return GateVerdict.read(path)
 
 
 @task(name="push", **NETWORK_TASK_OPTIONS)

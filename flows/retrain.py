@@ -179,7 +179,7 @@ def judge(
     evidence = promotion.judge_candidate(
         store, candidate.recipe, candidate.version, champion_version, override
     )
-    if evidence.gate["model_sha256"] != candidate.manifest.file_hashes:
+    if evidence.gate.model_sha256 != candidate.manifest.file_hashes:
         raise StageError(
             f"The gate judged other files than those of {candidate.recipe} {candidate.version}: "
             f"run `dvc repro gate@{candidate.recipe}`; nothing was promoted."

@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported by whoever makes them; help must come at once
     from flows.explanation import ErasureReport, StageExplanation
     from tasks.contracts.channel_pointer import ChannelPointer
     from tasks.contracts.evidence import Evidence
+    from tasks.contracts.gate_verdict import Disagreements, GateVerdict
     from tasks.contracts.manifest import Manifest
     from tasks.contracts.provenance import Provenance
     from tasks.contracts.run_record import RunRecord, StageEntry
@@ -71,33 +72,28 @@ def format_stage(entry: "StageEntry") -> list[str]:
 
 def print_gate(evidence: "Evidence") -> None:
     """Print what the gate decided, and where model and champion disagree."""
-    print_rules(evidence.verdict, evidence.gate["checks"])
-    disagreements = evidence.gate.get("disagreements")
-    if disagreements:
-        print_disagreements(disagreements)
+    print_rules(evidence.gate)
+    if evidence.gate.disagreements:
+        print_disagreements(evidence.gate.disagreements)
 
 
-def print_rules(verdict: str, results: Sequence[dict[str, Any]]) -> None:
+def print_rules(verdict: "GateVerdict") -> None:
     """Print what each rule of the gate came to, what speaks against the model first."""
-    ordered = sorted(results, key=lambda result: RULE_OUTCOMES.index(result["outcome"]))
+    ordered = sorted(verdict.checks, key=lambda result: RULE_OUTCOMES.index(result.outcome))
     rows = [
-        [
-            result.get("name") or result["rule"],
-            result.get("metric") or "",
-            result["outcome"],
-            result["reason"],
-        ]
+        [result.name or result.rule, result.metric or "", result.outcome, result.reason]
         for result in ordered
     ]
-    print_table(f"Gate: {verdict}", ["rule", "metric", "outcome", "reason"], rows)
+    print_table(f"Gate: {verdict.verdict}", ["rule", "metric", "outcome", "reason"], rows)
 
 
-def print_disagreements(groups: dict[str, Any]) -> None:
+def print_disagreements(disagreements: "Disagreements") -> None:
     """Print on how many rows model and champion disagree, with examples."""
-    rows = [
-        [name.replace("_", " "), str(group["rows"]), ", ".join(group["examples"])]
-        for name, group in groups.items()
-    ]
+    groups = {
+        "only model right": disagreements.only_model_right,
+        "only champion right": disagreements.only_champion_right,
+    }
+    rows = [[name, str(group.rows), ", ".join(group.examples)] for name, group in groups.items()]
     print_table("Rows where model and champion disagree", ["", "rows", "examples"], rows)
 
 

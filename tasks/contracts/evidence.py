@@ -1,8 +1,7 @@
 """The evidence for a promotion: what the gate decided, and who overrode it."""
 
-from typing import Any
-
 from tasks.contracts.base import Contract, Record
+from tasks.contracts.gate_verdict import GateVerdict, Verdict
 
 PROMOTE = "promote"
 
@@ -24,7 +23,7 @@ class Evidence(Contract):
     """
 
     champion: str | None
-    gate: dict[str, Any]
+    gate: GateVerdict
     override: Override | None = None
 
     @classmethod
@@ -33,14 +32,14 @@ class Evidence(Contract):
         return "change the recipe, so that a run makes and judges a new version"
 
     @property
-    def verdict(self) -> str:
-        """`promote`, `reject` or `inconclusive`."""
-        return str(self.gate["verdict"])
+    def verdict(self) -> Verdict:
+        """What the gate decided."""
+        return self.gate.verdict
 
     @property
     def reason(self) -> str:
         """Why the gate decided so."""
-        return str(self.gate["reason"])
+        return self.gate.reason
 
     @property
     def allows_promotion(self) -> bool:

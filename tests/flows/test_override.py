@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from flows import cli, promotion, terminal
 from tasks.contracts.evidence import Evidence, Override
+from tasks.contracts.gate_verdict import ComparisonResult
 from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, gate_evidence, journal, manifests, object_keys
-from tasks.storage import files, object_store
+from tasks.storage import object_store
 from tasks.storage.object_store import ObjectStore
 from tests.conftest import ROOT
 from tests.flows.workspace import Workspace
@@ -102,9 +103,9 @@ def test_a_rejection_is_kept_and_not_judged_again(here: Path, store: ObjectStore
         return promotion.judge_candidate.fn(store, "kept", version, None, override)
 
     gate_file = Path("data/kept/gate.json")
-    files.write_json(gate_file, examples.verdict("reject"))
+    examples.verdict("reject").write(gate_file)
     first = judge("v1")
-    files.write_json(gate_file, examples.verdict("promote"))
+    examples.verdict("promote").write(gate_file)
     assert judge("v1") == first
     assert gate_evidence.read_evidence(store, "kept", "v1", None) == first
     assert judge("v2").verdict == "promote"
@@ -169,8 +170,9 @@ def check_next_version_is_compared(workspace: Workspace) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     evidence = workspace.record().evidence
     assert evidence
-    result = evidence.gate["checks"][1]
-    assert (result["rule"], result["outcome"], result["alpha"]) == ("champion", "pass", 0.0125)
+    result = evidence.gate.checks[1]
+    assert isinstance(result, ComparisonResult)
+    assert (result.rule, result.outcome, result.alpha) == ("champion", "pass", 0.0125)
     claims = [name for name in workspace.objects() if "/comparisons/" in name]
     assert claims == [f"digits/comparisons/{champion}/000001.json"]
     assert workspace.status()["override"] is None

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.evidence import Evidence, Override
+from tasks.contracts.gate_verdict import GateVerdict, Verdict
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.provenance import Provenance
 from tasks.registry import channel_pointer, manifests
@@ -41,12 +42,24 @@ def publish(store: ObjectStore, model: str, folder: Path, content: str) -> str:
     return manifests.publish_version(store, folder, manifest_of(model, folder), provenance())
 
 
-def verdict(outcome: str = "promote", reason: str = "Every rule is met.") -> dict[str, Any]:
-    return {"verdict": outcome, "reason": reason, "checks": []}
+def verdict(outcome: Verdict = "promote") -> GateVerdict:
+    """The gate's verdict on a model without rules."""
+    return GateVerdict(
+        verdict=outcome,
+        reason="Every rule is met." if outcome == "promote" else "A rule is not met.",
+        checks=[],
+        rows=100,
+        champion=None,
+        comparison_number=None,
+        excluded_rows=None,
+        disagreements=None,
+        model_sha256={},
+        test_sha256="",
+    )
 
 
 def evidence(
-    outcome: str = "promote", champion: str | None = None, override: Override | None = None
+    outcome: Verdict = "promote", champion: str | None = None, override: Override | None = None
 ) -> Evidence:
     return Evidence(champion=champion, gate=verdict(outcome), override=override)
 

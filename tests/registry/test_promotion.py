@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from tasks.contracts.gate_verdict import Verdict
 from tasks.core.errors import RetryableError, StageError
 from tasks.registry import channel_pointer, journal, object_keys
 from tasks.registry.channel_pointer import CurrentPointer
@@ -124,7 +125,7 @@ def test_a_promotion_that_did_not_happen_may_be_tried_again(
 
 @pytest.mark.parametrize(("outcome", "champion"), [("reject", None), ("promote", "another")])
 def test_evidence_for_another_champion_or_verdict_promotes_nothing(
-    store: ObjectStore, tmp_path: Path, outcome: str, champion: str | None
+    store: ObjectStore, tmp_path: Path, outcome: Verdict, champion: str | None
 ) -> None:
     version = examples.publish(store, "closed", tmp_path, "x")
     evidence = examples.evidence(outcome, champion)

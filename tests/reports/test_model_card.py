@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from tasks import gate
 from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.evidence import Evidence, Override
+from tasks.contracts.gate_verdict import GateVerdict
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.run_record import StageEntry, StageMeasurements
 from tasks.recipe.loading import read_recipe
@@ -62,7 +63,7 @@ def text(
     made: tuple[Recipe, Path], stages: Sequence[StageEntry] = (), override: Override | None = None
 ) -> str:
     recipe, folder = made
-    gate = files.read_json(folder / "gate.json")
+    gate = GateVerdict.read(folder / "gate.json")
     evidence = Evidence(champion=None, gate=gate, override=override)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent.parent)
