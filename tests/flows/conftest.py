@@ -122,7 +122,7 @@ def crash_promotion(
         PYTHONPATH=f"{injector}{os.pathsep}{workspace.root}",
         CRASH_BEFORE=before,
     )
-    assert flow.wait(120) == -signal.SIGKILL
+    assert flow.wait(300) == -signal.SIGKILL
     objects = workspace.objects()
     assert any(written in name for name in objects)
     assert not any(missing in name for name in objects)

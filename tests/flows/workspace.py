@@ -228,7 +228,7 @@ def tiny_lines() -> Iterator[str]:
         yield f"r{number:02d},{text} number {number * 7919},{label}"
 
 
-def wait_for(probe: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(probe: Callable[[], Any], seconds: float = 300) -> Any:
     """Wait until the probe gives something true, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
