@@ -51,7 +51,7 @@ def publish_artifacts(recipe: str) -> list[str]:
 def publish_row_counts(recipe: str, paths: StagePaths) -> None:
     """Show what became of the rows."""
     create_table_artifact(
-        model_card.count_rows_by_stage(paths.root),
+        [counts.to_table_row() for counts in model_card.count_rows_by_stage(paths)],
         key=f"{recipe}-data",
         description="Rows in = rows out + rejects, for every stage.",
     )
@@ -108,9 +108,9 @@ def write_documents(candidate: Candidate, evidence: Evidence, stages: Sequence[S
     """Write the model card and the bill of materials, whatever the verdict; show the card."""
     paths = StagePaths.of_recipe(candidate.recipe)
     recipe = resolved.read_resolved_recipe(candidate.recipe)
-    card = model_card.render_model_card(recipe, paths.root, candidate.version, evidence, stages)
+    card = model_card.render_model_card(recipe, paths, candidate.version, evidence, stages)
     files.write_text(paths.model_card, card)
-    bill = bill_of_materials.build_bill_of_materials(recipe, paths.root, candidate.manifest)
+    bill = bill_of_materials.build_bill_of_materials(recipe, paths, candidate.manifest)
     files.write_json(paths.bill_of_materials, bill)
     _, _, text = card.split("---\n", 2)  # the hub's metadata stands between the first two
     create_markdown_artifact(

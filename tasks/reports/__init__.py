@@ -1,0 +1,1 @@
+"""Documents for people and other programs: pages, the model card, the bill of materials."""

@@ -1,216 +1,232 @@
-"""The model card (Mitchell et al. 2019): what a model is for, what it was made from, how good it is and what the gate said, for people and for the model hub.
+"""The model card (Mitchell et al. 2019): what a model is for, what it was made from, how good it
+is, and what the gate decided, for people and for the model hub.
 
-It tells what the steps have written, and nothing that they have not.
+It says what the stages have written, and nothing else.
 """
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from cyclonedx.spdx import is_supported_id
 
-from tasks.contracts.evaluation import Evaluation
+from tasks.contracts.base import JsonObject
+from tasks.contracts.cleaning_report import CleaningReport
+from tasks.contracts.evaluation import ClassMetrics, Evaluation
 from tasks.contracts.evidence import Evidence
+from tasks.contracts.label_report import LabelReport
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
-from tasks.recipe.ingest import HuggingFaceSource
+from tasks.contracts.split_report import SplitReport
+from tasks.contracts.stage_report import StageReport
 from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
 from tasks.recipe.recipe import Recipe
+from tasks.reports.hub_metadata import build_hub_metadata
 from tasks.storage import files
-from tasks.storage.layout import ModelFolder
+from tasks.storage.layout import EvaluationFolder, ModelFolder, StagePaths
 
-Report = dict[str, Any]  # by a step, or by the flow
-STAGE_REPORTS = {
-    "ingest": "raw/snapshot.json",
-    "clean": "clean/report.json",
-    "label": "labelled/report.json",
-    "split": "split/report.json",
-}
-HUB_TASKS = {
-    ("causal_lm", "language"): "text-generation",
-    ("tabular", "regression"): "tabular-regression",
-}  # the others of a modality are its classification
-MIN_ROWS = 30  # rows, with fewer of which a class or slice says little
-MAX_SHOWN = 12  # numbers of an aspect
+MIN_ROWS = 30  # a class or slice with fewer test rows says little
+MAX_NUMBERS = 12  # that are shown of an aspect, and small classes that are named
 MAX_WORST = 5
-TEMPLATES = jinja2.Environment(  # noqa: S701
+
+
+def quote_cell(value: object) -> str:
+    """Write a value for a cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def dump_yaml(value: object) -> str:
+    """Write a value as YAML, its keys in their own order."""
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+TEMPLATES = jinja2.Environment(  # noqa: S701  (Markdown is not escaped as HTML is)
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
-TEMPLATES.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-TEMPLATES.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+TEMPLATES.filters["yaml"] = dump_yaml
+TEMPLATES.filters["cell"] = quote_cell
 
 
 def render_model_card(
     recipe: Recipe,
-    folder: Path,
+    paths: StagePaths,
     version: str,
     evidence: Evidence,
     stages: Sequence[StageEntry] = (),
 ) -> str:
-    """Render Markdown, with the hub's metadata as its header, from the recipe's outputs.
+    """Render Markdown, with the hub's metadata as its header, from the outputs of the stages.
 
     Args:
         recipe: The resolved recipe.
-        folder: The folder of its outputs.
+        paths: Where the outputs of its stages lie.
         version: The version that the card is about.
         evidence: The gate's verdict on it.
         stages: The stages of the run that made it.
     """
-    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
-    cost = files.read_json(folder / "evaluation" / "cost.json")
-    history = [
-        json.loads(line) for line in (folder / "model" / "history.jsonl").read_text().splitlines()
-    ]
+    evaluation = Evaluation.read(paths.evaluation.metrics)
     return TEMPLATES.get_template("model_card.md").render(
-        recipe=recipe, version=version, verdict=evidence.gate, override=evidence.override, metrics=metrics, cost=cost, history=history, shown=MAX_SHOWN,
-        snapshot=Snapshot.read(folder / STAGE_REPORTS["ingest"]), about=ModelInfo.read(ModelFolder(folder / "model").info),
-        header=build_hub_metadata(recipe, metrics), purpose=describe_purpose(recipe), steps=count_rows_by_stage(folder), intervals=select_intervals(metrics), limits=describe_limits(folder, metrics),
-        worst=sorted(metrics["classes"].items(), key=lambda one: one[1]["f1"]["value"])[:MAX_WORST],
-        trained=next((entry for entry in stages if entry.stage.startswith("train@") and entry.state == "ran"), None),
-        aspects={name: found for name in ASPECTS if (found := list(flatten_numbers(metrics.get(name))))},
-    )  # fmt: skip
+        recipe=recipe,
+        version=version,
+        header=build_hub_metadata(recipe, evaluation.metrics).to_dict(),
+        purpose=describe_purpose(recipe),
+        model_info=ModelInfo.read(paths.model.info),
+        snapshot=Snapshot.read(paths.raw.snapshot),
+        stage_rows=count_rows_by_stage(paths),
+        history=read_history(paths.model),
+        training_stage=find_training_stage(stages),
+        evaluation=evaluation,
+        worst_classes=find_worst_classes(evaluation),
+        aspects=list_aspects(evaluation),
+        max_shown=MAX_NUMBERS,
+        cost=files.read_json(paths.evaluation.cost),
+        limits=describe_limits(paths.evaluation, evaluation),
+        verdict=evidence.gate,
+        override=evidence.override,
+    )
 
 
-def build_hub_metadata(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metadata that the model hub reads; what is not known is left out, but for the licence."""
-    said, base, task = (
-        recipe.license,
-        recipe.train.base or "",
-        HUB_TASKS.get((recipe.modality, recipe.problem), f"{recipe.modality}-classification"),
-    )
-    source = (
-        recipe.ingest.name
-        if isinstance(recipe.ingest, HuggingFaceSource) and not Path(recipe.ingest.name).exists()
-        else None
-    )
-    # the hub knows one F1, and says in the name how it is averaged
-    found = [
-        {"type": "f1" if name.endswith("f1") else name, "name": name, "value": one["value"]}
-        for name, one in select_intervals(metrics).items()
-    ]
-    result = {
-        "task": {"type": task},
-        "dataset": {"type": source or recipe.name, "name": recipe.name, "split": "test"},
-        "metrics": found,
-    }
-    values = {
-        "license": "unknown" if not said else said.lower() if is_supported_id(said) else "other",
-        "license_name": None if not said or is_supported_id(said) else said,
-        "language": [
-            code
-            for rule in recipe.clean.rules
-            if isinstance(rule, dict)
-            for code in rule.get("language", {}).get("allow", [])
-        ],
-        "library_name": "onnx",
-        "tags": ["onnx", "millrace", recipe.modality, recipe.problem],
-        "pipeline_tag": task,
-        "base_model": base
-        if base.count("/") == 1 and ":" not in base and not Path(base).exists()
-        else None,
-        "datasets": [source] if source else None,
-        "metrics": sorted({one["type"] for one in found}),
-        "model-index": [{"name": recipe.name, "results": [result]}],
-    }
-    return {key: value for key, value in values.items() if value}
+def read_history(folder: ModelFolder) -> list[JsonObject]:
+    """Read the record of each epoch."""
+    lines = folder.history.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def describe_purpose(recipe: Recipe) -> str:
-    """What the recipe says that the model is for: its description, or the first line of comment in its file."""
+    """Say what the model is for: the recipe's description, or the first comment in its file."""
+    return recipe.description or read_first_comment(recipe) or "Not stated."
+
+
+def read_first_comment(recipe: Recipe) -> str:
+    """Return the first line of the recipe's file if it is a comment, up to three blanks."""
     path = RECIPES_FOLDER / f"{recipe.name}.yaml"
-    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
-    return (
-        recipe.description
-        or (first.removeprefix("#").partition("   ")[0].strip() if first.startswith("#") else "")
-        or "Not stated."
-    )
+    if not path.is_file():
+        return ""
+    line, _, _ = path.read_text(encoding="utf-8").partition("\n")
+    if not line.startswith("#"):
+        return ""
+    comment, _, _ = line.removeprefix("#").partition("   ")
+    return comment.strip()
 
 
-def select_intervals(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The metrics among what an evaluation says: each a value with its interval."""
-    return {
-        name: value
-        for name, value in evaluation.items()
-        if isinstance(value, dict) and "value" in value
-    }
+@dataclass(frozen=True)
+class StageRows:
+    """What became of the rows in one stage."""
+
+    stage: str
+    rows_in: int
+    rows: int
+    rejects: int
+    by_rule: str
+
+    @classmethod
+    def from_report(cls, stage: str, report: StageReport) -> "StageRows":
+        """Take the counts of a stage's report."""
+        rules = sorted((rule, count) for rule, count in report.by_rule.items() if count)
+        by_rule = ", ".join(f"{rule} {count}" for rule, count in rules)
+        return cls(stage, report.rows_in, report.rows, report.rejects, by_rule)
+
+    def to_table_row(self) -> dict[str, str | int]:
+        """Return the cells by the headings of a table."""
+        return {
+            "stage": self.stage,
+            "rows in": self.rows_in,
+            "rows out": self.rows,
+            "rejects": self.rejects,
+            "by rule": self.by_rule,
+        }
 
 
-def count_rows_by_stage(folder: Path) -> list[dict[str, Any]]:
-    """What became of the rows at each step."""
-    rows = []
-    for name, report in STAGE_REPORTS.items():
-        told = files.read_json(folder / report)
-        out = told["rows"]
-        rules = Counter(
-            files.read_table((folder / report).with_name("rejects.parquet"), ["rule"])[
-                "rule"
-            ].to_pylist()
+def count_rows_by_stage(paths: StagePaths) -> list[StageRows]:
+    """Count what became of the rows in each stage."""
+    return [
+        StageRows.from_report("ingest", Snapshot.read(paths.raw.snapshot)),
+        StageRows.from_report("clean", CleaningReport.read(paths.clean.report)),
+        StageRows.from_report("label", LabelReport.read(paths.labelled.report)),
+        StageRows.from_report("split", SplitReport.read(paths.split.report)),
+    ]
+
+
+def find_training_stage(stages: Sequence[StageEntry]) -> StageEntry | None:
+    """Return the stage that trained the model, if it ran."""
+    for entry in stages:
+        if entry.stage.startswith("train@") and entry.state == "ran":
+            return entry
+    return None
+
+
+def find_worst_classes(evaluation: Evaluation) -> list[tuple[str, ClassMetrics]]:
+    """Return the classes with the lowest F1, the lowest first."""
+    by_f1 = sorted(evaluation.classes.items(), key=lambda item: item[1].f1.value)
+    return by_f1[:MAX_WORST]
+
+
+def list_aspects(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
+    """List the numbers of each aspect that has any."""
+    aspects = {name: list(flatten_numbers(evaluation.aspects.get(name))) for name in ASPECTS}
+    return {name: numbers for name, numbers in aspects.items() if numbers}
+
+
+def flatten_numbers(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the numbers of an aspect with their paths; an interval counts as one number."""
+    if isinstance(value, dict) and isinstance(value.get("low"), float):
+        yield path, f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from flatten_numbers(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, int):
+        yield path, f"{value:,}"
+    elif isinstance(value, float):
+        yield path, f"{value:.4g}"
+
+
+def describe_limits(folder: EvaluationFolder, evaluation: Evaluation) -> list[str]:
+    """Describe what the model is known to be bad at, or what too few rows tell of."""
+    supports = {name: values.support for name, values in evaluation.classes.items()}
+    limits = []
+    for (actual, predicted), count in count_confusions(folder).most_common(MAX_WORST):
+        support = supports.get(actual, evaluation.rows)
+        limits.append(
+            f"{count} of the {support} test rows of {actual} were predicted as {predicted}."
         )
-        why = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
-        rows.append(
-            {
-                "step": name,
-                "rows in": told["rows_in"],
-                "rows out": out,
-                "rejects": told["rejects"],
-                "by rule": why,
-            }
-        )
+    small = find_small_groups(supports | count_slices(evaluation))
+    return [*limits, describe_small_groups(small)] if small else limits
+
+
+def count_confusions(folder: EvaluationFolder) -> Counter[tuple[str, str]]:
+    """Count the wrong predictions by their actual and their predicted class."""
+    with (folder.plots / "confusion.csv").open(encoding="utf-8", newline="") as file:
+        pairs = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    return Counter(pair for pair in pairs if pair[0] != pair[1])
+
+
+def count_slices(evaluation: Evaluation) -> dict[str, int]:
+    """Count the test rows of each slice."""
+    rows: dict[str, int] = {}
+    for column, slices in evaluation.aspects.get("slices", {}).items():
+        if isinstance(slices, dict):
+            rows |= {f"{column} {name}": values["rows"] for name, values in slices.items()}
     return rows
 
 
-def flatten_numbers(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The numbers of an aspect with their paths; one with an interval as one."""
-    if isinstance(found, dict) and isinstance(found.get("low"), float):
-        yield path, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
-    elif isinstance(found, dict):
-        for name, value in found.items():
-            yield from flatten_numbers(value, f"{path}.{name}" if path else name)
-    elif isinstance(found, (int, float)):
-        yield path, f"{found:,}" if isinstance(found, int) else f"{found:.4g}"
+def find_small_groups(rows_by_group: Mapping[str, int]) -> list[str]:
+    """Name the classes and slices with few test rows, the smallest first."""
+    by_size = sorted(rows_by_group.items(), key=lambda item: item[1])
+    return [f"{name} ({rows})" for name, rows in by_size if rows < MIN_ROWS]
 
 
-def describe_limits(folder: Path, metrics: dict[str, Any]) -> list[str]:
-    """Where the model is known to be weak, or not known well, one sentence each."""
-    with (folder / "evaluation" / "plots" / "confusion.csv").open(
-        encoding="utf-8", newline=""
-    ) as file:
-        wrong = Counter(
-            (row["actual"], row["predicted"])
-            for row in csv.DictReader(file)
-            if row["actual"] != row["predicted"]
-        )
-    sizes = {name: one["support"] for name, one in metrics["classes"].items()}
-    told = [
-        f"{count} of the {sizes.get(true, metrics['rows'])} test rows of {true} were taken for {said}."
-        for (true, said), count in wrong.most_common(MAX_WORST)
-    ]
-    sizes |= {
-        f"{column} {name}": one["rows"]
-        for column, part in metrics.get("slices", {}).items()
-        if isinstance(part, dict)
-        for name, one in part.items()
-    }
-    small = [
-        f"{name} ({count})"
-        for name, count in sorted(sizes.items(), key=lambda one: one[1])
-        if count < MIN_ROWS
-    ]
-    more = f" and {len(small) - MAX_SHOWN} more" if len(small) > MAX_SHOWN else ""
-    return told + (
-        [
-            f"Fewer than {MIN_ROWS} test rows, too few to say much: {', '.join(small[:MAX_SHOWN])}{more}."
-        ]
-        if small
-        else []
-    )
+def describe_small_groups(groups: Sequence[str]) -> str:
+    """Say which classes and slices have too few test rows."""
+    rest = len(groups) - MAX_NUMBERS
+    more = f" and {rest} more" if rest > 0 else ""
+    shown = ", ".join(groups[:MAX_NUMBERS])
+    return f"Fewer than {MIN_ROWS} test rows, too few to say much: {shown}{more}."

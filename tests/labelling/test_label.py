@@ -89,7 +89,7 @@ def test_a_wrong_label_is_found_and_flagged_dropped_or_replaced_and_no_row_is_lo
         folder = run(here, [*CLEAN, WRONG], f"label: {{errors: {done}}}\n")
         report = files.read_json(folder / "report.json")
         assert (
-            " Labels that look wrong: 1; their rows wait in the queue and were "
+            "Labels that look wrong: 1; their rows wait in the queue and were "
             in (folder / "index.html").read_text()
         )
         assert report["errors"] == {"count": 1, "action": done}
@@ -302,7 +302,7 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
         "id,label\nu2,shipping\n",
     )
     assert (
-        "People answered for 3 rows, of which 2 are not in the data.</p>"
+        "People labelled 3 rows, of which 2 are not in the data."
         in (gone / "index.html").read_text()
     )
 

@@ -1,15 +1,16 @@
-"""The model card and the bill of materials: that the hub and CycloneDX can read them, that they say what the files say, and the same again."""
+"""The model card and the bill of materials: readable for the hub and CycloneDX, and true."""
 
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from tasks import gate
 from tasks.contracts.evaluation import Evaluation
@@ -19,8 +20,8 @@ from tasks.contracts.manifest import Manifest
 from tasks.contracts.run_record import StageEntry, StageMeasurements
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
-from tasks.reports import bill_of_materials, model_card
-from tasks.storage import files, hashing
+from tasks.reports import bill_of_materials, hub_metadata, model_card
+from tasks.storage import hashing
 from tasks.storage.layout import StagePaths
 from tests import tiny
 from tests.registry import examples
@@ -35,193 +36,192 @@ train: {epochs: 2, hidden_sizes: [8]}
 evaluate: {resamples: 100}
 gate: [{rule: floor, metric: accuracy, bound: 0.99}, {rule: champion}]
 """
+TRAYS = ["bills", "orders|returns", "rest"]
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A recipe whose stages have run."""
+
+    recipe: Recipe
+    paths: StagePaths
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return Evaluation.read(self.paths.evaluation.metrics)
+
+    def manifest(self, python: str = "3.11") -> Manifest:
+        return examples.manifest_of("letters", self.paths.model.path, runtime={"python": python})
+
+    def bill(self, **changes: Any) -> dict[str, Any]:
+        recipe = self.recipe.model_copy(update=changes)
+        return bill_of_materials.build_bill_of_materials(recipe, self.paths, self.manifest())
+
+    def card(self, stages: Sequence[StageEntry] = (), override: Override | None = None) -> str:
+        verdict = GateVerdict.read(self.paths.gate)
+        evidence = Evidence(champion=None, gate=verdict, override=override)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.paths.root.parent.parent)
+            return model_card.render_model_card(
+                self.recipe, self.paths, "0123456789abcdef", evidence, stages
+            )
+
+
+def write_letters(path: Path) -> None:
+    """Write 300 rows, and one of them again."""
+    draw = random.Random(0)
+    rows = []
+    for number in range(300):
+        a = draw.random()
+        b = draw.random()
+        rows.append(f"{number},{a:.6f},{b:.6f},{draw.choice(TRAYS)}")
+    _, _, first = rows[0].partition(",")
+    path.write_text("\n".join(["id,a,b,label", *rows, f"300,{first}"]) + "\n")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
-    """A recipe through all its steps, with its folder."""
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Letters:
+    here = tmp_path_factory.mktemp("letters")
     with pytest.MonkeyPatch.context() as patch:
-        here = tmp_path_factory.mktemp("letters")
         patch.chdir(here)
-        draw = random.Random(0)
-        rows = [
-            f"{n},{draw.random():.6f},{draw.random():.6f},{draw.choice(['bills', 'orders|returns', 'rest'])}"
-            for n in range(300)
-        ]
-        (here / "source.csv").write_text(
-            "\n".join(["id,a,b,label", *rows, "300," + rows[0].partition(",")[2]]) + "\n"
-        )
-        (here / "recipes").mkdir()
-        (here / "recipes" / "letters.yaml").write_text(RECIPE)
-        recipe, folder = read_recipe(here / "recipes" / "letters.yaml"), here / "data" / "letters"
-        tiny.through(recipe, folder, here / "checkpoints")
-        gate.run(recipe, StagePaths(folder))
-    return recipe, folder
+        write_letters(here / "source.csv")
+        recipe_file = here / "recipes" / "letters.yaml"
+        recipe_file.parent.mkdir()
+        recipe_file.write_text(RECIPE)
+        recipe = read_recipe(recipe_file)
+        paths = StagePaths(here / "data" / "letters")
+        tiny.through(recipe, paths.root, here / "checkpoints")
+        gate.run(recipe, paths)
+    return Letters(recipe, paths)
 
 
-def text(
-    made: tuple[Recipe, Path], stages: Sequence[StageEntry] = (), override: Override | None = None
-) -> str:
-    recipe, folder = made
-    gate = GateVerdict.read(folder / "gate.json")
-    evidence = Evidence(champion=None, gate=gate, override=override)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder.parent.parent)
-        return model_card.render_model_card(recipe, folder, "0123456789abcdef", evidence, stages)
+def is_valid_bill(bill: dict[str, Any]) -> bool:
+    return JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
 
 
-def bill(made: tuple[Recipe, Path], **changed: Any) -> tuple[dict[str, Any], Manifest]:
-    recipe, folder = made
-    manifest = examples.manifest_of("letters", folder / "model", runtime={"python": "3.11"})
-    return bill_of_materials.build_bill_of_materials(
-        recipe.model_copy(update=changed), folder, manifest
-    ), manifest
+def header_of(recipe: Recipe) -> dict[str, Any]:
+    return dict(hub_metadata.build_hub_metadata(recipe, {}).to_dict())
 
 
-def test_the_hub_reads_the_card_and_finds_every_metric(made: tuple[Recipe, Path]) -> None:
-    data: Any = ModelCard(text(made)).data
-    metrics = Evaluation.read(made[1] / "evaluation" / "metrics.json").numbers()
-    assert (data.license, data.library_name, data.pipeline_tag) == (
-        "apache-2.0",
-        "onnx",
-        "tabular-classification",
-    )
-    assert {"accuracy", "f1", "log_loss"} <= set(data.metrics)
-    assert {one.metric_name: one.metric_value for one in data.eval_results} == {
-        name: one["value"] for name, one in model_card.select_intervals(metrics).items()
+def test_the_hub_reads_the_card_and_finds_every_metric(letters: Letters) -> None:
+    data = ModelCard(letters.card()).data
+    assert isinstance(data, ModelCardData)
+    assert data.license == "apache-2.0"
+    assert data.library_name == "onnx"
+    assert data.pipeline_tag == "tabular-classification"
+    assert {"accuracy", "f1", "log_loss"} <= set(data.metrics or [])
+    results = data.eval_results or []
+    assert {result.metric_name: result.metric_value for result in results} == {
+        name: interval.value for name, interval in letters.evaluation.metrics.items()
     }
-    assert {(one.dataset_type, one.dataset_split, one.task_type) for one in data.eval_results} == {
-        ("letters", "test", "tabular-classification")
-    }
+    assert {
+        (result.dataset_type, result.dataset_split, result.task_type) for result in results
+    } == {("letters", "test", "tabular-classification")}
 
 
-def test_the_card_says_what_the_files_say(made: tuple[Recipe, Path]) -> None:
-    said, verdict = text(made), files.read_json(made[1] / "gate.json")
-    assert "Sorts letters into three trays, by two numbers. Licence: Apache-2.0." in said
-    assert "| clean | 301 | 300 | 1 | exact_duplicates 1 |" in said
-    accuracy = Evaluation.read(made[1] / "evaluation" / "metrics.json").numbers()["accuracy"]
-    assert (
-        f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |"
-        in said
-    )
-    assert f"**reject**: {verdict['reason']}" in said
-    assert "orders\\|returns" in said
-    assert "membership_auc" in said
-    assert "were taken for" in said
-    assert "Its time and energy are in the record of the run that trained it." in said
-    assert said == text(made)
+def test_the_card_says_what_the_files_say(letters: Letters) -> None:
+    card = letters.card()
+    accuracy = letters.evaluation.metrics["accuracy"]
+    interval = f"{accuracy.low:.4f} to {accuracy.high:.4f}"
+    assert "Sorts letters into three trays, by two numbers. Licence: Apache-2.0." in card
+    assert "| clean | 301 | 300 | 1 | exact_duplicates 1 |" in card
+    assert f"| accuracy | {accuracy.value:.4f} | {interval} |" in card
+    assert f"**reject**: {GateVerdict.read(letters.paths.gate).reason}" in card
+    assert "orders\\|returns" in card
+    assert "membership_auc" in card
+    assert "were predicted as" in card
+    assert "Its time and energy are in the record of the run that trained it." in card
+    assert card == letters.card()
 
 
-def test_every_table_of_the_card_has_as_many_cells_as_its_head(made: tuple[Recipe, Path]) -> None:
-    widths: list[int] = []
-    for line in text(made).splitlines():
-        cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0
-        assert not (cells and widths and widths[-1]) or cells == widths[-1], line
-        widths.append(cells)
-    assert len([width for width in widths if width]) > 20
+def test_every_table_of_the_card_has_as_many_cells_as_its_head(letters: Letters) -> None:
+    n_rows = 0
+    width_before = 0
+    for line in letters.card().splitlines():
+        width = line.replace("\\|", "").count("|") if line.startswith("|") else 0
+        if width and width_before:
+            assert width == width_before, line
+        n_rows += width > 0
+        width_before = width
+    assert n_rows > 20
 
 
-def test_an_override_and_what_training_took_are_told(made: tuple[Recipe, Path]) -> None:
-    stage = StageEntry(
-        stage="train@letters",
-        state="ran",
-        reasons=["it has not run yet"],
-        seconds=12.3,
-        measurements=StageMeasurements(energy_wh=0.5, co2_g=0.2, country="FRA"),
+def test_the_card_shows_an_override_and_what_training_took(letters: Letters) -> None:
+    measurements = StageMeasurements(energy_wh=0.5, co2_g=0.2, country="FRA")
+    entry = StageEntry(
+        stage="train@letters", state="ran", reasons=[], seconds=12.3, measurements=measurements
     )
     override = Override(actor="ann", reason="the test rows of May are mislabelled")
-    said = text(made, stages=[stage], override=override)
+    card = letters.card([entry], override)
     assert (
-        "It took 12 s, 0.500 Wh and 0.200 g of CO₂ (estimated by codecarbon with the mix of FRA)."
-        in said
+        "It took 12 s, 0.500 Wh and 0.200 g of CO₂ "
+        "(estimated by codecarbon with the mix of FRA)." in card
     )
     assert (
-        "**ann** promoted it although the verdict was reject: the test rows of May are mislabelled"
-        in said
+        "**ann** promoted it although the verdict was reject: "
+        "the test rows of May are mislabelled" in card
     )
 
 
-def test_the_bill_of_materials_is_valid_and_names_what_the_model_was_made_from(
-    made: tuple[Recipe, Path],
-) -> None:
-    recipe, folder = made
-    found, manifest = bill(made)
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found)) is None
+def test_the_bill_is_valid_and_names_what_the_model_was_made_from(letters: Letters) -> None:
+    bill = letters.bill()
+    model = bill["metadata"]["component"]
+    materials = {material["bom-ref"]: material for material in bill["components"]}
+    names = {material["name"] for material in bill["components"]}
+    assert is_valid_bill(bill)
     assert {
-        one["name"]: one["hashes"][0]["content"]
-        for one in found["metadata"]["component"]["components"]
-    } == hashing.hash_folder(folder / "model")
-    assert found["metadata"]["component"]["version"] == manifest.version
-    parts = {one["bom-ref"]: one for one in found["components"]}
-    assert (
-        parts["data/test"]["hashes"][0]["content"]
-        == Evaluation.read(folder / "evaluation" / "metrics.json").test_sha256
-    )
-    assert {"torch", "onnxruntime", "transformers", "pyarrow", "python"} <= {
-        one["name"] for one in found["components"]
-    }
-    assert found["dependencies"] == [{"ref": "model", "dependsOn": list(parts)}]
-    assert "data/raw" in parts
+        file["name"]: file["hashes"][0]["content"] for file in model["components"]
+    } == hashing.hash_folder(letters.paths.model.path)
+    assert model["version"] == letters.manifest().version
+    assert materials["data/test"]["hashes"][0]["content"] == letters.evaluation.test_sha256
+    assert {"torch", "onnxruntime", "transformers", "pyarrow", "python"} <= names
+    assert bill["dependencies"] == [{"ref": "model", "dependsOn": list(materials)}]
+    assert "data/raw" in materials
 
 
-def test_equal_versions_have_equal_bills_and_others_another_number(
-    made: tuple[Recipe, Path],
-) -> None:
-    recipe, folder = made
-    found, manifest = bill(made)
-    assert bill(made)[0] == found
+def test_equal_versions_have_equal_bills_and_others_another_number(letters: Letters) -> None:
+    bill = letters.bill()
+    assert letters.bill() == bill
     other = bill_of_materials.build_bill_of_materials(
-        recipe,
-        folder,
-        examples.manifest_of("letters", folder / "model", runtime={"python": "3.12"}),
+        letters.recipe, letters.paths, letters.manifest(python="3.12")
     )
-    assert other["serialNumber"] != found["serialNumber"]
+    assert other["serialNumber"] != bill["serialNumber"]
 
 
 @pytest.mark.parametrize(
-    ("licence", "hub", "spdx"),
+    ("license_name", "hub", "spdx"),
     [
         ("MIT", {"license": "mit"}, {"id": "MIT"}),
         ("ours alone", {"license": "other", "license_name": "ours alone"}, {"name": "ours alone"}),
     ],
 )
 def test_a_licence_that_has_no_spdx_id_goes_by_its_name(
-    made: tuple[Recipe, Path], licence: str, hub: dict[str, str], spdx: dict[str, str]
+    letters: Letters, license_name: str, hub: dict[str, str], spdx: dict[str, str]
 ) -> None:
-    recipe, folder = made
-    metrics = Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
-    header = model_card.build_hub_metadata(recipe.model_copy(update={"license": licence}), metrics)
+    header = header_of(letters.recipe.model_copy(update={"license": license_name}))
     assert {key: value for key, value in header.items() if key.startswith("license")} == hub
-    found, _ = bill(made, license=licence)
-    assert found["metadata"]["component"]["licenses"] == [{"license": spdx}]
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found)) is None
+    bill = letters.bill(license=license_name)
+    assert bill["metadata"]["component"]["licenses"] == [{"license": spdx}]
+    assert is_valid_bill(bill)
 
 
-def test_what_is_not_stated_is_said_or_left_out(made: tuple[Recipe, Path], tmp_path: Path) -> None:
-    recipe, folder = made
-    silent = recipe.model_copy(update={"license": None, "name": "another"})
-    header = model_card.build_hub_metadata(
-        silent, Evaluation.read(folder / "evaluation" / "metrics.json").numbers()
-    )
+def test_what_is_unknown_is_called_so_or_left_out(letters: Letters) -> None:
+    silent = letters.recipe.model_copy(update={"license": None, "name": "another"})
+    header = header_of(silent)
     assert header["license"] == "unknown"
     assert not {"language", "base_model", "datasets"} & set(header)
     assert model_card.describe_purpose(silent) == "Not stated."
-    assert "licenses" not in bill(made, license=None)[0]["metadata"]["component"]
+    assert "licenses" not in letters.bill(license=None)["metadata"]["component"]
 
 
 def test_a_base_comes_with_its_hash_and_to_the_hub_by_its_name(tmp_path: Path) -> None:
     tiny.base(tmp_path / "base")
     local = tiny.recipe("text", tmp_path)
-    [found] = bill_of_materials.list_base_models(local)
-    assert found["hashes"] == [
-        {"alg": "SHA-256", "content": hashing.sha256(tmp_path / "base" / "model.safetensors")}
-    ]
-    named = tiny.recipe(
-        "text", tmp_path, base="sentence-transformers/all-MiniLM-L6-v2", sha256="0" * 64
-    )
-    assert (
-        model_card.build_hub_metadata(named, {})["base_model"]
-        == "sentence-transformers/all-MiniLM-L6-v2"
-    )
-    assert "base_model" not in model_card.build_hub_metadata(local, {})
+    [component] = bill_of_materials.list_base_models(local)
+    weights = hashing.sha256(tmp_path / "base" / "model.safetensors")
+    assert component["hashes"] == [{"alg": "SHA-256", "content": weights}]
+    assert "base_model" not in header_of(local)
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    named = tiny.recipe("text", tmp_path, base=name, sha256="0" * 64)
+    assert header_of(named)["base_model"] == name
     assert bill_of_materials.list_base_models(named)[0]["hashes"][0]["content"] == "0" * 64
