@@ -15,17 +15,16 @@ from tests import recipe_reference
 SCHEMA = Recipe.model_json_schema()
 
 
-def properties(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Walk over the keys of all sections, wherever they are in a JSON schema."""
+def find_keys(schema: Any, path: str = "") -> Iterator[tuple[str, recipe_reference.Schema]]:
+    """Find the keys of all sections, wherever they are in a JSON schema."""
     if isinstance(schema, list):
         for item in schema:
-            yield from properties(item, path)
-    if not isinstance(schema, dict):
-        return
-    for name, value in schema.get("properties", {}).items():
-        yield f"{path}.{name}", value
-    for name, value in schema.items():
-        yield from properties(value, f"{path}.{name}" if name != "$defs" else path)
+            yield from find_keys(item, path)
+    elif isinstance(schema, dict):
+        for name, value in schema.get("properties", {}).items():
+            yield f"{path}.{name}", value
+        for name, value in schema.items():
+            yield from find_keys(value, f"{path}.{name}")
 
 
 def test_the_reference_is_fresh() -> None:
@@ -35,7 +34,7 @@ def test_the_reference_is_fresh() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    keys = dict(properties(SCHEMA))
+    keys = dict(find_keys(SCHEMA))
     assert len(keys) > 150
     assert not [
         path
@@ -58,6 +57,10 @@ def test_the_example_of_a_section_is_valid(section: str, tmp_path: Path) -> None
     path = tmp_path / "recipe.yaml"
     yaml.dump(values, path)
     assert section == "" or section in read_recipe(path).model_fields_set
+
+
+def test_the_schema_has_every_section() -> None:
+    assert set(SCHEMA["properties"]) == set(Recipe.model_fields)
 
 
 def test_the_schema_shows_the_arguments_of_cleaning_rules() -> None:

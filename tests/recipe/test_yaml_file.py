@@ -7,9 +7,14 @@ import pytest
 from tasks.core.errors import ConfigError
 from tasks.recipe.yaml_file import read_yaml
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
-)
+
+def make_bomb(levels: int) -> str:
+    """Write lists of ten aliases to lists of ten aliases, and so on."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        aliases = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} [{aliases}]")
+    return "\n".join(lines)
 
 
 def read(folder: Path, text: str) -> object:
@@ -41,7 +46,7 @@ def test_numbers_words_and_dates_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("a: 2026-13-01\n", "not valid YAML: month must be in 1..12"),
         ("a: \x00\n", "not valid YAML: unacceptable character"),
         ("a: " + "[" * 500 + "]" * 500, "its lists and mappings are nested too deeply."),
-        (BOMB, "holds more than 100,000 values: is it the right file?"),
+        (make_bomb(9), "holds more than 100,000 values: is it the right file?"),
         ("a: &a [*a]\n", "holds more than 100,000 values: is it the right file?"),
     ],
 )
