@@ -48,6 +48,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ASPECTS = (
+    "calibration", "slices", "fairness", "robustness", "attack", "explanation", "privacy", "cost",
+)  # fmt: skip
+METRICS = (
+    "accuracy", "balanced_accuracy", "bits_per_byte", "exact_match", "hamming_loss", "log_loss",
+    "macro_f1", "macro_precision", "macro_recall", "mae", "mcc", "mean_average_precision",
+    "median_absolute_error", "micro_f1", "perplexity", "pr_auc", "r2", "rmse", "roc_auc",
+    "subset_accuracy", "weighted_f1",
+)  # fmt: skip
 # What was renamed on purpose, old name to new. Both sides are translated before they are compared.
 RENAMED_KEYS: dict[str, str] = {  # keys of JSON files and columns of CSV files, wherever they are
     "class": "class_name",
@@ -97,6 +106,11 @@ RENAMED_PATHS: dict[str, str] = {  # beginnings of paths in JSON files: "a/b": "
     "shape": "input/shape",
     "start/why": "start/reason",
     "teacher/why": "teacher/reason",
+    # evaluation/metrics.json
+    "privacy/copied": "aspects/privacy/memorized",
+    "privacy/copied_people": "aspects/privacy/memorized_by_people",
+    **{name: f"aspects/{name}" for name in ASPECTS},
+    **{name: f"metrics/{name}" for name in METRICS},
     # pretrained/report.json
     "vocabulary": "vocab_size",
     # recipes
@@ -121,16 +135,17 @@ RENAMED_FILES: dict[str, str] = {  # below data/<recipe>/, with # in the place o
 }
 
 # Beginnings of paths in JSON files that are new on purpose.
-ADDED_PATHS = ("by_rule", "id_column", "max_dropped")
+ADDED_PATHS = ("by_rule", "id_column", "max_dropped", "rows")
 
 # Keys whose values say when or by which code a file was made, or how large a JSON file is.
 IGNORED_KEYS = {
     "schema_version", "made_by", "cache_key", "seconds", "created", "libraries", "bytes",
+    "ids", "notes",
 }  # fmt: skip
 # Sentences for people, whose numbers stand under other keys too.
 REWORDED_KEYS = {"reason"}
 # Pages, what a clock said, and temporary files.
-IGNORED_FILES = re.compile(r"\.html$|(^|/)cost\.json$|(^|/)\.[^/]*$")
+IGNORED_FILES = re.compile(r"\.html$|review\.labelstudio\.xml$|(^|/)cost\.json$|(^|/)\.[^/]*$")
 # Hashes in names and values are left out, as the files of which they are are compared themselves.
 HASH = re.compile(r"\b[0-9a-f]{12,}\b")
 
