@@ -1,5 +1,7 @@
-"""What the files between stages have in common: strict fields, a schema version, one sentence if
-a file does not fit."""
+"""What the files between stages have in common.
+
+They have strict fields and a schema version, and a file that does not fit is refused in a sentence.
+"""
 
 from pathlib import Path
 from typing import Any, ClassVar, Self

@@ -41,7 +41,7 @@ History = list[EpochRecord]
 
 
 def format_history(history: History) -> str:
-    """Return what history.jsonl holds: an object on each line, its keys in the order of the alphabet."""
+    """Return the content of history.jsonl: a JSON object a line, its keys sorted."""
     return "".join(json.dumps(record.flat(), sort_keys=True) + "\n" for record in history)
 
 

@@ -1,1 +1,1 @@
-"""What every package builds on: errors, settings, a stage's entry point. It imports nothing of ours."""
+"""What every package builds on: errors, settings, a stage's entry point."""

@@ -111,7 +111,7 @@ def main(stage: Callable[[str], None], argv: list[str] | None = None) -> NoRetur
 def describe_memory_error(stage: str) -> StageError:
     """Return the error for a stage that ran out of memory."""
     return StageError(
-        f"{stage} ran out of memory: use a machine with more memory, or a smaller batch or data set."
+        f"{stage} ran out of memory: use a machine with more memory, a smaller batch or less data."
     )
 
 

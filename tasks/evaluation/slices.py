@@ -111,12 +111,16 @@ def select_cells(context: EvaluationContext, column: str, key: str) -> list[Any]
         column: The column's name.
         key: The recipe's key that names it, for the error if it does not exist.
     """
-    is_in_data = column in context.test.column_names
-    if column == LENGTH_COLUMN and not is_in_data and is_text(context):
+    if is_text_length(context, column):
         texts = context.test["text"].to_pylist()
-        return [len(text) for text in texts]
+        return list(map(len, texts))
     rows = modalities.select_cells(context.test, [column], key)
     return [row[column] for row in rows]
+
+
+def is_text_length(context: EvaluationContext, column: str) -> bool:
+    """Return whether the column stands for the length of texts."""
+    return column == LENGTH_COLUMN and column not in context.test.column_names and is_text(context)
 
 
 def iter_slices(context: EvaluationContext, config: Slice, key: str) -> Iterator[RowSlice]:
@@ -225,9 +229,10 @@ def worst_by_chance(errors: Floats, n_rows: int) -> float:
 
 def tree_cells(context: EvaluationContext) -> dict[str, list[Any]]:
     """Return the columns that the tree may cut: the label, the features, the length of texts."""
-    excluded = (*table_columns.ROLE_COLUMNS, CONTENT_COLUMN[context.recipe.modality])
-    names = [name for name in context.test.column_names if name == "label" or name not in excluded]
-    if is_text(context) and LENGTH_COLUMN not in names:
+    content = CONTENT_COLUMN[context.recipe.modality]
+    excluded = {*table_columns.ROLE_COLUMNS, content} - {"label"}
+    names = [name for name in context.test.column_names if name not in excluded]
+    if is_text_length(context, LENGTH_COLUMN):
         names.append(LENGTH_COLUMN)
     return {name: select_cells(context, name, "") for name in names}
 

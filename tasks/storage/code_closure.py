@@ -1,6 +1,7 @@
-"""Which of our modules decide what a module computes, read from the import statements, and a hash of them.
+"""Which of our modules decide what a module computes, and a hash of them.
 
-What a step leaves to be taken up again is of one version of the code: it is kept under a name in which this hash is.
+They are read from the import statements. Work that can be continued later, such as a checkpoint,
+belongs to one version of the code: this hash is part of its name.
 """
 
 import ast
@@ -24,38 +25,43 @@ RESULT_NEUTRAL = frozenset(
         "tasks.telemetry",
     }
 )
-BLOCK_FIELDS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statements hold others
+BLOCK_FIELDS = ("body", "orelse", "finalbody", "handlers", "cases")  # hold further statements
 
 
 @cache
 def hash_closure(path: str, without: frozenset[str] = RESULT_NEUTRAL) -> str:
-    """Hash the module in the file `path`, all of ours that it needs, and the versions of the libraries that decide what is written."""
+    """Hash a module, all of our modules that it needs, and the versions of decisive libraries."""
     root = find_root(Path(path))
-    found = [
-        [dotted_name(module, root), hashing.sha256(module)]
-        for module in list_closure(Path(path), without)
-    ]
-    return hashing.hash_json([found, hashing.read_library_versions()])
+    modules = list_closure(Path(path), without)
+    hashes = [[dotted_name(module, root), hashing.sha256(module)] for module in modules]
+    return hashing.hash_json([hashes, hashing.read_library_versions()])
+
+
+def hash_stage_code(stage: str) -> str:
+    """Hash the code that decides what a stage writes: tasks/<stage>.py and its closure."""
+    return hash_closure(str(Path(__file__).parents[1] / f"{stage}.py"))
 
 
 def list_closure(path: Path, without: Collection[str] = RESULT_NEUTRAL) -> list[Path]:
-    """List the module in the file `path` and those of ours that it imports, directly or by way of others, but for those `without`, by their dotted names.
+    """List a module and those of ours that it imports, directly or not.
 
-    Where a package imports modules by name, they all count.
+    All modules of a package count if it imports modules by name.
+
+    Args:
+        path: The module's file.
+        without: Dotted names of modules and packages to leave out, with what they alone import.
     """
-    root, found = find_root(path), set[Path]()
+    root = find_root(path)
+    closure = set[Path]()
     waiting = list(list_files(dotted_name(path, root), root))
     while waiting:
         module = waiting.pop()
-        if module in found:
+        if module in closure:
             continue
-        found.add(module)
-        waiting += [
-            one
-            for one in list_direct_imports(module, root)
-            if not is_within(dotted_name(one, root), without)
-        ]
-    return sorted(found)
+        closure.add(module)
+        imports = list_direct_imports(module, root)
+        waiting += [path for path in imports if not is_within(dotted_name(path, root), without)]
+    return sorted(closure)
 
 
 def is_within(name: str, packages: Collection[str]) -> bool:
@@ -64,41 +70,48 @@ def is_within(name: str, packages: Collection[str]) -> bool:
     return any(".".join(parts[:end]) in packages for end in range(1, len(parts) + 1))
 
 
-def hash_stage_code(stage: str) -> str:
-    """Hash the code that decides what a stage writes: tasks/<stage>.py and its closure."""
-    return hash_closure(str(Path(__file__).parents[1] / f"{stage}.py"))
-
-
 @cache
 def list_direct_imports(path: Path, root: Path) -> list[Path]:
-    """List the files of ours that a module itself imports, and those of the packages that they are in."""
+    """List the files of ours that a module itself imports, with those of their packages."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    names = imported_names(tree, dotted_name(path, root), path.name == "__init__.py")
-    found = {file for name in names for file in list_files(name, root)}
+    files = set[Path]()
+    for name in imported_names(tree, path, root):
+        files.update(list_files(name, root))
     if "import_module" in text:
-        found |= modules_loaded_by_name(tree, path, root)
-    return sorted(found)
+        files |= modules_loaded_by_name(tree, path, root)
+    return sorted(files)
 
 
-def imported_names(tree: ast.Module, module: str, package: bool) -> set[str]:
-    """Return the dotted names in a module's import statements, wherever they stand; of `from a import b` a and a.b."""
+def imported_names(tree: ast.Module, path: Path, root: Path) -> set[str]:
+    """Return the dotted names in a module's import statements; of `from a import b`, a and a.b."""
     names: set[str] = set()
     for statement in iter_statements(tree):
         if isinstance(statement, ast.Import):
-            names |= {alias.name for alias in statement.names}
+            names.update(alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
-            start = statement.module or ""
-            if statement.level:
-                parts = module.split(".")
-                above = parts[: len(parts) - statement.level + package]
-                start = ".".join([*above, *([start] if start else [])])
-            names |= {start, *(f"{start}.{alias.name}" for alias in statement.names)}
+            source = imported_module(statement, path, root)
+            names.add(source)
+            names.update(f"{source}.{alias.name}" for alias in statement.names)
     return names
 
 
+def imported_module(statement: ast.ImportFrom, path: Path, root: Path) -> str:
+    """Return the dotted name of the module that `from … import` names, also if it is relative."""
+    if not statement.level:
+        return statement.module or ""
+    parts = dotted_name(path, root).split(".")
+    if path.name == "__init__.py":
+        parts.append("__init__")
+    package = parts[: len(parts) - statement.level]
+    return ".".join([*package, statement.module] if statement.module else package)
+
+
 def iter_statements(block: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements in a block and in those within it. Expressions are passed over, which is what makes this quick."""
+    """Yield the statements in a block and in those within it.
+
+    Expressions are skipped, which is what makes this quick.
+    """
     for name in BLOCK_FIELDS:
         for inner in getattr(block, name, ()):
             yield inner
@@ -106,49 +119,59 @@ def iter_statements(block: ast.AST) -> Iterator[ast.AST]:
 
 
 def modules_loaded_by_name(tree: ast.Module, path: Path, root: Path) -> set[Path]:
-    """Return all modules of the packages from which a module imports by name, as in `import_module(f"tasks.problems.{name}")`.
+    """Return all modules of the packages from which a module imports by name.
 
-    A package that does so in a way that does not tell from where imports its own.
+    `import_module(f"tasks.problems.{name}")` names its package. A package whose call does not tell
+    from where imports its own modules.
     """
-    found: set[Path] = set()
+    modules: set[Path] = set()
     for call in ast.walk(tree):
-        if (
-            not isinstance(call, ast.Call)
-            or getattr(call.func, "attr", getattr(call.func, "id", "")) != "import_module"
-        ):
+        if not is_import_module_call(call):
             continue
         folder = find_loaded_package(call, root)
         if folder is None and path.name == "__init__.py":
             folder = path.parent
         if folder:
-            found |= set(folder.glob("*.py"))
-    return found
+            modules.update(folder.glob("*.py"))
+    return modules
 
 
-def find_loaded_package(call: ast.Call, root: Path) -> Path | None:
-    """Return the folder of the package that begins the name in a call of `import_module`, if it is written there."""
-    name = call.args[0] if call.args else None
-    start = name.values[0] if isinstance(name, ast.JoinedStr) else None
-    if not isinstance(start, ast.Constant):
+def is_import_module_call(node: ast.AST) -> bool:
+    """Return whether this is a call of `import_module`, by any path."""
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name == "import_module"
+
+
+def find_loaded_package(call: ast.AST, root: Path) -> Path | None:
+    """Return the folder of the package that a call of `import_module` names, if it does."""
+    arguments: list[ast.expr] = getattr(call, "args", [])
+    if not arguments or not isinstance(arguments[0], ast.JoinedStr):
         return None
-    folder = root.joinpath(*str(start.value).rpartition(".")[0].split("."))
+    prefix = arguments[0].values[0]
+    if not isinstance(prefix, ast.Constant):
+        return None
+    package = str(prefix.value).rpartition(".")[0]
+    folder = root.joinpath(*package.split("."))
     return folder if (folder / "__init__.py").is_file() else None
 
 
 @cache
 def list_files(name: str, root: Path) -> list[Path]:
-    """List the file of a module of ours and those of the packages around it; none for what is not ours or no module."""
+    """List the file of a module of ours with those of its packages; none for any other name."""
     parts = name.split(".")
-    found = []
+    files = []
     for end in range(1, len(parts) + 1):
         place = root.joinpath(*parts[:end])
         if (place / "__init__.py").is_file():
-            found.append(place / "__init__.py")
+            files.append(place / "__init__.py")
         elif place.with_suffix(".py").is_file():
-            return [*found, place.with_suffix(".py")]
+            return [*files, place.with_suffix(".py")]
         else:
             break
-    return found
+    return files
 
 
 def find_root(path: Path) -> Path:

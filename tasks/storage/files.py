@@ -126,10 +126,11 @@ def read_csv(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, 
 
 def check_columns(path: Path, columns: Sequence[str], actual: Sequence[str], advice: str) -> None:
     """Raise StageError if a table lacks one of the columns."""
-    for name in columns:
-        if name not in actual:
-            listed = ", ".join(actual or ["none"])
-            raise StageError(f"{path}: there is no column {name!r}; it has {listed}: {advice}.")
+    missing = [name for name in columns if name not in actual]
+    if not missing:
+        return
+    listed = ", ".join(actual) or "none"
+    raise StageError(f"{path}: there is no column {missing[0]!r}; it has {listed}: {advice}.")
 
 
 def write_table(path: Path, table: pa.Table, sort: str = "id") -> None:
@@ -189,6 +190,8 @@ def read_rows(folder: Path) -> pa.Table:
 
 def remove_other_files(folder: Path, names: Sequence[str]) -> None:
     """Delete Parquet files that are not named, and what a killed run left half-written."""
-    for path in [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]:
-        if path.is_file() and path.name not in names:
+    candidates = [*folder.glob("*.parquet"), *folder.glob(".*.tmp")]
+    for path in candidates:
+        is_kept = path.is_dir() or path.name in names
+        if not is_kept:
             path.unlink()

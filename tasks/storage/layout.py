@@ -64,6 +64,7 @@ class CheckFolder(StageFolder):
 
     @property
     def result(self) -> Path:
+        """What every expectation came to."""
         return self.path / "result.json"
 
     @property
@@ -88,6 +89,7 @@ class CleanFolder(StageFolder):
 
     @property
     def parts(self) -> Path:
+        """The cleaned rows, one file for each raw partition."""
         return self.path / "parts"
 
     @property
@@ -112,10 +114,12 @@ class LabelledFolder(StageFolder):
 
     @property
     def label_studio_tasks(self) -> Path:
+        """The review queue as tasks for Label Studio."""
         return self.path / "review.labelstudio.json"
 
     @property
     def label_studio_interface(self) -> Path:
+        """The labelling interface for Label Studio."""
         return self.path / "review.labelstudio.xml"
 
 
@@ -129,14 +133,17 @@ class SplitFolder(StageFolder):
 
     @property
     def train(self) -> Path:
+        """The rows to train on."""
         return self.table("train")
 
     @property
     def val(self) -> Path:
+        """The rows that choose the weights."""
         return self.table("val")
 
     @property
     def test(self) -> Path:
+        """The rows that judge the model."""
         return self.table("test")
 
     def tables(self) -> Iterator[Path]:
@@ -155,6 +162,7 @@ class TunedFolder(StageFolder):
 
     @property
     def trials(self) -> Path:
+        """One line for each trial."""
         return self.path / "trials.csv"
 
 
@@ -164,14 +172,17 @@ class ModelFolder(StageFolder):
 
     @property
     def info(self) -> Path:
+        """The model's description."""
         return self.path / "model.json"
 
     @property
     def onnx(self) -> Path:
+        """The exported model."""
         return self.path / "model.onnx"
 
     @property
     def weights(self) -> Path:
+        """The network's weights."""
         return self.path / "model.safetensors"
 
     @property
@@ -186,6 +197,7 @@ class ModelFolder(StageFolder):
 
     @property
     def tokenizer(self) -> Path:
+        """The tokenizer, for texts."""
         return self.path / "tokenizer.json"
 
     @property
@@ -200,10 +212,12 @@ class EvaluationFolder(StageFolder):
 
     @property
     def metrics(self) -> Path:
+        """Metrics, aspects and hashes of what was evaluated."""
         return self.path / "metrics.json"
 
     @property
     def predictions(self) -> Path:
+        """The answers to each test row."""
         return self.path / "predictions.parquet"
 
     @property
@@ -213,10 +227,12 @@ class EvaluationFolder(StageFolder):
 
     @property
     def plots(self) -> Path:
+        """CSV files for `dvc plots`."""
         return self.path / "plots"
 
     @property
     def page(self) -> Path:
+        """The report for people."""
         return self.path / "report.html"
 
 
@@ -249,6 +265,7 @@ class StagePaths:
 
     @property
     def raw(self) -> RawFolder:
+        """What `ingest` writes."""
         return RawFolder(self.root / "raw")
 
     def checks(self, suite: str) -> CheckFolder:
@@ -257,30 +274,37 @@ class StagePaths:
 
     @property
     def clean(self) -> CleanFolder:
+        """What `clean` writes."""
         return CleanFolder(self.root / "clean")
 
     @property
     def labelled(self) -> LabelledFolder:
+        """What `label` writes."""
         return LabelledFolder(self.root / "labelled")
 
     @property
     def split(self) -> SplitFolder:
+        """What `split` writes."""
         return SplitFolder(self.root / "split")
 
     @property
     def pretrained(self) -> ModelFolder:
+        """What `pretrain` writes."""
         return ModelFolder(self.root / "pretrained")
 
     @property
     def tuned(self) -> TunedFolder:
+        """What `tune` writes."""
         return TunedFolder(self.root / "tuned")
 
     @property
     def model(self) -> ModelFolder:
+        """What `train` writes."""
         return ModelFolder(self.root / "model")
 
     @property
     def evaluation(self) -> EvaluationFolder:
+        """What `evaluate` writes."""
         return EvaluationFolder(self.root / "evaluation")
 
     @property
@@ -290,10 +314,12 @@ class StagePaths:
 
     @property
     def model_card(self) -> Path:
+        """The model card of what was judged."""
         return self.root / "card.md"
 
     @property
     def bill_of_materials(self) -> Path:
+        """The bill of materials of what was judged."""
         return self.root / "bom.cdx.json"
 
 

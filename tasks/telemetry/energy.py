@@ -33,7 +33,7 @@ def measure_energy() -> Iterator[None]:
 
 
 def start_tracker() -> Any:
-    """Start a tracker of this process that asks no server and writes no file; None without codecarbon."""
+    """Start a tracker that asks no server and writes no file; None without codecarbon."""
     try:
         import codecarbon
     except ModuleNotFoundError:

@@ -90,7 +90,7 @@ class Progress:
         self.print_line(f"\r{line}" if self.is_terminal else line)
 
     def format_metrics(self, count: int) -> str:
-        """Return up to `count` metrics of the last epoch, first the one that chooses the weights."""
+        """Return up to `count` metrics of the last epoch, the one that chooses weights first."""
         if not self.history:
             return ""
         val = self.history[-1].val
