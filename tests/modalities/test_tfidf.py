@@ -13,85 +13,93 @@ from tasks.core.errors import ConfigError
 from tasks.modalities.text import tfidf
 from tasks.modalities.text.tfidf import TfidfModel
 from tasks.recipe.loading import read_recipe
+from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
 from tasks.storage.layout import StagePaths
 from tasks.training import temperature_scaling
 from tests import tiny
 
 
-def trained(folder: Path, rows: int = 200, **options: Any) -> tuple[Any, dict[str, Any]]:
+def train_with_tfidf(folder: Path, rows: int = 200, **options: Any) -> Recipe:
+    """Train a model with a TF-IDF model on so many rows, in folder/model."""
     tiny.base(folder / "base")
-    made = tiny.recipe("text", folder, epochs=1, lexical=True, **options)
-    tiny.split("text", folder / "split", rows)
-    files.write_table(folder / "split" / "val.parquet", tiny.table("text", 900, 80))
-    train.run(made, StagePaths(folder), folder / "checkpoints")
-    return made, files.read_json(folder / "model" / "model.json")
+    recipe = tiny.recipe("text", folder, epochs=1, lexical=True, **options)
+    paths = StagePaths(folder)
+    tiny.split("text", paths.split.path, rows)
+    files.write_table(paths.split.val, tiny.table("text", 900, 80))
+    train.run(recipe, paths, folder / "checkpoints")
+    return recipe
 
 
-def test_terms_are_tokens_and_pairs_in_their_order_and_count_by_their_logarithm() -> None:
-    found, amounts = tfidf.weigh_terms([5, 3, 5, 3])
-    assert found.tolist() == [3, 5, 4 * tfidf.PAIR_FACTOR + 5, 6 * tfidf.PAIR_FACTOR + 3]
-    assert amounts == pytest.approx(1 + np.log([2, 2, 1, 2]))
+def test_terms_are_tokens_and_ordered_pairs_weighed_by_the_log_of_their_count() -> None:
+    terms, weights = tfidf.weigh_terms([5, 3, 5, 3])
+    pair_of_3_and_5 = 4 * tfidf.PAIR_FACTOR + 5
+    pair_of_5_and_3 = 6 * tfidf.PAIR_FACTOR + 3
+    assert terms.tolist() == [3, 5, pair_of_3_and_5, pair_of_5_and_3]
+    assert weights == pytest.approx(1 + np.log([2, 2, 1, 2]))
     assert tfidf.weigh_terms([])[0].tolist() == []
 
 
-def test_rows_have_the_length_one_over_known_terms_and_none_where_nothing_is_known() -> None:
-    made = tfidf.build_term_matrix(
-        [tfidf.weigh_terms([1, 9]), tfidf.weigh_terms([]), tfidf.weigh_terms([7])],
-        np.array([1, 2, 9]),
-        np.array([1.0, 1.0, 2.0]),
-    ).toarray()
-    assert made == pytest.approx(np.array([[1, 0, 2], [0, 0, 0], [0, 0, 0]]) / np.sqrt(5))
+def test_a_text_is_a_vector_of_length_1_or_0_without_known_terms() -> None:
+    texts = [tfidf.weigh_terms(ids) for ids in ([1, 9], [], [7])]
+    vocabulary = np.array([1, 2, 9])
+    idf = np.array([1.0, 1.0, 2.0])
+    matrix = tfidf.build_term_matrix(texts, vocabulary, idf).toarray()
+    expected = np.array([[1, 0, 2], [0, 0, 0], [0, 0, 0]]) / np.sqrt(5)
+    assert matrix == pytest.approx(expected)
 
 
-def test_a_trained_model_adds_it_with_the_weight_that_val_gives(tmp_path: Path) -> None:
-    made, about = trained(tmp_path, 400)
-    assert about["tfidf_weight"] in temperature_scaling.TFIDF_WEIGHTS
-    val = files.read_table(tmp_path / "split" / "val.parquet")
+def test_the_weight_is_the_one_with_the_least_loss_on_val(tmp_path: Path) -> None:
+    recipe = train_with_tfidf(tmp_path, 400)
+    paths = StagePaths(tmp_path)
+    info = ModelInfo.read(paths.model.info)
+    val = files.read_table(paths.split.val)
     assert val.num_rows >= temperature_scaling.MIN_ROWS
-    info = ModelInfo.read(tmp_path / "model" / "model.json")
-    rows = modalities.extract_inputs(made, val)
+    inputs = modalities.extract_inputs(recipe, val)
     losses = {}
     for weight in temperature_scaling.TFIDF_WEIGHTS:
         changes = {"tfidf_weight": weight, "temperature": 1.0}
-        served = modalities.open_predictor(tmp_path / "model", info.model_copy(update=changes))
-        targets = served.problem.targets(val)
-        losses[weight] = temperature_scaling.fit_temperature(
-            served.problem, targets, modalities.predict(served, rows)
-        )[1]
-    assert losses[about["tfidf_weight"]] == pytest.approx(min(losses.values()))
-    again = modalities.load_predictor(tmp_path / "model")
-    assert modalities.predict(again, rows[:1]) == pytest.approx(
-        modalities.predict(again, rows)[:1], abs=1e-5
-    )
+        predictor = modalities.open_predictor(paths.model.path, info.model_copy(update=changes))
+        targets = predictor.problem.targets(val)
+        answers = modalities.predict(predictor, inputs)
+        _, losses[weight] = temperature_scaling.fit_temperature(predictor.problem, targets, answers)
+    assert info.tfidf_weight in losses
+    assert losses[info.tfidf_weight] == pytest.approx(min(losses.values()))
+
+
+def test_a_row_alone_is_predicted_as_among_others(tmp_path: Path) -> None:
+    recipe = train_with_tfidf(tmp_path)
+    paths = StagePaths(tmp_path)
+    inputs = modalities.extract_inputs(recipe, files.read_table(paths.split.val))
+    predictor = modalities.load_predictor(paths.model.path)
+    alone = modalities.predict(predictor, inputs[:1])
+    assert alone == pytest.approx(modalities.predict(predictor, inputs)[:1], abs=1e-5)
 
 
 def test_it_reads_what_the_network_does_not(tmp_path: Path) -> None:
-    trained(tmp_path)
-    parts = TfidfModel(tmp_path / "model")
-    words = " ".join(["word"] * 600)
-    assert len(tfidf.tokenize_terms(tmp_path / "model", [words])[0][0]) > 0
-    limit = json.loads((tmp_path / "model" / "tokenizer.json").read_text())["truncation"][
-        "max_length"
-    ]
-    counts = np.exp(tfidf.tokenize_terms(tmp_path / "model", [words])[0][1] - 1)
-    assert counts.max() > limit
-    assert parts([words]).shape == (1, len(modalities.load_predictor(tmp_path / "model").labels))
+    train_with_tfidf(tmp_path)
+    paths = StagePaths(tmp_path)
+    text = " ".join(["word"] * 600)
+    [(terms, weights)] = tfidf.tokenize_terms(paths.model.path, [text])
+    assert len(terms) > 0
+    tokenizer = json.loads(paths.model.tokenizer.read_text())
+    counts = np.exp(weights - 1)
+    assert counts.max() > tokenizer["truncation"]["max_length"]
+    labels = modalities.load_predictor(paths.model.path).labels
+    assert TfidfModel(paths.model.path)([text]).shape == (1, len(labels))
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("one", "other"):
+    hashes = []
+    for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        trained(tmp_path / name)
-    one, other = (
-        hashing.hash_folder(tmp_path / name / "model")[tfidf.TFIDF_FILE]
-        for name in ("one", "other")
-    )
-    assert one == other
+        train_with_tfidf(tmp_path / name)
+        hashes.append(hashing.sha256(tmp_path / name / "model" / tfidf.TFIDF_FILE))
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told"),
+    ("sections", "sentence"),
     [
         (
             "modality: image\ntrain: {lexical: true}",
@@ -99,14 +107,20 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         ),
         ("modality: text\nproblem: multilabel\ntrain: {lexical: true}", "made for one class a row"),
         (
-            "modality: text\npretrain: {network: {layers: 1, hidden_size: 16, num_heads: 1}, lexical: true}",
+            "modality: text\n"
+            "pretrain: {network: {layers: 1, hidden_size: 16, num_heads: 1}, lexical: true}",
             "lexical is for training with labels",
         ),
     ],
 )
-def test_where_it_cannot_be_the_recipe_says_so(recipe: str, told: str, tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_have_it_is_refused(
+    sections: str, sentence: str, tmp_path: Path
+) -> None:
     (tmp_path / "made.yaml").write_text(
-        f"name: made\ningest: {{kind: files, path: made.csv}}\n{recipe}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
+        "name: made\n"
+        "ingest: {kind: files, path: made.csv}\n"
+        f"{sections}\n"
+        "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=sentence):
         read_recipe(tmp_path / "made.yaml")
