@@ -1,102 +1,77 @@
-"""Pretrain: train on texts without their labels, where the recipe says so; what comes of it is the base from which `train` starts.
+"""Pretrain: train a base on texts without their labels, if the recipe says so.
 
     python -m tasks.pretrain cloud-docs-scratch
 
-The texts are those that went into `label`, whether they have a label or not, but for the ones that are in val or test or like one there. Writes pretrained/: a folder as transformers
-loads it, history.jsonl and report.json with the loss for each token on val and its perplexity; without a `pretrain` section an empty report.json alone. A run
-that was cut off is taken up from checkpoints/.pretrain/<recipe>/<fingerprint>/.
+Stage `train` starts from this base. The texts are all that went into `label`, with or without a
+label, except those in val or test and those that are like one there. Writes pretrained/: a folder
+as transformers loads it, history.jsonl, and report.json with the loss of a token on val and its
+perplexity; without a section `pretrain` only an empty report.json. A run that was cut off is
+resumed from checkpoints/.pretrain/<recipe>/<fingerprint>/.
 """
 
-import dataclasses
-import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
-from tasks.storage import code_closure, files, hashing, layout
+from tasks.storage import files, layout
+from tasks.storage.layout import StagePaths
 from tasks.telemetry import energy, tensorboard
-from tasks.training import corpus
+
+if TYPE_CHECKING:
+    from tasks.contracts.epoch_record import EpochCallback
 
 
-def pretrain(name: str) -> None:
-    folder = layout.recipe_folder(name)
-    recipe = resolved.read_resolved_recipe(name)
+def pretrain(recipe_name: str) -> None:
+    """Pretrain the base of a registered recipe, in as many processes as it says."""
+    paths = StagePaths.of_recipe(recipe_name)
+    recipe = resolved.read_resolved_recipe(recipe_name)
     if recipe.pretrain is None:
-        files.write_json(folder / "pretrained" / "report.json", {})
+        files.write_json(paths.pretrained.report, {})
         return
     from tasks.training import distributed, launch
 
-    if recipe.pretrain.processes > 1 and not distributed.is_launched():
-        launch.launch_processes(recipe, recipe.pretrain.processes, "tasks.pretrain")
+    n_processes = recipe.pretrain.processes
+    if n_processes > 1 and not distributed.is_launched():
+        launch.launch_processes(recipe, n_processes, "tasks.pretrain")
         return
+    checkpoints = layout.shared_path(f"checkpoints/.pretrain/{recipe_name}")
     with distributed.process_group(), energy.measure_energy():
-        watch = (
-            tensorboard.build_curve_writer(f"{name}-pretrain") if distributed.rank() == 0 else None
-        )
-        run(
-            recipe,
-            folder,
-            folder / "pretrained",
-            layout.shared_path(f"checkpoints/.pretrain/{name}"),
-            watch,
-        )
+        callbacks: tuple[EpochCallback, ...] = ()
+        if distributed.rank() == 0:
+            callbacks = (tensorboard.build_curve_writer(f"{recipe_name}-pretrain"),)
+        run(recipe, paths, checkpoints, callbacks)
 
 
-def run(recipe: Recipe, source: Path, target: Path, checkpoints: Path, watch: Any = None) -> None:
-    """Train on what lies in `source`, the folder of the recipe's stages, and write `target`. All processes train, the first one writes."""
-    from tasks import modalities
-    from tasks.contracts import epoch_record
-    from tasks.contracts.epoch_record import History
-    from tasks.training import checkpoint, distributed, loop
-    from tasks.training.loop import TrainingHooks
-    from tasks.training.training_data import TrainingData
+def run(
+    recipe: Recipe,
+    paths: StagePaths,
+    checkpoints: Path,
+    callbacks: "tuple[EpochCallback, ...]" = (),
+) -> None:
+    """Train on the rows of `label` and write the base. All processes train, the first writes.
 
-    assert recipe.pretrain
-    train, val, about = corpus.load_corpus(source, recipe.modality)
-    rows, ids = modalities.extract_inputs(recipe, train), train["id"].to_pylist()
-    build_pretrainer = modalities.get_modality(recipe.modality).pretrainer
-    assert build_pretrainer is not None
-    adapter = build_pretrainer(recipe.pretrain, rows)
-    examples, held = adapter.encode(rows), adapter.encode(modalities.extract_inputs(recipe, val))
-    history: History = []
-    hashes = [hashing.sha256(source / name) for name in corpus.CORPUS_FILES]
-    of = [
-        recipe.pretrain,
-        recipe.columns,
-        recipe.modality,
-        hashes,
-        code_closure.hash_stage_code("pretrain"),
-        distributed.hardware_fingerprint(),
-    ]
-    with checkpoint.lock_run_folder(checkpoints, of) as mine:
-        if recipe.pretrain.epochs:
-            named = ids if len(ids) == len(examples) else ()
-            data = TrainingData.without_targets(examples, held, named)
-            hooks = TrainingHooks(callbacks=(watch,) if watch else ())
-            history = loop.fit(adapter, recipe.pretrain, data, mine, hooks)
+    Args:
+        recipe: With a section `pretrain`.
+        paths: Where the rows are and the base goes.
+        checkpoints: Where the recipe's checkpoints are.
+        callbacks: Called with the history after each epoch.
+    """
+    from tasks.training import checkpoint, corpus, distributed, pretraining
+
+    config = recipe.pretrain
+    assert config is not None
+    rows = corpus.load_corpus(paths, recipe.modality)
+    trainer = pretraining.build_pretrainer(recipe, config, rows)
+    fingerprint = pretraining.collect_fingerprint_inputs(recipe, paths)
+    with checkpoint.lock_run_folder(checkpoints, fingerprint) as run_folder:
+        history = pretraining.fit_base(recipe, trainer, rows, run_folder, callbacks)
         if distributed.rank() > 0:
             return
-        best = min(history, key=lambda record: record.val["log_loss"], default=None)
-        loss = (
-            {
-                "log_loss": best.val["log_loss"],
-                "perplexity": round(math.exp(best.val["log_loss"]), 3),
-                "epoch": best.epoch,
-            }
-            if best
-            else None
-        )
-        with files.atomic_folder(target) as folder:
-            about |= dataclasses.asdict(adapter.save_base(folder))
-            files.write_text(folder / "history.jsonl", epoch_record.format_history(history))
-            files.write_json(
-                folder / "report.json",
-                {**about, "val": loss, "pretrain": recipe.pretrain.model_dump()},
-            )
-        shutil.rmtree(mine)
+        pretraining.write_base(paths.pretrained, config, trainer, rows, history)
+        shutil.rmtree(run_folder)
 
 
 if __name__ == "__main__":
