@@ -1,4 +1,4 @@
-"""The smallest real thing to train, for each modality: a split of 64 rows, and a BERT of two layers that is made here."""
+"""The smallest real models of each modality: splits of 64 rows, and bases of two layers."""
 
 import io
 from pathlib import Path
@@ -67,7 +67,7 @@ TRAIN: dict[str, dict[str, Any]] = {
 
 
 def base(folder: Path) -> Path:
-    """A pretrained encoder as transformers saves one, 32 wide."""
+    """Write a random encoder with 32 hidden units as transformers saves one."""
     import torch
     import transformers
 
@@ -89,7 +89,7 @@ def base(folder: Path) -> Path:
 
 
 def decoder(folder: Path) -> Path:
-    """A decoder, 32 wide, with its tokenizer."""
+    """Write a random decoder with 32 hidden units and its tokenizer."""
     from tasks.modalities.causal_lm.trainer import CausalLmPretrainer
     from tasks.recipe.pretrain import Pretrain
 
@@ -107,33 +107,25 @@ def decoder(folder: Path) -> Path:
 def recipe(
     modality: str, folder: Path, pretrain: dict[str, Any] | None = None, **train: Any
 ) -> Recipe:
-    """With the base in folder/base, where the modality has one."""
-    based = modality in ("text", "causal_lm") and not pretrain
-    rule = (
-        {"rule": "ceiling", "metric": "perplexity"}
-        if modality == "causal_lm"
-        else {"rule": "floor", "metric": "macro_f1"}
-    )
-    about: dict[str, Any] = {
+    """Build a recipe, with the base in folder/base if the modality has one."""
+    has_base = modality in ("text", "causal_lm") and not pretrain
+    base_key = {"base": str(folder / "base")} if has_base else {}
+    sections: dict[str, Any] = {
         "name": "tiny",
         "modality": modality,
         "ingest": {"kind": "files", "path": "unused.csv"},
-        "gate": [{**rule, "bound": 0.5}],
+        "gate": [{"rule": "floor", "metric": "macro_f1", "bound": 0.5}],
         "pretrain": pretrain,
-        "train": {
-            **({"base": str(folder / "base")} if based else {}),
-            **TRAIN[modality],
-            "checkpoint_seconds": 0.0,
-            **train,
-        },
+        "train": {**base_key, **TRAIN[modality], "checkpoint_seconds": 0.0, **train},
     }
     if modality == "causal_lm":
-        about["columns"] = {"label": None, "prompt": "{topic}: "}
-    return Recipe.model_validate(fill_defaults(about))
+        sections["columns"] = {"label": None, "prompt": "{topic}: "}
+        sections["gate"] = [{"rule": "ceiling", "metric": "perplexity", "bound": 0.5}]
+    return Recipe.model_validate(fill_defaults(sections))
 
 
 def table(modality: str, start: int, count: int) -> pa.Table:
-    """Rows of two classes, which their content tells apart, mostly."""
+    """Build rows of two classes, which mostly differ in their content."""
     rng = np.random.default_rng(start)
     labels = [int(value) for value in rng.integers(0, 2, count)]
     columns: dict[str, list[Any]] = {
@@ -186,25 +178,28 @@ def split(modality: str, folder: Path, rows: int = 64) -> Path:
 
 
 def case(modality: str, folder: Path, **train: Any) -> EvaluationContext:
-    """A model trained on the split and all that it is judged on: 48 rows of a test split."""
+    """Train a model on the split, and load what it is judged on: 48 rows of a test split."""
     if modality == "text":
         base(folder / "base")
-    made, source = recipe(modality, folder, **train), split(modality, folder / "split")
-    files.write_table(source / "test.parquet", table(modality, 600, 48))
-    training.run(made, StagePaths(folder), folder / "checkpoints")
-    return judged(made, folder)
+    trained_recipe = recipe(modality, folder, **train)
+    paths = StagePaths(folder)
+    split(modality, paths.split.path)
+    files.write_table(paths.split.test, table(modality, 600, 48))
+    training.run(trained_recipe, paths, folder / "checkpoints")
+    return judged(trained_recipe, folder)
 
 
-def judged(made: Recipe, folder: Path) -> EvaluationContext:
+def judged(recipe: Recipe, folder: Path) -> EvaluationContext:
     """Load the model and the split below `folder` as the evaluation does."""
-    return EvaluationContext.load(made, StagePaths(folder))
+    return EvaluationContext.load(recipe, StagePaths(folder))
 
 
-def through(made: Recipe, folder: Path, checkpoints: Path) -> None:
-    """The recipe through its steps, from the source to the evaluation, without the checks."""
-    ingest.run(made, StagePaths(folder))
-    clean.run(made, StagePaths(folder))
-    label.run(made, StagePaths(folder))
-    splitting.run(made, StagePaths(folder))
-    training.run(made, StagePaths(folder), checkpoints)
-    evaluate.run(made, StagePaths(folder))
+def through(recipe: Recipe, folder: Path, checkpoints: Path) -> None:
+    """Run the recipe's stages from the source to the evaluation, without the checks."""
+    paths = StagePaths(folder)
+    ingest.run(recipe, paths)
+    clean.run(recipe, paths)
+    label.run(recipe, paths)
+    splitting.run(recipe, paths)
+    training.run(recipe, paths, checkpoints)
+    evaluate.run(recipe, paths)

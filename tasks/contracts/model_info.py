@@ -7,11 +7,7 @@ from pydantic import Field, JsonValue
 from tasks.contracts.base import Contract, Record
 
 
-class FeatureColumn(Record):
-    """A column of a table that becomes features."""
-
-
-class NumberColumn(FeatureColumn):
+class NumberColumn(Record):
     """A column of a table that becomes a standardised number."""
 
     kind: Literal["number"] = "number"
@@ -22,7 +18,7 @@ class NumberColumn(FeatureColumn):
     has_missing: bool = Field(description="Whether a second feature flags missing cells.")
 
 
-class CategoryColumn(FeatureColumn):
+class CategoryColumn(Record):
     """A column of a table that becomes one feature for each frequent category."""
 
     kind: Literal["category"] = "category"

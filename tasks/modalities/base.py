@@ -107,7 +107,10 @@ class Predictor(ABC):
     def __call__(self, rows: Sequence[InputRow]) -> Floats:
         """Return the answers for rows, `[rows, width]`; a classifier's rows each sum to 1."""
 
-    def sample_continuations(self, rows: Sequence[InputRow]) -> list[dict[str, str]]:  # noqa: ARG002
+    def sample_continuations(
+        self,
+        rows: Sequence[InputRow],  # noqa: ARG002  for overriding methods
+    ) -> list[dict[str, str]]:
         """Continue the prompts of some of the rows; nothing if the model writes no text."""
         return []
 

@@ -223,8 +223,8 @@ def build_convolutional_network(
             logits: torch.Tensor = self.head(self.features((images - self.mean) / self.deviation))
             return logits
 
-    network: nn.Module = Convolutions().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    network: nn.Module = Convolutions()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_block(n_inputs: int, n_outputs: int, stride: int = 1) -> "torch.nn.Sequential":

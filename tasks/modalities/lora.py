@@ -70,4 +70,4 @@ def merge_lora_layers(network: "torch.nn.Module") -> None:
         layer.merge()  # type: ignore[operator]
         network.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
     if layers:
-        network.requires_grad_(True)
+        network.requires_grad_(requires_grad=True)

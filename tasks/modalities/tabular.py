@@ -4,6 +4,7 @@ How a column becomes features is inferred from the training rows and kept in mod
 """
 
 import datetime
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -36,7 +37,6 @@ from tasks.storage.layout import ModelFolder
 if TYPE_CHECKING:
     import torch
 
-FeatureColumn = Column  # until the evaluation names Column
 Cell = Any  # a text, a number, a date, a truth value, or None
 TableRow = dict[str, Cell]  # column → cell
 
@@ -218,7 +218,10 @@ def missing_first(category: str | None) -> tuple[bool, str]:
 
 def encode_features(columns: Sequence[Column], rows: Sequence[TableRow]) -> NDArray[np.float32]:
     """Turn rows into features, `[rows, features]`. A column that a row lacks is missing there."""
-    blocks = [encode_column(column, [row.get(column.name) for row in rows]) for column in columns]
+    blocks = []
+    for column in columns:
+        cells = [row.get(column.name) for row in rows]
+        blocks.append(encode_column(column, cells))
     return np.concatenate(blocks, axis=1, dtype=np.float32)
 
 
@@ -243,7 +246,8 @@ def encode_numbers(column: NumberColumn, cells: Sequence[Cell]) -> Floats:
 def encode_categories(column: CategoryColumn, cells: Sequence[Cell]) -> NDArray[np.bool_]:
     """Encode categories one-hot, `[rows, categories]`; a rare or new one is all zero."""
     index_of_category = {category: index for index, category in enumerate(column.values)}
-    indices = np.array([index_of_category.get(category_name(cell), -1) for cell in cells])
+    categories = [category_name(cell) for cell in cells]
+    indices = np.array([index_of_category.get(category, -1) for category in categories])
     return indices[:, None] == np.arange(len(index_of_category))
 
 
@@ -309,7 +313,7 @@ def build_perceptron(sizes: Sequence[int], n_outputs: int, dropout: float) -> "t
     from torch import nn
 
     layers: list[nn.Module] = []
-    for n_inputs, n_hidden in zip(sizes, sizes[1:], strict=False):
+    for n_inputs, n_hidden in itertools.pairwise(sizes):
         layers += [nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
 

@@ -116,7 +116,7 @@ def test_a_base_whose_config_does_not_fit_its_weights_is_refused(
 def test_a_pickle_under_the_name_of_safetensors_is_refused(here: Path) -> None:
     folder = tiny.base(here / "base")
     (folder / "model.safetensors").write_bytes(b"\x80\x04\x95" + bytes(100))
-    with pytest.raises(StageError, match="train.base: .*base cannot be loaded by transformers"):
+    with pytest.raises(StageError, match=r"train.base: .*base cannot be loaded by transformers"):
         pretrained.load_base(Train(base=str(folder)))
 
 

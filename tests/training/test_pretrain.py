@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import signal
 from dataclasses import astuple
@@ -89,7 +88,7 @@ class Pretraining(Job):
         torch.set_num_threads(1)
         if place:
             die(*PLACES[place], call)
-        os.makedirs(self.work, exist_ok=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         run_elsewhere(text_recipe(**self.options), self.folder, self.work)
 
     def model(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import JsonValue
 from tokenizers import Tokenizer
 
@@ -119,8 +120,8 @@ class DecoderTrainer(Trainer):
         """Build a batch that is padding alone, as long as its longest row of windows."""
         import torch
 
-        row_lengths = [sum(len(windows[index]) for index in indices) for indices in packed]
-        shape = (len(packed), max(row_lengths))
+        sizes = np.array([len(window) for window in windows])
+        shape = (len(packed), max(int(sizes[indices].sum()) for indices in packed))
         return CausalBatch(
             tokens=torch.full(shape, self.boundaries.eos_id),
             positions=torch.full(shape, 0),
