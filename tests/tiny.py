@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from PIL import Image
 
 from tasks import clean, evaluate, ingest, label, modalities
@@ -165,9 +166,18 @@ def model_info(modality: str, **fields: Any) -> ModelInfo:
     return ModelInfo(**{"input": MODEL_INPUTS[modality], **known, **fields})
 
 
-def png(pixels: np.ndarray) -> bytes:
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    return encode_image(pixels)
+
+
+def encode_image(
+    image: Image.Image | NDArray[np.uint8], form: str = "PNG", **settings: object
+) -> bytes:
+    """Encode an image, or its pixels, in a format of Pillow."""
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    image.save(buffer, form, **settings)
     return buffer.getvalue()
 
 
