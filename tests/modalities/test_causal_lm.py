@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks import evaluate, gate, modalities
+from tasks import evaluate, modalities
 from tasks import train as train_stage
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.errors import StageError
+from tasks.gating import verdict
+from tasks.gating.champion import Champion
 from tasks.modalities.causal_lm import packing
 from tasks.modalities.causal_lm.predictor import CUT_MARK, CausalLmPredictor
 from tasks.modalities.causal_lm.trainer import CausalLmTrainer
@@ -220,9 +222,10 @@ def test_the_gate_judges_a_language_model(evaluated: StagePaths) -> None:
     ]
     recipe = tiny.recipe("causal_lm", evaluated.root)
     recipe = Recipe.model_validate({**recipe.model_dump(), "gate": rules})
-    verdict = gate.run(recipe, evaluated.root, evaluated.model.path, "v1")
-    assert [check["outcome"] for check in verdict["checks"]] == ["fail", "pass"]
-    assert "must be at most 1." in verdict["reason"]
+    champion = Champion(evaluated.model, "v1")
+    judged = verdict.judge_model(recipe, evaluated, champion)
+    assert [check.outcome for check in judged.checks] == ["fail", "pass"]
+    assert "must be at most 1." in judged.reason
 
 
 def test_a_champion_with_another_tokenizer_is_compared_by_bytes_alone() -> None:

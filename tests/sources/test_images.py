@@ -13,7 +13,7 @@ from tasks.modalities.image import decode_images
 from tasks.recipe.ingest import ImagesSource
 from tasks.sources import list_partition_versions
 from tests import tiny
-from tests.conftest import ROOT, partitions
+from tests.conftest import ROOT, read_batches
 
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 PICTURES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -39,7 +39,7 @@ def write_folders(here: Path) -> ImagesSource:
 
 
 def test_a_folder_per_class_labels_its_images(here: Path) -> None:
-    tables = [part.table for part in partitions(write_folders(here))]
+    tables = [part.table for part in read_batches(write_folders(here))]
     rows = pa.concat_tables(tables).to_pylist()
     assert [(row["id"], row["label"]) for row in rows] == [
         ("cat/1.png", "cat"),
@@ -61,7 +61,7 @@ def test_an_unreadable_file_is_set_aside_with_its_path(here: Path) -> None:
     source = write_folders(here)
     (here / "pets" / "cat" / "3.png").write_bytes(b"not an image")
     (here / "pets" / "cat" / "4.png").write_bytes(tiny.encode_image(PICTURES[1])[:-30])
-    parts = {part.name: part for part in partitions(source)}
+    parts = {part.name: part for part in read_batches(source)}
     assert [path for path, _ in parts["pets/cat"].broken] == ["pets/cat/3.png", "pets/cat/4.png"]
     assert [why for _, why in parts["pets/cat"].broken] == [
         "not a readable PNG or JPEG image (it begins like neither)",
@@ -74,7 +74,7 @@ def test_an_unreadable_file_is_set_aside_with_its_path(here: Path) -> None:
 def test_a_pair_of_idx_files_gives_the_same_pixels(here: Path, packed: type[bytes]) -> None:
     (here / "images").write_bytes(packed(encode_idx(PICTURES)))
     (here / "labels").write_bytes(packed(encode_idx(np.array([7, 0, 7], np.uint8))))
-    [part] = partitions(ImagesSource(kind="images", path="images", labels="labels"))
+    [part] = read_batches(ImagesSource(kind="images", path="images", labels="labels"))
     assert part.table["label"].to_pylist() == ["7", "0", "7"]
     assert (decode_images(part.table["image"].to_pylist())[:, 0] == PICTURES).all()
 
@@ -112,7 +112,7 @@ def test_idx_files_that_do_not_add_up_are_refused(
     (here / "images").write_bytes(images)
     (here / "labels").write_bytes(labels)
     with pytest.raises(StageError, match=sentence):
-        list(partitions(ImagesSource(kind="images", path="images", labels="labels")))
+        list(read_batches(ImagesSource(kind="images", path="images", labels="labels")))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_idx_files_that_do_not_add_up_are_refused(
 def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) -> None:
     (here / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(StageError, match=sentence):
-        list(partitions(ImagesSource(kind="images", path=path)))
+        list(read_batches(ImagesSource(kind="images", path=path)))
 
 
 def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
@@ -131,7 +131,7 @@ def test_several_pairs_of_idx_files_have_ids_that_count_on(here: Path) -> None:
         (here / f"{name}.labels").write_bytes(encode_idx(np.array([1, 2, 3], np.uint8)))
     source = ImagesSource(kind="images", path=["a", "b"], labels=["a.labels", "b.labels"])
     assert list(list_partition_versions(source)) == ["a", "b"]
-    assert [part.table["id"].to_pylist() for part in partitions(source)] == [
+    assert [part.table["id"].to_pylist() for part in read_batches(source)] == [
         ["000000", "000001", "000002"],
         ["1000000", "1000001", "1000002"],
     ]
@@ -149,7 +149,7 @@ def test_files_of_images_need_as_many_of_labels(path: list[str], labels: list[st
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the repository")
 def test_the_real_mnist_test_set_is_read() -> None:
-    [part] = partitions(
+    [part] = read_batches(
         ImagesSource(
             kind="images",
             path=str(MNIST / "t10k-images-idx3-ubyte.gz"),
