@@ -235,18 +235,18 @@ class TrainingState:
         torch.manual_seed(seed)
         return torch.Generator().manual_seed(seed)
 
+    def parameters_with_gradients(self) -> list[torch.nn.Parameter]:
+        """List what this step moves."""
+        return [parameter for parameter in self.parameters() if parameter.grad is not None]
+
     def finish_gradients(self, n_rows: int, weight_sum: float) -> None:
         """Divide by the weight instead of the number of rows, and add the L1 penalty."""
-        parameters = [item for item in self.parameters() if item.grad is not None]
+        parameters = self.parameters_with_gradients()
         if weight_sum not in (0, n_rows):
             for parameter in parameters:
                 parameter.grad.mul_(n_rows / weight_sum)  # type: ignore[union-attr]
-        if self.config.l1 == 0:
-            return
-        for parameter in parameters:
-            if parameter.ndim > 1:
-                signs = parameter.detach().sign()
-                parameter.grad.add_(signs, alpha=self.config.l1)  # type: ignore[union-attr]
+        if self.config.l1:
+            add_l1_gradients(parameters, self.config.l1)
 
     def loss(
         self, network: torch.nn.Module, rows: list[int], generator: torch.Generator | None
@@ -374,3 +374,11 @@ class TrainingState:
         counters.position = 0
         counters.loss_sum = 0.0
         counters.weight_sum = 0.0
+
+
+def add_l1_gradients(parameters: list[torch.nn.Parameter], weight: float) -> None:
+    """Add the gradients of the L1 penalty to those of matrices; vectors have none."""
+    for parameter in parameters:
+        if parameter.ndim > 1:
+            signs = parameter.detach().sign()
+            parameter.grad.add_(signs, alpha=weight)  # type: ignore[union-attr]

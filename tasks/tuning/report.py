@@ -117,9 +117,12 @@ def build_slices(data: Study) -> list[Slice]:
 def build_ticks(option: Option) -> list[AxisTick]:
     """Label each value of a list, or the ends of an interval."""
     values = option if isinstance(option, list) else [option["low"], option["high"]]
-    places = [locate_on_axis(option, value) for value in values]
-    labels = [html_pages.format_value(value) for value in values]
-    return [AxisTick(place, label) for place, label in zip(places, labels, strict=True)]
+    return [build_tick(option, value) for value in values]
+
+
+def build_tick(option: Option, value: Any) -> AxisTick:
+    """Label a value."""
+    return AxisTick(locate_on_axis(option, value), html_pages.format_value(value))
 
 
 def locate_on_axis(option: Option, value: Any) -> float:

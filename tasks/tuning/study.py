@@ -178,11 +178,11 @@ def get_objective_metric(recipe: Recipe, config: Tune) -> str:
 
 def find_best_trial(recipe: Recipe, config: Tune, trials: list[TrialRecord]) -> TrialRecord | None:
     """Return the best of the trials that were trained to the end; of equal ones the first."""
-    sign = 1 if get_objective_metric(recipe, config) in LOWER_IS_BETTER else -1
-    best: TrialRecord | None = None
-    best_loss = float("inf")
-    for record in trials:
-        if record.state == "done" and record.value is not None and sign * record.value < best_loss:
-            best = record
-            best_loss = sign * record.value
-    return best
+    is_loss = get_objective_metric(recipe, config) in LOWER_IS_BETTER
+    complete = [record for record in trials if record.state == "done"]
+    values = [record.value for record in complete if record.value is not None]
+    if not values:
+        return None
+    choose_best = min if is_loss else max
+    best_value = choose_best(values)
+    return complete[values.index(best_value)]

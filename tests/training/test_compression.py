@@ -75,10 +75,10 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def trained(here: Path, text: str, export: str, to: str = "run") -> Path:
-    made = recipe(here, text, export)
+    loaded = recipe(here, text, export)
     paths = StagePaths(here / to)
-    write_split(paths.split, made.modality)
-    train.run(made, paths, here / "checkpoints")
+    write_split(paths.split, loaded.modality)
+    train.run(loaded, paths, here / "checkpoints")
     return paths.model.path
 
 
@@ -167,9 +167,9 @@ def test_pruning_goes_on_where_a_kill_cut_it_off(
 
 
 def test_a_share_that_leaves_nothing_is_refused(here: Path) -> None:
-    with pytest.raises(ConfigError, match="export.prune: 1.0: input should be less than 1"):
+    with pytest.raises(ConfigError, match=r"export\.prune: 1\.0: input should be less than 1"):
         recipe(here, TABLE, "{prune: 1.0}")
-    with pytest.raises(ConfigError, match="export.int4: is not a known key .did you mean int8"):
+    with pytest.raises(ConfigError, match=r"export\.int4: is not a known key .did you mean int8"):
         recipe(here, TABLE, "{int4: true}")
 
 

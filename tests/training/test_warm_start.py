@@ -176,8 +176,8 @@ def test_a_champion_whose_bytes_are_not_those_that_were_promoted_is_refused(here
     save_file(changed, champion_folder("v1").weights)
     recipe, trainer = build_trainer("tabular", seed=2)
     message = (
-        "train.warm_start: .*v1/model.safetensors is missing or does not have the bytes that were promoted: "
-        "`millrace run tiny` fetches it"
+        "train.warm_start: .*v1/model.safetensors is missing or does not have the bytes that were "
+        "promoted: `millrace run tiny` fetches it"
     )
     with pytest.raises(StageError, match=message):
         warm_start.find_warm_start(recipe, champion, trainer)

@@ -149,8 +149,8 @@ def test_more_trials_are_added_to_those_that_are_done_and_another_recipe_begins_
 ) -> None:
     few = run(recipe(here, ("trials: 10", "trials: 3")), here)
     capsys.readouterr()
-    more = run(recipe(here, ("trials: 10", "trials: 5")), here)
-    assert list_rows(more)[:3] == list_rows(few)
+    extended = run(recipe(here, ("trials: 10", "trials: 5")), here)
+    assert list_rows(extended)[:3] == list_rows(few)
     lines = capsys.readouterr().err
     assert "trial 4/5: " in lines
     assert "trial 3/5" not in lines
