@@ -59,7 +59,7 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
     classes = divided.count_classes(strata)
     total = sum(classes.values(), Counter[str]())
     if recipe.columns.label:
-        all_classes = sorted({name for row_strata in strata for name in row_strata})
+        all_classes = sorted(set[str]().union(*strata))
         stratification.require_learnable_split(classes, total, all_classes, recipe.problem)
     for name, part in tables.items():
         files.write_table(paths.split.table(name), part)

@@ -1,5 +1,6 @@
 """Label models: one label with a confidence for each row, from the votes of labelling functions
-that are sometimes wrong and often abstain."""
+that are sometimes wrong and often abstain.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -179,7 +179,8 @@ def list_aspects(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
 def flatten_numbers(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the numbers of an aspect with their paths; an interval counts as one number."""
     if isinstance(value, dict) and isinstance(value.get("low"), float):
-        yield path, f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
+        interval = f"{value['low']:.4g} to {value['high']:.4g}"
+        yield path, f"{value['value']:.4g} ({interval})"
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from flatten_numbers(item, f"{path}.{name}" if path else name)

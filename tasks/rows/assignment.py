@@ -117,14 +117,14 @@ def split_by_time(table: pa.Table, config: Split) -> TimeSplit:
 def choose_time_parser(values: Sequence[Any], config: Split) -> TimeParser:
     """Choose the parser that reads the given boundaries, and of those the most values."""
     boundaries = [bound for bound in (config.val_from, config.test_from) if bound is not None]
-    parsers = [
-        parse for parse in TIME_PARSERS if all(parse(bound) is not None for bound in boundaries)
-    ]
+
+    def reads_boundaries(parse: TimeParser) -> bool:
+        return all(parse(boundary) is not None for boundary in boundaries)
 
     def count_readable(parse: TimeParser) -> int:
         return sum(parse(value) is not None for value in values)
 
-    return max(parsers, key=count_readable)
+    return max(filter(reads_boundaries, TIME_PARSERS), key=count_readable)
 
 
 def given_boundaries(config: Split, parse: TimeParser) -> TimeBoundaries | None:

@@ -1,5 +1,6 @@
 """Values of labels: one class, several labels, or a number, as the problem says; and the strata
-that they put a row into."""
+that they put a row into.
+"""
 
 import json
 import math

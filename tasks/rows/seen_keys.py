@@ -113,7 +113,9 @@ class SeenKeys:
         order = np.argsort(merged.high, kind="stable")  # [keys]
         by_key = merged.take(order)
         is_first = np.ones(len(order), bool)  # [keys]
-        is_first[1:] = (by_key.high[1:] != by_key.high[:-1]) | (by_key.low[1:] != by_key.low[:-1])
+        is_new_high = by_key.high[1:] != by_key.high[:-1]
+        is_new_low = by_key.low[1:] != by_key.low[:-1]
+        is_first[1:] = is_new_high | is_new_low
         self.sorted_keys = by_key.take(is_first)
         # For each sorted key the first row of its run of equal keys, then back in pending order.
         first_row = self.sorted_keys.row[np.cumsum(is_first) - 1]  # [keys]

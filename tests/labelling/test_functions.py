@@ -1,4 +1,4 @@
-"""Labelling functions: what each kind votes for, where it abstains, and how a recipe or file that cannot be used is told."""
+"""Labelling functions: their votes, and the sentences for a function that cannot vote."""
 
 import io
 from pathlib import Path
@@ -98,7 +98,10 @@ def test_a_lookup_gives_the_label_of_the_key_whatever_its_type(here: Path) -> No
 
 
 def test_similarity_finds_what_means_the_same_in_other_words(here: Path) -> None:
-    function = "{kind: similarity, examples: [where is my parcel, I want my money back], threshold: 0.45, label: shipping}"
+    function = (
+        "{kind: similarity, examples: [where is my parcel, I want my money back], "
+        "threshold: 0.45, label: shipping}"
+    )
     texts = ["my package has not arrived", "please refund the payment", "how do I bake bread", None]
     assert cast(here, function, texts) == ["shipping", "shipping", None, None]
     assert cast(here, function, list(reversed(texts))) == [None, None, "shipping", "shipping"]
@@ -142,7 +145,8 @@ def test_another_model_votes_where_it_is_sure_enough(here: Path) -> None:
     assert found.to_pylist() == ["billing", "shipping", "shipping", "billing"]
     with pytest.raises(
         StageError,
-        match=r"functions\[0\].path: .*model predicts from image, but this recipe's modality is text: name another model, or give col",
+        match=r"functions\[0\].path: .*model predicts from image, but this recipe's modality is "
+        r"text: name another model, or give col",
     ):
         cast(here, f"{{kind: model, path: {folder}}}", ["a text"])
 
@@ -159,7 +163,8 @@ def test_files_and_models_that_functions_name_are_in_the_fingerprint(here: Path)
     )
     with pytest.raises(
         StageError,
-        match=r"label.functions\[1\].file: codes.csv does not exist: put it there or correct the path.",
+        match=r"label.functions\[1\].file: codes.csv does not exist: put it there or "
+        r"correct the path.",
     ):
         resolve.resolve_recipe(made)
     (here / "codes.csv").write_text("id,label\n")
@@ -189,7 +194,8 @@ def test_files_and_models_that_functions_name_are_in_the_fingerprint(here: Path)
         ),
         (
             "{kind: similar, examples: [a], label: billing}",
-            r"label.functions\[0\].kind: 'similar' is not known. Allowed: 'keyword', 'regex', 'lookup', 'similarity'",
+            r"label.functions\[0\].kind: 'similar' is not known. "
+            r"Allowed: 'keyword', 'regex', 'lookup', 'similarity'",
         ),
         (
             "{kind: keyword, word: [a], label: billing}",
@@ -217,15 +223,18 @@ def test_a_mistake_in_a_function_is_told_before_anything_runs(
         ),
         (
             r"{kind: regex, pattern: 'a\Z', label: billing}",
-            r"label.functions\[0\].pattern: a\\Z cannot be matched \(error: unrecognized escape sequence\)",
+            r"label.functions\[0\].pattern: a\\Z cannot be matched "
+            r"\(error: unrecognized escape sequence\)",
         ),
         (
             "{kind: lookup, file: codes.csv, column: text}",
-            r"codes.csv: there is no column 'text'; it has id, label: correct label.functions\[0\].",
+            r"codes.csv: there is no column 'text'; it has id, label: "
+            r"correct label.functions\[0\].",
         ),
         (
             "{kind: lookup, file: codes.csv, column: id}",
-            r"label.functions\[0\] votes for 'shiping', which is not among label.classes \(did you mean shipping\?\)",
+            r"label.functions\[0\] votes for 'shiping', which is not among label.classes "
+            r"\(did you mean shipping\?\)",
         ),
         (
             "{kind: similarity, examples: [a], base: ./gone, label: billing}",

@@ -168,7 +168,7 @@ MIXED: list[tuple[str, str, str | None]] = [
 ]
 
 
-def test_the_source_and_trusted_functions_come_before_votes_and_who_ties_or_abstains_waits_for_a_person(
+def test_the_source_and_trusted_functions_come_before_votes(
     here: Path,
 ) -> None:
     (here / "table.csv").write_text("id,label\nm5,shipping\nm6,billing\n")
@@ -220,7 +220,7 @@ def test_the_report_and_its_page_tell_of_each_function_what_it_is_worth(here: Pa
 
 
 def exported(tasks: list[Any], answers: dict[str, list[str]], cancelled: str = "") -> list[Any]:
-    """The tasks as Label Studio exports them after people chose; its own numbers are the tasks' ids."""
+    """Return the tasks as Label Studio exports them: its own numbers are their ids."""
     made = []
     for number, task in enumerate(tasks):
         annotations = [
@@ -242,7 +242,7 @@ def exported(tasks: list[Any], answers: dict[str, list[str]], cancelled: str = "
 
 
 def short(tasks: list[Any]) -> list[Any]:
-    """The same as JSON-MIN: the data's keys at the top, the task's number over `id`, one entry for each annotation."""
+    """Return the same as JSON-MIN: the data's keys at the top, an entry for each annotation."""
     made = []
     for task in tasks:
         for item in task["annotations"] or [{"result": []}]:
@@ -280,13 +280,13 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
         prediction["result"][0]["value"]["choices"] == ["billing"]
         and content.get("value") == "$text"
     )
-    (here / "said.json").write_text(
+    (here / "tasks.json").write_text(
         json.dumps(form(exported(tasks, {"u1": ["billing"], "w1": ["shipping", "shipping"]})))
     )
     again = run(
         here,
         rows,
-        "label: {errors: flag, answers: [said.json, answers.csv]}\n",
+        "label: {errors: flag, answers: [tasks.json, answers.csv]}\n",
         "id,label\nu2,shipping\n",
     )
     assert [labels(again)[name] for name in ("u1", "u2", "w1")] == [
@@ -298,7 +298,7 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
     gone = run(
         here,
         [*CLEAN, WRONG],
-        "label: {errors: flag, answers: [said.json, answers.csv]}\n",
+        "label: {errors: flag, answers: [tasks.json, answers.csv]}\n",
         "id,label\nu2,shipping\n",
     )
     assert (
@@ -339,13 +339,15 @@ def test_the_queue_shows_images_and_cells_without_a_server(
 
 def test_cancelled_annotations_are_no_answers(here: Path) -> None:
     tasks = [{"data": {"row": "u1"}}, {"data": {"id": "b1"}}]
-    (here / "said.json").write_text(
+    (here / "tasks.json").write_text(
         json.dumps(
-            exported(tasks[:1], {"u1": ["billing", "skipped"]}, "skipped")
-            + [{"annotations": [], **tasks[1]}]
+            [
+                *exported(tasks[:1], {"u1": ["billing", "skipped"]}, "skipped"),
+                {"annotations": [], **tasks[1]},
+            ]
         )
     )
-    folder = run(here, [*CLEAN, ("u1", "no idea", None)], "label: {answers: said.json}\n")
+    folder = run(here, [*CLEAN, ("u1", "no idea", None)], "label: {answers: tasks.json}\n")
     assert labels(folder)["u1"] == ("billing", "people")
     assert labels(folder)["b1"] == ("billing", "given")
 
@@ -356,57 +358,61 @@ def task(row: str, *choices: str, **result: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("content", "sentence"),
     [
         (
             "id,label",
-            r"said.json is not JSON \(.*\): export the project from Label Studio as JSON or JSON-MIN.",
+            r"tasks.json is not JSON \(.*\): export the project from Label Studio as JSON or "
+            r"JSON-MIN.",
         ),
-        ("{}", r"said.json is not a list of tasks: export the project"),
+        ("{}", r"tasks.json is not a list of tasks: export the project"),
         (
             [{"id": 5, "data": {"text": "x"}}],
-            r"said.json: task 5 does not name its row: import labelled/review.labelstudio.json, and export that project.",
+            r"tasks.json: task 5 does not name its row: import labelled/review.labelstudio.json, "
+            r"and export that project.",
         ),
-        ([{"id": 5, "text": "x", "label": "billing"}], r"said.json: task 5 does not name its row"),
+        ([{"id": 5, "text": "x", "label": "billing"}], r"tasks.json: task 5 does not name its row"),
         (
             [task("w1")],
-            r"said.json: 'w1' has an annotation with no choices of `label`, not one: correct it in Label Studio and export again.",
+            r"tasks.json: 'w1' has an annotation with no choices of `label`, not one: "
+            r"correct it in Label Studio and export again.",
         ),
         (
             [task("w1", "billing", from_name="team")],
-            r"said.json: 'w1' has an annotation with no choices of `label`",
+            r"tasks.json: 'w1' has an annotation with no choices of `label`",
         ),
         (
             [task("w1", "billing", "shipping")],
-            r"said.json: 'w1' has an annotation with 2 choices of `label`",
+            r"tasks.json: 'w1' has an annotation with 2 choices of `label`",
         ),
         (
             [{"row": "w1", "id": 5, "annotation_id": 7}],
-            r"said.json: 'w1' has an annotation with no choices of `label`",
+            r"tasks.json: 'w1' has an annotation with no choices of `label`",
         ),
         (
             [task("w1", "billing"), task("w1", "shipping")],
-            r"said.json: 'w1' has the labels 'billing' and 'shipping': keep one.",
+            r"tasks.json: 'w1' has the labels 'billing' and 'shipping': keep one.",
         ),
         (
             [task("w1", "biling")],
-            r"said.json: 'w1' has the label 'biling', which is not among label.classes \(did you mean billing\?\)",
+            r"tasks.json: 'w1' has the label 'biling', which is not among label.classes "
+            r"\(did you mean billing\?\)",
         ),
         (
             [task("w1", "shipping")],
-            r"answers.csv: 'w1' has the label 'billing', but 'shipping' in said.json: keep one.",
+            r"answers.csv: 'w1' has the label 'billing', but 'shipping' in tasks.json: keep one.",
         ),
     ],
 )
 def test_an_export_that_cannot_be_used_ends_with_a_sentence(
-    here: Path, said: Any, sentence: str
+    here: Path, content: Any, sentence: str
 ) -> None:
-    (here / "said.json").write_text(said if isinstance(said, str) else json.dumps(said))
+    (here / "tasks.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(StageError, match=sentence):
         run(
             here,
             [*CLEAN, WRONG],
-            "label: {classes: [billing, shipping], answers: [said.json, answers.csv]}\n",
+            "label: {classes: [billing, shipping], answers: [tasks.json, answers.csv]}\n",
             "id,label\nw1,billing\n",
         )
 

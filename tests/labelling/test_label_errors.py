@@ -12,7 +12,7 @@ CHECKED = ROOT.parent / "shared" / "data" / "label_errors"
 
 
 @pytest.mark.skipif(not CHECKED.is_dir(), reason="the checked MNIST labels are not on this machine")
-def test_at_least_12_of_15_confirmed_errors_are_among_the_100_most_suspicious_of_10000() -> None:
+def test_12_of_15_confirmed_errors_are_among_the_100_most_suspicious() -> None:
     labels, probabilities = (
         np.load(CHECKED / f"mnist_test_set_{name}.npy") for name in ("original_labels", "pyx")
     )

@@ -11,7 +11,7 @@ PLANTED = (0.9, 0.8, 0.7, 0.55)
 
 
 def simulated(classes: int, seed: int = 0, rows: int = 2000) -> tuple[VoteMatrix, VoteMatrix]:
-    """True labels, and the votes of four functions of the planted accuracies, each of which abstains on three rows of ten."""
+    """Return true labels, and the votes of four functions that abstain on three rows of ten."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, classes, rows)
     votes = np.stack(

@@ -1,4 +1,4 @@
-"""Split: rows keep their sides and folds whatever comes or goes, like rows stay together, and every row is on a side or among the rejects."""
+"""Split: rows keep their splits and folds whatever comes or goes, and none is lost."""
 
 import random
 from pathlib import Path
@@ -35,7 +35,8 @@ def recipe(folder: Path, section: str) -> Recipe:
 def row(number: int) -> Row:
     r = random.Random(number)
     text = " ".join(r.choice(WORDS) for _ in range(15))
-    when = f"20{r.randrange(10, 30)}-{r.randrange(1, 13):02d}-{r.randrange(1, 29):02d}T{r.randrange(24):02d}:00:00Z"
+    date = f"20{r.randrange(10, 30)}-{r.randrange(1, 13):02d}-{r.randrange(1, 29):02d}"
+    when = f"{date}T{r.randrange(24):02d}:00:00Z"
     return {
         "id": f"r{number:04d}",
         "text": text,
@@ -57,10 +58,13 @@ def rows(count: int = 300, twins: int = 60) -> list[Row]:
     ]
 
 
-def ran(folder: Path, section: str, given: list[Row]) -> dict[str, str]:
+def ran(folder: Path, section: str, source_rows: list[Row]) -> dict[str, str]:
     """The side of each row that has one."""
     table = pa.table(
-        {name: pa.array([one[name] for one in given], pa.string()) for name in given[0]}
+        {
+            name: pa.array([item[name] for item in source_rows], pa.string())
+            for name in source_rows[0]
+        }
     )
     files.write_table(folder / "labelled" / "rows.parquet", table)
     split.run(recipe(folder, section), StagePaths(folder))
@@ -90,7 +94,7 @@ def test_insert_delete_and_append_move_no_row_even_among_near_duplicates(
 ) -> None:
     r = random.Random(seed)
     before = ran(tmp_path, section, rows())
-    kept = [one for one in rows() if r.random() < 0.8]
+    kept = [item for item in rows() if r.random() < 0.8]
     new = [
         *(row(number) for number in range(5000, 5060)),
         *(twin(6000 + number, of=r.randrange(300)) for number in range(60)),
@@ -100,9 +104,9 @@ def test_insert_delete_and_append_move_no_row_even_among_near_duplicates(
     assert len(both) > 200
     assert {name: after[name] for name in both} == {name: before[name] for name in both}
     rejects = part(tmp_path, "rejects").to_pylist()
-    assert {one["rule"] for one in rejects} == {"near-duplicate on another side"}
-    assert {one["id"] for one in rejects} == {
-        one["id"] for one in kept + new
+    assert {item["rule"] for item in rejects} == {"near-duplicate on another side"}
+    assert {item["id"] for item in rejects} == {
+        item["id"] for item in kept + new
     } - after.keys()  # what has no side is set aside, and nothing else
 
 
@@ -111,12 +115,12 @@ def test_rows_in_are_rows_out_and_rejects_and_the_same_rows_give_the_same_bytes(
     tmp_path: Path, section: str
 ) -> None:
     placed = ran(tmp_path, section, rows())
-    told = report(tmp_path)
+    summary = report(tmp_path)
     assert (
-        told["rows_in"]
+        summary["rows_in"]
         == 360
-        == len(placed) + told["rejects"]
-        == sum(told["rows_by_split"].values()) + told["rejects"]
+        == len(placed) + summary["rejects"]
+        == sum(summary["rows_by_split"].values()) + summary["rejects"]
     )
     before = hashing.hash_folder(tmp_path / "split")
     ran(tmp_path, section, rows()[::-1])
@@ -139,10 +143,10 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
     monkeypatch.setattr(
         near_duplicates, "LARGE_BUCKET", 2
     )  # so that a crowd is small: past it each is compared with the first only
-    given = rows(100, 0)
+    source_rows = rows(100, 0)
     for number in range(60):
         words = row(number)["text"].split()
-        given += [
+        source_rows += [
             {
                 **row(number),
                 "id": f"c{number}-{at}",
@@ -152,7 +156,7 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
             }
             for at in range(0, 15, 2)
         ]
-    ran(tmp_path, "{val: 0.2, test: 0.3}", given)
+    ran(tmp_path, "{val: 0.2, test: 0.3}", source_rows)
     results, _ = leakage_check.check_leakage(
         {side: part(tmp_path, side) for side in ("train", "val", "test")}, "text"
     )
@@ -162,7 +166,7 @@ def test_a_crowd_of_like_rows_leaves_no_pair_that_the_proof_would_find(
 def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
     tmp_path: Path,
 ) -> None:
-    made = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}").model_copy(
+    tiny_recipe = recipe(tmp_path, "{val: 0.2, test: 0.3, group: team}").model_copy(
         update={"modality": "image"}
     )
     table = pa.table(
@@ -179,7 +183,7 @@ def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
         tmp_path / "labelled" / "rows.parquet",
         table.set_column(2, "label", pa.array(["a", "a", "b", "b"] * 100)),
     )
-    split.run(made, StagePaths(tmp_path))
+    split.run(tiny_recipe, StagePaths(tmp_path))
     where: dict[bytes, set[str]] = {}
     for side in layout.SPLITS:
         for image in part(tmp_path, side)["image"].to_pylist():
@@ -191,15 +195,15 @@ def test_equal_contents_of_two_groups_are_set_aside_too_where_they_are_no_texts(
 def test_a_group_keeps_to_one_side_and_rows_without_one_are_spread_by_their_content(
     tmp_path: Path,
 ) -> None:
-    given = [
-        {**one, "team": None if number % 3 == 0 else one["team"]}
-        for number, one in enumerate(rows(300, 0))
+    source_rows = [
+        {**item, "team": None if number % 3 == 0 else item["team"]}
+        for number, item in enumerate(rows(300, 0))
     ]
-    placed = ran(tmp_path, "{val: 0.2, test: 0.3, group: team}", given)
+    placed = ran(tmp_path, "{val: 0.2, test: 0.3, group: team}", source_rows)
     by_team: dict[str | None, set[str]] = {}
-    for one in given:
-        if one["id"] in placed:
-            by_team.setdefault(one["team"], set()).add(placed[one["id"]])
+    for item in source_rows:
+        if item["id"] in placed:
+            by_team.setdefault(item["team"], set()).add(placed[item["id"]])
     assert by_team.pop(None) == {"train", "val", "test"}
     assert all(len(found) == 1 for found in by_team.values())
 
@@ -208,9 +212,9 @@ def test_the_newest_rows_are_tested_and_those_before_them_validate(tmp_path: Pat
     placed = ran(
         tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01}", rows(300, 0)
     )
-    for one in rows(300, 0):
-        assert placed[one["id"]] == (
-            "test" if one["when"] >= "2025" else "val" if one["when"] >= "2022" else "train"
+    for item in rows(300, 0):
+        assert placed[item["id"]] == (
+            "test" if item["when"] >= "2025" else "val" if item["when"] >= "2022" else "train"
         )
 
 
@@ -218,18 +222,19 @@ def test_without_boundaries_they_are_quantiles_and_the_report_says_that_these_mo
     tmp_path: Path,
 ) -> None:
     ran(tmp_path, "{time: when, val: 0.2, test: 0.3}", rows(300, 0))
-    told = report(tmp_path)
-    assert told["rows_by_split"] == {"train": 150, "val": 60, "test": 90}
+    summary = report(tmp_path)
+    assert summary["rows_by_split"] == {"train": 150, "val": 60, "test": 90}
     assert (
         "are quantiles of these rows, so they move when rows come or go: write both into the recipe"
-        in told["time"]["note"]
+        in summary["time"]["note"]
     )
     fixed = ran(
         tmp_path,
-        f"{{time: when, val_from: '{told['time']['val_from']}', test_from: '{told['time']['test_from']}'}}",
+        "{time: when, "
+        f"val_from: '{summary['time']['val_from']}', test_from: '{summary['time']['test_from']}'}}",
         rows(300, 0),
     )
-    assert report(tmp_path)["rows_by_split"] == told["rows_by_split"]
+    assert report(tmp_path)["rows_by_split"] == summary["rows_by_split"]
     assert report(tmp_path)["time"]["note"] is None
     assert len(fixed) == 300
 
@@ -263,8 +268,8 @@ def test_a_time_that_cannot_be_read_is_rejected_with_its_value_and_never_a_crash
         rows(300, 0) + bad + good,
     )
     assert (placed["r3000"], placed["r3001"], placed["r3002"]) == ("train", "test", "test")
-    rejects = {one["id"]: one for one in part(tmp_path, "rejects").to_pylist()}
-    assert {name for name, one in rejects.items() if one["rule"] == "no time"} == {
+    rejects = {item["id"]: item for item in part(tmp_path, "rejects").to_pylist()}
+    assert {name for name, item in rejects.items() if item["rule"] == "no time"} == {
         f"r{2000 + number}" for number in range(len(BAD_TIMES))
     }
     assert rejects["r2000"]["detail"] == "when is not a date or time of ISO 8601: '0000-01-01'"
@@ -272,11 +277,11 @@ def test_a_time_that_cannot_be_read_is_rejected_with_its_value_and_never_a_crash
 
 
 def test_numbers_are_times_too(tmp_path: Path) -> None:
-    given = [{**one, "when": str(number)} for number, one in enumerate(rows(300, 0))]
+    source_rows = [{**item, "when": str(number)} for number, item in enumerate(rows(300, 0))]
     placed = ran(
         tmp_path,
         "{time: when, val_from: 150, test_from: 200.5}",
-        given + [{**row(4000), "when": "2026-01-01"}],
+        [*source_rows, {**row(4000), "when": "2026-01-01"}],
     )
     assert [placed[f"r{number:04d}"] for number in (0, 149, 150, 200, 201, 299)] == [
         "train",
@@ -318,7 +323,8 @@ def test_what_cannot_be_split_ends_with_a_sentence(
         ("{time: when, test_from: 2021-01-01}", "needs both of val_from and test_from, or none"),
         (
             "{time: when, val_from: 2022-01-01, test_from: 2021-01-01}",
-            "val_from, 2022-01-01, must be of the same kind as test_from, 2021-01-01, and before it",
+            "val_from, 2022-01-01, must be of the same kind as test_from, 2021-01-01, "
+            "and before it",
         ),
         (
             "{time: when, val_from: 5, test_from: 2021-01-01}",
@@ -340,8 +346,10 @@ def test_mistakes_in_the_section_are_sentences(tmp_path: Path, section: str, sen
 def test_a_resolved_recipe_says_the_same(tmp_path: Path) -> None:
     import json
 
-    made = recipe(tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01 12:00:00}")
-    assert Recipe.model_validate(json.loads(json.dumps(made.model_dump()))) == made
+    tiny_recipe = recipe(
+        tmp_path, "{time: when, val_from: 2022-01-01, test_from: 2025-01-01 12:00:00}"
+    )
+    assert Recipe.model_validate(json.loads(json.dumps(tiny_recipe.model_dump()))) == tiny_recipe
 
 
 def folds(folder: Path) -> dict[str, int]:
@@ -352,13 +360,13 @@ def folds(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("section", ["{folds: 4}", "{group: team, folds: 4}"])
 def test_like_rows_share_a_fold_and_all_folds_are_used(tmp_path: Path, section: str) -> None:
     ran(tmp_path, section, rows())
-    found = folds(tmp_path)
-    assert set(found.values()) == {0, 1, 2, 3}
-    assert sum(report(tmp_path)["folds"].values()) == len(found)
+    folds_by_id = folds(tmp_path)
+    assert set(folds_by_id.values()) == {0, 1, 2, 3}
+    assert sum(report(tmp_path)["folds"].values()) == len(folds_by_id)
     pairs = [(f"r{number:04d}", f"r{1000 + number}") for number in range(60)]
-    together = [(one, other) for one, other in pairs if one in found and other in found]
+    together = [pair for pair in pairs if set(pair) <= folds_by_id.keys()]
     assert len(together) > 20
-    assert all(found[one] == found[other] for one, other in together)
+    assert all(folds_by_id[first] == folds_by_id[second] for first, second in together)
     if "group" in section:
         teams = dict(
             zip(
@@ -368,7 +376,7 @@ def test_like_rows_share_a_fold_and_all_folds_are_used(tmp_path: Path, section: 
             )
         )
         assert all(
-            len({found[name] for name in found if teams[name] == team}) == 1
+            len({folds_by_id[name] for name in folds_by_id if teams[name] == team}) == 1
             for team in set(teams.values())
         )
     assert all("fold" not in part(tmp_path, side).column_names for side in ("val", "test"))
@@ -386,19 +394,19 @@ def test_rows_that_are_like_no_other_keep_their_fold_when_others_come_or_go(tmp_
 
 
 def test_a_column_named_fold_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="split.folds: the data has a column 'fold' already"):
-        ran(tmp_path, "{folds: 2}", [{**one, "fold": "x"} for one in rows(50, 0)])
+    with pytest.raises(StageError, match=r"split\.folds: the data has a column 'fold' already"):
+        ran(tmp_path, "{folds: 2}", [{**item, "fold": "x"} for item in rows(50, 0)])
 
 
 def test_stratification_says_how_far_each_side_is_from_the_whole(tmp_path: Path) -> None:
     ran(tmp_path, "{val: 0.2, test: 0.3}", rows(300, 0))
-    told = report(tmp_path)
-    whole = sum(counts["yes"] for counts in told["classes"].values()) / sum(
-        told["rows_by_split"].values()
+    summary = report(tmp_path)
+    whole = sum(counts["yes"] for counts in summary["classes"].values()) / sum(
+        summary["rows_by_split"].values()
     )
     for side in layout.SPLITS:
-        found = told["stratification"][side]
-        share = told["classes"][side]["yes"] / told["rows_by_split"][side]
+        found = summary["stratification"][side]
+        share = summary["classes"][side]["yes"] / summary["rows_by_split"][side]
         assert found["shares"]["yes"] == pytest.approx(share, abs=1e-6)
         assert found["total_variation"] == pytest.approx(abs(share - whole), abs=1e-6)
         assert (
