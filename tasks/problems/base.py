@@ -232,30 +232,26 @@ class Problem:
         self, targets: Targets, said: Predictions, section: Evaluate
     ) -> dict[str, dict[str, Any]]:
         """Precision, recall and F1 with their intervals, and support, for each class."""
-        if (both := self.class_flags(targets, said)) is None:
+        flags = self.class_flags(targets, said)
+        if flags is None:
             return {}
-        whole = class_metrics.count_outcomes(*both, np.ones((1, len(targets))))
-        parts = [
-            class_metrics.count_outcomes(*both, weights)
+        actual, predicted = flags
+        counts = class_metrics.count_outcomes(actual, predicted, np.ones((1, len(targets))))
+        chunks = [
+            class_metrics.count_outcomes(actual, predicted, weights)
             for weights in self.bootstrap_weights(targets, section)
         ]
-        points = {part: of(*whole)[0] for part, of in class_metrics.PER_CLASS_METRICS.items()}
-        spread = {
-            part: np.concatenate([of(*counts) for counts in parts])
-            for part, of in class_metrics.PER_CLASS_METRICS.items()
-        }
-        return {
-            name: {
-                **{
-                    part: intervals.percentile_interval(
-                        float(points[part][at]), spread[part][:, at], section
-                    )
-                    for part in points
-                },
-                "support": int(whole[1][0, at]),
-            }
-            for at, name in enumerate(self.labels)
-        }
+        by_class: dict[str, dict[str, Any]] = {name: {} for name in self.labels}
+        for metric, compute in class_metrics.PER_CLASS_METRICS.items():
+            points = compute(counts)[0]  # [classes]
+            samples = np.concatenate([compute(chunk) for chunk in chunks])  # [resamples, classes]
+            for index, name in enumerate(self.labels):
+                by_class[name][metric] = intervals.percentile_interval(
+                    float(points[index]), samples[:, index], section
+                )
+        for index, name in enumerate(self.labels):
+            by_class[name]["support"] = int(counts.support[0, index])
+        return by_class
 
     def confusion_pairs(self, targets: Targets, said: Predictions) -> list[tuple[str, str]]:
         """The true and the predicted class of rows, for the confusion matrix."""

@@ -299,7 +299,7 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 
     with pytest.raises(
         StageError,
-        match="the model gives no probabilities or numbers for 1 of 2 test rows, first row 1: it is broken; train again",
+        match="the model gives no probabilities or numbers for 1 of 2 test rows, the first of which is row 1: it is broken; train again",
     ):
         modalities.predict(Broken(), ["x", "y"])
 
