@@ -1,4 +1,4 @@
-"""Ingest and clean take up what is unchanged, and what they leave is the same as if everything had been read anew."""
+"""Ingest and clean keep unchanged parts, and leave the same files as a fresh run."""
 
 import random
 import shutil
@@ -72,7 +72,10 @@ def times(folder: Path) -> dict[str, int]:
 def test_after_any_changes_the_files_are_those_of_a_fresh_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, seed: int, with_id: bool
 ) -> None:
-    """Parts come, go and change, ids and texts occur in several of them, and ids are erased, with all that was left in place."""
+    """The folder of earlier runs stays in place.
+
+    Parts come, go and change, ids and texts occur in several of them, and ids are erased.
+    """
     chance = random.Random(seed)
     monkeypatch.setattr(partitions, "MAX_ROWS_PER_FILE", 10)
     made = recipe(here, with_id)
@@ -189,7 +192,10 @@ def test_a_changed_rule_cleans_every_part_anew(here: Path) -> None:
 
 def test_rules_for_all_rows_come_after_the_parts_and_lose_none(here: Path) -> None:
     made = recipe(here, rules="exact_duplicates, near_duplicates, length: {min: 10}")
-    sentence = "the quick brown fox jumps over the lazy dog and runs on through the wide dark forest until the night falls"
+    sentence = (
+        "the quick brown fox jumps over the lazy dog and runs on through the wide dark forest "
+        "until the night falls"
+    )
     write(here, "1.csv", [("a", sentence), ("b", "short")])
     write(here, "2.csv", [("c", sentence + "!"), ("d", sentence), ("e", "a text of its own")])
     run(made, here / "data")
@@ -227,7 +233,10 @@ def test_an_erased_row_leaves_only_its_id(here: Path) -> None:
 def test_a_part_without_rows_is_cleaned_by_every_rule(here: Path) -> None:
     made = recipe(
         here,
-        rules="html, missing, types: {columns: {age: number}, unparsed: 'null'}, pii, exact_duplicates",
+        rules=(
+            "html, missing, types: {columns: {age: number}, unparsed: 'null'}, pii, "
+            "exact_duplicates"
+        ),
     )
     (here / "in" / "1.csv").write_text("id,text,label,age\n")
     (here / "in" / "2.csv").write_text("id,text,label,age\na,one,x,30\n")
@@ -285,7 +294,8 @@ def test_what_a_killed_run_left_half_written_goes(here: Path) -> None:
 def test_columns_named_like_those_of_rejects_are_kept_in_them(here: Path) -> None:
     made = recipe(here, rules="types: {columns: {rule: number}}, length: {min: 4}")
     (here / "in" / "1.csv").write_text(
-        "id,text,label,detail,rule\na,one,x,mine,1\nb,other,x,yours,none\nb,again,x,theirs,2\n,x,x,nobody's,3\nc,words,x,his,4\n"
+        "id,text,label,detail,rule\na,one,x,mine,1\nb,other,x,yours,none\nb,again,x,theirs,2\n"
+        ",x,x,nobody's,3\nc,words,x,his,4\n"
     )
     run(made, here / "data")
     raw, rejects = (
@@ -302,7 +312,7 @@ def test_columns_named_like_those_of_rejects_are_kept_in_them(here: Path) -> Non
     }
 
 
-def test_an_id_that_is_to_be_erased_is_found_among_blanks_and_in_lines_that_are_no_rows(
+def test_an_id_to_erase_is_found_among_blanks_and_in_lines_that_are_no_rows(
     here: Path,
 ) -> None:
     made = recipe(here)
@@ -400,8 +410,8 @@ def test_a_repeating_column_id_that_nobody_named_loses_no_row(
     assert len(set(rows["id"].to_pylist())) == 400
     said = capsys.readouterr().out
     assert (
-        "the column 'id' repeats or lacks values, and columns.id does not name it: it is kept as the ordinary column 'data.id'"
-        in said
+        "the column 'id' repeats or lacks values, and columns.id does not name it: it is kept as "
+        "the ordinary column 'data.id'" in said
     )
 
 
@@ -445,7 +455,10 @@ def test_a_setting_that_means_the_ordinary_column_id_is_told_its_name(here: Path
     run(made, here / "data")
     with pytest.raises(
         StageError,
-        match="split.group: the source's column 'id' is kept as 'data.id', because it does not name the rows: write data.id here",
+        match=(
+            r"split.group: the source's column 'id' is kept as 'data.id', because it does not "
+            r"name the rows: write data.id here"
+        ),
     ):
         table_columns.get_column(files.read_rows(here / "data" / "clean"), "id", "split.group")
 
@@ -454,6 +467,6 @@ def test_an_ordinary_column_id_does_not_replace_a_column_of_the_source(here: Pat
     made = unnamed(here)
     (here / "in" / "1.csv").write_text("id,data.id,text,label\na,1,one,x\na,2,two,x\n")
     with pytest.raises(
-        StageError, match="and the name that it would get, 'data.id', is taken: rename one of them"
+        StageError, match=r"and the name that it would get, 'data.id', is taken: rename one of them"
     ):
         run(made, here / "data")

@@ -1,4 +1,4 @@
-"""Personal data: what is found, what stands in its place, and that its values appear nowhere else."""
+"""Personal data: what is found, what replaces it, and that its values appear nowhere else."""
 
 import base64
 import json
@@ -49,11 +49,11 @@ VALUES = [
 TEXT = "Call {} or mail {}; card {}, account {}, from {}, number {}."
 
 
-def done(text: str, action: str = "mask", **more: Any) -> Any:
-    result = protect_pii(
-        pa.table({"text": [text]}), "text", **{**Pii().model_dump(), "action": action, **more}
-    )
-    return result.table["text"][0].as_py() if action != "drop" else result.reasons[0]
+def done(text: str, action: str = "mask", **arguments: Any) -> str:
+    """The text after the rule."""
+    section = Pii(action=action, **arguments)  # type: ignore[arg-type]
+    outcome = protect_pii(pa.table({"text": [text]}), "text", **dict(section))
+    return str(outcome.table["text"][0])
 
 
 def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
@@ -61,7 +61,8 @@ def recipe(here: Path, pii: str, rows: list[str]) -> Recipe:
     (here / "recipe.yaml").write_text(
         "name: tiny\nmodality: text\ningest: {kind: files, path: source.csv}\ncolumns: {id: id}\n"
         "max_dropped: 1\n"
-        f"clean: {{rules: [encoding, html, white_space, {{length: {{min: 2}}}}, {pii}, exact_duplicates]}}\n"
+        f"clean: {{rules: [encoding, html, white_space, {{length: {{min: 2}}}}, {pii}, "
+        f"exact_duplicates]}}\n"
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
     return read_recipe(here / "recipe.yaml")
@@ -78,8 +79,11 @@ def cleaned(here: Path, pii: str, rows: list[str]) -> dict[str, Any]:
 @pytest.mark.skipif(
     not REAL.is_file(), reason="Presidio's generated texts are not beside the repository"
 )
-def test_recall_on_presidio_s_own_texts_is_above_95_percent_for_every_type_with_a_form() -> None:
-    """A span is found when every character of it lies in findings; precise is a finding that touches a span of a type with a form."""
+def test_recall_on_presidio_s_texts_is_above_95_percent_for_types_with_a_form() -> None:
+    """A span is found if each of its characters lies in findings.
+
+    A finding is precise if it touches a span of a type with a form.
+    """
     spans, found, precise, all_found = Counter[str](), Counter[str](), 0, 0
     for row in json.loads(REAL.read_text(encoding="utf-8")):
         findings = find_pii(row["full_text"], KINDS | {"url"})
@@ -119,9 +123,12 @@ def test_each_kind_has_its_name() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "It cost 12 000 000 in 2019 2020, from 2021-03-04 10:15:30 to 12.05.1999, 4242 4242 4242 4243 of them.",
-        "800-450 = 350 and 6000-5400 = 600, so 28 980 - 18 480; 10 12 14 and 16:30, version 1.2.3.4.5",
-        "npm i react@18.2.0 lodash@latest; class A1B2C3D4E5; sha 9f86d081884c7d659a2feaa0c55ad015; pages 100-200",
+        "It cost 12 000 000 in 2019 2020, from 2021-03-04 10:15:30 to 12.05.1999, 4242 4242 4242 "
+        "4243 of them.",
+        "800-450 = 350 and 6000-5400 = 600, so 28 980 - 18 480; 10 12 14 and 16:30, version "
+        "1.2.3.4.5",
+        "npm i react@18.2.0 lodash@latest; class A1B2C3D4E5; sha "
+        "9f86d081884c7d659a2feaa0c55ad015; pages 100-200",
     ],
 )
 def test_dates_sums_versions_and_cards_with_a_wrong_checksum_stay(text: str) -> None:
@@ -188,7 +195,7 @@ def test_no_value_reaches_an_output_a_report_or_the_page(
     assert "█████" in page or action == "drop"
 
 
-def test_equal_values_have_equal_hashes_whatever_their_separators_and_another_key_gives_others(
+def test_hashes_ignore_separators_and_depend_on_the_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(pii_encryption.KEY_VARIABLE, KEY)
@@ -221,7 +228,10 @@ def test_a_wrong_key_or_a_changed_value_ends_with_one_sentence(
     secret = "first line\n" + done(f"mail {VALUES[1]}", "encrypt")
     with pytest.raises(
         StageError,
-        match="line 2: the phone there was encrypted with another key than MILLRACE_PII_KEY holds, or was changed since",
+        match=(
+            "line 2: the phone there was encrypted with another key than MILLRACE_PII_KEY holds, "
+            "or was changed since"
+        ),
     ):
         pii_encryption.decrypt_text(secret.replace("[email", "[phone"))
     monkeypatch.setenv(pii_encryption.KEY_VARIABLE, base64.b64encode(bytes(32)).decode())
@@ -263,16 +273,19 @@ def test_only_the_named_columns_are_searched_and_in_a_table_all_that_are_text() 
     table = pa.table({"id": ["a@b.org"], "note": ["c@d.org"], "owner": ["e@f.org"], "age": [3]})
     assert protect_pii(table, "tabular", **Pii().model_dump()).table.to_pylist() == [
         {"id": "a@b.org", "note": "[email]", "owner": "[email]", "age": 3}
-    ]  # type: ignore[union-attr]
+    ]
     assert (
         protect_pii(table, "tabular", **Pii(columns=["owner"]).model_dump()).table.to_pylist()[0][
             "note"
         ]
         == "c@d.org"
-    )  # type: ignore[union-attr]
+    )
     with pytest.raises(
         StageError,
-        match=r"clean: pii: the data has no column 'ownr' \(did you mean owner\?\); it has id, note, owner, age",
+        match=(
+            r"clean: pii: the data has no column 'ownr' \(did you mean owner\?\); it has id, "
+            r"note, owner, age"
+        ),
     ):
         protect_pii(table, "tabular", **Pii(columns=["ownr"]).model_dump())
     with pytest.raises(
@@ -312,7 +325,10 @@ def test_a_search_that_takes_too_long_ends_the_step_rather_than_let_the_text_thr
     monkeypatch.setattr("presidio_analyzer.pattern_recognizer.REGEX_TIMEOUT_SECONDS", 1e-9)
     with pytest.raises(
         StageError,
-        match="pii: a text took longer than 60 s to search: put `length` with a smaller max before `pii`",
+        match=(
+            "pii: a text took longer than 60 s to search: put `length` with a smaller max before "
+            "`pii`"
+        ),
     ):
         find_pii("a." * 5000 + "@" + "b-" * 5000, KINDS)
 
@@ -320,7 +336,10 @@ def test_a_search_that_takes_too_long_ends_the_step_rather_than_let_the_text_thr
 def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match="person and place need a spaCy model, and none is installed: run `python -m spacy download en_core_web_sm`",
+        match=(
+            "person and place need a spaCy model, and none is installed: run `python -m spacy "
+            "download en_core_web_sm`"
+        ),
     ):
         done("Ada Lovelace lived in London", kinds=["person"])
     import spacy
@@ -333,7 +352,8 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     package.mkdir()
     model.to_disk(package / "model")
     (package / "__init__.py").write_text(
-        "import pathlib, spacy\n\ndef load(**given):\n    return spacy.load(pathlib.Path(__file__).parent / 'model')\n"
+        "import pathlib, spacy\n\ndef load(**given):\n"
+        "    return spacy.load(pathlib.Path(__file__).parent / 'model')\n"
     )
     about = tmp_path / "en_two_names-1.0.dist-info"
     about.mkdir()
@@ -342,7 +362,8 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     code = (
         "import pyarrow as pa\nfrom tasks.cleaning.pii import protect_pii\n"
         "table = pa.table({'text': ['Ada Lovelace (ada@example.com) lived in London']})\n"
-        "print(protect_pii(table, 'text', 'mask', ['person', 'place', 'email'], None).table['text'][0])\n"
+        "print(protect_pii(table, 'text', 'mask', ['person', 'place', 'email'], "
+        "None).table['text'][0])\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -357,7 +378,10 @@ def test_the_short_form_is_the_action(here: Path) -> None:
     assert recipe(here, "pii: hash", []).clean.rules[4] == {"pii": Pii(action="hash").model_dump()}
     with pytest.raises(
         ConfigError,
-        match=r"pii.action: 'msk' is not allowed \(did you mean mask\?\). Allowed: mask, drop, hash, encrypt.",
+        match=(
+            r"pii.action: 'msk' is not allowed \(did you mean mask\?\). Allowed: mask, drop, "
+            r"hash, encrypt."
+        ),
     ):
         recipe(here, "pii: msk", [])
     with pytest.raises(

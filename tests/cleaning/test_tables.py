@@ -1,8 +1,9 @@
-"""Tables: what each cleaning rule does to cells and rows, two dirty tables as wholes, and the model that is trained, exported and asked."""
+"""Tables: what each rule does, two dirty tables as wholes, and the model that learns from them."""
 
 import csv
 import datetime
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ RECIPES = ROOT / "tests" / "recipes"
 def applied(
     rule: str, cells: dict[str, list[Any]], /, **arguments: Any
 ) -> tuple[dict[str, list[Any]], list[str | None]]:
-    """The columns after a rule, and why each row goes; the arguments are those that a recipe would give."""
+    """Apply a rule with the arguments of a recipe; return the columns, and why each row goes."""
     table = pa.table(cells)
     outcome = RULES[rule].bind(arguments, "tabular").apply(table)
     return outcome.table.to_pydict(), outcome.reasons or [None] * table.num_rows
@@ -93,7 +94,8 @@ def test_markers_become_null_and_a_class_called_none_does_not() -> None:
 def test_a_cell_means_what_a_person_would_read(
     cell: str, type: str, arguments: dict[str, str], value: Any
 ) -> None:
-    assert parse_cell(cell, ColumnType(type=type, **arguments)) == value
+    column_type = ColumnType.model_validate({"type": type, **arguments})
+    assert parse_cell(cell, column_type) == value
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,9 @@ def test_a_cell_means_what_a_person_would_read(
 def test_a_cell_that_cannot_be_read_says_why(
     cell: str, type: str, arguments: dict[str, str], sentence: str
 ) -> None:
+    column_type = ColumnType.model_validate({"type": type, **arguments})
     with pytest.raises(ValueError, match=sentence):
-        parse_cell(cell, ColumnType(type=type, **arguments))
+        parse_cell(cell, column_type)
 
 
 def test_cells_that_do_not_parse_reject_their_row_by_column_and_value_or_become_null() -> None:
@@ -168,15 +171,15 @@ def test_a_value_between_two_equally_near_ones_stays() -> None:
 def test_the_index_finds_every_pair_that_comparing_all_finds() -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices("abc", k=draw.randint(4, 9))) for _ in range(60)]
-    found = spelling.find_corrections(
-        {word: 50 if number % 3 == 0 else 1 for number, word in enumerate(words)}, 2, 10.0
-    )  # type: ignore[arg-type]
-    often = {word for number, word in enumerate(words) if number % 3 == 0}
-    expected = {
-        word: near for word in set(words) - often if (near := spelling.find_nearest(word, often, 2))
-    }
+    frequent = set(words[::3])
+    counts = Counter({word: 50 if word in frequent else 1 for word in words})
+    expected = {}
+    for word in set(words) - frequent:
+        nearest = spelling.find_nearest(word, frequent, 2)
+        if nearest:
+            expected[word] = nearest
     assert len(expected) > 5
-    assert found == expected
+    assert spelling.find_corrections(counts, 2, 10.0) == expected
 
 
 def test_rows_outside_a_range_go_with_the_bound_and_null_is_neither() -> None:
@@ -253,12 +256,14 @@ def test_a_row_whose_key_is_wrong_keeps_its_cells() -> None:
         (
             "range",
             {"columns": {"age": {"min": 0}}},
-            "range needs numbers or dates, and the column 'age' holds string: put types: {columns: {age: number}} before",
+            "range needs numbers or dates, and the column 'age' holds string: put types: "
+            "{columns: {age: number}} before",
         ),
         (
             "range",
             {"columns": {"n": {"min": "2026-01-01"}}},
-            "range compares the column 'n', which holds int64, with {'min': '2026-01-01'}: give dates for dates",
+            "range compares the column 'n', which holds int64, with {'min': '2026-01-01'}: give "
+            "dates for dates",
         ),
         ("outliers", {"columns": ["age"]}, "outliers needs numbers"),
     ],
@@ -283,7 +288,8 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
 """
     expected = (
         "types.columns: gives a type to 'label', which the pipeline needs as it is",
-        "types.columns.a.type: 'nubmer' is not allowed (did you mean number?). Allowed: number, integer, boolean, date",
+        "types.columns.a.type: 'nubmer' is not allowed (did you mean number?). Allowed: number, "
+        "integer, boolean, date",
         "types.columns.a: has a unit or a decimal mark, which a date does not have",
         "types.columns.a: has the format '%H', which does not give day, month and year",
         "range.columns.a.mn: is not a known key (did you mean min?)",
@@ -293,7 +299,8 @@ def test_mistakes_in_the_arguments_of_rules_name_rule_key_and_remedy(here: Path)
     )
     for rule, sentence in zip(rules.strip().splitlines(), expected, strict=True):
         (here / "r.yaml").write_text(
-            f"name: r\nmodality: tabular\ningest: {{kind: files, path: x.csv}}\nclean:\n  rules:\n    {rule}\ngate: []\n"
+            f"name: r\nmodality: tabular\ningest: {{kind: files, path: x.csv}}\nclean:\n"
+            f"  rules:\n    {rule}\ngate: []\n"
         )
         with pytest.raises(ConfigError) as caught:
             read_recipe(here / "r.yaml")
@@ -317,7 +324,7 @@ def pointed(name: str, path: str) -> Recipe:
 
 
 def dirt(here: Path) -> tuple[Path, Path]:
-    """A small table of hospitals as (dirty.csv, clean.csv): one cell in forty has letters replaced by x, keys too."""
+    """A small table of hospitals as (dirty.csv, clean.csv): x in one cell of forty, keys too."""
     draw = random.Random(0)
     names = [
         "index",
@@ -419,7 +426,10 @@ def test_a_table_of_hospitals_is_repaired_with_precision_and_recall(here: Path, 
 
 
 def census(here: Path) -> str:
-    """A census without header, with blanks before cells, `?` cells, a full stop after the labels of the test half, and two impossible rows."""
+    """A census without header, with blanks before cells, and `?` cells.
+
+    The labels of the test half end in a full stop, and two rows are impossible.
+    """
     draw = random.Random(0)
     for half, stop in (("train", ""), ("test", ".")):
         lines = []
@@ -584,7 +594,10 @@ def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks()
 def test_a_table_of_free_texts_alone_is_refused() -> None:
     with pytest.raises(
         StageError,
-        match=r"no column tells the training rows apart: they have comment; name others in columns.features",
+        match=(
+            r"no column tells the training rows apart: they have comment; name others in "
+            r"columns.features"
+        ),
     ):
         tabular.infer_columns([{"comment": f"text {number}"} for number in range(400)])
 
@@ -592,7 +605,10 @@ def test_a_table_of_free_texts_alone_is_refused() -> None:
 def test_a_table_in_which_no_column_tells_rows_apart_is_refused() -> None:
     with pytest.raises(
         StageError,
-        match=r"no column tells the training rows apart: they have a, b; name others in columns.features",
+        match=(
+            r"no column tells the training rows apart: they have a, b; name others in "
+            r"columns.features"
+        ),
     ):
         TabularTrainer(Train(), [{"a": "x", "b": None}] * 5, tiny.TWO)
 
@@ -642,7 +658,8 @@ def test_a_table_may_have_a_column_called_like_a_content(here: Path, column: str
     (here / "rows.csv").write_text("\n".join([f"age,{column},label", *lines]) + "\n")
     (here / "recipe.yaml").write_text(
         "name: named\nmodality: tabular\ningest: {kind: files, path: rows.csv}\n"
-        "clean: {rules: [types: {columns: {age: integer}}, conflicting_duplicates, exact_duplicates]}\n"
+        "clean: {rules: [types: {columns: {age: integer}}, conflicting_duplicates, "
+        "exact_duplicates]}\n"
         "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     )
     made = read_recipe(here / "recipe.yaml")
@@ -675,7 +692,10 @@ def test_personal_data_goes_from_all_columns_of_a_table_with_a_column_text() -> 
 
 
 def test_a_column_text_may_have_a_type_in_a_table_and_in_no_text(here: Path) -> None:
-    about = "ingest: {kind: files, path: rows.csv}\nclean: {rules: [types: {columns: {text: integer}}]}\n"
+    about = (
+        "ingest: {kind: files, path: rows.csv}\n"
+        "clean: {rules: [types: {columns: {text: integer}}]}\n"
+    )
     gate = "gate: [{rule: floor, metric: macro_f1, bound: 0.5}]\n"
     (here / "table.yaml").write_text(f"name: table\nmodality: tabular\n{about}{gate}")
     (here / "words.yaml").write_text(f"name: words\nmodality: text\n{about}{gate}")

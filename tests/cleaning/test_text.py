@@ -122,7 +122,10 @@ def test_language_rejects_what_it_is_sure_of_and_keeps_short_and_undecided_texts
     assert reasons("language", {"text": texts}, allow=["en", "de", "zh"]) == [None] * 6
     with pytest.raises(
         ConfigError,
-        match="language.allow: 'xx' is not a language that can be identified; give the codes of ISO 639-1, such as en",
+        match=(
+            r"language.allow: 'xx' is not a language that can be identified; give the codes of "
+            r"ISO 639-1, such as en"
+        ),
     ):
         reasons("language", {"text": texts}, allow=["xx"])
 
@@ -250,7 +253,8 @@ def test_blank_images_are_no_near_duplicates() -> None:
         ("[size]", r"needs either exact, or min or max or both, each as \[width, height\]"),
         (
             "[exact_duplicates, conflicting_duplicates]",
-            "conflicting_duplicates must come before exact_duplicates, which leaves one of equal rows",
+            "conflicting_duplicates must come before exact_duplicates, which leaves one of equal "
+            "rows",
         ),
     ],
 )
@@ -258,7 +262,8 @@ def test_mistakes_in_rules_say_what_is_wrong_and_what_is_allowed(
     tmp_path: Path, rules: str, sentence: str
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(
-        f"name: tiny\nmodality: text\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: {rules}}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
+        f"name: tiny\nmodality: text\ningest: {{kind: files, path: x.csv}}\n"
+        f"clean: {{rules: {rules}}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
     with pytest.raises(ConfigError, match=sentence):
         read_recipe(tmp_path / "recipe.yaml")
@@ -280,7 +285,8 @@ def test_mistakes_in_rules_say_what_is_wrong_and_what_is_allowed(
         (
             "near_duplicates",
             "tabular",
-            "the rule near_duplicates works on modality text or image or causal_lm, and this recipe's is tabular",
+            "the rule near_duplicates works on modality text or image or causal_lm, and this "
+            "recipe's is tabular",
         ),
     ],
 )
@@ -288,7 +294,8 @@ def test_a_rule_for_another_modality_is_refused_before_anything_runs(
     tmp_path: Path, rule: str, modality: str, sentence: str
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(
-        f"name: tiny\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\nclean: {{rules: [{rule}]}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
+        f"name: tiny\nmodality: {modality}\ningest: {{kind: files, path: x.csv}}\n"
+        f"clean: {{rules: [{rule}]}}\ngate: [{{rule: floor, metric: macro_f1, bound: 0.5}}]\n"
     )
     with pytest.raises(ConfigError, match=f"clean: {sentence}: leave it out"):
         read_recipe(tmp_path / "recipe.yaml")
