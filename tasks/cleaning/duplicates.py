@@ -109,7 +109,7 @@ def reject_near_duplicates(
         pairs = images.find_near_pairs(table["image"].to_pylist(), distance)
     ids = table["id"].to_pylist()
     reasons: Reasons = [None] * table.num_rows
-    for earlier, later, similarity in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
+    for earlier, later, similarity in sorted(pairs, key=lambda pair: (pair.second, pair.first)):
         if reasons[earlier] is None and reasons[later] is None:
             reasons[later] = f"{similarity:.0%} like {ids[earlier]}"
     return reasons

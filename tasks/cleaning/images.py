@@ -14,6 +14,7 @@ from PIL import Image
 from tasks.cleaning.rules import Reasons, row_rule, table_rule
 from tasks.core.errors import StageError
 from tasks.rows import image_decoding, near_duplicates
+from tasks.rows.near_duplicates import NearPair
 
 MIN_CORRELATION = 0.99  # of two thumbnails; different digits by one hand reach 0.98
 THUMBNAIL_SIZE = (16, 16)
@@ -113,7 +114,7 @@ def check_size(data: bytes | None, limits: SizeLimits) -> str | None:
     return f"{width}x{height} pixels; allowed are {limits.description}"
 
 
-def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple[int, int, float]]:
+def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[NearPair]:
     """Find images that are nearly the same.
 
     The perceptual hashes (Zauner 2010) of two such images differ in at most `distance` of 64
@@ -121,7 +122,7 @@ def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple
     cannot be read are like no other.
 
     Returns:
-        Pairs (i, j, correlation) of positions with i < j.
+        Pairs of positions, each with the correlation.
     """
     import imagehash
 
@@ -138,7 +139,7 @@ def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[tuple
     for i, j in sorted(find_close_hashes(np.array(hashes, np.uint64), distance)):
         correlation = correlate(thumbnails[i], thumbnails[j])
         if correlation >= MIN_CORRELATION:
-            pairs.append((rows[i], rows[j], correlation))
+            pairs.append(NearPair(rows[i], rows[j], correlation))
     return pairs
 
 
