@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from tasks.recipe.clean import CLEANING_RULES
+from tasks.recipe.cleaning_rules import CLEANING_RULES
 
 if TYPE_CHECKING:
     from daft import Expression

@@ -175,8 +175,13 @@ def build_perturbation_space(model: DifferentiableModel) -> PerturbationSpace | 
 
 
 def measure(context: EvaluationContext) -> AspectResult | None:
-    """Measure the accuracy under attacks of growing strength; None if there are no classes."""
+    """Measure the accuracy under attacks of growing strength.
+
+    Returns None if there are no classes, or if the network's inputs have no gradients.
+    """
     if context.problem.NAME != "classification":
+        return None
+    if not context.trainer.HAS_DIFFERENTIABLE_INPUTS:
         return None
     model = DifferentiableModel(context.trainer)
     space = build_perturbation_space(model)

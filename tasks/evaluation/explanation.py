@@ -62,8 +62,10 @@ class Importance(NamedTuple):
 
 
 def measure(context: EvaluationContext) -> AspectResult | None:
-    """Explain some answers; None for a model that writes text."""
+    """Explain some answers; None for a model that writes text or whose inputs have no gradients."""
     if context.problem.NAME == "language":
+        return None
+    if not context.trainer.HAS_DIFFERENTIABLE_INPUTS:
         return None
     model = DifferentiableModel(context.trainer)
     chosen = choose_rows(context)

@@ -1,7 +1,8 @@
 """Modalities: how one kind of data becomes batches, a network, an exported file and answers.
 
 Training, evaluation and serving use the same modality, so their preprocessing cannot differ. A
-new modality is one module with a `MODALITY` and one line in `CONTENT_COLUMN` of the recipe.
+new modality is one module with a `MODALITY`, the contract of its inputs in contracts/model_info.py,
+and a line in `CONTENT_COLUMN` and `MODALITY_DEFAULTS` of recipe/defaults.py.
 """
 
 import importlib

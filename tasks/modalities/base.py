@@ -33,6 +33,9 @@ class Trainer(ABC):
     """
 
     SUPPORTS_MIXED_PRECISION: ClassVar[bool]  # whether bf16 pays if the hardware has it
+    # Whether the network's inputs are pixels, a table's features or a text's embeddings, which the
+    # attacks and explanations of the evaluation can change by gradients.
+    HAS_DIFFERENTIABLE_INPUTS: ClassVar[bool] = False
     UNIT: ClassVar[str] = "rows"  # what progress is counted in
     network: "torch.nn.Module"
     config: "Train"

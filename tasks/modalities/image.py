@@ -71,6 +71,7 @@ class ImageTrainer(ModelTrainer):
     """Trains the convolutional network."""
 
     SUPPORTS_MIXED_PRECISION = True
+    HAS_DIFFERENTIABLE_INPUTS = True
 
     def __init__(self, config: Train, rows: Sequence[bytes], problem: Problem) -> None:
         import torch

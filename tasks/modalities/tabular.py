@@ -262,6 +262,7 @@ class TabularTrainer(ModelTrainer):
     """Trains the perceptron."""
 
     SUPPORTS_MIXED_PRECISION = False  # its layers are too small for bf16 to pay
+    HAS_DIFFERENTIABLE_INPUTS = True
 
     def __init__(self, config: Train, rows: Sequence[TableRow], problem: Problem) -> None:
         import torch

@@ -1,7 +1,6 @@
 """The section `clean`: the cleaning rules and their order."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, ValidationError
@@ -10,92 +9,10 @@ from pydantic_core import CoreSchema
 
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe.base import Section
-from tasks.recipe.cleaning_rules import (
-    ColumnTypes,
-    ImageSize,
-    LanguageFilter,
-    LengthLimits,
-    MissingValues,
-    NearDuplicates,
-    Outliers,
-    Pii,
-    Repair,
-    Spelling,
-    Trim,
-    ValueRanges,
-)
+from tasks.recipe.cleaning_rules import CLEANING_RULES, Pii, describe_rule
 from tasks.recipe.errors import describe_error
 
 RuleCall = str | dict[str, Any]  # a rule's name, or {name: arguments}
-
-TEXTS = ("text", "causal_lm")
-TEXTS_AND_IMAGES = ("text", "image", "causal_lm")
-IMAGES = ("image",)
-
-
-@dataclass(frozen=True)
-class RuleSchema:
-    """What a recipe may say about a cleaning rule."""
-
-    description: str
-    arguments: type[Section] | None = None
-    modalities: Sequence[str] = ()  # those that it works on; all if there are none
-    reason: str = ""  # why it rejects rows; empty if it rejects none
-
-
-def with_arguments(
-    arguments: type[Section], modalities: Sequence[str] = (), reason: str = ""
-) -> RuleSchema:
-    """Describe a rule by its arguments."""
-    return RuleSchema(str(arguments.__doc__).splitlines()[0], arguments, modalities, reason)
-
-
-CLEANING_RULES: dict[str, RuleSchema] = {
-    "encoding": RuleSchema("Undo wrong encodings (mojibake), by ftfy.", modalities=TEXTS),
-    "html": RuleSchema("Take out HTML tags, and the entities beside them.", modalities=TEXTS),
-    "unicode": RuleSchema("Normalize to Unicode NFC.", modalities=TEXTS),
-    "white_space": RuleSchema(
-        "Make runs of blanks one blank, and of empty lines one line.", modalities=TEXTS
-    ),
-    "control": RuleSchema("Take out control and invisible characters.", modalities=TEXTS),
-    "pii": with_arguments(Pii, reason="they hold personal data"),
-    "language": with_arguments(
-        LanguageFilter, TEXTS, reason="they are in a language that is not allowed"
-    ),
-    "length": with_arguments(LengthLimits, TEXTS, reason="they are too short or too long"),
-    "unreadable": RuleSchema(
-        "Drop images that cannot be decoded, or whose size differs from that of most.",
-        modalities=IMAGES,
-        reason="they are not readable images",
-    ),
-    "size": with_arguments(ImageSize, IMAGES, reason="they are images of another size"),
-    "trim": with_arguments(Trim),
-    "missing": with_arguments(MissingValues),
-    "types": with_arguments(ColumnTypes, reason="a cell does not have its column's type"),
-    "spelling": with_arguments(Spelling),
-    "range": with_arguments(ValueRanges, reason="a cell is outside its column's range"),
-    "outliers": with_arguments(Outliers, reason="a cell is an outlier"),
-    "repair": with_arguments(Repair),
-    "exact_duplicates": RuleSchema(
-        "Drop all but the first of rows with equal content.",
-        reason="an earlier row has the same content",
-    ),
-    "conflicting_duplicates": RuleSchema(
-        "Drop all rows with equal content whose labels differ; letter case and white space are "
-        "ignored.",
-        reason="rows of the same content have other labels",
-    ),
-    "near_duplicates": with_arguments(
-        NearDuplicates, TEXTS_AND_IMAGES, reason="an earlier row has nearly the same content"
-    ),
-}
-
-
-def describe_rule(rule: RuleSchema) -> str:
-    """Describe a rule, and the modalities that it works on if not all."""
-    if not rule.modalities:
-        return rule.description
-    return f"{rule.description} For the modality {' or '.join(rule.modalities)}."
 
 
 def validate_rules(calls: list[RuleCall]) -> list[RuleCall]:

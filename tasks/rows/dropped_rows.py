@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import StageError
-from tasks.recipe.clean import CLEANING_RULES
+from tasks.recipe.cleaning_rules import CLEANING_RULES
 
 # Why stages drop rows. The reasons of the cleaning rules stand in their schemas.
 REASONS = {

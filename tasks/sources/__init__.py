@@ -1,4 +1,7 @@
-"""Sources: one module per `ingest.kind`, each with `iter_partitions(source)`."""
+"""Sources: a module for each `ingest.kind`, of the same name, with `iter_partitions(source)`.
+
+A module is imported only if a recipe needs it: what a source is read with takes long to load.
+"""
 
 import importlib
 from collections.abc import Iterator
@@ -6,30 +9,18 @@ from typing import Protocol
 
 from tasks.sources.base import SourcePartition
 
-# Imported only if a recipe needs it: what a source is read with takes long to load.
-MODULE_BY_KIND = {
-    "files": "tasks.sources.files",
-    "http": "tasks.sources.http",
-    "huggingface": "tasks.sources.huggingface",
-    "images": "tasks.sources.images",
-    "package": "tasks.sources.package",
-    "request_log": "tasks.sources.request_log",
-    "s3": "tasks.sources.s3",
-    "sql": "tasks.sources.sql",
-}
-
 
 class Source(Protocol):
     """A recipe's section `ingest`. Its other fields depend on the kind."""
 
     @property
     def kind(self) -> str:
-        """A key of `MODULE_BY_KIND`."""
+        """The name of a module of this package."""
 
 
 def iter_partitions(source: Source) -> Iterator[SourcePartition]:
     """Yield the parts of a source, always in the same order."""
-    module = importlib.import_module(MODULE_BY_KIND[source.kind])
+    module = importlib.import_module(f"tasks.sources.{source.kind}")
     yield from module.iter_partitions(source)
 
 

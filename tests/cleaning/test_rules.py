@@ -13,7 +13,7 @@ from tasks.cleaning.plan import RulePlan
 from tasks.cleaning.rules import Reasons, Scope, row_rule, text_rule
 from tasks.contracts.cleaning_report import CleaningReport
 from tasks.recipe.base import Section
-from tasks.recipe.clean import CLEANING_RULES, RuleSchema
+from tasks.recipe.cleaning_rules import CLEANING_RULES, RuleSchema
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files

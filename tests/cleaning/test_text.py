@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from tasks.cleaning import RULES
 from tasks.contracts.cleaning_report import CleaningReport
 from tasks.core.errors import ConfigError
-from tasks.recipe.clean import CLEANING_RULES
+from tasks.recipe.cleaning_rules import CLEANING_RULES
 from tasks.recipe.loading import read_recipe
 from tasks.reports import html_pages
 from tests.conftest import ROOT

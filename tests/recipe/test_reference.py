@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tasks.recipe.clean import CLEANING_RULES
+from tasks.recipe.cleaning_rules import CLEANING_RULES
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tests import recipe_reference

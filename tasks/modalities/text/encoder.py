@@ -33,6 +33,7 @@ class EncoderTrainer(Trainer):
     """A trainer with an encoder and no head yet."""
 
     SUPPORTS_MIXED_PRECISION = True
+    HAS_DIFFERENTIABLE_INPUTS = True
     UNIT = "tokens"
 
     def __init__(self, config: Train, base: LoadedBase) -> None:
