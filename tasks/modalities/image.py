@@ -205,10 +205,10 @@ def build_convolutional_network(
         n_channels = n_wider
         height = (height + 1) // 2
         width = (width + 1) // 2
+    layers.append(build_block(n_channels, n_channels))
 
     class Convolutions(nn.Module):
-        # The attributes' names are in the exported files.
-        mean: torch.Tensor
+        mean: torch.Tensor  # attributes keep their names, which are in the exported files
         deviation: torch.Tensor
 
         def __init__(self) -> None:
@@ -216,8 +216,7 @@ def build_convolutional_network(
             self.shape = tuple(shape)
             self.register_buffer("mean", torch.tensor(scale.mean))
             self.register_buffer("deviation", torch.tensor(scale.std))
-            last = build_block(n_channels, n_channels)
-            self.features = nn.Sequential(*layers, last, nn.Flatten())
+            self.features = nn.Sequential(*layers, nn.Flatten())
             self.head = nn.Linear(n_channels * height * width, n_outputs)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -83,9 +83,11 @@ def is_missing(cell: Cell) -> bool:
 
 def category_name(cell: Cell) -> str | None:
     """Return a cell as the name of a category: 1, 1.0 and the text 1 are the same."""
+    if cell is None:
+        return None
     if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    return None if cell is None else str(cell)
+        return str(int(cell))
+    return str(cell)
 
 
 def infer_columns(rows: Sequence[TableRow]) -> list[Column]:
@@ -202,13 +204,18 @@ def warn_if_mostly_numeric(name: str, cells: ColumnCells) -> None:
 def build_category_column(name: str, cells: Sequence[Cell]) -> CategoryColumn | None:
     """Build a column of the frequent categories; None if there is only one, or none is frequent."""
     counts = Counter(category_name(cell) for cell in cells)
-    min_rows = max(1, min(MIN_CATEGORY_ROWS, len(cells) // 100))
-    frequent = [category for category, count in counts.items() if count >= min_rows]
+    frequent = list_frequent_categories(counts, len(cells))
     if not frequent or len(counts) == 1:
         return None
+    return CategoryColumn(name=name, values=sorted(frequent, key=missing_first))
+
+
+def list_frequent_categories(counts: Counter[str | None], n_rows: int) -> list[str | None]:
+    """Return up to MAX_CATEGORIES categories that enough rows have, the most frequent first."""
+    min_rows = max(1, min(MIN_CATEGORY_ROWS, n_rows // 100))
+    frequent = [category for category, count in counts.items() if count >= min_rows]
     frequent.sort(key=lambda category: (-counts[category], category or ""))
-    kept = frequent[:MAX_CATEGORIES]
-    return CategoryColumn(name=name, values=sorted(kept, key=missing_first))
+    return frequent[:MAX_CATEGORIES]
 
 
 def missing_first(category: str | None) -> tuple[bool, str]:

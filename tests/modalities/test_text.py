@@ -1,5 +1,6 @@
 """Text classifiers: which embeddings are trained, what is exported, and the baseline."""
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def test_the_baseline_reads_words_and_single_ideographs() -> None:
 
 
 def test_the_baseline_tells_chinese_texts_apart() -> None:
-    frames = [(before, after) for before in "这那面" for after in "了的呢"]
+    frames = list(itertools.product("这那面", "了的呢"))
     positive = [f"{before}很好吃{after}" for before, after in frames]
     negative = [f"{before}不好吃{after}" for before, after in frames]
     targets = np.array([1] * len(positive) + [0] * len(negative))

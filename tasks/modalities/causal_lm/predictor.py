@@ -71,9 +71,7 @@ class CausalLmPredictor(Predictor):
         target = targets[row, position]
         logits, _ = self.run_step(ids, self.empty_cache(len(windows)))
         token_logits = logits[row, position].astype(np.float64)  # [tokens, vocabulary]
-        highest = token_logits.max(1)
-        log_sum = np.log(np.exp(token_logits - highest[:, None]).sum(1))
-        loss = highest + log_sum - token_logits[np.arange(len(target)), target]
+        loss = cross_entropy(token_logits, target)
         is_likeliest = token_logits.argmax(1) == target
         example_of_row = np.array([window.example for window in windows])
         return example_of_row[row], np.stack([loss, np.ones(len(target)), is_likeliest], 1)
@@ -115,6 +113,14 @@ class CausalLmPredictor(Predictor):
             {**rows[index], "predicted": self.complete_prompt(rows[index]["prompt"])}
             for index in sorted(indices)
         ]
+
+
+def cross_entropy(logits: Floats, targets: NDArray[np.int64]) -> Floats:
+    """Return the negative log-probability of each target; logits are `[tokens, vocabulary]`."""
+    highest = logits.max(1)
+    log_sum = np.log(np.exp(logits - highest[:, None]).sum(1))
+    loss: Floats = highest + log_sum - logits[np.arange(len(targets)), targets]
+    return loss
 
 
 def batch_by_length(windows: list[Window], batch_tokens: int) -> Iterator[list[Window]]:
