@@ -24,7 +24,7 @@ from tasks.contracts.split_report import SplitReport
 from tasks.recipe.loading import read_recipe
 from tasks.storage.layout import StagePaths
 from tests.conftest import ROOT
-from tests.modalities.test_image import idx
+from tests.sources.test_images import encode_idx
 
 RECIPES = ROOT / "tests" / "recipes"
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -218,8 +218,8 @@ def test_banking77_on_small_files_with_the_same_dirt(here: Path) -> None:
 
 
 def write_idx_pair(name: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    (SOURCES / f"mnist-{name}-images.gz").write_bytes(gzip.compress(idx(images)))
-    (SOURCES / f"mnist-{name}-labels.gz").write_bytes(gzip.compress(idx(labels)))
+    (SOURCES / f"mnist-{name}-images.gz").write_bytes(gzip.compress(encode_idx(images)))
+    (SOURCES / f"mnist-{name}-labels.gz").write_bytes(gzip.compress(encode_idx(labels)))
 
 
 def test_mnist_on_small_files_with_duplicates_of_all_kinds(here: Path) -> None:

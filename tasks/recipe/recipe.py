@@ -19,7 +19,7 @@ from tasks.recipe.engine import Engine
 from tasks.recipe.errors import describe_error
 from tasks.recipe.evaluate import Evaluate
 from tasks.recipe.export import Export
-from tasks.recipe.gate import GateRule, Rules, ThresholdRule, rules_errors
+from tasks.recipe.gate import Rule, Rules, ThresholdRule, rules_errors
 from tasks.recipe.ingest import Source
 from tasks.recipe.label import Label
 from tasks.recipe.pretrain import Pretrain
@@ -130,7 +130,7 @@ class Recipe(Section):
 
     @field_validator("gate")
     @classmethod
-    def check_gate_rules(cls, rules: list[GateRule], info: ValidationInfo) -> list[GateRule]:
+    def check_gate_rules(cls, rules: list[Rule], info: ValidationInfo) -> list[Rule]:
         """Refuse rules that judge nothing, twice or against each other."""
         problem = info.data.get("problem")
         for rule in rules:
@@ -241,7 +241,7 @@ def refuse_unknown_metric(metric: str, problem: str, parts: Iterable[str]) -> No
         )
 
 
-def parts_of_evaluation(rule: GateRule) -> tuple[str, ...]:
+def parts_of_evaluation(rule: Rule) -> tuple[str, ...]:
     """List the parts of an evaluation, beside the metrics, in which a rule may name a number."""
     if isinstance(rule, ThresholdRule):
         return ("classes", "rows", "baseline", *metric_names.ASPECTS)

@@ -23,9 +23,9 @@ from tasks.storage import files
 from tests import tiny
 from tests.conftest import ROOT
 from tests.evaluation.test_calibration import case as of_answers
-from tests.test_recipes import REAL
+from tests.test_recipes import REAL_DATA
 
-CENSUS = REAL / "uci_adult"
+CENSUS = REAL_DATA / "uci_adult"
 
 
 def case(columns: dict[str, Any], problem: Any, targets: Any, answers: Any, **section: Any) -> Any:

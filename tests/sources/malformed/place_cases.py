@@ -6,7 +6,6 @@ import os
 import numpy as np
 from pydantic import JsonValue
 
-from tests.modalities.test_image import idx
 from tests.sources.malformed.builders import (
     build_huge_png,
     build_jsonl,
@@ -16,9 +15,10 @@ from tests.sources.malformed.builders import (
 )
 from tests.sources.malformed.case import CONFIG_ERROR, GOOD, Case, labels, refused
 from tests.sources.malformed.file_cases import NOISE
+from tests.sources.test_images import encode_idx
 
-PICTURES = idx(np.zeros((2, 4, 4), np.uint8))
-NUMBERS = idx(np.zeros(2, np.uint8))
+PICTURES = encode_idx(np.zeros((2, 4, 4), np.uint8))
+NUMBERS = encode_idx(np.zeros(2, np.uint8))
 IDX_SOURCE: dict[str, JsonValue] = {"kind": "images", "path": "x", "labels": "y"}
 IMAGES: dict[str, JsonValue] = {"modality": "image"}
 REQUEST = {
@@ -145,7 +145,7 @@ IMAGE_CASES = [
     ),
     Case(
         "IDX of another length",
-        {"x": PICTURES, "y": idx(np.zeros(3, np.uint8))},
+        {"x": PICTURES, "y": encode_idx(np.zeros(3, np.uint8))},
         IDX_SOURCE,
         "do not belong together",
         recipe=IMAGES,
