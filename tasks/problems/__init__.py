@@ -1,8 +1,9 @@
-"""Problems: what a label means, and so what a model learns, how it answers, and by what its answers are judged and compared.
+"""What a label means: what a model learns, how it answers, and how its answers are judged.
 
-Training, evaluation, the gate and serving ask the same object. A new problem is one module with a class `Problem`, and its metrics in tasks/recipe.py.
-Metrics are computed of weighted rows, so that the interval of any of them comes from the bootstrap (Efron and Tibshirani 1993): a resample is how often
-each row is in it, the same for all models that are compared.
+Training, evaluation, the gate and serving use the same object. A new problem is one module with a
+class, and its metrics in tasks/recipe/metric_names.py. Metrics are computed on weighted rows, so
+the interval of each comes from the bootstrap (Efron and Tibshirani 1993). A resample says how
+often each row is in it, the same for all models that are compared.
 """
 
 import importlib
@@ -12,9 +13,10 @@ from tasks.problems.base import Problem
 
 
 def problem_class(name: str) -> type[Problem]:
+    """Return the class of a problem, such as `classification`."""
     module = importlib.import_module(f"tasks.problems.{name}")
-    made: type[Problem] = getattr(module, f"{name.capitalize()}Problem")
-    return made
+    found_class: type[Problem] = getattr(module, f"{name.capitalize()}Problem")
+    return found_class
 
 
 def from_model_info(info: ModelInfo) -> Problem:

@@ -1,4 +1,4 @@
-"""Base."""
+"""What all problems have in common."""
 
 import contextlib
 import math
@@ -24,12 +24,18 @@ else:
     Tensor = Module = Any  # torch takes seconds to import
 Targets = NDArray[Any]  # of shape (rows, …): what the labels become
 Predictions = Any  # what is kept of a model's answers to compare it with others
-UNDEFINED_METRIC_MESSAGE = "train.metric: {} is not a number on the {} validation rows: choose another if they are all of one class, else lower train.learning_rate."
-UNKNOWN_CLASS_MESSAGE = "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both come from the same data."
+UNDEFINED_METRIC_MESSAGE = (
+    "train.metric: {} is not a number on the {} validation rows: choose another if they are all "
+    "of one class, else lower train.learning_rate."
+)
+UNKNOWN_CLASS_MESSAGE = (
+    "the rows have the class {!r}, which the model does not know: run `dvc repro`, so that both "
+    "come from the same data."
+)
 
 
 class Problem:
-    """What problems have in common. Answers have the shape (rows, width): probabilities, or numbers in the unit of the target."""
+    """A problem. Answers, `[rows, width]`, are probabilities or numbers in the target's unit."""
 
     NAME: str
     CLASSES_HEADING = "Classes"  # what the report calls them

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from tasks.core.errors import StageError
 from tasks.recipe.evaluate import Evaluate
 from tasks.statistics.array_types import Floats, Ints
 from tasks.statistics.class_metrics import Counts
@@ -29,7 +30,15 @@ def draw_weights(rows: int, config: Evaluate, strata: Ints | None = None) -> Ite
 
     Yields:
         Counts for some of the resamples, `[resamples, rows]`.
+
+    Raises:
+        StageError: There are no rows.
     """
+    if rows == 0:
+        raise StageError(
+            "no rows to measure the model on, so its metrics have no intervals: the split is "
+            "empty; raise split.test in the recipe, or add data."
+        )
     rng = np.random.default_rng(config.seed)
     groups = group_rows(rows, strata)
     for count in chunk_sizes(config.resamples, rows):

@@ -141,6 +141,12 @@ def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() ->
     assert (both[:, 0] > both[:, 1]).all() and both[:, 0].min() < both[:, 1].max()
 
 
+def test_metrics_of_no_rows_are_refused_with_a_sentence() -> None:
+    problem = RegressionProblem(["value"])
+    with pytest.raises(StageError, match="no rows to measure the model on.*split.test"):
+        list(problem.bootstrap_weights(np.zeros(0), FEW))
+
+
 def test_each_class_has_its_own_intervals() -> None:
     targets, answers = scored(300, 3)
     said = THREE.compact_predictions(targets, answers)
