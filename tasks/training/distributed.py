@@ -186,8 +186,9 @@ def full_state_dict(network: torch.nn.Module) -> dict[str, torch.Tensor]:
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return get_model_state_dict(network, options=options)  # type: ignore[return-value]
     if isinstance(network, DistributedDataParallel):
-        return network.module.state_dict()
-    return network.state_dict()
+        network = network.module
+    weights: dict[str, torch.Tensor] = network.state_dict()
+    return weights
 
 
 def gather(value: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ def create_study(recipe: Recipe, config: Tune, n_trials: int) -> "optuna.Study":
     if config.pruning:
         pruner = optuna.pruners.MedianPruner(N_STARTUP_TRIALS, n_warmup_steps=1)
     is_loss = get_objective_metric(recipe, config) in LOWER_IS_BETTER
-    direction = "minimize" if is_loss else "maximize"
+    direction: Literal["minimize", "maximize"] = "minimize" if is_loss else "maximize"
     return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
 
 
@@ -136,7 +136,8 @@ def first_choices(recipe: Recipe, config: Tune) -> dict[str, Any]:
 
 def get_recipe_values(recipe: Recipe, config: Tune) -> Values:
     """Return the recipe's own values of the keys that are searched."""
-    return {name: reduce(getattr, name.split("."), recipe.train) for name in config.space}
+    train: Any = recipe.train
+    return {name: reduce(getattr, name.split("."), train) for name in config.space}
 
 
 def decode_values(config: Tune, trial: "optuna.Trial") -> Values:

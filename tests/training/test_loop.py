@@ -131,7 +131,7 @@ def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_finit
     rows, labels = draw_images(16)
     adapter = ImageTrainer(CONFIG, rows, tiny.TWO)
     examples = adapter.encode(rows)
-    weights = adapter.network.head.weight
+    weights = adapter.network.get_parameter("head.weight")
     weights.register_hook(lambda gradient: gradient * float("inf"))
     before = weights.detach().clone()
     message = (
