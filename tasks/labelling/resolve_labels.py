@@ -108,13 +108,11 @@ def resolve_labels(
     classes = config.classes or collect_classes(strata, votes)
     stated_labels = LabelColumn.first_non_null(stated).labels
     voted = label_by_votes(config, classes, votes, stated_labels, known)
-    # A known label was somebody's decision. One that functions agree on has the label model's
-    # confidence.
+    # A known label was somebody's decision; others have the label model's confidence.
     model_confidence = pa.array(voted.posterior.max(axis=1, initial=0))
+    from_functions = LabelSource("functions", voted.labels)
     return ResolvedLabels(
-        column=LabelColumn.first_non_null(
-            [*stated, *trusted, LabelSource("functions", voted.labels)]
-        ),
+        column=LabelColumn.first_non_null([*stated, *trusted, from_functions]),
         confidence=pc.if_else(pc.is_valid(known), 1.0, model_confidence),
         classes=classes,
         posterior=voted.posterior,

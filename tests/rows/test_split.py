@@ -59,7 +59,7 @@ def rows(count: int = 300, twins: int = 60) -> list[Row]:
 
 
 def ran(folder: Path, section: str, source_rows: list[Row]) -> dict[str, str]:
-    """The side of each row that has one."""
+    """Split rows, and return the split of each row that is in one."""
     table = pa.table(
         {
             name: pa.array([item[name] for item in source_rows], pa.string())
