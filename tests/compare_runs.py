@@ -800,6 +800,8 @@ def leaf_differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 def translate(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     translated = {}
     for file, about in summary.items():
+        if IGNORED_FILES.search(file):
+            continue
         [(kind, values)] = about.items()
         if kind == "columns":
             leaves = {}
@@ -810,7 +812,8 @@ def translate(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for path, value in values.items():
                 # A key without a value says the same as no key.
                 is_empty = value is None or (path, value) == ("rules", {})
-                is_ignored = (IGNORED_KEYS | REWORDED_KEYS).intersection(path.split("/"))
+                keys = {*path.split("/"), *translate_path(path).split("/")}
+                is_ignored = bool(keys & (IGNORED_KEYS | REWORDED_KEYS))
                 if not is_empty and not is_ignored:
                     leaves[translate_path(path)] = translate_value(value)
         else:

@@ -24,8 +24,8 @@ from tasks.core.errors import ConfigError
 from tasks.recipe.cleaning_rules import CLEANING_RULES
 from tasks.recipe.loading import read_recipe
 from tasks.reports import html_pages
+from tests import tiny
 from tests.conftest import ROOT
-from tests.modalities.test_image import encoded
 
 ODD = [
     "a",
@@ -173,7 +173,7 @@ def test_images_of_another_size_are_rejected_with_theirs(
     arguments: dict[str, Any], bad: list[str | None]
 ) -> None:
     shapes = [(4, 5), (5, 4), (2, 2)]
-    images = [encoded(np.zeros(shape, np.uint8)) for shape in shapes]
+    images = [tiny.encode_image(np.zeros(shape, np.uint8)) for shape in shapes]
     assert reasons("size", {"image": [*images, b"GIF89a", None]}, **arguments) == [
         None,
         *bad,
@@ -216,7 +216,9 @@ def test_tiny_drawings_are_found_again_and_not_mistaken_for_each_other() -> None
     ]
     faint = [(picture * 0.9).astype(np.uint8) for picture in pictures[:20]]
     told = reasons(
-        "near_duplicates", {"image": [encoded(picture) for picture in [*pictures, *faint]]}, "image"
+        "near_duplicates",
+        {"image": [tiny.encode_image(picture) for picture in [*pictures, *faint]]},
+        "image",
     )
     assert not any(told[:400])
     assert [str(reason).split(" like ")[1] for reason in told[400:]] == [
@@ -228,7 +230,11 @@ def test_blank_images_are_no_near_duplicates() -> None:
     assert (
         reasons(
             "near_duplicates",
-            {"image": [encoded(np.full((8, 8), value, np.uint8)) for value in (0, 255, 0)]},
+            {
+                "image": [
+                    tiny.encode_image(np.full((8, 8), value, np.uint8)) for value in (0, 255, 0)
+                ]
+            },
             "image",
         )
         == [None] * 3
