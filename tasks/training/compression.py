@@ -105,8 +105,10 @@ def prune_and_refit(adapter: Trainer, fraction: float, config: Train, refit: Ref
     for layer in layers:
         layer.weight.data = layer.weight.data.contiguous()  # as torch's pruning wants it
         masks.l1_unstructured(layer, "weight", fraction)  # type: ignore[no-untyped-call]
+    # A masked layer's weight is computed, so no average of the weights can be a copy of it.
     rate = config.learning_rate * PRUNING_LR_FACTOR
-    refit(config.model_copy(update={"epochs": 1, "learning_rate": rate}))
+    changes = {"epochs": 1, "learning_rate": rate, "ema_decay": 0.0}
+    refit(config.model_copy(update=changes))
     for layer in layers:
         masks.remove(layer, "weight")  # type: ignore[no-untyped-call]
 

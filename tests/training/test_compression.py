@@ -129,7 +129,12 @@ def test_equal_input_gives_equal_bytes_and_the_float_weights_stay(here: Path) ->
     assert "export" not in files.read_json(here / "plain" / "model" / "model.json")
 
 
-@pytest.mark.parametrize("text", [IMAGE, TABLE], ids=["image", "tabular"])
+AVERAGED = TABLE.replace("epochs: 12", "epochs: 12, ema_decay: 0.9")
+
+
+@pytest.mark.parametrize(
+    "text", [IMAGE, TABLE, AVERAGED], ids=["image", "tabular", "averaged weights"]
+)
 def test_pruned_weights_are_zero_in_the_exported_file_and_in_the_one_beside_it(
     here: Path, text: str
 ) -> None:
