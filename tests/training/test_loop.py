@@ -132,7 +132,7 @@ def test_a_gradient_that_is_not_a_number_names_the_step_though_its_loss_is_finit
     adapter = ImageTrainer(CONFIG, rows, tiny.TWO)
     examples = adapter.encode(rows)
     weights = adapter.network.get_parameter("head.weight")
-    weights.register_hook(lambda gradient: gradient * float("inf"))
+    weights.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     before = weights.detach().clone()
     message = (
         r"the norm of the gradients of step 0 \(epoch 1\) is (inf|nan), in the rows number .* "
