@@ -32,7 +32,7 @@ class Trainer(ABC):
     By default all examples have the same size, and the network starts as it was built.
     """
 
-    SUPPORTS_MIXED_PRECISION: ClassVar[bool]  # whether bf16 pays if the hardware has it
+    SUPPORTS_MIXED_PRECISION: ClassVar[bool] = False  # whether bf16 pays if the hardware has it
     # Whether the network's inputs are pixels, a table's features or a text's embeddings, which the
     # attacks and explanations of the evaluation can change by gradients.
     HAS_DIFFERENTIABLE_INPUTS: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tasks.recipe.base import Count, Fraction, Section
+from tasks.recipe.defaults import CONTENT_COLUMN
 
 DATE_EXAMPLE = datetime.date(2026, 1, 31)
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
@@ -16,9 +17,10 @@ Pixels = Annotated[list[Count], Field(min_length=2, max_length=2)]
 SomeColumns = Annotated[list[str], Field(min_length=1)]
 PiiKind = Literal["email", "phone", "card", "iban", "ip", "id", "url", "person", "place"]
 
-TEXTS = ("text", "causal_lm")
-TEXTS_AND_IMAGES = ("text", "image", "causal_lm")
-IMAGES = ("image",)
+# Modalities, by the content of their rows.
+TEXTS = tuple(name for name, content in CONTENT_COLUMN.items() if content == "text")
+IMAGES = tuple(name for name, content in CONTENT_COLUMN.items() if content == "image")
+TEXTS_AND_IMAGES = tuple(name for name, content in CONTENT_COLUMN.items() if content is not None)
 
 MISSING_MARKERS = [
     "",
