@@ -34,6 +34,7 @@ from tasks.storage import files
 from tasks.storage.layout import StagePaths
 from tasks.tuning import trial
 from tests import tiny
+from tests.gating.helpers import predict_with_accuracy
 
 FEW = Evaluate(resamples=200)
 THREE = ClassificationProblem(["a", "b", "c"])
@@ -69,6 +70,15 @@ def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
     }
     assert set(expected) == set(METRICS_BY_PROBLEM["classification"])
     assert THREE.point_estimates(targets, said) == pytest.approx(expected, abs=1e-9)
+
+
+def test_metrics_of_predicted_classes_agree_with_scikit_learn() -> None:
+    labels = np.arange(200, dtype=np.int64) % 3
+    predictions = predict_with_accuracy(labels, 0.6, 3)
+    points = THREE.point_estimates(labels, predictions, ["accuracy", "macro_f1"])
+    accuracy = sk.accuracy_score(labels, predictions.predicted)
+    macro_f1 = sk.f1_score(labels, predictions.predicted, average="macro")
+    assert points == pytest.approx({"accuracy": accuracy, "macro_f1": macro_f1})
 
 
 def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
@@ -127,6 +137,17 @@ def test_intervals_are_stratified_repeat_and_cover() -> None:
             THREE.bootstrap_metric("roc_auc", targets, [said], Evaluate())[:, 0], 0.95
         )
     ) == pytest.approx((one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6)
+
+
+def test_an_interval_of_accuracy_covers_repeats_and_is_as_wide_as_the_normal_one() -> None:
+    labels = np.arange(600, dtype=np.int64) % 3
+    predictions = predict_with_accuracy(labels, 0.9, 0)
+    samples = THREE.bootstrap_metric("accuracy", labels, [predictions], Evaluate())[:, 0]
+    repeated = THREE.bootstrap_metric("accuracy", labels, [predictions], Evaluate())[:, 0]
+    assert (samples == repeated).all()
+    low, high = intervals.percentile_bounds(samples, 0.95)
+    assert low < 0.9 < high
+    assert high - low == pytest.approx(2 * 1.96 * (0.9 * 0.1 / 600) ** 0.5, rel=0.15)
 
 
 def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() -> None:
