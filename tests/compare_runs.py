@@ -191,7 +191,13 @@ ingest: {kind: files, path: data/sources/xor.csv}
 columns: {label: output, features: [a, b]}
 clean: {rules: [{types: {columns: {a: integer, b: integer}}}]}
 split: {group: draw}
-train: {hidden_sizes: [8], dropout: 0.0, epochs: 12, batch_size: 8, learning_rate: 0.03, patience: 40}
+train:
+  hidden_sizes: [8]
+  dropout: 0.0
+  epochs: 12
+  batch_size: 8
+  learning_rate: 0.03
+  patience: 40
 gate:
   - {rule: floor, metric: accuracy, bound: 1.0}
   - {rule: baseline, metric: accuracy}

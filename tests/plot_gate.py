@@ -15,9 +15,14 @@ RULES: dict[str, dict[str, Any]] = {
     "not_worse": {"margin": MARGIN},
 }
 DIFFERENCES = [number / 200 for number in range(-8, 9)]
-STYLE = """text{font:12px system-ui,sans-serif;fill:#222}.axis{stroke:#888;fill:none}.grid{stroke:#8883}.a{stroke:#0b6bcb;fill:none;stroke-width:2}
-.b{stroke:#c2410c;fill:none;stroke-width:2}.alpha{stroke:#888;stroke-dasharray:4 3}.ta{fill:#0b6bcb}.tb{fill:#c2410c}
-@media(prefers-color-scheme:dark){text{fill:#ddd}.a{stroke:#6cb6ff}.b{stroke:#ff9e64}.ta{fill:#6cb6ff}.tb{fill:#ff9e64}}"""
+STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#222}.axis{stroke:#888;fill:none}"
+    ".grid{stroke:#8883}.a{stroke:#0b6bcb;fill:none;stroke-width:2}\n"
+    ".b{stroke:#c2410c;fill:none;stroke-width:2}.alpha{stroke:#888;stroke-dasharray:4 3}"
+    ".ta{fill:#0b6bcb}.tb{fill:#c2410c}\n"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.a{stroke:#6cb6ff}.b{stroke:#ff9e64}"
+    ".ta{fill:#6cb6ff}.tb{fill:#ff9e64}}"
+)
 
 
 def share(rule: dict[str, Any], difference: float) -> float:
@@ -64,22 +69,22 @@ def panel(
 
     made = [f'<text x="{left + 45}" y="20" font-weight="600">{title}</text>']
     for part in range(5):
-        made.append(f'<path class="grid" d="M{x(low_x)} {y(high * part / 4)}H{x(high_x)}"/>')
-        made.append(
-            f'<text x="{left + 38}" y="{y(high * part / 4) + 4}" text-anchor="end">{100 * high * part / 4:g} %</text>'
-        )
+        height = y(high * part / 4)
+        percent = f"{100 * high * part / 4:g} %"
+        made.append(f'<path class="grid" d="M{x(low_x)} {height}H{x(high_x)}"/>')
+        made.append(f'<text x="{left + 38}" y="{height + 4}" text-anchor="end">{percent}</text>')
     made += [
         f'<text x="{x(value)}" y="258" text-anchor="middle">{text}</text>'
         for value, text in ticks.items()
     ]
     made.append(f'<path class="alpha" d="M{x(low_x)} {y(ALPHA)}H{x(high_x)}"/>')
     made.append(
-        f'<path class="axis" d="M{x(low_x)} 45V240H{x(high_x)}"/><text x="{left + 217}" y="278" text-anchor="middle">{below}</text>'
+        f'<path class="axis" d="M{x(low_x)} 45V240H{x(high_x)}"/>'
+        f'<text x="{left + 217}" y="278" text-anchor="middle">{below}</text>'
     )
     for number, (kind, (name, values)) in enumerate(lines.items()):
-        made.append(
-            f'<path class="{kind}" d="M{"L".join(f"{x(at)} {y(value)}" for at, value in zip(xs, values, strict=True))}"/>'
-        )
+        points = [f"{x(at)} {y(value)}" for at, value in zip(xs, values, strict=True)]
+        made.append(f'<path class="{kind}" d="M{"L".join(points)}"/>')
         made.append(f'<text class="t{kind}" x="{left + 55}" y="{60 + 18 * number}">{name}</text>')
     return "\n".join(made)
 
@@ -116,9 +121,8 @@ def drawn(numbers: dict[str, Any]) -> str:
     ]
     name = "How often the gate promotes, by the true difference and by the number of looks"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 290" role="img" aria-label="{name}">\n<style>{STYLE}</style>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 290" role="img" '
+        f'aria-label="{name}">\n<style>{STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 

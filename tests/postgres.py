@@ -1,7 +1,6 @@
-"""A real PostgreSQL on loopback for tests, in a temporary folder, or the reason why there is none."""
+"""A real PostgreSQL on loopback for tests, in a temporary folder, or why there is none."""
 
 import contextlib
-import glob
 import os
 import shutil
 import signal
@@ -47,12 +46,15 @@ class Server:
 
 
 def program(name: str) -> str | None:
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
-    return found[-1] if found else shutil.which(name)
+    paths = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(paths[-1]) if paths else shutil.which(name)
 
 
 def as_owner() -> list[str] | None:
-    """What stands before a command for a user that PostgreSQL accepts, which root is not; None where there is none."""
+    """Return the prefix of a command that runs it as another user than root.
+
+    PostgreSQL refuses root. The prefix is empty for other users, and None if nobody can be had.
+    """
     if os.getuid():
         return []
     return (
@@ -81,10 +83,21 @@ def running() -> Iterator[Server | None]:
         (folder / "password").write_text(PASSWORD)
         if owner:
             subprocess.run(["chown", "-R", "postgres", folder], check=True)
+        options: list[str | Path] = [
+            "-D",
+            folder / "data",
+            "-U",
+            USER,
+            f"--pwfile={folder / 'password'}",
+            "-N",
+        ]
+        options += ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C"]
         made = subprocess.run(
-            [*owner, initdb, "-D", folder / "data", "-U", USER, f"--pwfile={folder / 'password'}", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "-N"],
-            capture_output=True, text=True, cwd=folder,
-        )  # fmt: skip
+            [*owner, initdb, *options],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+        )
         assert made.returncode == 0, made.stderr
         [port] = find_free_ports(1)
         with (folder / "log").open("wb") as log:

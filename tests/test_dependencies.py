@@ -1,4 +1,4 @@
-"""What is imported is declared in pyproject.toml and pinned in constraints.txt, and nothing else is."""
+"""What is imported, and nothing else, is declared in pyproject.toml and pinned."""
 
 import importlib.metadata
 import re

@@ -1,4 +1,4 @@
-"""The data steps on a small text source: what they keep, what they set aside, and how they refuse."""
+"""The data stages on a small text source: what they keep, set aside and refuse."""
 
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,8 @@ def test_a_missing_column_names_those_that_are_there(here: Path) -> None:
     (here / "source.csv").write_text("id,txt,label\nr1,hello,no\n")
     with pytest.raises(
         StageError,
-        match=r"there is no column 'text' \(did you mean txt\?\). It has id, txt, label: correct columns.text in the recipe.",
+        match=r"there is no column 'text' \(did you mean txt\?\). "
+        r"It has id, txt, label: correct columns.text in the recipe.",
     ):
         ingest.run(made, StagePaths(here))
 
@@ -211,7 +212,8 @@ def test_text_that_is_not_utf8_names_the_line_and_the_cure(here: Path) -> None:
     (here / "source.csv").write_bytes("id,text,label\nr1,hello,no\nr2,café,yes\n".encode("latin-1"))
     with pytest.raises(
         StageError,
-        match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: save the file as utf-8, or set ingest.encoding, for example latin-1",
+        match=r"source.csv, line 3: byte 0xe9 is not utf-8 text: "
+        "save the file as utf-8, or set ingest.encoding, for example latin-1",
     ):
         ingest.run(made, StagePaths(here))
 
@@ -220,7 +222,7 @@ def test_a_truncated_parquet_file_is_named(here: Path) -> None:
     folder = until_split(recipe(here, rows()), here)
     path = folder / "split" / "train.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(StageError, match="train.parquet is not a readable Parquet file"):
+    with pytest.raises(StageError, match=r"train.parquet is not a readable Parquet file"):
         files.read_table(path)
 
 
@@ -243,10 +245,11 @@ def test_a_full_disk_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as ended:
         stage.main(clean, ["out"])
     assert ended.value.code == 1
-    assert (
-        f"No space is left on the disk at {here / 'out'} while clean was writing: free some space and run it again"
-        in capsys.readouterr().err
+    sentence = (
+        f"No space is left on the disk at {here / 'out'} while clean was writing: "
+        "free some space and run it again"
     )
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("columns", ["{id: id}", "{}"])
@@ -263,7 +266,10 @@ def test_every_step_says_what_becomes_of_the_rows(
         here,
     )
     said = capsys.readouterr().out.splitlines()
-    named = "ingest: the source held 126 rows, 123 stay; broken row drops 1 (they cannot be read as rows)"
+    named = (
+        "ingest: the source held 126 rows, 123 stay; "
+        "broken row drops 1 (they cannot be read as rows)"
+    )
     assert said[0].startswith(named if columns != "{}" else named.replace("123", "125"))
     assert ("id given twice drops 1 (an earlier row has the same id)" in said[0]) == (
         columns != "{}"
@@ -286,10 +292,11 @@ def test_an_id_that_was_named_and_repeats_stops_the_run_and_says_what_to_do(here
     with pytest.raises(StageError) as caught:
         until_split(recipe(here, lines), here)
     told = str(caught.value)
-    assert (
-        "ingest: 108 of 120 rows are dropped, 90%, and max_dropped allows 50%: id given twice drops 108 (an earlier row has the same id)."
-        in told
+    sentence = (
+        "ingest: 108 of 120 rows are dropped, 90%, and max_dropped allows 50%: "
+        "id given twice drops 108 (an earlier row has the same id)."
     )
+    assert sentence in told
     assert "set max_dropped: 0.9 in the recipe" in told
     assert pq.read_table(here / "data" / "raw" / "rejects.parquet").num_rows == 108
 
@@ -320,7 +327,8 @@ def test_a_step_that_drops_more_than_half_of_its_rows_stops_unless_allowed(
         (here / "source.csv").write_text("\n".join(["id,text,label,when", *lines]) + "\n")
     with pytest.raises(
         StageError,
-        match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, and max_dropped allows 50%: {rule} drops",
+        match=rf"^{step_name}: \d+ of 120 rows are dropped, \d+%, "
+        rf"and max_dropped allows 50%: {rule} drops",
     ):
         until_split(made, here)
     folder = until_split(made.model_copy(update={"max_dropped": 0.9}), here)

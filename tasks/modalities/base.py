@@ -37,7 +37,7 @@ class Trainer(ABC):
     # attacks and explanations of the evaluation can change by gradients.
     HAS_DIFFERENTIABLE_INPUTS: ClassVar[bool] = False
     UNIT: ClassVar[str] = "rows"  # what progress is counted in
-    network: "torch.nn.Module"
+    network: Any  # a torch.nn.Module; each modality reads submodules of its own
     config: "Train"
     problem: Problem
 

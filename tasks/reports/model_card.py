@@ -74,10 +74,12 @@ def render_model_card(
         stages: The stages of the run that made it.
     """
     evaluation = Evaluation.read(paths.evaluation.metrics)
+    metadata = build_hub_metadata(recipe, evaluation.metrics)
+    header = metadata.to_dict()  # type: ignore[no-untyped-call]
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe,
         version=version,
-        header=build_hub_metadata(recipe, evaluation.metrics).to_dict(),
+        header=header,
         purpose=describe_purpose(recipe),
         model_info=ModelInfo.read(paths.model.info),
         snapshot=Snapshot.read(paths.raw.snapshot),

@@ -123,8 +123,9 @@ def split_into_quintiles(
     Returns:
         The names of the ranges, and the index of each number's range.
     """
-    edges = np.unique(np.quantile(reference, QUINTILES)) if len(reference) else []
-    return split_into_ranges(edges, numbers)
+    if not len(reference):
+        return split_into_ranges([], numbers)
+    return split_into_ranges(np.unique(np.quantile(reference, QUINTILES)), numbers)
 
 
 def split_into_ranges(edges: ArrayLike, numbers: ArrayLike) -> tuple[list[str], NDArray[np.intp]]:

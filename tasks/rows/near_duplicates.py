@@ -46,7 +46,8 @@ class NearPair(NamedTuple):
 
 def read_contents(table: pa.Table, modality: str) -> list[Any]:
     """Read the content of each row: its text, the bytes of its image, or all cells of a table."""
-    columns = [table[name].to_pylist() for name in find_content_columns(table, modality)]
+    names = find_content_columns(table, modality)
+    columns: list[list[Any]] = [table[name].to_pylist() for name in names]
     if CONTENT_COLUMN[modality] is None:
         return list(zip(*columns, strict=True))
     return columns[0]

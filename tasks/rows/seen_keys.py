@@ -60,7 +60,8 @@ def hash_cells(
     cells: Series, seeds: NDArray[np.uint64], is_missing: NDArray[np.bool_]
 ) -> NDArray[np.uint64]:
     """Hash each cell with the hash of the cells before it as seed, shape `[rows]`."""
-    hashes = cells.hash(Series.from_numpy(seeds, "seeds")).to_arrow().to_numpy()
+    seeded = cells.hash(Series.from_numpy(seeds, "seeds"))
+    hashes: NDArray[np.uint64] = seeded.to_arrow().to_numpy()
     # Daft hashes null as it hashes "".
     return np.where(is_missing, ~hashes, hashes)
 
@@ -90,7 +91,10 @@ class SeenKeys:
         if not len(known.high):
             return np.zeros(len(keys.high), bool)
         position = np.minimum(np.searchsorted(known.high, keys.high), len(known.high) - 1)
-        return (known.high[position] == keys.high) & (known.low[position] == keys.low)
+        is_known: NDArray[np.bool_] = (known.high[position] == keys.high) & (
+            known.low[position] == keys.low
+        )
+        return is_known
 
     def first_rows(self, keys: RowKeys) -> NDArray[np.int64]:
         """Add keys; return for each the first row that has it, its own if the key is new."""

@@ -1,4 +1,7 @@
-"""Synthetic documents of about 0.4 KB, as web and support texts are: most plain ASCII, some with tags, entities, accents, mojibake; a tenth doubled."""
+"""Synthetic documents of about 0.4 KB that resemble texts from the web and from support.
+
+Most are plain ASCII; some have tags, entities, accents or mojibake. A tenth occurs twice.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +35,9 @@ def blocks(count: int, seed: int = 1) -> Iterator[list[str]]:
             text = texts[at]
             if kind < 0.4:
                 cut = text.split(" ", 20)
+                start_text, end_text = " ".join(cut[:5]), " ".join(cut[6:])
                 texts[at] = (
-                    f"<p>{' '.join(cut[:5])} <b>{cut[5]}</b><br/>{' '.join(cut[6:])} &amp; it&#39;s  done</p>"
+                    f"<p>{start_text} <b>{cut[5]}</b><br/>{end_text} &amp; it&#39;s  done</p>"
                 )
             elif kind < 0.55:
                 texts[at] = text + " caf\u00e9 cre\u0301me na\u00efve"
@@ -47,7 +51,10 @@ def blocks(count: int, seed: int = 1) -> Iterator[list[str]]:
 
 
 def write(folder: Path, count: int, files: int = 1, seed: int = 1) -> None:
-    """The documents as Parquet files with the columns id, text, label; BLOCK-sized pieces are spread over so many files."""
+    """Write the documents as Parquet files with the columns id, text and label.
+
+    Each block of documents is spread over the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     per, number, row = -(-count // files), 0, 0
     writer = None

@@ -1,4 +1,4 @@
-"""A function in a process of its own, with its time and the most memory that it and its children held."""
+"""Run a function in its own process; measure its time and the peak memory of its processes."""
 
 import multiprocessing
 import time

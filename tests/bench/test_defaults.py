@@ -1,8 +1,12 @@
-"""What a recipe that names only its source learns, beside transformers' Trainer with its defaults: test accuracy on the same rows, after as many epochs.
+"""Test accuracy of a recipe that names only its source, beside transformers' Trainer.
 
-make bench ARGS="-k defaults"    BENCH_SMALL=1 make bench ARGS="-k defaults", with few rows, to see that it runs
+Each has its own defaults, and trains for the same number of epochs on the same rows.
 
-Both start from the same base and learn from the same training rows. Ours also has the validation rows, by which it keeps its best epoch, as it does by default.
+make bench ARGS="-k defaults"
+BENCH_SMALL=1 make bench ARGS="-k defaults"    with few rows, to see that it runs
+
+Both start from the same base and learn from the same training rows. Ours also has the validation
+rows, by which it keeps its best epoch, as it does by default.
 Data: banking77 and sms_spam in ../shared/data.
 """
 
@@ -131,7 +135,7 @@ def answers_trainer(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("rows_of", [banking77, sms_spam], ids=lambda rows_of: rows_of.__name__)
 def test_defaults_beside_those_of_transformers_trainer(rows_of: Any, tmp_path: Path) -> None:
-    """The Trainer may not be above the interval of ours, which is by bootstrap, as in evaluation."""
+    """The Trainer may not be above our interval, which is by bootstrap, as in evaluation."""
     from tasks.problems.classification import ClassificationProblem, ClassPredictions
     from tasks.recipe.evaluate import Evaluate
     from tasks.statistics import intervals

@@ -1,9 +1,14 @@
-"""How much of a GPU training uses: an encoder of BERT-base's size and a decoder of about 125 million weights, beside transformers' Trainer.
+"""How much of a GPU training uses, beside transformers' Trainer.
 
-make bench ARGS="-k gpu"    without a GPU: BENCH_SMALL=1 make bench ARGS="-k gpu", with tiny networks, to see that it runs
+The networks are an encoder of BERT-base's size and a decoder of about 125 million weights.
 
-FLOPs are those of the model: 6 for each weight that multiplies and each token, 12 · layers · width · length for attention (Chowdhery et al. 2022). What they
-are held against is the rate of one large matrix product on the same device, not the vendor's figure. Texts are of full length, so that no one pads.
+make bench ARGS="-k gpu"
+BENCH_SMALL=1 make bench ARGS="-k gpu"    without a GPU, with tiny networks, to see that it runs
+
+FLOPs are those of the model: 6 for each weight that multiplies and each token, 12 · layers · width
+· length for attention (Chowdhery et al. 2022). They are compared with the rate of one large matrix
+product on the same device, not with the vendor's figure. Texts have full length, so nothing is
+padded.
 """
 
 import os
@@ -104,6 +109,7 @@ def waited() -> float:
 def ours(kind: str) -> tuple[float, float, float]:
     """Seconds of a step, of what the data path takes of it, and multiplying weights."""
     from tasks import modalities
+    from tasks.modalities.causal_lm.trainer import CausalLmTrainer
     from tasks.problems.language import LanguageProblem
     from tasks.recipe.train import Train
     from tasks.training import optimizer
@@ -147,14 +153,14 @@ def ours(kind: str) -> tuple[float, float, float]:
             for name, parameter in adapter.network.named_parameters()
             if parameter.ndim > 1
         }
-        multiplying = sum(count for name, count in names.items() if "embed" not in name) + (
-            len(adapter.base_tokenizer) * of.width if kind == "decoder" else 0
-        )
+        multiplying = sum(count for name, count in names.items() if "embed" not in name)
+        if isinstance(adapter, CausalLmTrainer):
+            multiplying += len(adapter.base_tokenizer) * of.width
         return seconds, (time.perf_counter() - begun) / STEPS, float(multiplying)
 
 
 def theirs(kind: str) -> float:
-    """Seconds of a step of the Trainer with bf16, torch's fused AdamW and, on a GPU, torch.compile."""
+    """Measure a step of the Trainer with bf16, fused AdamW and, on a GPU, torch.compile."""
     import datasets
     import transformers
 
@@ -230,10 +236,12 @@ def test_gpu_beside_transformers_trainer(kind: str) -> None:
     other, most, tokens = measured(theirs, kind).result, measured(peak).result, of.rows * of.length
     flops = tokens * (6 * multiplying + 12 * of.layers * of.width * of.length)
     print(
-        f"\n{measured(device).result}: {kind} of {multiplying / 1e6:.0f} million multiplying weights, {of.rows} rows of {of.length} tokens a step"
+        f"\n{measured(device).result}: {kind} of {multiplying / 1e6:.0f} million multiplying "
+        f"weights, {of.rows} rows of {of.length} tokens a step"
     )
     print(
-        f"{tokens / seconds:,.0f} tokens/s, {flops / seconds / most:.1%} of the device's {most / 1e12:.1f} TFLOP/s in products; {other / seconds:.2f}x the Trainer"
+        f"{tokens / seconds:,.0f} tokens/s, {flops / seconds / most:.1%} of the device's "
+        f"{most / 1e12:.1f} TFLOP/s in products; {other / seconds:.2f}x the Trainer"
     )
     print(f"the data path takes {data * 1e3:.1f} of {seconds * 1e3:.1f} ms of a step")
     assert seconds < other

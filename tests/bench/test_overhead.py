@@ -1,4 +1,6 @@
-"""What the flow costs over the bare stages: the same recipe from cold by `python -m tasks.<step>`, by `dvc repro` and by `millrace run`.
+"""What the flow costs over the bare stages.
+
+The same recipe runs from cold by `python -m tasks.<step>`, by `dvc repro` and by `millrace run`.
 
 make bench
 """
@@ -88,10 +90,13 @@ def test_the_flow_costs_little_over_the_bare_stages(tmp_path: Path) -> None:
             f"{name:12} {steps[name]:8.2f} {seconds[name]:8.2f} {seconds[name] - steps[name]:8.2f}"
         )
     bare_total, flow_total = sum(steps.values()), sum(seconds.values())
+    overhead = flow_total - bare_total
     print(
-        f"{'stages':12} {bare_total:8.2f} {flow_total:8.2f} {flow_total - bare_total:8.2f}  = {(flow_total - bare_total) / len(ORDER):.2f} s a stage"
+        f"{'stages':12} {bare_total:8.2f} {flow_total:8.2f} {overhead:8.2f}  "
+        f"= {overhead / len(ORDER):.2f} s a stage"
     )
     print(
-        f"dvc repro {through_dvc:.1f} s; millrace run {through_flow:.1f} s with servers, push and promotion; a second one {unchanged:.1f} s"
+        f"dvc repro {through_dvc:.1f} s; millrace run {through_flow:.1f} s with servers, push and "
+        f"promotion; a second one {unchanged:.1f} s"
     )
     assert set(seconds) == set(ORDER)

@@ -1,11 +1,14 @@
-"""How fast a step of training is: beside a plain script of torch for images, beside transformers' Trainer for texts; and where a step's time goes.
+"""How fast a step of training is, and where its time goes.
+
+Images are compared with a plain script of torch, texts with transformers' Trainer.
 
 make bench ARGS="-k training"
 
-Each contestant has a process of its own. For images they take turns, so that what else the machine does hits them alike; on texts one trains after another,
-so the machine has to be quiet. Only steps count: neither imports, nor loading, nor
-the encoding of rows. Data: MNIST and banking77 in ../shared/data; without them rows made up of the same sizes. And cloud-docs, once `make run RECIPE=cloud-docs`
-has split it.
+Each contestant has a process of its own. For images they take turns, so that other load on the
+machine hits them alike; on texts one trains after another, so the machine has to be quiet. Only
+steps count: neither imports, nor loading, nor the encoding of rows. Data: MNIST and banking77 in
+../shared/data; without them made-up rows of the same sizes. And cloud-docs, once
+`make run RECIPE=cloud-docs` has split it.
 """
 
 import csv
@@ -108,9 +111,8 @@ def images_script() -> Speed:
     from tasks.modalities.image import PixelScale, build_convolutional_network
 
     images, labels = digits()
-    made = build_convolutional_network((1, 28, 28), 10, PixelScale(0.0, 1.0)).to(
-        memory_format=torch.contiguous_format
-    )
+    made = build_convolutional_network((1, 28, 28), 10, PixelScale(0.0, 1.0))
+    made.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
     criterion = torch.nn.CrossEntropyLoss()
     pixels = (torch.tensor(images).float() / 255 - 0.1307) / 0.3081
@@ -215,7 +217,11 @@ def texts_ours(name: str, epochs: int) -> Speed:
 
 
 def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
-    """transformers' Trainer with the same network, and its defaults but for batch, epochs and rate; or with all that it offers for speed on a CPU."""
+    """Train the same network with transformers' Trainer.
+
+    It has its defaults but for batch, epochs and rate; `tuned` adds all that it offers for speed
+    on a CPU.
+    """
     import datasets
     import torch
     import transformers
@@ -288,9 +294,8 @@ def texts_trainer(name: str, epochs: int, tuned: bool) -> Speed:
 
 def told(name: str, speeds: list[Speed], unit: str, more: str = "") -> float:
     rate = median(speed.rate for speed in speeds)
-    print(
-        f"{name:28} {rate:8,.0f} {unit}/s {median(speed.busy for speed in speeds):8,.0f} a second of the processor's time{more}"
-    )
+    busy = median(speed.busy for speed in speeds)
+    print(f"{name:28} {rate:8,.0f} {unit}/s {busy:8,.0f} a second of the processor's time{more}")
     return rate
 
 
@@ -299,15 +304,14 @@ def test_training_on_images_beside_a_script_of_torch() -> None:
     print()
     ours = told("Millrace", [turn[0] for turn in turns], "images")
     theirs = told("torch and DataLoader", [turn[1] for turn in turns], "images")
-    print(
-        f"ours is {ours / theirs:.2f}x; of processor time {median(a.busy / b.busy for a, b in turns):.2f}x"
-    )
+    busy = median(a.busy / b.busy for a, b in turns)
+    print(f"ours is {ours / theirs:.2f}x; of processor time {busy:.2f}x")
     assert ours > theirs
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("banking77", EPOCHS), ("cloud-docs", 1)])
 def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -> None:
-    """Full trainings, so that what each has learnt is compared too; its interval is by bootstrap, as in evaluation."""
+    """Full trainings, whose macro-F1 is compared too, with a bootstrap interval."""
     from tasks.problems.classification import ClassPredictions
     from tasks.recipe.evaluate import Evaluate
     from tasks.statistics import intervals
@@ -323,7 +327,8 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
     }
     speeds = {name: measured(*call).result for name, call in contestants.items()}
     print(
-        f"\n{name} or alike, {len(rows)} texts, batches of {TEXTS}, epochs: {epochs}; macro-F1 on the test rows with its interval of 95 %"
+        f"\n{name} or alike, {len(rows)} texts, batches of {TEXTS}, epochs: {epochs}; "
+        "macro-F1 on the test rows with its interval of 95 %"
     )
     rates, scores = {}, {}
     for name, speed in speeds.items():
@@ -339,9 +344,8 @@ def test_training_on_texts_beside_transformers_trainer(name: str, epochs: int) -
             best = high
     for name in list(speeds)[1:]:
         busy = speeds["Millrace"].busy / speeds[name].busy
-        print(
-            f"ours is {rates['Millrace'] / rates[name]:.2f}x of: {name}; of processor time {busy:.2f}x"
-        )
+        ratio = rates["Millrace"] / rates[name]
+        print(f"ours is {ratio:.2f}x of: {name}; of processor time {busy:.2f}x")
         assert rates["Millrace"] > rates[name]
         assert scores[name] <= best
 
@@ -406,7 +410,8 @@ def test_training_where_the_time_of_a_step_goes() -> None:
     seconds, found = measured(shares).result
     products = sum(share for name, share in found if name in PRODUCTS)
     print(
-        f"\na step of {TEXTS} texts takes {seconds * 1e3:.0f} ms, {1 / products:.2f}x its matrix products, whose share is {products:.1%}; the rest is"
+        f"\na step of {TEXTS} texts takes {seconds * 1e3:.0f} ms, {1 / products:.2f}x its matrix "
+        f"products, whose share is {products:.1%}; the rest is"
     )
     for name, share in [item for item in found if item[0] not in PRODUCTS][:12]:
         print(f"  {share:6.1%}  {name}")
@@ -414,7 +419,7 @@ def test_training_where_the_time_of_a_step_goes() -> None:
 
 
 def test_training_memory_by_the_number_of_texts() -> None:
-    """A text that waits costs its own characters and its tokens; what a step needs does not change."""
+    """A text that waits costs its characters and tokens; a step's memory does not change."""
     print()
     found = {
         count.result: count.peak for count in (measured(stepped, times, 20) for times in (1, 16))

@@ -345,9 +345,10 @@ def test_names_need_a_model_that_is_installed(tmp_path: Path) -> None:
     import spacy
 
     model = spacy.blank("en")
-    model.add_pipe("entity_ruler").add_patterns(
-        [{"label": "PERSON", "pattern": "Ada Lovelace"}, {"label": "GPE", "pattern": "London"}]
-    )  # type: ignore[attr-defined]
+    names = {"PERSON": "Ada Lovelace", "GPE": "London"}
+    patterns = [{"label": kind, "pattern": name} for kind, name in names.items()]
+    ruler = model.add_pipe("entity_ruler")
+    ruler.add_patterns(patterns)  # type: ignore[attr-defined]
     package = tmp_path / "en_two_names"
     package.mkdir()
     model.to_disk(package / "model")

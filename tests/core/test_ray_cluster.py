@@ -17,7 +17,8 @@ max_dropped: 0.6
 clean: {rules: [encoding, html, unicode, white_space, length: {min: 3}, exact_duplicates, control]}
 gate: [{rule: floor, metric: macro_f1, bound: 0.5}]
 """
-# A process of its own, since a runner can be set once only. The cluster has two nodes' worth of workers on this machine and ends with the process.
+# A process of its own, since a runner can be set once only. The cluster has the workers of two
+# nodes on this machine, and ends with the process.
 CLEAN = """
 import sys
 from pathlib import Path
@@ -27,9 +28,16 @@ from tasks.storage.layout import StagePaths
 
 if sys.argv[1] == "ray":
     import ray
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, runtime_env={"env_vars": {"PYTHONPATH": sys.argv[2]}})
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 << 20,
+        runtime_env={"env_vars": {"PYTHONPATH": sys.argv[2]}},
+    )
 recipe = read_recipe(Path("recipe.yaml"))
-recipe = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"kind": sys.argv[1]})})
+engine = recipe.engine.model_copy(update={"kind": sys.argv[1]})
+recipe = recipe.model_copy(update={"engine": engine})
 folder = Path(sys.argv[1])
 ingest.run(recipe, StagePaths(folder))
 clean.run(recipe, StagePaths(folder))

@@ -1,9 +1,14 @@
-"""Attacks on the trained network: that it is the exported model's, that no row moves further than it may, and that they find what theory says is there."""
+"""Attacks on the trained network.
+
+The network is the exported model's, no row moves further than it may, and the attacks find what
+theory predicts.
+"""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +30,11 @@ def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluationContext:
     return tiny.case(request.param, tmp_path_factory.mktemp("case"), epochs=6)
+
+
+def build_model(trainer: Any) -> DifferentiableModel:
+    """Build the model of an object that has only those attributes of a trainer that it reads."""
+    return DifferentiableModel(trainer)
 
 
 def said(
@@ -92,7 +102,8 @@ def test_a_linear_classifier_is_wrong_from_its_margin_over_the_norm_of_its_weigh
 ) -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(5, 2)
-    inside, inputs = DifferentiableModel(SimpleNamespace(network=network)), torch.randn(8, 5)
+    inside = build_model(SimpleNamespace(network=network))
+    inputs = torch.randn(8, 5)
     targets = network(inputs).argmax(1)
     weights = (network.weight[0] - network.weight[1]).abs()
     margins = (network(inputs)[:, 0] - network(inputs)[:, 1]).abs() / (
@@ -108,18 +119,12 @@ def test_a_linear_classifier_is_wrong_from_its_margin_over_the_norm_of_its_weigh
 
 
 def test_categories_stay_and_a_table_of_them_alone_has_no_attack(tmp_path: Path) -> None:
-    inside = DifferentiableModel(
-        SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER])
-    )
+    inside = build_model(SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER]))
     space = attack.build_perturbation_space(inside)
     assert space is not None
     assert torch.as_tensor(space.mask).tolist() == [0, 0, 1, 0]
-    assert (
-        attack.build_perturbation_space(
-            DifferentiableModel(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY]))  # type: ignore[arg-type]
-        )
-        is None
-    )
+    inside = build_model(SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY]))
+    assert attack.build_perturbation_space(inside) is None
 
 
 CATEGORY = CategoryColumn(name="town", values=["Bonn", "Ulm"])

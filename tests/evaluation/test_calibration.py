@@ -1,4 +1,4 @@
-"""Temperature scaling: fitted where it can be, applied wherever the model answers, and what the evaluation says of it."""
+"""Temperature scaling: when it is fitted, where it is applied, and what the evaluation reports."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ TWO = MultilabelProblem(["a", "b"])
 
 
 def classes(rows: int, wrong_by: float, seed: int = 0) -> tuple[Any, Floats]:
-    """Classes that are drawn from probabilities, and answers whose logits are too large by this factor."""
+    """Draw classes from probabilities; the answers' logits are too large by this factor."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, 3)) * 1.5
     targets = np.array([rng.choice(3, p=row) for row in THREE.decode_outputs(logits)])

@@ -1,4 +1,4 @@
-"""Cost: what is counted is what serving needs, times lie beside the metrics, and the report that shows both stands alone."""
+"""Cost of a model: sizes and operations that serving needs, times, and the report of both."""
 
 import multiprocessing
 import re

@@ -1,4 +1,4 @@
-"""Explanations: attributions that add up, the column that matters, the training row that is the same, and a page that shows them."""
+"""Explanations: attributions, the importance of columns, similar training rows, and their page."""
 
 import dataclasses
 import html
@@ -41,7 +41,7 @@ def test_attributions_sum_to_what_the_output_is_above_that_of_the_baseline(
         found = explanation.attribute_outputs(inside, batch, asked)
         start = torch.zeros_like(batch.inputs) + getattr(inside.network, "mean", 0.0)
         if inside.embeddings:
-            start = inside.embeddings(torch.full_like(batch.rest[0], inside.adapter.pad))
+            start = inside.embeddings(torch.full_like(batch.rest[0], inside.trainer.pad_id))
         above = (inside.outputs(batch.inputs, *batch.rest) - inside.outputs(start, *batch.rest))[
             :, 1
         ]
@@ -110,7 +110,7 @@ def test_the_column_that_makes_the_label_is_the_important_one(tmp_path: Path) ->
 def test_coloured_tokens_are_the_text_and_attention_is_shared_out(tmp_path: Path) -> None:
     case = tiny.case("text", tmp_path, epochs=1)
     inside, row = DifferentiableModel(case.trainer), "amber <basil>  Cedar & fjord"
-    counts = inside.tokens(row, [0.0, 1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
+    counts = inside.render_tokens(row, [0.0, 1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert html.unescape(re.sub(r"<[^<>]*>", "", counts)) == row
     assert 'var(--fill), 0.70)">amber<' in counts
     assert 'var(--cut), 0.35)">&lt;<' in counts

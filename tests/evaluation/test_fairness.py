@@ -1,4 +1,7 @@
-"""Fairness: rates by group against fairlearn's and a census, gaps with intervals, and groups that are too small to tell."""
+"""Fairness: rates by group, gaps with intervals, and groups that are too small to tell.
+
+The rates are compared with fairlearn's, and with those that are known of a census.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -201,10 +204,11 @@ def test_without_sensitive_columns_there_is_nothing_and_an_unknown_one_is_named(
 
 @pytest.mark.skipif(not CENSUS.is_dir(), reason=f"{CENSUS} is not here")
 def test_a_sensitive_column_that_is_no_feature_is_still_there_to_be_judged(here: Path) -> None:
-    """On the census: sex and race are kept from the model, and the gaps between men and women are those that are known of it."""
+    """The model of the census gets neither sex nor race; its gaps between them are known."""
     text = (ROOT / "tests" / "recipes" / "uci-adult.yaml").read_text()
     text = text.replace(
-        "relationship, race, sex, capital_gain, capital_loss, hours_per_week, native_country]\nclean",
+        "relationship, race, sex, capital_gain, capital_loss, hours_per_week, native_country]\n"
+        "clean",
         "capital_gain, hours_per_week]\nclean",
     )
     text = text.replace("../shared/data/uci_adult", str(CENSUS)).replace(

@@ -1,4 +1,7 @@
-"""Privacy: membership inference against scikit-learn and on a model that has learnt by heart, and runs of training texts in what a model writes."""
+"""Privacy: membership inference, and passages of training texts in what a model writes.
+
+Membership inference is compared with scikit-learn, and measured on a model that has memorised.
+"""
 
 import random
 from pathlib import Path

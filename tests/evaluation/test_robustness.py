@@ -1,4 +1,4 @@
-"""Changes that keep the label: what each does to an input, and what is counted as an answer that stays."""
+"""Changes that keep the label: their effect on an input, and which answers count as kept."""
 
 import dataclasses
 import random
@@ -144,9 +144,5 @@ def test_an_answer_stays_where_the_same_is_said_or_a_number_nearby() -> None:
 
 
 def test_a_language_model_has_no_labels_to_keep() -> None:
-    assert (
-        robustness.measure(
-            SimpleNamespace(problem=LanguageProblem([]), recipe=SimpleNamespace(evaluate=None))
-        )
-        is None
-    )  # type: ignore[arg-type]
+    context = SimpleNamespace(problem=LanguageProblem([]), recipe=SimpleNamespace(evaluate=None))
+    assert robustness.measure(context) is None  # type: ignore[arg-type]

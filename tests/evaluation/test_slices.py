@@ -1,4 +1,4 @@
-"""Slices: which rows are in which, what is said of few of them, and where a tree finds the model to be worst."""
+"""Slices: their rows, what is reported of small ones, and where a tree finds the worst answers."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def case(
     modality: str = "tabular",
     **section: Any,
 ) -> EvaluationContext:
-    """Rows with these columns, of which some are answered rightly, by a model that was trained for macro-F1."""
+    """Build rows with these columns and a model's answers, of which those in `right` are right."""
     count = len(right)
     table = pa.table({"id": [f"r{n:04d}" for n in range(count)], **columns})
     made: Any = type("Predictor", (), {"problem": problem, "labels": problem.labels})()
@@ -200,7 +200,8 @@ def test_of_numbers_that_are_predicted_the_absolute_error_counts(tmp_path: Path)
 def test_a_column_that_the_data_do_not_have_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
         StageError,
-        match=r"evaluate.slices: the data has no column 'chanel' \(did you mean channel\?\); it has id, channel.",
+        match=r"evaluate.slices: the data has no column 'chanel' "
+        r"\(did you mean channel\?\); it has id, channel.",
     ):
         slices.measure(case(tmp_path, {"channel": ["a"] * 4}, np.ones(4, bool), slices=["chanel"]))
 
@@ -214,14 +215,18 @@ def test_a_column_that_the_data_do_not_have_is_named_with_the_nearest(tmp_path: 
         ),
         (
             "[{column: age, edges: [3], values: [4]}]",
-            "evaluate.slices[0]: has values and edges: write values for categories, or edges for numbers.",
+            "evaluate.slices[0]: has values and edges: "
+            "write values for categories, or edges for numbers.",
         ),
         ("[{colum: age}]", "evaluate.slices[0].colum: is not a known key (did you mean column?)"),
         ("plan", "evaluate.slices: 'plan': input should be a valid list."),
     ],
 )
 def test_slices_that_cannot_be_are_sentences(wanted: str, sentence: str, tmp_path: Path) -> None:
-    text = "name: x\nmodality: tabular\ningest: {kind: files, path: x.csv}\ngate: [{rule: floor, metric: accuracy, bound: 0.5}]\n"
+    text = (
+        "name: x\nmodality: tabular\ningest: {kind: files, path: x.csv}\n"
+        "gate: [{rule: floor, metric: accuracy, bound: 0.5}]\n"
+    )
     (tmp_path / "recipe.yaml").write_text(text + f"evaluate: {{slices: {wanted}}}\n")
     with pytest.raises(ConfigError) as caught:
         read_recipe(tmp_path / "recipe.yaml")

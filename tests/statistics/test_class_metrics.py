@@ -19,6 +19,7 @@ from tasks.core.errors import StageError
 from tasks.gating import decision
 from tasks.gating.decision import GateInputs
 from tasks.gating.pairs import PairedPredictions
+from tasks.modalities.base import Predictor
 from tasks.problems import regression
 from tasks.problems.base import Problem
 from tasks.problems.classification import ClassificationProblem
@@ -222,13 +223,14 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
     kept = targets != 2
     targets, answers = targets[kept], answers[kept]
     said = THREE.compact_predictions(targets, answers)
+    assert said.answers is not None
     points = THREE.point_estimates(targets, said)
     assert points["balanced_accuracy"] == pytest.approx(
         np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
     )
     assert points["roc_auc"] == pytest.approx(
         np.mean([sk.roc_auc_score(targets == label, said.answers[:, label]) for label in (0, 1)])
-    )  # type: ignore[index]
+    )
     assert all(np.isfinite(value) for value in points.values())
     assert THREE.metrics_by_class(targets, said, FEW)["c"]["support"] == 0
 
@@ -317,7 +319,7 @@ def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluate
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    class Broken:
+    class Broken(Predictor):
         problem: Problem = THREE
         labels = THREE.labels
 

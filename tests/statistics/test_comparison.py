@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
+from tasks.contracts.gate_verdict import ComparisonResult
 from tasks.problems.classification import ClassPredictions
 from tasks.recipe.recipe import Recipe
 from tasks.statistics import comparison
@@ -110,12 +111,15 @@ def histories(
     for _ in range(count):
         labels = np.arange(rows, dtype=np.int64) % 3
         wrong = rng.random(rows) < 1 - RIGHT  # the champion's errors
-        values = []
+        values: list[float] = []
         for look in range(1, 21):
             judged = judge_predictions(
                 recipe, labels, pair(rng, rows, better, wrong=wrong)[1], look
             )
-            values.append(judged.checks[1].p_adjusted)
+            check = judged.checks[1]
+            assert isinstance(check, ComparisonResult)
+            assert check.p_adjusted is not None
+            values.append(check.p_adjusted)
             assert (judged.verdict == "promote") == (
                 values[-1] <= comparison.alpha_for_comparison(ALPHA, look)
             )

@@ -12,17 +12,25 @@ PACKAGE = {
     "ours/__init__.py": "",
     "ours/step.py": "import json, numpy, ours.plain\nfrom ours import tools\n",
     "ours/plain.py": "VALUE = 1\n",
-    "ours/tools.py": "def lazy():\n    try:\n        pass\n    finally:\n        from ours.inner.deep import thing\n",
+    "ours/tools.py": (
+        "def lazy():\n    try:\n        pass\n    finally:\n"
+        "        from ours.inner.deep import thing\n"
+    ),
     "ours/inner/__init__.py": "from . import near\n",
     "ours/inner/near.py": "from .. import above\n",
     "ours/inner/deep.py": "from ours import shown\nthing = 1\n",
     "ours/inner/unused.py": "",
-    "ours/above.py": "from importlib import import_module\n\ndef named(name):\n    return import_module(f'ours.kinds.{name}')\n",
+    "ours/above.py": (
+        "from importlib import import_module\n\n"
+        "def named(name):\n    return import_module(f'ours.kinds.{name}')\n"
+    ),
     "ours/kinds/__init__.py": "",
     "ours/kinds/one.py": "",
     "ours/kinds/two.py": "match 1:\n    case 1:\n        import ours.late\n",
     "ours/late.py": "import ours.step\n",
-    "ours/own/__init__.py": "import importlib\n\ndef named(name):\n    return importlib.import_module(name)\n",
+    "ours/own/__init__.py": (
+        "import importlib\n\ndef named(name):\n    return importlib.import_module(name)\n"
+    ),
     "ours/own/first.py": "",
     "ours/shown.py": "from ours import unused\n",
     "ours/unused.py": "",
@@ -30,7 +38,7 @@ PACKAGE = {
 
 
 def written(folder: Path, **changed: str) -> Path:
-    """Write the package, and what is `changed` in modules of it; return the folder in which it is."""
+    """Write the package with these additions to its modules, and return its folder."""
     for name, text in PACKAGE.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is seen of a run while it goes on, and what its record says of it: progress, curves, memory and energy."""
+"""Progress, curves, memory and energy of a run, while it goes on and in its record."""
 
 import os
 import re
