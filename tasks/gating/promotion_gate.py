@@ -1,6 +1,6 @@
-"""Judge a model against the champion, before it is promoted.
+r"""Judge a model against the champion, before it is promoted.
 
-    python -m tasks.gating.promotion_gate support-desk --champion FOLDER --version VERSION \\
+    python -m tasks.gating.promotion_gate support-desk --champion FOLDER --version VERSION \
         --comparison-number 2 --output FILE
 
 Writes the verdict to the file that `--output` names. All comparisons with one champion share one

@@ -137,9 +137,10 @@ def compute_ranking_metrics(
         return {}
     areas = np.full((2, 1, len(weights)), np.nan)  # [2, classes, resamples]
     if scores is not None:
-        by_class = []
-        for label in range(actual.shape[1]):
-            by_class.append(compute_curve_areas(actual[:, label], scores[:, label], weights))
+        by_class = [
+            compute_curve_areas(actual[:, label], scores[:, label], weights)
+            for label in range(actual.shape[1])
+        ]
         areas = np.stack(by_class, 1)
     has_value = np.isfinite(areas)
     total = np.where(has_value, areas, 0).sum(1)  # [2, resamples]
@@ -153,7 +154,9 @@ def compute_ranking_metrics(
     return values
 
 
-def compute_curve_areas(actual: Flags, scores: Floats, weights: Floats) -> Floats:
+def compute_curve_areas(  # noqa: PLR0914  each intermediate has a name
+    actual: Flags, scores: Floats, weights: Floats
+) -> Floats:
     """Compute ROC-AUC and average precision of one class.
 
     ROC-AUC is the share of pairs in the right order, ties counting half (Hanley and McNeil 1982).

@@ -227,18 +227,48 @@ def test_a_rule_that_fails_gives_its_name_and_purpose() -> None:
 @pytest.mark.parametrize(
     ("rules", "sentence"),
     [
-        ("{rule: floor, metric: log_loss, bound: 1}", "less of log_loss is better, so a floor would ask for a bad model: write {rule: ceiling, metric: log_loss, bound: …}"),
-        ("{rule: floor, metric: fairness.sex.tpr_gap, bound: 1}", "write {rule: ceiling, metric: fairness.sex.tpr_gap, bound: …}"),
-        ("{rule: floor, metric: acuracy, bound: 1}", "metric: 'acuracy' is not a metric of classification (did you mean accuracy?). Allowed: accuracy,"),
-        ("{rule: floor, metric: slice.channel.email.accuracy, bound: 1}", "is not a metric of classification (did you mean slices?). Allowed: accuracy,"),
+        (
+            "{rule: floor, metric: log_loss, bound: 1}",
+            "less of log_loss is better, so a floor would ask for a bad model: "
+            "write {rule: ceiling, metric: log_loss, bound: …}",
+        ),
+        (
+            "{rule: floor, metric: fairness.sex.tpr_gap, bound: 1}",
+            "write {rule: ceiling, metric: fairness.sex.tpr_gap, bound: …}",
+        ),
+        (
+            "{rule: floor, metric: acuracy, bound: 1}",
+            "metric: 'acuracy' is not a metric of classification (did you mean accuracy?). "
+            "Allowed: accuracy,",
+        ),
+        (
+            "{rule: floor, metric: slice.channel.email.accuracy, bound: 1}",
+            "is not a metric of classification (did you mean slices?). Allowed: accuracy,",
+        ),
         ("{rule: floor, metric: accuracy., bound: 1}", "gate[1].metric: 'accuracy.'"),
-        ("{rule: floor, metric: accuracy, bound: .nan}", "gate[1].bound: nan: input should be a finite number"),
-        ("{rule: ceiling, metric: macro_f1, bound: 0.4}", "gate[0] (rule: floor, metric: macro_f1, bound: 0.5, on: point) and gate[1] (rule: ceiling, metric: macro_f1, bound: 0.4, on: point) contradict each other, as no number is both at least 0.5 and at most 0.4: change one"),
-        ("{rule: floor, metric: macro_f1, bound: 0.6}", "bound: 0.6, on: point) judge the same: leave out one"),
-        ("{rule: champion, require: better, margin: 0.02}\n  - {rule: champion, margin: 0.01}", "gate[1] (rule: champion, metric: macro_f1, require: better, margin: 0.02) and gate[2] (rule: champion, metric: macro_f1, require: not_worse, margin: 0.01) judge the same"),
+        (
+            "{rule: floor, metric: accuracy, bound: .nan}",
+            "gate[1].bound: nan: input should be a finite number",
+        ),
+        (
+            "{rule: ceiling, metric: macro_f1, bound: 0.4}",
+            "gate[0] (rule: floor, metric: macro_f1, bound: 0.5, on: point) and "
+            "gate[1] (rule: ceiling, metric: macro_f1, bound: 0.4, on: point) contradict each "
+            "other, as no number is both at least 0.5 and at most 0.4: change one",
+        ),
+        (
+            "{rule: floor, metric: macro_f1, bound: 0.6}",
+            "bound: 0.6, on: point) judge the same: leave out one",
+        ),
+        (
+            "{rule: champion, require: better, margin: 0.02}\n  - {rule: champion, margin: 0.01}",
+            "gate[1] (rule: champion, metric: macro_f1, require: better, margin: 0.02) and "
+            "gate[2] (rule: champion, metric: macro_f1, require: not_worse, margin: 0.01) "
+            "judge the same",
+        ),
         ("{rule: latency, ratio: 0}", "gate[1].ratio: 0: input should be greater than 0"),
     ],
-)  # fmt: skip
+)
 def test_rules_that_make_no_sense_are_refused_with_the_recipe(
     tmp_path: Path, rules: str, sentence: str
 ) -> None:

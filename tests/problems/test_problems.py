@@ -1,4 +1,7 @@
-"""Multilabel and regression: from real rows to the gate, their metrics against scikit-learn's, and how bad labels are refused."""
+"""Multilabel and regression: from real rows to the gate, their metrics, and bad labels.
+
+The metrics are compared with scikit-learn's.
+"""
 
 import csv
 import json
@@ -46,7 +49,10 @@ problem: regression
 ingest: {kind: files, path: source.csv}
 train: {batch_size: 32, hidden_sizes: [16], epochs: 60, learning_rate: 0.003, dropout: 0.0}
 evaluate: {resamples: 200}
-gate: [{rule: floor, metric: r2, bound: 0.3}, {rule: baseline, margin: 0.0}, {rule: champion, margin: 5.0}]
+gate:
+  - {rule: floor, metric: r2, bound: 0.3}
+  - {rule: baseline, margin: 0.0}
+  - {rule: champion, margin: 5.0}
 """
 OPERATIONS = """name: operations
 modality: text
@@ -56,7 +62,9 @@ columns: {id: id}
 clean: {rules: [html, white_space, exact_duplicates]}
 train: {epochs: 1, max_length: 32}
 evaluate: {resamples: 200}
-gate: [{rule: floor, metric: micro_f1, bound: 0.3}, {rule: champion, metric: subset_accuracy, margin: 0.2}]
+gate:
+  - {rule: floor, metric: micro_f1, bound: 0.3}
+  - {rule: champion, metric: subset_accuracy, margin: 0.2}
 """
 
 
@@ -85,7 +93,7 @@ def diabetes(here: Path) -> None:
 
 
 def operations(here: Path) -> None:
-    """Documentation of operations of three of Amazon's services, tagged with the service and with what they do."""
+    """Write the documentation of operations of three services, tagged with service and verb."""
     rows = []
     for row in read_botocore_operations():
         does = [
@@ -256,15 +264,41 @@ def test_rows_that_are_answered_rightly_are_told_where_there_are_such() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (DIABETES.replace("metric: r2", "metric: rmsle"), "gate: metric: 'rmsle' is not a metric of regression (did you mean rmse?)"),
-        (OPERATIONS.replace("metric: subset_accuracy", "metric: accuracy"), "gate: metric: 'accuracy' is not a metric of multilabel (did you mean subset_accuracy?). Allowed: micro_f1, macro_f1,"),
-        (DIABETES.replace("dropout: 0.0", "metric: accuracy"), "train: metric: 'accuracy' is not a metric of regression"),
-        (DIABETES.replace("regression", "regresion"), "problem: 'regresion' is not allowed (did you mean regression?). Allowed: classification, multilabel, regression"),
-        (DIABETES.replace("rule: floor, metric: r2, bound: 0.3", "rule: baseline"), "has no floor, so nothing could judge the first model: add {rule: ceiling, metric: rmse"),
-        (DIABETES.replace("dropout: 0.0", "label_smoothing: 0.1, class_weights: balanced"), "train.class_weights and train.label_smoothing: made for one class a row, and the problem is regression"),
-        (OPERATIONS + "label: {errors: drop}\n", "label.errors: made for one class a row, and the problem is multilabel: leave out what needs it"),
+        (
+            DIABETES.replace("metric: r2", "metric: rmsle"),
+            "gate: metric: 'rmsle' is not a metric of regression (did you mean rmse?)",
+        ),
+        (
+            OPERATIONS.replace("metric: subset_accuracy", "metric: accuracy"),
+            "gate: metric: 'accuracy' is not a metric of multilabel "
+            "(did you mean subset_accuracy?). Allowed: micro_f1, macro_f1,",
+        ),
+        (
+            DIABETES.replace("dropout: 0.0", "metric: accuracy"),
+            "train: metric: 'accuracy' is not a metric of regression",
+        ),
+        (
+            DIABETES.replace("regression", "regresion"),
+            "problem: 'regresion' is not allowed (did you mean regression?). "
+            "Allowed: classification, multilabel, regression",
+        ),
+        (
+            DIABETES.replace("rule: floor, metric: r2, bound: 0.3", "rule: baseline"),
+            "has no floor, so nothing could judge the first model: "
+            "add {rule: ceiling, metric: rmse",
+        ),
+        (
+            DIABETES.replace("dropout: 0.0", "label_smoothing: 0.1, class_weights: balanced"),
+            "train.class_weights and train.label_smoothing: made for one class a row, "
+            "and the problem is regression",
+        ),
+        (
+            OPERATIONS + "label: {errors: drop}\n",
+            "label.errors: made for one class a row, and the problem is multilabel: "
+            "leave out what needs it",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_names_what_its_problem_does_not_know(
     here: Path, text: str, sentence: str
 ) -> None:
@@ -299,11 +333,23 @@ def written(here: Path, text: str, labels: list[str]) -> tuple[Recipe, Path]:
 @pytest.mark.parametrize(
     ("text", "labels", "sentence"),
     [
-        (DIABETES.replace("ingest:", "columns: {id: id}\ningest:"), ["1", "nan", "x", "2", "inf"], "3 rows, r01 ('nan'), r02 ('x'), r04 ('inf'), have targets that are not finite numbers"),
-        (OPERATIONS, ["a|b", "a||b", "[1]"], "2 rows, r01 ('a||b'), r02 ('[1]'), have labels that cannot be read: write them as a|b"),
-        (OPERATIONS + "label: {classes: [a, bb]}\n", ["a|bb", "b|a"], "label 'b' of 1 row(s), first r01, is not among label.classes (did you mean bb?)"),
+        (
+            DIABETES.replace("ingest:", "columns: {id: id}\ningest:"),
+            ["1", "nan", "x", "2", "inf"],
+            "3 rows, r01 ('nan'), r02 ('x'), r04 ('inf'), have targets that are not finite numbers",
+        ),
+        (
+            OPERATIONS,
+            ["a|b", "a||b", "[1]"],
+            "2 rows, r01 ('a||b'), r02 ('[1]'), have labels that cannot be read: write them as a|b",
+        ),
+        (
+            OPERATIONS + "label: {classes: [a, bb]}\n",
+            ["a|bb", "b|a"],
+            "label 'b' of 1 row(s), first r01, is not among label.classes (did you mean bb?)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_labels_that_cannot_be_read_are_named_with_their_rows(
     here: Path, text: str, labels: list[str], sentence: str
 ) -> None:
@@ -333,11 +379,19 @@ def test_an_unlabelled_row_is_set_aside_and_labels_are_written_in_one_way(here: 
 @pytest.mark.parametrize(
     ("text", "labels", "sentence"),
     [
-        (DIABETES.replace("ingest:", "columns: {id: id}\ningest:"), ["3"] * 40, "split: all rows have the same target: there is nothing to learn"),
-        (OPERATIONS + "max_dropped: 1.0\n", ["a"] * 40, "split: all rows have the label 'a': a classifier needs at least two classes"),
+        (
+            DIABETES.replace("ingest:", "columns: {id: id}\ningest:"),
+            ["3"] * 40,
+            "split: all rows have the same target: there is nothing to learn",
+        ),
+        (
+            OPERATIONS + "max_dropped: 1.0\n",
+            ["a"] * 40,
+            "split: all rows have the label 'a': a classifier needs at least two classes",
+        ),
         (OPERATIONS + "max_dropped: 1.0\n", ["a|b"] * 39 + ["c"], "'c' has no row in t"),
     ],
-)  # fmt: skip
+)
 def test_a_split_from_which_nothing_could_be_learnt_is_refused(
     here: Path, text: str, labels: list[str], sentence: str
 ) -> None:
@@ -400,7 +454,8 @@ def test_a_row_without_content_is_named(column: str, modality: str, tmp_path: Pa
     )
     with pytest.raises(
         StageError,
-        match=f"1 row.s., such as r1, have no {column}: fill them in, or have a rule of clean reject them",
+        match=f"1 row.s., such as r1, have no {column}: fill them in, "
+        "or have a rule of clean reject them",
     ):
         modalities.extract_inputs(tiny.recipe(modality, tmp_path), table)
 

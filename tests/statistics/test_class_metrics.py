@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's, also of resampled rows; their intervals; and what rows do not have."""
+"""Metrics against scikit-learn's, also of resampled rows; intervals; and metrics without value."""
 
 import json
 import time
@@ -42,7 +42,7 @@ THREE = ClassificationProblem(["a", "b", "c"])
 
 
 def scored(rows: int, classes: int, seed: int = 0, signal: float = 1.5) -> tuple[Any, Floats]:
-    """True classes and probabilities that know something of them, rounded so that some are equal."""
+    """Draw classes, and probabilities that fit them somewhat, rounded so that some are equal."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, rows)
     logits = rng.normal(size=(rows, classes))
@@ -165,7 +165,7 @@ def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() ->
 
 def test_metrics_of_no_rows_are_refused_with_a_sentence() -> None:
     problem = RegressionProblem(["value"])
-    with pytest.raises(StageError, match="no rows to measure the model on.*split.test"):
+    with pytest.raises(StageError, match=r"no rows to measure the model on.*split\.test"):
         list(problem.bootstrap_weights(np.zeros(0), FEW))
 
 
@@ -177,13 +177,12 @@ def test_each_class_has_its_own_intervals() -> None:
     for at, name in enumerate("abc"):
         assert table[name]["support"] == support[at]
         for part, value in (("precision", precision), ("recall", recall), ("f1", f1)):
-            assert table[name][part]["value"] == pytest.approx(value[at], abs=1e-6)
-            assert table[name][part]["low"] < table[name][part]["value"] < table[name][part]["high"]
+            interval = table[name][part]
+            assert interval["value"] == pytest.approx(value[at], abs=1e-6)
+            assert interval["low"] < interval["value"] < interval["high"]
 
 
-def test_ten_thousand_rows_of_fourteen_classes_take_seconds_and_memory_does_not_grow_with_resamples() -> (
-    None
-):
+def test_ten_thousand_rows_take_seconds_and_memory_does_not_grow_with_resamples() -> None:
     targets, answers = scored(10_000, 14)
     problem = ClassificationProblem([f"{n:02d}" for n in range(14)])
     said = problem.compact_predictions(targets, answers)
@@ -278,7 +277,8 @@ def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused()
     problem = ClassificationProblem(["a", "b"], Train(metric="roc_auc"))
     with pytest.raises(
         StageError,
-        match="train.metric: roc_auc is not a number on the 5 validation rows: choose another if they are all of one class",
+        match=r"train\.metric: roc_auc is not a number on the 5 validation rows: "
+        "choose another if they are all of one class",
     ):
         problem.measure(np.zeros(5, np.int64), np.full((5, 2), 0.5))
     assert "roc_auc" not in ClassificationProblem(["a", "b"]).measure(
@@ -289,7 +289,8 @@ def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused()
 def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
     with pytest.raises(
         StageError,
-        match="tune.metric: the validation rows have no roc_auc, since they are all of one class: choose another metric",
+        match=r"tune\.metric: the validation rows have no roc_auc, "
+        "since they are all of one class: choose another metric",
     ):
         trial.compute_curve(
             [EpochRecord(1, 1, 1.0, {"log_loss": 1.0})], Train(metric="log_loss"), "roc_auc"
@@ -328,7 +329,8 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 
     with pytest.raises(
         StageError,
-        match="the model gives no probabilities or numbers for 1 of 2 test rows, the first of which is row 1: it is broken; train again",
+        match="the model gives no probabilities or numbers for 1 of 2 test rows, "
+        "the first of which is row 1: it is broken; train again",
     ):
         modalities.predict(Broken(), ["x", "y"])
 
@@ -344,7 +346,8 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
         (
             "regression",
             "mcc",
-            "gate: metric: 'mcc' is not a metric of regression. Allowed: rmse, mae, median_absolute_error, r2",
+            "gate: metric: 'mcc' is not a metric of regression. "
+            "Allowed: rmse, mae, median_absolute_error, r2",
         ),
     ],
 )
@@ -355,7 +358,9 @@ def test_an_unknown_metric_names_the_nearest(
     from tasks.recipe.loading import read_recipe
 
     (tmp_path / "recipe.yaml").write_text(
-        f"name: x\nmodality: tabular\nproblem: {problem}\ningest: {{kind: files, path: x.csv}}\ngate: [{{rule: floor, metric: {given}, bound: 0.5}}]\n"
+        f"name: x\nmodality: tabular\nproblem: {problem}\n"
+        "ingest: {kind: files, path: x.csv}\n"
+        f"gate: [{{rule: floor, metric: {given}, bound: 0.5}}]\n"
     )
     with pytest.raises(ConfigError) as caught:
         read_recipe(tmp_path / "recipe.yaml")

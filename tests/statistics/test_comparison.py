@@ -23,7 +23,15 @@ RIGHT = 0.9  # accuracy of the champion
 def pair(
     rng: np.random.Generator, rows: int, better: float, shared: float = 0.6, wrong: Any = None
 ) -> tuple[Any, dict[str, ClassPredictions]]:
-    """True classes, a champion, and a challenger whose true accuracy differs by `better`; this share of the champion's errors are also the challenger's."""
+    """Draw true classes, and the predictions of a champion and a challenger.
+
+    Args:
+        rng: The source of chance.
+        rows: The number of rows.
+        better: By how much the challenger's true accuracy is higher.
+        shared: The share of the champion's errors that are also the challenger's.
+        wrong: Which rows the champion has wrong; drawn if not given.
+    """
     labels = np.arange(rows, dtype=np.int64) % 3
     wrong = rng.random(rows) < 1 - RIGHT if wrong is None else wrong
     both = shared * (1 - RIGHT)
@@ -101,7 +109,13 @@ def test_a_better_challenger_is_promoted_with_the_stated_power() -> None:
 def histories(
     rule: dict[str, Any], better: float, seed: int, count: int
 ) -> tuple[list[float], list[float]]:
-    """The share of histories that have promoted a challenger by each of 20 looks at one champion on the same rows: as the gate does, and with alpha at each."""
+    """Measure how many histories have promoted a challenger by each of 20 looks.
+
+    All looks of a history are at one champion on the same rows.
+
+    Returns:
+        The shares as the gate does it, and those with alpha at each look.
+    """
     recipe, rng, rows = (
         recipe_of({"metric": "accuracy", **rule}, resamples=100),
         np.random.default_rng(seed),
@@ -136,7 +150,7 @@ def histories(
 @pytest.mark.parametrize(
     ("rule", "better"), [({"require": "better"}, 0.0), ({"margin": 0.02}, -0.02)]
 )
-def test_over_twenty_looks_at_one_champion_at_most_alpha_of_the_histories_promote_a_wrong_challenger(
+def test_over_twenty_looks_at_most_alpha_promote_a_wrong_challenger(
     rule: dict[str, Any], better: float
 ) -> None:
     spending, careless = histories(rule, better, seed=4, count=120)
@@ -199,9 +213,7 @@ def test_of_two_models_that_always_agree_few_rows_show_nothing() -> None:
     )  # the chance that none of a hundred rows is among the 2 % that a worse model loses is 13 %
 
 
-def test_where_no_resample_is_beyond_the_bound_the_p_value_goes_on_below_what_their_number_can_tell() -> (
-    None
-):
+def test_a_p_value_beyond_all_resamples_is_smaller_than_one_of_their_number() -> None:
     rng = np.random.default_rng(0)
     differences = rng.normal(0.05, 0.01, 1000)
     assert (
