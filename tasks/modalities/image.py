@@ -83,7 +83,8 @@ class ImageTrainer(ModelTrainer):
         torch.manual_seed(config.seed)
         std = float(images.std(dtype=np.float32)) or 1.0
         scale = PixelScale(float(images.mean()), std)
-        self.network = build_convolutional_network(images.shape[1:], problem.width, scale)
+        self.shape = images.shape[1:]
+        self.network = build_convolutional_network(self.shape, problem.width, scale)
 
     def encode(self, rows: Sequence[bytes]) -> list["torch.Tensor"]:
         """Decode the images."""
@@ -107,7 +108,7 @@ class ImageTrainer(ModelTrainer):
         """Write model.onnx."""
         import torch
 
-        channels, height, width = (int(size) for size in self.network.shape)
+        channels, height, width = (int(size) for size in self.shape)
         example = torch.zeros(2, channels, height, width)
         pixels = ExportedInput("pixels", example, {0: torch.export.Dim("rows", min=1)})
         onnx.export_network(self.network.cpu(), [pixels], ModelFolder(folder).onnx)
@@ -224,7 +225,8 @@ def build_convolutional_network(
             return logits
 
     network: nn.Module = Convolutions()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def build_block(n_inputs: int, n_outputs: int, stride: int = 1) -> "torch.nn.Sequential":

@@ -32,6 +32,8 @@ DROPOUT_KEYS = (
 PretrainedModel = Any
 PretrainedTokenizer = Any
 PretrainedConfig = Any
+# A network of our own around such a model: a torch module whose submodules are read by name.
+WrappedModel = Any
 Pooling = Literal["cls", "mean"]
 
 

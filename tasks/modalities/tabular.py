@@ -255,7 +255,8 @@ def encode_categories(column: CategoryColumn, cells: Sequence[Cell]) -> NDArray[
     index_of_category = {category: index for index, category in enumerate(column.values)}
     categories = [category_name(cell) for cell in cells]
     indices = np.array([index_of_category.get(category, -1) for category in categories])
-    return indices[:, None] == np.arange(len(index_of_category))
+    one_hot: NDArray[np.bool_] = indices[:, None] == np.arange(len(index_of_category))
+    return one_hot
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,9 @@ class TabularTrainer(ModelTrainer):
         """Return name, kind and categories of each column."""
         signature: list[JsonValue] = []
         for column in self.columns:
-            values = list(column.values) if isinstance(column, CategoryColumn) else None
+            values: JsonValue = None
+            if isinstance(column, CategoryColumn):
+                values = [*column.values]
             signature.append([column.name, column.kind, values])
         return signature
 

@@ -80,7 +80,7 @@ def test_larger_images_get_a_deeper_network(
 ) -> None:
     network = build_convolutional_network(shape, 3, PixelScale(0.0, 1.0))
     assert sum(isinstance(module, torch.nn.Conv2d) for module in network.modules()) == layers
-    assert network.head.in_features == inputs
+    assert network.get_submodule("head").in_features == inputs
     assert network(torch.zeros(2, *shape)).shape == (2, 3)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tasks import evaluate, modalities
 from tasks import train as tasks_train
 from tasks.contracts.evaluation import Evaluation
+from tasks.contracts.model_info import CategoryColumn
 from tasks.core.errors import StageError
 from tasks.gating import verdict
 from tasks.modalities import tabular
@@ -76,7 +77,9 @@ def test_columns_are_numbers_or_categories_by_type_or_by_what_they_hold() -> Non
         "colour": "category",
         "ok": "category",
     }
-    assert columns["colour"].values == [None, "green", "red"]
+    colour = columns["colour"]
+    assert isinstance(colour, CategoryColumn)
+    assert colour.values == [None, "green", "red"]
 
 
 def test_what_was_rare_or_not_there_in_training_has_a_place_and_nothing_breaks() -> None:

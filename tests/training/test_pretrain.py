@@ -247,7 +247,7 @@ def test_a_new_decoders_tokenizer_gives_every_text_back(tmp_path: Path) -> None:
     assert isinstance(trainer, CausalLmTrainer)
     text = "  Grüße, 世界!\n\tAmber <b>BASIL</b> \U0001f600 "
     [example] = trainer.encode([{"prompt": "yes: ", "text": text}])
-    assert trainer.tokenizer.decode(example.tokens[example.text_start : -1]) == text
+    assert trainer.tokenizer.decode(example.tokens[example.text_start : -1].tolist()) == text
     assert example.text_bytes == len(text.encode())
 
 

@@ -17,7 +17,7 @@ from tasks.modalities.base import BaseSize, ModelTrainer, Pretrainer, Trainer
 from tasks.modalities.causal_lm import networks, packing
 from tasks.modalities.causal_lm.packing import Boundaries, PromptedText, Window
 from tasks.modalities.onnx import ExportedInput
-from tasks.modalities.pretrained import LoadedBase, PretrainedTokenizer
+from tasks.modalities.pretrained import LoadedBase, PretrainedTokenizer, WrappedModel
 from tasks.problems.base import Problem
 from tasks.problems.batch import CausalBatch
 from tasks.problems.language import IGNORED_TARGET, LanguageProblem, TokenizedText
@@ -56,7 +56,7 @@ class DecoderTrainer(Trainer):
         if is_short and not torch.cuda.is_available():
             model.set_attn_implementation("eager")
         torch.manual_seed(config.seed)
-        self.network = networks.build_packed_decoder(model)
+        self.network: WrappedModel = networks.build_packed_decoder(model)
 
     def encode(self, rows: Sequence[PromptedText]) -> list[TokenizedText]:
         """Tokenize prompts and texts."""
@@ -170,7 +170,7 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
         paths = ModelFolder(folder)
         batching.write_tokenizer(self.tokenizer, paths.tokenizer)
         self.network.model.set_attn_implementation("sdpa")
-        decoder = networks.build_cached_decoder(self.network.cpu().model)
+        decoder: WrappedModel = networks.build_cached_decoder(self.network.cpu().model)
         outputs = ["logits", "present"]
         onnx.export_network(decoder, describe_inputs(decoder), paths.onnx, outputs)
         return CausalLmInput(
@@ -181,7 +181,7 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
         )
 
 
-def describe_inputs(decoder: "torch.nn.Module") -> list[ExportedInput]:
+def describe_inputs(decoder: WrappedModel) -> list[ExportedInput]:
     """Describe the inputs of the exported decoder, with 3 rows, 5 new and 7 cached tokens."""
     import torch
 

@@ -12,7 +12,7 @@ from tasks.modalities import batching, onnx, pretrained
 from tasks.modalities.base import ModelTrainer
 from tasks.modalities.batching import TokenIds
 from tasks.modalities.onnx import ExportedInput
-from tasks.modalities.pretrained import Pooling, PretrainedModel
+from tasks.modalities.pretrained import Pooling, PretrainedModel, WrappedModel
 from tasks.modalities.text.encoder import EncoderTrainer
 from tasks.problems.base import Problem, Targets
 from tasks.recipe.train import Train
@@ -39,7 +39,7 @@ class TextTrainer(EncoderTrainer, ModelTrainer):
         torch.manual_seed(config.seed)
         hidden_size = self.encoder.config.hidden_size
         head = torch.nn.Linear(hidden_size, problem.width)
-        self.network = build_text_classifier(self.encoder, head, self.pooling)
+        self.network: WrappedModel = build_text_classifier(self.encoder, head, self.pooling)
 
     def train_used_embeddings_only(self, rows: Sequence[str]) -> None:
         """Replace the table of embeddings by one that trains the rows' tokens alone."""
