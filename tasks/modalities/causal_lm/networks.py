@@ -119,17 +119,19 @@ def build_cached_decoder(model: PretrainedModel) -> "torch.nn.Module":
         def forward(
             self, tokens: torch.Tensor, past: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            rows, n_new = tokens.shape
+            # Another order of these steps would give other bytes of the exported file.
+            rows = tokens.shape[0]
             n_past = past.shape[4]
             cache = DynamicCache()
             for layer in range(past.shape[0]):
                 cache.update(past[layer, 0], past[layer, 1], layer)
-            positions = torch.arange(n_new) + n_past
-            is_seen = torch.arange(n_new + n_past)[None] <= positions[:, None]
+            positions = torch.arange(tokens.shape[1]) + n_past
+            is_seen = torch.arange(tokens.shape[1] + n_past)[None] <= positions[:, None]
+            mask = is_seen[None, None].expand(rows, -1, -1, -1)
             output = self.model(
                 input_ids=tokens,
                 position_ids=positions[None].expand(rows, -1),
-                attention_mask=is_seen[None, None].expand(rows, -1, -1, -1),
+                attention_mask=mask,
                 past_key_values=cache,
                 use_cache=True,
             )
