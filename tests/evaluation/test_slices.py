@@ -283,5 +283,8 @@ def test_said_of_some_rows_is_what_was_said_of_them() -> None:
         np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
     )
     part = tiny.TWO.take(said, np.array([True, False, True]))
-    assert isinstance(part, ClassPredictions) and part.answers is not None
-    assert part.predicted.tolist() == [0, 1] and part.answers.tolist() == [[0.9, 0.1], [0.2, 0.8]]
+    assert isinstance(part, ClassPredictions) and part.probabilities is not None
+    assert part.predicted.tolist() == [0, 1] and part.probabilities.tolist() == [
+        [0.9, 0.1],
+        [0.2, 0.8],
+    ]

@@ -194,7 +194,7 @@ def test_a_rare_class_is_found_more_often_if_it_weighs_more(tmp_path: Path) -> N
         kept = [row for row in range(N_ROWS) if data.targets[row] == 0 or row % 4 == 0]
         examples = [data.examples[row] for row in kept]
         targets = data.targets[kept]
-        adapter.problem.weights = classification.compute_class_weights(
+        adapter.problem.class_weights = classification.compute_class_weights(
             Train(class_weights=class_weights), targets, ["no", "yes"]
         )
         rare = TrainingData(examples, targets, examples, targets)
