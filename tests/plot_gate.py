@@ -4,17 +4,22 @@ python -m tests.plot_gate
 """
 
 import json
-from typing import Any
+from dataclasses import dataclass
 
 from tests.conftest import ROOT
+from tests.statistics.simulation import ALPHA, Rule, promotion_rate, simulate_histories
 
-NUMBERS, PICTURE = ROOT / "docs" / "gate.json", ROOT / "docs" / "gate.svg"
-ROWS, CHALLENGERS, HISTORIES, ALPHA, MARGIN = 2000, 400, 400, 0.025, 0.02
-RULES: dict[str, dict[str, Any]] = {
+NUMBERS = ROOT / "docs" / "gate.json"
+PICTURE = ROOT / "docs" / "gate.svg"
+N_ROWS = 2000
+N_CHALLENGERS = 400
+N_HISTORIES = 400
+RULES: dict[str, Rule] = {
     "better": {"require": "better"},
-    "not_worse": {"margin": MARGIN},
+    "not_worse": {"margin": 0.02},
 }
 DIFFERENCES = [number / 200 for number in range(-8, 9)]
+TITLE = "How often the gate promotes, by the true difference and by the number of looks"
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.axis{stroke:#888;fill:none}"
     ".grid{stroke:#8883}.a{stroke:#0b6bcb;fill:none;stroke-width:2}\n"
@@ -24,110 +29,148 @@ STYLE = (
     ".ta{fill:#6cb6ff}.tb{fill:#ff9e64}}"
 )
 
+Numbers = dict[str, list[float]]  # the content of gate.json
 
-def share(rule: dict[str, Any], difference: float) -> float:
-    """The share of challengers with this true difference in accuracy that is promoted."""
-    from tests.statistics.test_comparison import promoted
 
-    return promoted(
-        {"metric": "accuracy", **rule}, ROWS, difference, seed=7, challengers=CHALLENGERS
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel."""
+
+    css_class: str
+    name: str
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the two plots, 345 pixels wide and 195 high."""
+
+    left: int
+    title: str
+    x_label: str
+    xs: list[float]
+    ticks: dict[float, str]
+    y_max: float
+    lines: list[Line]
+
+    def x(self, value: float) -> float:
+        """Return the horizontal position of a value."""
+        first = self.xs[0]
+        last = self.xs[-1]
+        return round(self.left + 45 + 345 * (value - first) / (last - first), 1)
+
+    def y(self, value: float) -> float:
+        """Return the vertical position of a value."""
+        return round(240 - 195 * value / self.y_max, 1)
+
+    def draw(self) -> str:
+        """Return the panel as SVG elements, one a line."""
+        left = self.left
+        title = f'<text x="{left + 45}" y="20" font-weight="600">{self.title}</text>'
+        return "\n".join([title, *self.draw_grid(), *self.draw_axes(), *self.draw_lines()])
+
+    def draw_grid(self) -> list[str]:
+        """Draw four horizontal lines above 0, with percentages."""
+        first = self.x(self.xs[0])
+        last = self.x(self.xs[-1])
+        elements = []
+        for part in range(5):
+            value = self.y_max * part / 4
+            height = self.y(value)
+            percent = f"{100 * self.y_max * part / 4:g} %"
+            elements += [
+                f'<path class="grid" d="M{first} {height}H{last}"/>',
+                f'<text x="{self.left + 38}" y="{height + 4}" text-anchor="end">{percent}</text>',
+            ]
+        return elements
+
+    def draw_axes(self) -> list[str]:
+        """Draw ticks, the line of alpha, the axes and the label."""
+        first = self.x(self.xs[0])
+        last = self.x(self.xs[-1])
+        ticks = [
+            f'<text x="{self.x(value)}" y="258" text-anchor="middle">{text}</text>'
+            for value, text in self.ticks.items()
+        ]
+        return [
+            *ticks,
+            f'<path class="alpha" d="M{first} {self.y(ALPHA)}H{last}"/>',
+            f'<path class="axis" d="M{first} 45V240H{last}"/>'
+            f'<text x="{self.left + 217}" y="278" text-anchor="middle">{self.x_label}</text>',
+        ]
+
+    def draw_lines(self) -> list[str]:
+        """Draw each line with its name."""
+        elements = []
+        for index, line in enumerate(self.lines):
+            pairs = zip(self.xs, line.values, strict=True)
+            points = "L".join([f"{self.x(x)} {self.y(value)}" for x, value in pairs])
+            name_y = 60 + 18 * index
+            elements += [
+                f'<path class="{line.css_class}" d="M{points}"/>',
+                f'<text class="t{line.css_class}" x="{self.left + 55}" y="{name_y}">'
+                f"{line.name}</text>",
+            ]
+        return elements
+
+
+def simulate_promotion_rate(rule: Rule, difference: float) -> float:
+    """Return the share of challengers with this difference in accuracy that are promoted."""
+    accuracy_rule = {"metric": "accuracy", **rule}
+    return promotion_rate(accuracy_rule, N_ROWS, difference, 7, N_CHALLENGERS)
+
+
+def simulate() -> Numbers:
+    """Return what the picture shows."""
+    curves = simulate_histories(RULES["better"], 0.0, seed=8, n_histories=N_HISTORIES)
+    numbers = {"differences": DIFFERENCES}
+    for name, rule in RULES.items():
+        rates = [simulate_promotion_rate(rule, difference) for difference in DIFFERENCES]
+        numbers[name] = rates
+    return {**numbers, "spending": curves.spending, "careless": curves.careless}
+
+
+def draw_svg(numbers: Numbers) -> str:
+    """Draw both panels."""
+    first_comparison = Panel(
+        left=8,
+        title="Promoted at the first look",
+        x_label=f"true difference in accuracy, points; {N_ROWS:,} test rows",
+        xs=numbers["differences"],
+        ticks={-0.04: "-4", -0.02: "-2", 0.0: "0", 0.02: "+2", 0.04: "+4"},
+        y_max=1.0,
+        lines=[
+            Line("a", "require: better", numbers["better"]),
+            Line("b", "not_worse, margin: 0.02", numbers["not_worse"]),
+        ],
     )
-
-
-def simulated() -> dict[str, Any]:
-    from tests.statistics.test_comparison import histories
-
-    spending, careless = histories(RULES["better"], 0.0, seed=8, count=HISTORIES)
-    return {
-        "differences": DIFFERENCES,
-        **{
-            name: [share(rule, difference) for difference in DIFFERENCES]
-            for name, rule in RULES.items()
-        },
-        "spending": spending,
-        "careless": careless,
-    }
-
-
-def panel(
-    left: int,
-    title: str,
-    below: str,
-    xs: list[float],
-    ticks: dict[float, str],
-    high: float,
-    lines: dict[str, tuple[str, list[float]]],
-) -> str:
-    """Lines over `xs`, each with its name (class → name, values), on a scale from 0 to `high`."""
-    low_x, high_x = xs[0], xs[-1]
-
-    def x(value: float) -> float:
-        return round(left + 45 + 345 * (value - low_x) / (high_x - low_x), 1)
-
-    def y(value: float) -> float:
-        return round(240 - 195 * value / high, 1)
-
-    made = [f'<text x="{left + 45}" y="20" font-weight="600">{title}</text>']
-    for part in range(5):
-        height = y(high * part / 4)
-        percent = f"{100 * high * part / 4:g} %"
-        made.append(f'<path class="grid" d="M{x(low_x)} {height}H{x(high_x)}"/>')
-        made.append(f'<text x="{left + 38}" y="{height + 4}" text-anchor="end">{percent}</text>')
-    made += [
-        f'<text x="{x(value)}" y="258" text-anchor="middle">{text}</text>'
-        for value, text in ticks.items()
-    ]
-    made.append(f'<path class="alpha" d="M{x(low_x)} {y(ALPHA)}H{x(high_x)}"/>')
-    made.append(
-        f'<path class="axis" d="M{x(low_x)} 45V240H{x(high_x)}"/>'
-        f'<text x="{left + 217}" y="278" text-anchor="middle">{below}</text>'
+    all_comparisons = Panel(
+        left=420,
+        title="Promoted by chance, challengers equal",
+        x_label="looks at the same champion",
+        xs=[*range(1, 21)],
+        ticks={number: str(number) for number in (1, 5, 10, 15, 20)},
+        y_max=0.4,
+        lines=[
+            Line("a", "alpha spent over all looks", numbers["spending"]),
+            Line("b", "alpha at every look", numbers["careless"]),
+        ],
     )
-    for number, (kind, (name, values)) in enumerate(lines.items()):
-        points = [f"{x(at)} {y(value)}" for at, value in zip(xs, values, strict=True)]
-        made.append(f'<path class="{kind}" d="M{"L".join(points)}"/>')
-        made.append(f'<text class="t{kind}" x="{left + 55}" y="{60 + 18 * number}">{name}</text>')
-    return "\n".join(made)
-
-
-def drawn(numbers: dict[str, Any]) -> str:
-    points = {at / 100: f"{at:+d}" if at else "0" for at in range(-4, 5, 2)}
-    rules = {
-        "a": ("require: better", numbers["better"]),
-        "b": ("not_worse, margin: 0.02", numbers["not_worse"]),
-    }
-    looks = {
-        "a": ("alpha spent over all looks", numbers["spending"]),
-        "b": ("alpha at every look", numbers["careless"]),
-    }
-    parts = [
-        panel(
-            8,
-            "Promoted at the first look",
-            f"true difference in accuracy, points; {ROWS:,} test rows",
-            numbers["differences"],
-            points,
-            1.0,
-            rules,
-        ),
-        panel(
-            420,
-            "Promoted by chance, challengers equal",
-            "looks at the same champion",
-            [*range(1, 21)],
-            {at: str(at) for at in (1, 5, 10, 15, 20)},
-            0.4,
-            looks,
-        ),
-    ]
-    name = "How often the gate promotes, by the true difference and by the number of looks"
-    return (
+    opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 290" role="img" '
-        f'aria-label="{name}">\n<style>{STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'aria-label="{TITLE}">'
     )
+    style = f"<style>{STYLE}</style>"
+    panels = [first_comparison.draw(), all_comparisons.draw()]
+    return "\n".join([opening, style, *panels, "</svg>\n"])
+
+
+def main() -> None:
+    """Simulate, and write the numbers and the picture."""
+    numbers = simulate()
+    NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
+    PICTURE.write_text(draw_svg(numbers))
 
 
 if __name__ == "__main__":
-    found = simulated()
-    NUMBERS.parent.mkdir(exist_ok=True)
-    NUMBERS.write_text(json.dumps(found, indent=1) + "\n")
-    PICTURE.write_text(drawn(found))
+    main()

@@ -228,7 +228,9 @@ def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
         np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
     )
     assert points["roc_auc"] == pytest.approx(
-        np.mean([sk.roc_auc_score(targets == label, said.probabilities[:, label]) for label in (0, 1)])
+        np.mean(
+            [sk.roc_auc_score(targets == label, said.probabilities[:, label]) for label in (0, 1)]
+        )
     )
     assert all(np.isfinite(value) for value in points.values())
     assert THREE.metrics_by_class(targets, said, FEW)["c"]["support"] == 0
