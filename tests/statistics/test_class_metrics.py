@@ -178,6 +178,7 @@ def test_each_class_has_its_own_intervals() -> None:
         assert table[name]["support"] == support[at]
         for part, value in (("precision", precision), ("recall", recall), ("f1", f1)):
             interval = table[name][part]
+            assert isinstance(interval, dict)
             assert interval["value"] == pytest.approx(value[at], abs=1e-6)
             assert interval["low"] < interval["value"] < interval["high"]
 
