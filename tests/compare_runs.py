@@ -696,8 +696,8 @@ def run_forked(stage: str, name: str, workspace: Path, paths: list[str], log: Pa
         sys.argv = [f"tasks.{stage}", name]
         runpy.run_module(f"tasks.{stage}", run_name="__main__", alter_sys=True)
         status = 0
-    except SystemExit as exit:
-        status = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         import traceback
 

@@ -102,9 +102,9 @@ def test_plain_code_has_no_offence(tmp_path: Path) -> None:
 def test_names_of_tests_are_short_sentences() -> None:
     names: list[str] = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                names.append(node.name)
+        nodes = ast.walk(ast.parse(path.read_text()))
+        functions = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+        names.extend(name for name in functions if name.startswith("test_"))
     long = [name for name in names if len(name) > NAME_COLUMNS]
     assert len(names) > 500
     assert len(long) <= LONG_TEST_NAMES, long

@@ -1,5 +1,6 @@
-"""Label models: one label with a confidence for each row, from the votes of labelling functions
-that are sometimes wrong and often abstain.
+"""Label models: one label with a confidence for each row, from votes of labelling functions.
+
+The functions are sometimes wrong and often abstain.
 """
 
 from collections.abc import Callable

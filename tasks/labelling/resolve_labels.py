@@ -1,5 +1,7 @@
-"""The label of each row, from the first source that has one: people, the data's own column,
-trusted functions in their order, and last the label model over the votes of the others.
+"""The label of each row, from the first source that has one.
+
+The sources are people, the data's own column, trusted functions in their order, and last the label
+model over the votes of the others.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The model card (Mitchell et al. 2019): what a model is for, what it was made from, how good it
-is, and what the gate decided, for people and for the model hub.
+"""The model card (Mitchell et al. 2019), for people and for the model hub.
 
-It says what the stages have written, and nothing else.
+It says what a model is for, what it was made from, how good it is, and what the gate decided: what
+the stages have written, and nothing else.
 """
 
 import csv

@@ -1,5 +1,6 @@
-"""Values of labels: one class, several labels, or a number, as the problem says; and the strata
-that they put a row into.
+"""Values of labels, and the strata that they put a row into.
+
+A value is one class, several labels, or a number, as the problem says.
 """
 
 import json

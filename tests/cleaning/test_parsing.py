@@ -10,7 +10,7 @@ from tasks.recipe.cleaning_rules import ColumnType
 
 
 @pytest.mark.parametrize(
-    ("cell", "type", "arguments", "value"),
+    ("cell", "type_name", "arguments", "value"),
     [
         ("1.80 m", "number", {"unit": "cm"}, 180.0),
         ("180cm", "number", {"unit": "cm"}, 180.0),
@@ -42,14 +42,14 @@ from tasks.recipe.cleaning_rules import ColumnType
     ],
 )
 def test_a_cell_means_what_a_person_would_read(
-    cell: str, type: str, arguments: dict[str, str], value: Any
+    cell: str, type_name: str, arguments: dict[str, str], value: Any
 ) -> None:
-    column_type = ColumnType.model_validate({"type": type, **arguments})
+    column_type = ColumnType.model_validate({"type": type_name, **arguments})
     assert parse_cell(cell, column_type) == value
 
 
 @pytest.mark.parametrize(
-    ("cell", "type", "arguments", "sentence"),
+    ("cell", "type_name", "arguments", "sentence"),
     [
         ("abc", "number", {}, "is no number"),
         ("12 34", "number", {}, "is no number"),
@@ -75,8 +75,8 @@ def test_a_cell_means_what_a_person_would_read(
     ],
 )
 def test_a_cell_that_cannot_be_read_says_why(
-    cell: str, type: str, arguments: dict[str, str], sentence: str
+    cell: str, type_name: str, arguments: dict[str, str], sentence: str
 ) -> None:
-    column_type = ColumnType.model_validate({"type": type, **arguments})
+    column_type = ColumnType.model_validate({"type": type_name, **arguments})
     with pytest.raises(ValueError, match=sentence):
         parse_cell(cell, column_type)

@@ -4,9 +4,9 @@ import base64
 import csv
 import json
 import re
-import xml.etree.ElementTree as xml
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -268,7 +268,7 @@ def test_label_studios_export_of_the_queue_answers_it(here: Path, form: Any) -> 
     assert [task["data"]["row"] for task in tasks] == ["u1", "u2", "w1"]
     assert tasks[1]["data"]["text"] == 'hello <you> & "me"'
     [prediction] = tasks[2]["predictions"]
-    config = xml.fromstring((folder / "review.labelstudio.xml").read_text())
+    config = ElementTree.fromstring((folder / "review.labelstudio.xml").read_text())
     choices, content = config.find("Choices"), config.find("Text")
     assert choices is not None and content is not None
     assert (prediction["result"][0]["from_name"], prediction["result"][0]["to_name"]) == (
@@ -330,7 +330,7 @@ def test_the_queue_shows_images_and_cells_without_a_server(
     assert (
         found["data"] == {"row": "a", "reason": "no label", **shown} and found["predictions"] == []
     )
-    config = xml.fromstring((here / "review.labelstudio.xml").read_text())
+    config = ElementTree.fromstring((here / "review.labelstudio.xml").read_text())
     assert [item.get("value") for item in config.iter("Choice")] == ["x & y", "z"]
     assert [item.get("value") for item in config.iter(tag)] == [
         f"${modality}" if modality == "image" else "$text"

@@ -67,7 +67,7 @@ def test_a_broken_checkpoint_is_refused_and_the_one_before_it_used(tmp_path: Pat
     assert latest.state == {"step": 2}
 
 
-class InterruptedTraining(Exception):
+class TrainingStoppedError(Exception):
     """Someone ends the training."""
 
 
@@ -82,7 +82,7 @@ def test_a_resumed_training_shows_the_metric_that_chooses(
     def interrupt(*_: object) -> None:
         calls.append(1)
         if len(calls) == 6:  # in each epoch two steps of training and two of measuring
-            raise InterruptedTraining
+            raise TrainingStoppedError
 
     def fit(*, is_interrupted: bool) -> History:
         adapter = ImageTrainer(config, rows, tiny.TWO)
@@ -93,7 +93,7 @@ def test_a_resumed_training_shows_the_metric_that_chooses(
         data = TrainingData(examples, labels, examples, skewed)
         return loop.fit(adapter, config, data, tmp_path)
 
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(TrainingStoppedError):
         fit(is_interrupted=True)
     capsys.readouterr()
     history = fit(is_interrupted=False)
@@ -152,9 +152,9 @@ def measure_added_memory(n_rows: int, queue: "Queue[int]") -> None:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, n_rows)
     config = Train(epochs=1, hidden_sizes=[64], batch_size=512)
-    table = []
-    for value in range(100):
-        table.append({f"c{column}": float(value + column) for column in range(50)})
+    names = [f"c{column}" for column in range(50)]
+    values = np.arange(100.0)[:, None] + np.arange(50)  # [rows, columns]
+    table = [dict(zip(names, row, strict=True)) for row in values.tolist()]
     adapter = TabularTrainer(config, table, tiny.TWO)
     features = rng.normal(size=(n_rows, adapter.n_features)).astype(np.float32)
     examples = list(torch.from_numpy(features))

@@ -134,8 +134,8 @@ def draw_kills() -> list[tuple[str, str]]:
     """Three places for each modality."""
     kills = []
     for modality in tiny.TRAIN:
-        for place in random.Random(modality).sample(sorted(PLACES), 3):
-            kills.append((modality, place))
+        places = random.Random(modality).sample(sorted(PLACES), 3)
+        kills.extend((modality, place) for place in places)
     return kills
 
 

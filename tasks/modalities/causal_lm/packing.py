@@ -31,6 +31,7 @@ class Window:
     targets: TokenIds  # [length], the next token, or IGNORED_TARGET
 
     def __len__(self) -> int:
+        """Count the tokens."""
         return len(self.tokens)
 
 
