@@ -45,7 +45,7 @@ class Trainer(ABC):
     def encode(self, rows: Sequence[InputRow]) -> list[Example]:
         """Turn rows into examples. This happens once, before the first epoch."""
 
-    def count_units(self, example: Example) -> int:  # noqa: ARG002  for overriding methods
+    def count_units(self, example: Example) -> int:
         """Count the units of progress in an example."""
         return 1
 
@@ -112,7 +112,7 @@ class Predictor(ABC):
 
     def sample_continuations(
         self,
-        rows: Sequence[InputRow],  # noqa: ARG002  for overriding methods
+        rows: Sequence[InputRow],
     ) -> list[dict[str, str]]:
         """Continue the prompts of some of the rows; nothing if the model writes no text."""
         return []

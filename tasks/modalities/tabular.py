@@ -292,7 +292,7 @@ class TabularTrainer(ModelTrainer):
     def collate(
         self,
         examples: list["torch.Tensor"],
-        generator: "torch.Generator | None",  # noqa: ARG002
+        generator: "torch.Generator | None",
     ) -> TabularBatch:
         """Stack the rows; nothing is augmented."""
         import torch

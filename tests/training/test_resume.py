@@ -132,7 +132,7 @@ def train_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Traine
 
 def draw_kills() -> list[tuple[str, str]]:
     """Three places for each modality."""
-    kills = []
+    kills: list[tuple[str, str]] = []
     for modality in tiny.TRAIN:
         places = random.Random(modality).sample(sorted(PLACES), 3)
         kills.extend((modality, place) for place in places)

@@ -150,7 +150,7 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
     def __init__(
         self,
         config: Train,
-        rows: Sequence[PromptedText],  # noqa: ARG002  nothing depends on them
+        rows: Sequence[PromptedText],
         problem: Problem,
     ) -> None:
         super().__init__(config, problem, pretrained.load_base(config, AUTO_CLASS))

@@ -87,7 +87,7 @@ class EncoderTrainer(Trainer):
     def collate(
         self,
         examples: list[TokenIds],
-        generator: "torch.Generator | None",  # noqa: ARG002
+        generator: "torch.Generator | None",
     ) -> Batch:
         """Pad the texts; nothing is augmented."""
         return self.pad(examples)

@@ -60,7 +60,7 @@ class MaskedLmProblem(Problem):
         self,
         outputs: "torch.Tensor",
         batch: Batch,
-        targets: "torch.Tensor",  # noqa: ARG002  the batch has them
+        targets: "torch.Tensor",
     ) -> tuple["torch.Tensor", float]:
         """Return the sum of the cross-entropies and the number of guesses."""
         from torch.nn.functional import cross_entropy
@@ -87,7 +87,7 @@ class MaskedLmProblem(Problem):
 
     def measure(
         self,
-        targets: NDArray[np.int64],  # noqa: ARG002  the batches had them
+        targets: NDArray[np.int64],
         answers: Floats,
     ) -> dict[str, float]:
         """Return the loss of a hidden token, and its perplexity."""

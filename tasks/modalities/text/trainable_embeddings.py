@@ -49,7 +49,7 @@ class TrainableEmbeddingSubset(torch.nn.Module):
         self,
         destination: Any,
         prefix: str,
-        keep_vars: bool,  # noqa: ARG002, FBT001  torch's signature
+        keep_vars: bool,  # noqa: FBT001  torch's signature
     ) -> None:
         destination[f"{prefix}weight"] = self.table()
 
