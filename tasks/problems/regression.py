@@ -103,7 +103,7 @@ class RegressionProblem(Problem):
     def prepare_for_export(self, network: Module) -> Iterator[None]:
         """Have the network answer in the target's unit."""
 
-        def rescale(module: Module, inputs: Any, outputs: Tensor) -> Tensor:
+        def rescale(_module: Module, _inputs: Any, outputs: Tensor) -> Tensor:
             return outputs * self.scale + self.mean
 
         with network.register_forward_hook(rescale):

@@ -173,7 +173,11 @@ def test_images_and_tables_learn_these_problems_too(
 ) -> None:
     metric = "rmse" if problem == "regression" else "micro_f1"
     labels = ("2.5", "-1") if problem == "regression" else ("a|b", "[]")
-    options = {"learning_rate": 1e-2, "precision": "fp32", "checkpoint_seconds": 30.0}
+    options: dict[str, Any] = {
+        "learning_rate": 1e-2,
+        "precision": "fp32",
+        "checkpoint_seconds": 30.0,
+    }
     recipe = tiny.recipe(modality, tmp_path, epochs=10, **options)
     config = recipe.train.model_copy(update={"metric": metric})
     recipe = recipe.model_copy(update={"problem": problem, "train": config})
