@@ -3,7 +3,7 @@
 import json
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tasks.gating.pairs import PairedPredictions
 from tasks.modalities.base import Predictor
 from tasks.problems import regression
 from tasks.problems.base import Problem
-from tasks.problems.classification import ClassificationProblem
+from tasks.problems.classification import ClassificationProblem, ClassPredictions
 from tasks.problems.multilabel import MultilabelProblem
 from tasks.problems.regression import RegressionProblem
 from tasks.recipe.evaluate import Evaluate
@@ -30,7 +30,7 @@ from tasks.recipe.metric_names import METRICS_BY_PROBLEM
 from tasks.recipe.recipe import Recipe
 from tasks.recipe.train import Train
 from tasks.statistics import class_metrics, intervals
-from tasks.statistics.array_types import Floats
+from tasks.statistics.array_types import Floats, Ints
 from tasks.storage import files
 from tasks.storage.layout import StagePaths
 from tasks.tuning import trial
@@ -41,21 +41,26 @@ FEW = Evaluate(resamples=200)
 THREE = ClassificationProblem(["a", "b", "c"])
 
 
-def scored(rows: int, classes: int, seed: int = 0, signal: float = 1.5) -> tuple[Any, Floats]:
+def draw_answers(
+    rows: int, classes: int, seed: int = 0, signal: float = 1.5
+) -> tuple[Ints, Floats]:
     """Draw classes, and probabilities that fit them somewhat, rounded so that some are equal."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, rows)
     logits = rng.normal(size=(rows, classes))
     logits[np.arange(rows), targets] += signal
-    return targets, ClassificationProblem([str(n) for n in range(classes)]).decode_outputs(logits)
+    problem = ClassificationProblem([str(n) for n in range(classes)])
+    return targets, problem.decode_outputs(logits)
 
 
 def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
-    targets, answers = scored(300, 3)
+    targets, answers = draw_answers(300, 3)
     answers = answers.round(2)
     answers /= answers.sum(1, keepdims=True)
-    said = THREE.compact_predictions(targets, answers)
-    shares, predicted = answers.round(6), said.predicted
+    predictions = THREE.compact_predictions(targets, answers)
+    probabilities = answers.round(6)
+    predicted = predictions.predicted
+    areas = [sk.roc_auc_score(targets == label, probabilities[:, label]) for label in range(3)]
     expected = {
         "accuracy": sk.accuracy_score(targets, predicted),
         "macro_f1": sk.f1_score(targets, predicted, average="macro"),
@@ -64,13 +69,11 @@ def test_metrics_of_classes_are_those_of_scikit_learn() -> None:
         "macro_precision": sk.precision_score(targets, predicted, average="macro"),
         "weighted_f1": sk.f1_score(targets, predicted, average="weighted"),
         "mcc": sk.matthews_corrcoef(targets, predicted),
-        "roc_auc": np.mean(
-            [sk.roc_auc_score(targets == label, shares[:, label]) for label in range(3)]
-        ),
-        "pr_auc": sk.average_precision_score(np.eye(3)[targets], shares, average="macro"),
+        "roc_auc": np.mean(areas),
+        "pr_auc": sk.average_precision_score(np.eye(3)[targets], probabilities, average="macro"),
     }
     assert set(expected) == set(METRICS_BY_PROBLEM["classification"])
-    assert THREE.point_estimates(targets, said) == pytest.approx(expected, abs=1e-9)
+    assert THREE.point_estimates(targets, predictions) == pytest.approx(expected, abs=1e-9)
 
 
 def test_metrics_of_predicted_classes_agree_with_scikit_learn() -> None:
@@ -85,59 +88,60 @@ def test_metrics_of_predicted_classes_agree_with_scikit_learn() -> None:
 def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     targets = (rng.random((200, 4)) < 0.3).astype(np.float32)
-    said = np.clip(0.3 * targets + rng.random((200, 4)) * 0.6, 0, 1).round(2)
-    points = MultilabelProblem(list("abcd")).point_estimates(targets, said)
-    given = said >= 0.5
+    answers = np.clip(0.3 * targets + rng.random((200, 4)) * 0.6, 0, 1).round(2)
+    points = MultilabelProblem(list("abcd")).point_estimates(targets, answers)
+    predicted = answers >= 0.5
     expected = {
-        "hamming_loss": sk.hamming_loss(targets, given),
-        "macro_precision": sk.precision_score(targets, given, average="macro"),
-        "macro_recall": sk.recall_score(targets, given, average="macro"),
-        "roc_auc": sk.roc_auc_score(targets, said, average="macro"),
-        "mean_average_precision": sk.average_precision_score(targets, said, average="macro"),
+        "hamming_loss": sk.hamming_loss(targets, predicted),
+        "macro_precision": sk.precision_score(targets, predicted, average="macro"),
+        "macro_recall": sk.recall_score(targets, predicted, average="macro"),
+        "roc_auc": sk.roc_auc_score(targets, answers, average="macro"),
+        "mean_average_precision": sk.average_precision_score(targets, answers, average="macro"),
     }
     assert {name: points[name] for name in expected} == pytest.approx(expected)
 
 
 def test_the_median_of_resampled_errors_is_that_of_the_rows_written_out() -> None:
     rng = np.random.default_rng(0)
-    numbers, weights = rng.random(31), rng.integers(0, 3, (50, 31)).astype(float)
+    numbers = rng.random(31)
+    weights = rng.integers(0, 3, (50, 31)).astype(float)
     written = [np.median(np.repeat(numbers, times.astype(int))) for times in weights]
     assert regression.weighted_median(numbers, weights) == pytest.approx(written)
     assert {int(total) % 2 for total in weights.sum(1)} == {0, 1}
-    truth = rng.normal(size=31)
-    assert RegressionProblem(["value"]).point_estimates(truth, truth + numbers)[
-        "median_absolute_error"
-    ] == pytest.approx(sk.median_absolute_error(truth, truth + numbers))
+    targets = rng.normal(size=31)
+    metrics = RegressionProblem(["value"]).point_estimates(targets, targets + numbers)
+    expected = sk.median_absolute_error(targets, targets + numbers)
+    assert metrics["median_absolute_error"] == pytest.approx(expected)
 
 
 def test_ranks_of_resampled_rows_are_those_of_the_rows_written_out() -> None:
     rng = np.random.default_rng(0)
-    said, there = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.5  # with many equal probabilities
+    scores = rng.integers(0, 6, 40) / 5  # many are equal
+    actual = rng.random(40) < 0.5
     weights = rng.integers(0, 4, (20, 40)).astype(float)
-    for times, roc, precision in zip(
-        weights.astype(int), *class_metrics.compute_curve_areas(there, said, weights), strict=True
-    ):
-        rows = np.repeat(np.arange(40), times)
-        assert roc == pytest.approx(sk.roc_auc_score(there[rows], said[rows]))
-        assert precision == pytest.approx(sk.average_precision_score(there[rows], said[rows]))
+    roc_auc, average_precision = class_metrics.compute_curve_areas(actual, scores, weights)
+    for resample, counts in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(40), counts)
+        expected_auc = sk.roc_auc_score(actual[rows], scores[rows])
+        expected_precision = sk.average_precision_score(actual[rows], scores[rows])
+        assert roc_auc[resample] == pytest.approx(expected_auc)
+        assert average_precision[resample] == pytest.approx(expected_precision)
 
 
 def test_intervals_are_stratified_repeat_and_cover() -> None:
-    targets, answers = scored(900, 3)
-    said = THREE.compact_predictions(targets, answers)
-    one, other = (THREE.metric_intervals(targets, said, Evaluate()) for _ in range(2))
-    assert one == other and set(one) == set(METRICS_BY_PROBLEM["classification"])
-    assert all(value["low"] < value["value"] < value["high"] for value in one.values())
+    targets, answers = draw_answers(900, 3)
+    predictions = THREE.compact_predictions(targets, answers)
+    metrics = THREE.metric_intervals(targets, predictions, Evaluate())
+    assert metrics == THREE.metric_intervals(targets, predictions, Evaluate())
+    assert set(metrics) == set(METRICS_BY_PROBLEM["classification"])
+    assert all(value["low"] < value["value"] < value["high"] for value in metrics.values())
     weights = np.concatenate(list(THREE.bootstrap_weights(targets, FEW)))
-    assert all(
-        (weights[:, targets == label].sum(1) == (targets == label).sum()).all()
-        for label in range(3)
-    )
-    assert (
-        intervals.percentile_bounds(
-            THREE.bootstrap_metric("roc_auc", targets, [said], Evaluate())[:, 0], 0.95
-        )
-    ) == pytest.approx((one["roc_auc"]["low"], one["roc_auc"]["high"]), abs=1e-6)
+    for label in range(3):
+        has_label = targets == label
+        assert (weights[:, has_label].sum(1) == has_label.sum()).all()
+    samples = THREE.bootstrap_metric("roc_auc", targets, [predictions], Evaluate())[:, 0]
+    interval = (metrics["roc_auc"]["low"], metrics["roc_auc"]["high"])
+    assert intervals.percentile_bounds(samples, 0.95) == pytest.approx(interval, abs=1e-6)
 
 
 def test_an_interval_of_accuracy_covers_repeats_and_is_as_wide_as_the_normal_one() -> None:
@@ -152,7 +156,7 @@ def test_an_interval_of_accuracy_covers_repeats_and_is_as_wide_as_the_normal_one
 
 
 def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() -> None:
-    targets, answers = scored(600, 3)
+    targets, answers = draw_answers(600, 3)
     better = 0.9 * answers + 0.1 * np.eye(3)[targets]
     both = THREE.bootstrap_metric(
         "roc_auc",
@@ -170,33 +174,32 @@ def test_metrics_of_no_rows_are_refused_with_a_sentence() -> None:
 
 
 def test_each_class_has_its_own_intervals() -> None:
-    targets, answers = scored(300, 3)
-    said = THREE.compact_predictions(targets, answers)
-    table = THREE.metrics_by_class(targets, said, FEW)
-    precision, recall, f1, support = sk.precision_recall_fscore_support(targets, said.predicted)
-    for at, name in enumerate("abc"):
-        assert table[name]["support"] == support[at]
+    targets, answers = draw_answers(300, 3)
+    predictions = THREE.compact_predictions(targets, answers)
+    table = THREE.metrics_by_class(targets, predictions, FEW)
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        targets, predictions.predicted
+    )
+    for index, name in enumerate("abc"):
+        assert table[name]["support"] == support[index]
         for part, value in (("precision", precision), ("recall", recall), ("f1", f1)):
             interval = table[name][part]
             assert isinstance(interval, dict)
-            assert interval["value"] == pytest.approx(value[at], abs=1e-6)
+            assert interval["value"] == pytest.approx(value[index], abs=1e-6)
             assert interval["low"] < interval["value"] < interval["high"]
 
 
 def test_ten_thousand_rows_take_seconds_and_memory_does_not_grow_with_resamples() -> None:
-    targets, answers = scored(10_000, 14)
+    targets, answers = draw_answers(10_000, 14)
     problem = ClassificationProblem([f"{n:02d}" for n in range(14)])
-    said = problem.compact_predictions(targets, answers)
+    predictions = problem.compact_predictions(targets, answers)
     quick = [
         name
         for name in METRICS_BY_PROBLEM["classification"]
         if name not in class_metrics.RANKING_METRICS
     ]
     for names, most in ((quick, 1.0), (METRICS_BY_PROBLEM["classification"], 6.0)):
-        best = min(
-            timed(lambda names=names: problem.bootstrap_metrics(names, targets, [said], Evaluate()))
-            for _ in range(3)
-        )
+        best = min(measure_seconds(problem, names, targets, predictions) for _ in range(3))
         assert best <= most
     peaks = []
     for resamples in (1000, 4000):
@@ -204,7 +207,7 @@ def test_ten_thousand_rows_take_seconds_and_memory_does_not_grow_with_resamples(
         problem.bootstrap_metrics(
             ["roc_auc", "log_loss", "macro_f1"],
             targets[:2000],
-            [problem.take(said, np.arange(2000))],
+            [problem.take(predictions, np.arange(2000))],
             Evaluate(resamples=resamples),
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -212,37 +215,46 @@ def test_ten_thousand_rows_take_seconds_and_memory_does_not_grow_with_resamples(
     assert peaks[1] < peaks[0] * 1.3
 
 
-def timed(work: Any) -> float:
-    begun = time.monotonic()
-    work()
-    return time.monotonic() - begun
+def measure_seconds(
+    problem: ClassificationProblem,
+    metrics: Collection[str],
+    targets: Ints,
+    predictions: ClassPredictions,
+) -> float:
+    """Measure how long the intervals of metrics take."""
+    start = time.monotonic()
+    problem.bootstrap_metrics(metrics, targets, [predictions], Evaluate())
+    return time.monotonic() - start
 
 
 def test_a_class_that_the_rows_lack_counts_in_no_mean() -> None:
-    targets, answers = scored(200, 3)
+    targets, answers = draw_answers(200, 3)
     kept = targets != 2
-    targets, answers = targets[kept], answers[kept]
-    said = THREE.compact_predictions(targets, answers)
-    assert said.probabilities is not None
-    points = THREE.point_estimates(targets, said)
+    targets = targets[kept]
+    predictions = THREE.compact_predictions(targets, answers[kept])
+    assert predictions.probabilities is not None
+    points = THREE.point_estimates(targets, predictions)
     assert points["balanced_accuracy"] == pytest.approx(
-        np.mean([(said.predicted[targets == label] == label).mean() for label in (0, 1)])
+        np.mean([(predictions.predicted[targets == label] == label).mean() for label in (0, 1)])
     )
     assert points["roc_auc"] == pytest.approx(
         np.mean(
-            [sk.roc_auc_score(targets == label, said.probabilities[:, label]) for label in (0, 1)]
+            [
+                sk.roc_auc_score(targets == label, predictions.probabilities[:, label])
+                for label in (0, 1)
+            ]
         )
     )
     assert all(np.isfinite(value) for value in points.values())
-    assert THREE.metrics_by_class(targets, said, FEW)["c"]["support"] == 0
+    assert THREE.metrics_by_class(targets, predictions, FEW)["c"]["support"] == 0
 
 
 def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
     targets = np.zeros(30, np.int64)
-    said = THREE.compact_predictions(targets, scored(30, 3)[1])
-    found = THREE.metric_intervals(targets, said, FEW)
-    assert set(METRICS_BY_PROBLEM["classification"]) - set(found) == {"roc_auc"}
-    json.dumps(found, allow_nan=False)
+    predictions = THREE.compact_predictions(targets, draw_answers(30, 3)[1])
+    numbers = THREE.metric_intervals(targets, predictions, FEW)
+    assert set(METRICS_BY_PROBLEM["classification"]) - set(numbers) == {"roc_auc"}
+    json.dumps(numbers, allow_nan=False)
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
@@ -255,8 +267,8 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
             ],
         }
     )
-    pair = PairedPredictions([str(row) for row in range(30)], targets, said, said)
-    metrics: dict[str, Any] = {"rows": 30, **found}
+    pair = PairedPredictions([str(row) for row in range(30)], targets, predictions, predictions)
+    metrics: dict[str, Any] = {"rows": 30, **numbers}
     judged = decision.judge(recipe, GateInputs(metrics, THREE, {"baseline": {"": pair}}))
     assert [check.outcome for check in judged.checks] == ["fail", "fail"]
     assert "The evaluation has no 'roc_auc'" in judged.checks[0].reason
@@ -265,15 +277,14 @@ def test_rows_of_one_class_have_no_roc_auc_and_a_rule_on_it_fails() -> None:
 
 def test_labels_that_no_row_has_leave_no_nan_in_the_metrics() -> None:
     problem = MultilabelProblem(["a", "b"])
-    targets = np.array(
-        [[1, 0]] + [[0, 0]] * 5, np.float32
-    )  # in a third of the resamples no row has a label
-    found = problem.metric_intervals(targets, np.full((6, 2), 0.2), FEW)
-    json.dumps(found, allow_nan=False)
-    assert "mean_average_precision" in found
-    assert "mean_average_precision" not in problem.metric_intervals(
-        targets[1:], np.full((5, 2), 0.2), FEW
-    )
+    # In a third of the resamples no row has a label.
+    targets = np.array([[1, 0]] + [[0, 0]] * 5, np.float32)
+    answers = np.full((6, 2), 0.2)
+    metrics = problem.metric_intervals(targets, answers, FEW)
+    json.dumps(metrics, allow_nan=False)
+    assert "mean_average_precision" in metrics
+    without_labels = problem.metric_intervals(targets[1:], answers[1:], FEW)
+    assert "mean_average_precision" not in without_labels
 
 
 def test_training_for_a_metric_that_the_validation_rows_do_not_have_is_refused() -> None:
@@ -303,23 +314,25 @@ def test_a_search_for_a_metric_that_the_validation_rows_do_not_have_is_refused()
 def test_a_model_can_be_trained_for_roc_auc_and_the_gate_reads_what_was_evaluated(
     tmp_path: Path,
 ) -> None:
-    made = tiny.recipe("tabular", tmp_path, metric="roc_auc")
+    recipe = tiny.recipe("tabular", tmp_path, metric="roc_auc")
     source = tiny.split("tabular", tmp_path / "split")
     files.write_table(source / "test.parquet", tiny.table("tabular", 900, 40))
-    tasks_train.run(made, StagePaths(tmp_path), tmp_path / "checkpoints")
-    evaluate.run(made, StagePaths(tmp_path))
+    tasks_train.run(recipe, StagePaths(tmp_path), tmp_path / "checkpoints")
+    evaluate.run(recipe, StagePaths(tmp_path))
     metrics = Evaluation.read(tmp_path / "evaluation" / "metrics.json").numbers()
     predictions = files.read_table(tmp_path / "evaluation" / "predictions.parquet")
     problem = modalities.load_predictor(tmp_path / "model").problem
-    targets, said = problem.targets(predictions), problem.read_predictions(predictions)
-    for who, told in (("model", metrics), ("baseline", metrics["baseline"])):
-        points = problem.point_estimates(targets, said[who])
-        assert {name: told[name]["value"] for name in points} == pytest.approx(points, abs=2e-6)
+    targets = problem.targets(predictions)
+    by_model = problem.read_predictions(predictions)
+    for model, written in (("model", metrics), ("baseline", metrics["baseline"])):
+        points = problem.point_estimates(targets, by_model[model])
+        values = {name: written[name]["value"] for name in points}
+        assert values == pytest.approx(points, abs=2e-6)
     assert "roc_auc" in (tmp_path / "evaluation" / "report.html").read_text()
-    header = (
-        (tmp_path / "evaluation" / "plots" / "history.csv").read_text().splitlines()[0].split(",")
-    )
-    assert "val_roc_auc" in header and header[-1] == "metric"
+    history = (tmp_path / "evaluation" / "plots" / "history.csv").read_text()
+    header = history.splitlines()[0].split(",")
+    assert "val_roc_auc" in header
+    assert header[-1] == "metric"
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
@@ -339,7 +352,7 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "given", "sentence"),
+    ("problem", "metric", "sentence"),
     [
         (
             "classification",
@@ -355,7 +368,7 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
     ],
 )
 def test_an_unknown_metric_names_the_nearest(
-    problem: str, given: str, sentence: str, tmp_path: Path
+    problem: str, metric: str, sentence: str, tmp_path: Path
 ) -> None:
     from tasks.core.errors import ConfigError
     from tasks.recipe.loading import read_recipe
@@ -363,7 +376,7 @@ def test_an_unknown_metric_names_the_nearest(
     (tmp_path / "recipe.yaml").write_text(
         f"name: x\nmodality: tabular\nproblem: {problem}\n"
         "ingest: {kind: files, path: x.csv}\n"
-        f"gate: [{{rule: floor, metric: {given}, bound: 0.5}}]\n"
+        f"gate: [{{rule: floor, metric: {metric}, bound: 0.5}}]\n"
     )
     with pytest.raises(ConfigError) as caught:
         read_recipe(tmp_path / "recipe.yaml")
