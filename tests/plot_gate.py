@@ -19,7 +19,7 @@ RULES: dict[str, Rule] = {
     "not_worse": {"margin": 0.02},
 }
 DIFFERENCES = [number / 200 for number in range(-8, 9)]
-TITLE = "How often the gate promotes, by the true difference and by the number of looks"
+TITLE = "How often the gate promotes, by the true difference and by the number of comparisons"
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.axis{stroke:#888;fill:none}"
     ".grid{stroke:#8883}.a{stroke:#0b6bcb;fill:none;stroke-width:2}\n"
@@ -134,7 +134,7 @@ def draw_svg(numbers: Numbers) -> str:
     """Draw both panels."""
     first_comparison = Panel(
         left=8,
-        title="Promoted at the first look",
+        title="Promoted at the first comparison",
         x_label=f"true difference in accuracy, points; {N_ROWS:,} test rows",
         xs=numbers["differences"],
         ticks={-0.04: "-4", -0.02: "-2", 0.0: "0", 0.02: "+2", 0.04: "+4"},
@@ -147,13 +147,13 @@ def draw_svg(numbers: Numbers) -> str:
     all_comparisons = Panel(
         left=420,
         title="Promoted by chance, challengers equal",
-        x_label="looks at the same champion",
+        x_label="comparisons with the same champion",
         xs=[*range(1, 21)],
         ticks={number: str(number) for number in (1, 5, 10, 15, 20)},
         y_max=0.4,
         lines=[
-            Line("a", "alpha spent over all looks", numbers["spending"]),
-            Line("b", "alpha at every look", numbers["careless"]),
+            Line("a", "alpha spent over all comparisons", numbers["spending"]),
+            Line("b", "alpha at every comparison", numbers["careless"]),
         ],
     )
     opening = (
