@@ -100,7 +100,7 @@ def choose_rows(context: EvaluationContext) -> list[ChosenRow]:
     if is_correct is None:
         rows_by_kind = {"At random": sample, "Farthest": worst}
     else:
-        rows_by_kind = {"Right": sample, "Wrong": worst, "Least certain": unsure}
+        rows_by_kind = {"Correct": sample, "Wrong": worst, "Least certain": unsure}
     chosen: list[ChosenRow] = []
     for kind, rows in rows_by_kind.items():
         chosen += [ChosenRow(kind, row) for row in rows]

@@ -58,7 +58,7 @@ def render_report(
     history: TrainingHistory,
 ) -> str:
     """Return the page, which needs nothing from outside."""
-    names, matrix = count_confusion(context, evaluation)
+    class_names, confusion = count_confusion(context, evaluation)
     return html_pages.render_evaluation(
         context.recipe.name,
         list_mistakes(context),
@@ -66,18 +66,13 @@ def render_report(
         rows=evaluation.rows,
         metrics={"model": evaluation.metrics, "baseline": evaluation.baseline},
         classes=evaluation.classes,
-        matrix=matrix,
-        names=names,
+        class_names=class_names,
+        confusion=confusion,
         aspects=aspects,
         continuations=context.continuations,
         compression_steps=history.info.export or [],
-        training={
-            "history": history.records,
-            "metric": history.metric,
-            "kept": history.best_epoch,
-            "info": history.info,
-            "searched": context.recipe.tune is not None,
-        },
+        training=history,
+        is_tuned=context.recipe.tune is not None,
     )
 
 

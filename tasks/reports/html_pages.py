@@ -84,6 +84,7 @@ def make_character_visible(character: str) -> str:
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
+    extensions=["jinja2.ext.do"],
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
