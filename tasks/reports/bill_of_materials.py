@@ -99,7 +99,7 @@ def build_model_card(
         "quantitativeAnalysis": {"performanceMetrics": list_metrics(evaluation)},
         "considerations": {
             "useCases": [model_card.describe_purpose(recipe)],
-            "technicalLimitations": model_card.describe_limits(paths.evaluation, evaluation),
+            "technicalLimitations": model_card.describe_limits(paths, evaluation),
         },
     }
 

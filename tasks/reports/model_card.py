@@ -4,7 +4,6 @@ It says what a model is for, what it was made from, how good it is, and what the
 the stages have written, and nothing else.
 """
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from tasks import problems
 from tasks.contracts.base import JsonObject
 from tasks.contracts.cleaning_report import CleaningReport
 from tasks.contracts.evaluation import ClassMetrics, Evaluation
@@ -25,12 +25,13 @@ from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
 from tasks.contracts.split_report import SplitReport
 from tasks.contracts.stage_report import StageReport
+from tasks.problems.multilabel import NO_LABEL
 from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
 from tasks.recipe.recipe import Recipe
 from tasks.reports.hub_metadata import build_hub_metadata
 from tasks.storage import files
-from tasks.storage.layout import EvaluationFolder, ModelFolder, StagePaths
+from tasks.storage.layout import ModelFolder, StagePaths
 
 MIN_ROWS = 30  # a class or slice with fewer test rows says little
 MAX_NUMBERS = 12  # that are shown of an aspect, and small classes that are named
@@ -91,7 +92,7 @@ def render_model_card(
         aspects=list_aspects(evaluation),
         max_shown=MAX_NUMBERS,
         cost=files.read_json(paths.evaluation.cost),
-        limits=describe_limits(paths.evaluation, evaluation),
+        limits=describe_limits(paths, evaluation),
         verdict=evidence.gate,
         override=evidence.override,
     )
@@ -192,24 +193,34 @@ def flatten_numbers(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, f"{value:.4g}"
 
 
-def describe_limits(folder: EvaluationFolder, evaluation: Evaluation) -> list[str]:
+def describe_limits(paths: StagePaths, evaluation: Evaluation) -> list[str]:
     """Describe what the model is known to be bad at, or what too few rows tell of."""
     supports = {name: values.support for name, values in evaluation.classes.items()}
-    limits = []
-    for (actual, predicted), count in count_confusions(folder).most_common(MAX_WORST):
-        support = supports.get(actual, evaluation.rows)
-        limits.append(
-            f"{count} of the {support} test rows of {actual} were predicted as {predicted}."
-        )
+    limits = [
+        describe_confusion(actual, predicted, count, supports)
+        for (actual, predicted), count in count_confusions(paths).most_common(MAX_WORST)
+    ]
     small = find_small_groups(supports | count_slices(evaluation))
     return [*limits, describe_small_groups(small)] if small else limits
 
 
-def count_confusions(folder: EvaluationFolder) -> Counter[tuple[str, str]]:
+def count_confusions(paths: StagePaths) -> Counter[tuple[str, str]]:
     """Count the wrong predictions by their actual and their predicted class."""
-    with (folder.plots / "confusion.csv").open(encoding="utf-8", newline="") as file:
-        pairs = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    problem = problems.from_model_info(ModelInfo.read(paths.model.info))
+    table = files.read_table(paths.evaluation.predictions)
+    predictions = problem.read_predictions(table)["model"]
+    pairs = problem.confusion_pairs(problem.targets(table), predictions)
     return Counter(pair for pair in pairs if pair[0] != pair[1])
+
+
+def describe_confusion(actual: str, predicted: str, count: int, supports: Mapping[str, int]) -> str:
+    """Say how often one class was predicted as another, or a label was missed or added."""
+    if actual == NO_LABEL:
+        return f"{count} test rows were predicted as {predicted}, which they are not."
+    rows = f"{count} of the {supports[actual]} test rows of {actual}"
+    if predicted == NO_LABEL:
+        return f"{rows} were not predicted as {actual}."
+    return f"{rows} were predicted as {predicted}."
 
 
 def count_slices(evaluation: Evaluation) -> dict[str, int]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -18,10 +20,11 @@ from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import GateVerdict
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.run_record import StageEntry, StageMeasurements
+from tasks.problems.multilabel import NO_LABEL, MultilabelProblem
 from tasks.recipe.loading import read_recipe
 from tasks.recipe.recipe import Recipe
 from tasks.reports import bill_of_materials, hub_metadata, model_card
-from tasks.storage import hashing
+from tasks.storage import files, hashing
 from tasks.storage.layout import StagePaths
 from tests import tiny
 from tests.registry import examples
@@ -226,3 +229,29 @@ def test_a_base_comes_with_its_hash_and_to_the_hub_by_its_name(tmp_path: Path) -
     named = tiny.recipe("text", tmp_path, base=name, sha256="0" * 64)
     assert header_of(named)["base_model"] == name
     assert bill_of_materials.list_base_models(named)[0]["hashes"][0]["content"] == "0" * 64
+
+
+def test_missed_and_added_labels_are_counted(tmp_path: Path) -> None:
+    paths = StagePaths(tmp_path)
+    problem = MultilabelProblem(["late", "lost"])
+    tiny.model_info("tabular", problem="multilabel", labels=problem.labels).write(paths.model.info)
+    targets = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+    answers = np.array([[0.1, 0.2], [0.3, 0.9], [0.2, 0.8], [0.9, 0.7]])
+    columns = problem.prediction_columns(targets, {"model": answers, "baseline": answers})
+    table = pa.table({"id": ["r1", "r2", "r3", "r4"], **columns})
+    files.write_table(paths.evaluation.predictions, table)
+    confusions = model_card.count_confusions(paths)
+    assert confusions == {("late", NO_LABEL): 2, (NO_LABEL, "lost"): 1}
+
+
+@pytest.mark.parametrize(
+    ("actual", "predicted", "sentence"),
+    [
+        ("late", "lost", "2 of the 3 test rows of late were predicted as lost."),
+        ("late", NO_LABEL, "2 of the 3 test rows of late were not predicted as late."),
+        (NO_LABEL, "lost", "2 test rows were predicted as lost, which they are not."),
+    ],
+)
+def test_a_confusion_is_a_sentence(actual: str, predicted: str, sentence: str) -> None:
+    supports = {"late": 3, "lost": 2}
+    assert model_card.describe_confusion(actual, predicted, 2, supports) == sentence
