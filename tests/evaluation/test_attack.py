@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluationContext:
     return tiny.case(request.param, tmp_path_factory.mktemp("case"), epochs=6)
+
+
+def build_model(trainer: Any) -> DifferentiableModel:
+    """Build the model of an object that has only those attributes of a trainer that it reads."""
+    return DifferentiableModel(trainer)
 
 
 def predict(
@@ -104,7 +110,7 @@ def test_a_linear_classifier_errs_from_its_margin_over_the_norm_of_its_weights(
 ) -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(5, 2)
-    model = DifferentiableModel(SimpleNamespace(network=network))
+    model = build_model(SimpleNamespace(network=network))
     inputs = torch.randn(8, 5)
     outputs = network(inputs)
     targets = outputs.argmax(1)
@@ -121,11 +127,11 @@ def test_a_linear_classifier_errs_from_its_margin_over_the_norm_of_its_weights(
 
 def test_categories_stay_and_a_table_of_them_alone_has_no_attack() -> None:
     mixed = SimpleNamespace(network=torch.nn.Linear(4, 2), columns=[CATEGORY, NUMBER])
-    space = attack.build_perturbation_space(DifferentiableModel(mixed))
+    space = attack.build_perturbation_space(build_model(mixed))
     assert space is not None
     assert torch.as_tensor(space.mask).tolist() == [0, 0, 1, 0]
     categories = SimpleNamespace(network=torch.nn.Linear(2, 2), columns=[CATEGORY])
-    assert attack.build_perturbation_space(DifferentiableModel(categories)) is None
+    assert attack.build_perturbation_space(build_model(categories)) is None
 
 
 def test_one_row_is_enough(tmp_path: Path) -> None:

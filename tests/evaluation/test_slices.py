@@ -287,6 +287,6 @@ def test_predictions_of_some_rows_are_taken_from_those_of_all() -> None:
     predictions = tiny.TWO.compact_predictions(targets, answers)
     part = tiny.TWO.take(predictions, np.array([True, False, True]))
     assert isinstance(part, ClassPredictions)
-    assert part.answers is not None
+    assert part.probabilities is not None
     assert part.predicted.tolist() == [0, 1]
-    assert part.answers.tolist() == [[0.9, 0.1], [0.2, 0.8]]
+    assert part.probabilities.tolist() == [[0.9, 0.1], [0.2, 0.8]]
