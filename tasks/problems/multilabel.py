@@ -91,11 +91,14 @@ class MultilabelProblem(Problem):
     def fit_head(self, features: Floats, targets: LabelMatrix) -> tuple[Floats, Floats] | None:
         """Fit a logistic regression for each label; None if all or no rows have a label."""
         regressions = self.build_linear_baseline(10).fit(features, targets).estimators_
-        if not all(hasattr(regression, "coef_") for regression in regressions):
-            return None
-        weights = np.concatenate([regression.coef_ for regression in regressions])
-        biases = np.concatenate([regression.intercept_ for regression in regressions])
-        return weights, biases
+        weights = []
+        biases = []
+        for regression in regressions:
+            if not hasattr(regression, "coef_"):  # a constant
+                return None
+            weights.append(regression.coef_)
+            biases.append(regression.intercept_)
+        return np.concatenate(weights), np.concatenate(biases)
 
     def decode_outputs(self, outputs: NDArray[Any]) -> Floats:
         """Turn logits into probabilities."""

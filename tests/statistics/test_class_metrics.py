@@ -158,13 +158,13 @@ def test_an_interval_of_accuracy_covers_repeats_and_is_as_wide_as_the_normal_one
 def test_a_point_more_on_the_same_rows_is_seen_though_the_intervals_overlap() -> None:
     targets, answers = draw_answers(600, 3)
     better = 0.9 * answers + 0.1 * np.eye(3)[targets]
-    both = THREE.bootstrap_metric(
-        "roc_auc",
-        targets,
-        [THREE.compact_predictions(targets, better), THREE.compact_predictions(targets, answers)],
-        FEW,
-    )
-    assert (both[:, 0] > both[:, 1]).all() and both[:, 0].min() < both[:, 1].max()
+    models = [
+        THREE.compact_predictions(targets, better),
+        THREE.compact_predictions(targets, answers),
+    ]
+    samples = THREE.bootstrap_metric("roc_auc", targets, models, FEW)
+    assert (samples[:, 0] > samples[:, 1]).all()
+    assert samples[:, 0].min() < samples[:, 1].max()
 
 
 def test_metrics_of_no_rows_are_refused_with_a_sentence() -> None:
