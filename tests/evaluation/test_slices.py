@@ -39,7 +39,7 @@ def make_case(
     answers: Floats,
     problem: Problem = tiny.TWO,
     modality: str = "tabular",
-    **section: object,
+    **section: Any,
 ) -> EvaluationContext:
     """Make a case of test rows with ids and these columns, and write a model's description."""
     metric = "macro_f1" if problem is tiny.TWO else "rmse"
@@ -66,7 +66,7 @@ def classify(
     columns: Columns,
     is_correct: Flags,
     modality: str = "tabular",
-    **section: object,
+    **section: Any,
 ) -> EvaluationContext:
     """Make a case of two classes, some of whose rows are predicted correctly."""
     rows = np.arange(len(is_correct))
