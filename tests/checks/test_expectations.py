@@ -119,7 +119,7 @@ def test_an_expectation_that_concerns_no_single_rows_gives_no_ids(tmp_path: Path
     folder = check_folder(tmp_path)
     assert read_result(tmp_path).results[0].ids is None
     assert pq.read_table(folder.failing).num_rows == 0
-    assert "of no single rows" in folder.page.read_text()
+    assert "not about single rows" in folder.page.read_text()
 
 
 def test_failing_rows_are_written_with_number_id_column_and_value(tmp_path: Path) -> None:
