@@ -53,11 +53,12 @@ def build_candidate(recipe: str, run: str, stages: list[Stage]) -> Candidate:
         StageError: The model is not the one that was evaluated.
     """
     paths = StagePaths.of_recipe(recipe)
+    manifest = build_manifest(recipe, paths)
     return Candidate(
         recipe=recipe,
         channel=resolved.read_resolved_recipe(recipe).promote.channel,
-        manifest=build_manifest(recipe, paths),
-        provenance=build_provenance(run, stages),
+        manifest=manifest,
+        provenance=build_provenance(manifest, run, stages),
     )
 
 
@@ -84,10 +85,12 @@ def build_manifest(recipe: str, paths: StagePaths) -> Manifest:
     return manifest
 
 
-def build_provenance(run: str, stages: list[Stage]) -> Provenance:
+def build_provenance(manifest: Manifest, run: str, stages: list[Stage]) -> Provenance:
     """Return who makes the version: this run, on this machine, with this code."""
     lock = yaml.safe_load(DVC_LOCK_FILE.read_text())["stages"]
     return Provenance(
+        model=manifest.model,
+        version=manifest.version,
         run=run,
         created=timestamps.format_utc_now(),
         host=platform.node(),

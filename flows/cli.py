@@ -7,34 +7,19 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 import yaml
 
-from flows import prefect_server, terminal
+from flows import key_commands, prefect_server, registry_commands, terminal
+from flows.command_options import JSON_OPTION, RECIPE_ARGUMENT, parse_recipe, print_result
 from tasks.core.errors import EXIT_FAILED, ConfigError, RetryableError, StageError
 
 if TYPE_CHECKING:
     from tasks.contracts.evidence import Override
     from tasks.recipe.recipe import Recipe
-
-
-def parse_recipe(
-    context: click.Context,  # noqa: ARG001  click's signature
-    parameter: click.Parameter,  # noqa: ARG001
-    name: str,
-) -> "Recipe":
-    """Return the registered recipe of this name, checked."""
-    from tasks.recipe.loading import load_recipe
-
-    return load_recipe(name)
-
-
-RECIPE_ARGUMENT = click.argument("recipe", callback=parse_recipe)
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class CommandGroup(click.Group):
@@ -183,60 +168,6 @@ def add(path: Path) -> None:
     click.echo(f"{name} is registered. Run it: millrace run {name}")
 
 
-@main.command(epilog="Example: millrace status support-desk")
-@RECIPE_ARGUMENT
-@JSON_OPTION
-def status(recipe: "Recipe", as_json: bool) -> None:  # noqa: FBT001
-    """Show which version of RECIPE is in production, since when and why."""
-    from flows import embedded_s3
-    from tasks.registry import journal, manifests
-
-    with embedded_s3.open_store() as store:
-        records = journal.read_history(store, recipe.name, recipe.promote.channel)
-        if not records:
-            print_empty_status(recipe.name, as_json=as_json)
-            return
-        pointer = records[0]
-        manifest = manifests.read_manifest(store, recipe.name, pointer.version)
-        provenance = manifests.read_provenance(store, recipe.name, pointer.version)
-    content = {
-        **pointer.to_json(),
-        "manifest": manifest.to_json(),
-        "provenance": provenance.to_json() if provenance else None,
-    }
-    print_result(
-        content,
-        lambda: terminal.print_status(pointer, manifest, provenance),
-        as_json=as_json,
-    )
-
-
-def print_empty_status(recipe: str, *, as_json: bool) -> None:
-    """Say that nothing is in production yet."""
-    message = (
-        f"{recipe}: nothing is in production yet. `millrace run {recipe}` trains and judges a "
-        "first model."
-    )
-    print_result(None, lambda: click.echo(message), as_json=as_json)
-
-
-@main.command(epilog="Example: millrace history support-desk")
-@RECIPE_ARGUMENT
-@JSON_OPTION
-def history(recipe: "Recipe", as_json: bool) -> None:  # noqa: FBT001
-    """List every promotion of RECIPE, newest first."""
-    from flows import embedded_s3
-    from tasks.registry import journal
-
-    with embedded_s3.open_store() as store:
-        records = journal.read_history(store, recipe.name, recipe.promote.channel)
-    print_result(
-        [record.to_json() for record in records],
-        lambda: terminal.print_history(recipe.name, records),
-        as_json=as_json,
-    )
-
-
 @main.command(epilog="Example: millrace explain support-desk")
 @RECIPE_ARGUMENT
 @JSON_OPTION
@@ -290,13 +221,8 @@ def ensure_erasure_file(recipe: str) -> None:
         files.write_text(path, "id\n")
 
 
-def print_result(content: object, print_tables: Callable[[], None], *, as_json: bool) -> None:
-    """Print a result as JSON for programs, or as tables for people."""
-    if as_json:
-        click.echo(json.dumps(content, indent=2))
-    else:
-        print_tables()
-
+for command in (*registry_commands.COMMANDS, key_commands.keys):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

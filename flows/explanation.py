@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flows import embedded_s3
+from flows import registry_access
 from flows.dvc_graph import Pipeline
 from tasks.recipe.recipe import Recipe
 from tasks.registry import channel_pointer, manifests
@@ -65,7 +65,7 @@ def report_erasure(recipe: Recipe) -> ErasureReport:
     ids = erasure.read_erased_ids(StagePaths.of_recipe(recipe.name).erased_ids)
     if not ids:
         return ErasureReport(ids=0, in_production=None, versions={})
-    with embedded_s3.open_store() as store:
-        versions = manifests.count_training_rows(store, recipe.name, ids)
-        pointer = channel_pointer.read_pointer(store, recipe.name, recipe.promote.channel)
+    with registry_access.open_registry() as registry:
+        versions = manifests.count_training_rows(registry, recipe.name, ids)
+        pointer = channel_pointer.read_pointer(registry, recipe.name, recipe.promote.channel)
     return ErasureReport(len(ids), pointer.version if pointer else None, versions)

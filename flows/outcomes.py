@@ -6,6 +6,7 @@ from typing import ClassVar
 from flows.candidates import Candidate
 from tasks.contracts.evidence import PROMOTE, Evidence
 from tasks.core.errors import EXIT_FAILED
+from tasks.registry import moves
 from tasks.registry.channel_pointer import CurrentPointer
 
 
@@ -96,6 +97,20 @@ class Inconclusive(Outcome):
 
 
 @dataclass(frozen=True)
+class Frozen(Outcome):
+    """The gate allows the version, but a person has frozen the channel."""
+
+    EXIT_STATUS = 3
+
+    pointer: CurrentPointer
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return moves.describe_freeze(self.pointer.record)
+
+
+@dataclass(frozen=True)
 class Superseded(Outcome):
     """Another run promoted its version each time this one had reached a verdict."""
 
@@ -130,7 +145,7 @@ class Failed(Outcome):
 
 EXIT_STATUS_BY_NAME = {
     outcome.__name__: outcome.EXIT_STATUS
-    for outcome in (Promoted, Unchanged, Rejected, Inconclusive, Superseded, Failed)
+    for outcome in (Promoted, Unchanged, Rejected, Inconclusive, Frozen, Superseded, Failed)
 }
 
 

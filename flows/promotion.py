@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import artifacts, embedded_s3, stage_process, stage_task
 from flows.candidates import Candidate
 from flows.dvc_graph import Stage
-from tasks.contracts.evidence import PROMOTE, Evidence, Override
+from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import GateVerdict
 from tasks.gating import promotion_gate
 from tasks.gating.champion import Champion
@@ -19,10 +19,14 @@ from tasks.registry import (
     gate_evidence,
     local_champion,
     manifests,
+    moves,
     object_keys,
+    signed_provenance,
 )
-from tasks.registry.channel_pointer import CurrentPointer, Promotion, PromotionResult
-from tasks.storage import hashing, object_store
+from tasks.registry.channel_pointer import CurrentPointer
+from tasks.registry.moves import MoveResult, Promotion
+from tasks.registry.registry import Registry
+from tasks.storage import hashing
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
@@ -36,27 +40,26 @@ NETWORK_TASK_OPTIONS: dict[str, Any] = {
 
 
 @task(name="fetch the champion", **NETWORK_TASK_OPTIONS)
-def fetch_champion(store: ObjectStore, recipe: str, channel: str) -> None:
+def fetch_champion(registry: Registry, recipe: str, channel: str) -> None:
     """Fetch what is in production to the folder from which stages start or learn."""
-    pointer = channel_pointer.read_pointer(store, recipe, channel)
+    pointer = channel_pointer.read_pointer(registry, recipe, channel)
     if pointer is None:
         local_champion.record_champion(recipe, None, {})
         return
-    folder = fetch_version(store, recipe, pointer.version)
+    folder = fetch_version(registry, recipe, pointer.version)
     local_champion.record_champion(recipe, pointer.version, hashing.hash_folder(folder))
 
 
-def fetch_version(store: ObjectStore, recipe: str, version: str) -> Path:
+def fetch_version(registry: Registry, recipe: str, version: str) -> Path:
     """Fetch a version to the folder of champions; return its folder."""
     folder = local_champion.CHAMPIONS_FOLDER / recipe
-    return manifests.fetch_version(store, recipe, version, folder)
+    return manifests.fetch_version(registry, recipe, version, folder)
 
 
 @task(name="gate against the champion", **NETWORK_TASK_OPTIONS)
 def judge_candidate(
-    store: ObjectStore,
-    recipe: str,
-    version: str,
+    registry: Registry,
+    candidate: Candidate,
     champion: str | None,
     override: Override | None,
 ) -> Evidence:
@@ -65,27 +68,34 @@ def judge_candidate(
     A pair is judged once; only a new version is another comparison with the champion.
 
     Args:
-        store: The store.
-        recipe: The recipe's name.
-        version: The candidate.
-        champion: The champion's version; None if nothing is in production.
+        registry: The registry.
+        candidate: The version, and the channel that it is for.
+        champion: The champion's version; None if nothing is in the channel.
         override: Who promotes the version all the same. Then it is not judged again, as that may
             be what fails.
     """
-    recorded = gate_evidence.read_evidence(store, recipe, version, champion)
-    if override:
-        gate = recorded.gate if recorded else read_stage_verdict(recipe)
-        return Evidence(champion=champion, gate=gate, override=override)
-    if recorded:
+    recipe = candidate.recipe
+    recorded = gate_evidence.read_evidence(
+        registry, recipe, candidate.channel, candidate.version, champion
+    )
+    if recorded and not override:
         return recorded
-    if champion:
-        gate = compare_with_champion(store, recipe, version, champion)
+    if recorded:
+        gate = recorded.gate
+    elif champion and not override:
+        gate = compare_with_champion(registry, recipe, candidate.version, champion)
     else:
         gate = read_stage_verdict(recipe)
-    evidence = Evidence(champion=champion, gate=gate)
-    if evidence.verdict != PROMOTE:  # that to promote is written with the promotion
-        key = object_keys.evidence_key(recipe, version, champion)
-        object_store.create_once(store, key, evidence.to_bytes())
+    evidence = Evidence(
+        model=recipe,
+        channel=candidate.channel,
+        version=candidate.version,
+        champion=champion,
+        gate=gate,
+        override=override,
+    )
+    if not evidence.allows_promotion:  # that to promote is written with the promotion
+        gate_evidence.write_evidence(registry, evidence)
     return evidence
 
 
@@ -95,11 +105,11 @@ def read_stage_verdict(recipe: str) -> GateVerdict:
 
 
 def compare_with_champion(
-    store: ObjectStore, recipe: str, version: str, champion: str
+    registry: Registry, recipe: str, version: str, champion: str
 ) -> GateVerdict:
     """Run the gate with the champion's predictions on the same rows; return its verdict."""
-    folder = fetch_version(store, recipe, champion)
-    number = gate_evidence.claim_comparison_number(store, recipe, version, champion)
+    folder = fetch_version(registry, recipe, champion)
+    number = gate_evidence.claim_comparison_number(registry, recipe, version, champion)
     path = Path(".millrace") / f"gate-{recipe}.json"
     opponent = Champion(ModelFolder(folder), champion, number)
     command = [sys.executable, *promotion_gate.command(recipe, opponent, path)]
@@ -121,15 +131,15 @@ def push_outputs(store: ObjectStore, stages: list[Stage]) -> None:
 
 @task(name="promote", **NETWORK_TASK_OPTIONS)
 def promote_candidate(
-    store: ObjectStore,
+    registry: Registry,
     candidate: Candidate,
     evidence: Evidence,
     expected: CurrentPointer | None,
-) -> PromotionResult:
+) -> MoveResult:
     """Publish the version, and move the channel's pointer to it.
 
     Args:
-        store: The store.
+        registry: The registry.
         candidate: The version.
         evidence: The verdict on it.
         expected: The pointer that the evidence was made against. If it has changed, the promotion
@@ -138,18 +148,14 @@ def promote_candidate(
     recipe = candidate.recipe
     paths = StagePaths.of_recipe(recipe)
     version = manifests.publish_version(
-        store, paths.model.path, candidate.manifest, candidate.provenance
+        registry, paths.model.path, candidate.manifest, candidate.provenance
     )
     for document in artifacts.list_documents(paths):
-        store.upload(object_keys.version_key(recipe, version, document.name), document)
+        key = object_keys.version_key(recipe, version, document.name)
+        registry.store.upload(key, document)
+    signed_provenance.sign_provenance(registry, candidate.manifest, candidate.provenance, evidence)
     by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
-    promotion = Promotion(
-        model=recipe,
-        channel=candidate.channel,
-        version=version,
-        evidence=evidence,
-        expected=expected,
-        actor=by.actor,
-        reason=by.reason,
+    return moves.promote(
+        registry,
+        Promotion(evidence=evidence, expected=expected, actor=by.actor, reason=by.reason),
     )
-    return channel_pointer.promote(store, promotion)

@@ -14,10 +14,18 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.states import Failed as FailedState
 
-from flows import artifacts, candidates, embedded_s3, outcomes, promotion, stage_process, stage_task
+from flows import (
+    artifacts,
+    candidates,
+    outcomes,
+    promotion,
+    registry_access,
+    stage_process,
+    stage_task,
+)
 from flows.candidates import Candidate
 from flows.dvc_graph import Pipeline, Stage
-from flows.outcomes import Failed, Outcome, Promoted, Superseded, Unchanged
+from flows.outcomes import Failed, Frozen, Outcome, Promoted, Superseded, Unchanged
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.run_record import RunRecord, StageEntry
 from tasks.core import timestamps
@@ -25,8 +33,8 @@ from tasks.core.errors import StageError
 from tasks.recipe.loading import load_recipe
 from tasks.registry import channel_pointer, local_champion, object_keys
 from tasks.registry.channel_pointer import CurrentPointer
+from tasks.registry.registry import Registry
 from tasks.storage.locks import file_lock
-from tasks.storage.object_store import ObjectStore
 
 WORKSPACE_LOCK = Path(".millrace/lock")
 RUNS_FOLDER = Path("runs")
@@ -91,10 +99,11 @@ def retrain(recipe: str, override: Override | None = None) -> State:
         started=timestamps.format_utc_now(),
     )
     try:
-        with lock_workspace(), embedded_s3.open_store() as store:
-            outcome = run_or_fail(store, log, override)
+        say = get_run_logger().warning
+        with lock_workspace(), registry_access.open_registry_for_signing(say) as registry:
+            outcome = run_or_fail(registry, log, override)
             log.to_record(outcome).write(log.path)
-            store.upload(object_keys.run_key(recipe, log.run), log.path)
+            registry.store.upload(object_keys.run_key(recipe, log.run), log.path)
     except StageError as error:  # there is no store
         outcome = Failed(error)
         log.to_record(outcome).write(log.path)
@@ -103,48 +112,50 @@ def retrain(recipe: str, override: Override | None = None) -> State:
     return Completed(name=outcome.name, message=outcome.message)
 
 
-def run_or_fail(store: ObjectStore, log: RunLog, override: Override | None) -> Outcome:
+def run_or_fail(registry: Registry, log: RunLog, override: Override | None) -> Outcome:
     """Run the recipe; an error is an outcome too."""
     try:
-        return run_and_promote(store, log, override)
+        return run_and_promote(registry, log, override)
     except StageError as error:
         return Failed(error)
 
 
-def run_and_promote(store: ObjectStore, log: RunLog, override: Override | None) -> Outcome:
+def run_and_promote(registry: Registry, log: RunLog, override: Override | None) -> Outcome:
     """Run the stages, and promote the result if the gate or a person allows it."""
     pipeline = Pipeline()
     stages = pipeline.list_stages(log.recipe)
     stage_task.restore_outputs(log.recipe, stages)
     if not override:
-        fetch_needed_champion(store, log.recipe)
+        fetch_needed_champion(registry, log.recipe)
         for entry in run_stages(pipeline, stages):
             log.stages.append(entry)
     candidate = candidates.build_candidate(log.recipe, log.run, stages)
     log.candidate = candidate
     log.warnings = artifacts.publish_artifacts(log.recipe)
     for _ in range(MAX_ROUNDS):
-        champion = channel_pointer.read_pointer(store, log.recipe, candidate.channel)
+        champion = channel_pointer.read_pointer(registry, log.recipe, candidate.channel)
         if champion and champion.version == candidate.version:
             return Unchanged(log.recipe, champion)
-        evidence = judge(store, candidate, champion, override)
+        evidence = judge(registry, candidate, champion, override)
         log.evidence = evidence
         artifacts.publish_verdict(candidate, evidence, log.stages)
         if not evidence.allows_promotion:
             return outcomes.of_verdict(evidence)
-        promotion.push_outputs(store, stages)
-        if promotion.promote_candidate(store, candidate, evidence, champion).won:
+        if champion and champion.record.frozen and not override:
+            return Frozen(champion)
+        promotion.push_outputs(registry.store, stages)
+        if promotion.promote_candidate(registry, candidate, evidence, champion).won:
             artifacts.publish_promotion(candidate, evidence)
             return Promoted(candidate, evidence)
-    winner = channel_pointer.read_pointer(store, log.recipe, candidate.channel)
+    winner = channel_pointer.read_pointer(registry, log.recipe, candidate.channel)
     return Superseded(candidate.channel, winner)
 
 
-def fetch_needed_champion(store: ObjectStore, recipe_name: str) -> None:
+def fetch_needed_champion(registry: Registry, recipe_name: str) -> None:
     """Fetch the champion if the recipe's training starts from it or learns from it."""
     recipe = load_recipe(recipe_name)
     if local_champion.is_champion_needed(recipe):
-        promotion.fetch_champion(store, recipe_name, recipe.promote.channel)
+        promotion.fetch_champion(registry, recipe_name, recipe.promote.channel)
 
 
 def run_stages(pipeline: Pipeline, stages: list[Stage]) -> Iterator[StageEntry]:
@@ -165,7 +176,7 @@ def run_stages(pipeline: Pipeline, stages: list[Stage]) -> Iterator[StageEntry]:
 
 
 def judge(
-    store: ObjectStore,
+    registry: Registry,
     candidate: Candidate,
     champion: CurrentPointer | None,
     override: Override | None,
@@ -176,9 +187,7 @@ def judge(
         StageError: The gate judged other files than the candidate's.
     """
     champion_version = champion.version if champion else None
-    evidence = promotion.judge_candidate(
-        store, candidate.recipe, candidate.version, champion_version, override
-    )
+    evidence = promotion.judge_candidate(registry, candidate, champion_version, override)
     if evidence.gate.model_sha256 != candidate.manifest.file_hashes:
         raise StageError(
             f"The gate judged other files than those of {candidate.recipe} {candidate.version}: "

@@ -1,8 +1,10 @@
 """What people see at the terminal: tables of a run, of a version and of the promotions."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:  # imported by whoever makes them; help must come at once
     from flows.explanation import ErasureReport, StageExplanation
@@ -12,9 +14,11 @@ if TYPE_CHECKING:  # imported by whoever makes them; help must come at once
     from tasks.contracts.manifest import Manifest
     from tasks.contracts.provenance import Provenance
     from tasks.contracts.run_record import RunRecord, StageEntry
+    from tasks.registry.journal import History
 
 WIDTH = 200  # on something that is no terminal
 MAX_REASONS = 2
+HASH_DIGITS = 12
 STATE_COLOURS = {
     "ran": "green",
     "restored": "cyan",
@@ -110,11 +114,11 @@ def format_reasons(reasons: Sequence[str]) -> str:
 
 
 def print_status(
-    pointer: "ChannelPointer", manifest: "Manifest", provenance: "Provenance | None"
+    pointer: "ChannelPointer", manifest: "Manifest | None", provenance: "Provenance | None"
 ) -> None:
     """Print what is in production, how good it was, and from which data it was made."""
     print_table(
-        f"{pointer.model} in {pointer.channel}",
+        f"{pointer.model} in {pointer.channel}{', frozen' if pointer.frozen else ''}",
         ["version", "since", "generation", "actor", "reason", "previous"],
         [
             [
@@ -127,17 +131,45 @@ def print_status(
             ]
         ],
     )
-    metrics = [
+    if manifest:
+        print_metrics(manifest)
+    if provenance:
+        print_lineage(provenance)
+
+
+def print_metrics(manifest: "Manifest") -> None:
+    """Print how good a version is."""
+    rows = [
         [name, f"{metric.value:.4f}", f"{metric.low:.4f} to {metric.high:.4f}"]
         for name, metric in sorted(manifest.metrics.items())
     ]
     print_table(
         "Metrics of the exported model on the test split",
         ["metric", "value", "95 % interval"],
-        metrics,
+        rows,
     )
-    if provenance:
-        print_lineage(provenance)
+
+
+def print_all_status(channels: "Mapping[str, str]", histories: "Mapping[str, History]") -> None:
+    """Print what is in production for each recipe."""
+    rows = []
+    for name, history in histories.items():
+        if history.current:
+            record = history.current.record
+            state = "frozen" if record.frozen else ""
+            cells = [record.version, record.time, str(record.generation), format_actor(record)]
+        else:
+            state = "see below" if history.faults else "nothing yet"
+            cells = ["", "", "", ""]
+        rows.append([name, channels[name], *cells, state])
+    columns = ["recipe", "channel", "version", "since", "generation", "actor", ""]
+    print_table("In production", columns, rows)
+
+
+def print_faults(faults: Sequence[str]) -> None:
+    """Print what cannot be believed, on the error stream."""
+    for fault in faults:
+        click.echo(f"warning: {fault}", err=True)
 
 
 def print_lineage(provenance: "Provenance") -> None:
@@ -174,21 +206,31 @@ def print_erasure(erasure: "ErasureReport") -> None:
     print_table("Erased rows", columns, rows or [["no version yet", "", ""]])
 
 
-def print_history(recipe: str, records: "Sequence[ChannelPointer]") -> None:
-    """Print every promotion of a recipe, newest first."""
+def print_history(
+    recipe: str, records: "Sequence[ChannelPointer]", data: "Mapping[str, str | None]"
+) -> None:
+    """Print every move of a channel, newest first.
+
+    Args:
+        recipe: The recipe's name.
+        records: The moves.
+        data: The hash of the data that each version was made from.
+    """
     rows = [
         [
             str(record.generation),
             record.time,
+            record.action,
             record.version,
             record.previous or "nothing",
+            (data[record.version] or "unknown")[:HASH_DIGITS],
             format_actor(record),
             record.reason,
         ]
         for record in records
     ]
     print_table(
-        f"Promotion history of {recipe}, newest first",
-        ["generation", "time", "version", "previous", "actor", "reason"],
+        f"History of {recipe}, newest first",
+        ["generation", "time", "action", "version", "previous", "data", "actor", "reason"],
         rows,
     )

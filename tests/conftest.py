@@ -7,6 +7,8 @@ import pytest
 
 from flows import embedded_s3
 from tasks import sources
+from tasks.registry import keys
+from tasks.registry.registry import Registry
 from tasks.sources import Source
 from tasks.sources.base import RowBatch
 from tasks.storage.object_store import ObjectStore
@@ -37,3 +39,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
         patch.delenv("MILLRACE_S3_ENDPOINT", raising=False)
         with embedded_s3.open_store() as opened:
             yield opened
+
+
+@pytest.fixture(scope="module")
+def registry(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """The registry in that server, on a machine with a key of its own."""
+    folder = tmp_path_factory.mktemp("machine")
+    return open_as_machine(store, folder)
+
+
+def open_as_machine(store: ObjectStore, folder: Path) -> Registry:
+    """The registry as a machine sees it whose keys and memory lie in a folder."""
+    keyring, _ = keys.load_or_create_keyring(folder / "keys")
+    return Registry(store=store, keyring=keyring, seen=folder / "seen")

@@ -1,6 +1,9 @@
 """The provenance of a model version: who made it, when, where and with which code."""
 
-from tasks.contracts.base import Contract, Record
+from typing import ClassVar
+
+from tasks.contracts.base import Record
+from tasks.contracts.signed import SignedContract
 
 
 class StageProvenance(Record):
@@ -10,10 +13,12 @@ class StageProvenance(Record):
     outs: dict[str, str | None]
 
 
-class Provenance(Contract):
+class Provenance(SignedContract):
     """How a version was made the first time. A later run that makes the same one adds nothing.
 
     Attributes:
+        model: The recipe's name.
+        version: The version.
         run: The id of the flow run.
         created: The time at which the version was built, in ISO 8601 and UTC.
         host: The machine's name.
@@ -24,6 +29,10 @@ class Provenance(Contract):
         stages: Each stage's inputs, code and outputs, by address such as `clean@digits`.
     """
 
+    PAYLOAD_TYPE: ClassVar[str] = "application/vnd.millrace.provenance+json"
+
+    model: str
+    version: str
     run: str
     created: str
     host: str

@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         None, description="URL of an S3 server that is not AWS; needs MILLRACE_S3_BUCKET."
     )
     s3_prefix: str = Field("millrace", description="Prefix of all keys in the bucket.")
+    keys: Path | None = Field(
+        None, description="Folder of the keys that sign and verify; unset: .millrace/keys."
+    )
+    key_passphrase: SecretStr | None = Field(
+        None, description="Passphrase of the private key that signs, if it is encrypted."
+    )
     gpus: Annotated[int | None, BeforeValidator(parse_gpu_count)] = Field(
         None, description="How many of this machine's GPUs runs may use; unset: all."
     )

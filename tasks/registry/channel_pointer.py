@@ -1,39 +1,36 @@
-"""The pointer of a channel, which says what is in production, and how it moves.
+"""The pointer of a channel, which says what is in production.
 
 Everything else in the registry is written once. The pointer moves by compare-and-swap on its
 ETag. An ETag is a hash of content, so a pointer that came back to old bytes would let a stale
 writer pass; each pointer therefore holds a random promotion id, and no two are equal.
 """
 
-import datetime
-import hashlib
 import json
-import secrets
-import time
 from dataclasses import dataclass
 
 from tasks.contracts.channel_pointer import ChannelPointer
-from tasks.contracts.evidence import Evidence
-from tasks.core.errors import RetryableError, StageError
-from tasks.registry import object_keys
-from tasks.storage import object_store
-from tasks.storage.object_store import ObjectStore, WriteOutcomeUnknown
-
-SETTLE_SECONDS = 1  # lets a write end whose answer was lost
-SUFFIX_DIGITS = 16
-PROMOTION_ID_BYTES = 16
+from tasks.core.errors import StageError
+from tasks.registry import object_keys, seen_generations, signing
+from tasks.registry.registry import Registry
+from tasks.registry.signing import UntrustedError
 
 
 @dataclass(frozen=True)
 class CurrentPointer:
-    """A pointer as it lies in the store, with the ETag that a compare-and-swap presents."""
+    """A pointer as it lies in the store.
+
+    Attributes:
+        record: What it says.
+        etag: What a compare-and-swap presents; None if the object is lost, and the last record of
+            the journal stands in for it.
+    """
 
     record: ChannelPointer
-    etag: str
+    etag: str | None
 
     @property
     def generation(self) -> int:
-        """The number of the promotion that wrote it."""
+        """The number of the move that wrote it."""
         return self.record.generation
 
     @property
@@ -42,176 +39,121 @@ class CurrentPointer:
         return self.record.version
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """An attempt to make `version` what the channel names.
-
-    Attributes:
-        model: The recipe's name.
-        channel: The channel's name.
-        version: The version, already published.
-        evidence: The verdict on it against the champion.
-        expected: The pointer that the evidence was made against.
-        actor: Who promotes.
-        reason: Why.
-    """
-
-    model: str
-    channel: str
-    version: str
-    evidence: Evidence
-    expected: CurrentPointer | None
-    actor: str
-    reason: str
-
-    @property
-    def champion(self) -> str | None:
-        """The version that is to be replaced."""
-        return self.expected.version if self.expected else None
-
-
-@dataclass(frozen=True)
-class PromotionResult:
-    """How a promotion ended: whether it won, and the pointer as it is now."""
-
-    won: bool
-    current: CurrentPointer | None
-
-
-def read_pointer(store: ObjectStore, model: str, channel: str) -> CurrentPointer | None:
+def read_pointer(registry: Registry, model: str, channel: str) -> CurrentPointer | None:
     """Read the channel's pointer; None if nothing was promoted yet.
+
+    If the object is lost, the last record of the journal stands in for it: a lost pointer must not
+    look like a channel to which nothing was promoted.
 
     Raises:
         StageError: The object is not a pointer.
+        UntrustedError: It is not signed by a trusted key, or is older than one that was seen.
     """
-    key = object_keys.channel_key(model, channel)
-    stored = store.get(key)
+    stored = registry.store.get(object_keys.channel_key(model, channel))
     if stored is None:
-        return None
-    data, etag = stored
-    try:
-        content = json.loads(data)
-    except ValueError:
-        content = None
-    return CurrentPointer(ChannelPointer.parse(content, f"{store.settings.address}: {key}"), etag)
+        current = read_lost_pointer(registry, model, channel)
+    else:
+        data, etag = stored
+        current = CurrentPointer(parse_pointer(registry, data, model, channel), etag)
+    if current:
+        seen_generations.check_and_record(registry, current.record)
+    return current
 
 
-def promote(store: ObjectStore, promotion: Promotion) -> PromotionResult:
-    """Make the version what the channel names, if the channel still names the expected one.
+def parse_pointer(registry: Registry, data: bytes, model: str, channel: str) -> ChannelPointer:
+    """Check the bytes of a channel's pointer, and return what they say."""
+    return parse_record(registry, data, object_keys.channel_key(model, channel), model, channel)
 
-    Exactly one of several concurrent calls with the same `expected` wins. If the answer of the
-    write is lost, the promotion id that the pointer holds tells whether it happened.
+
+def read_lost_pointer(registry: Registry, model: str, channel: str) -> CurrentPointer | None:
+    """Return the last record of the journal in place of a lost pointer; None without records.
 
     Raises:
-        StageError: The evidence does not allow the promotion, or the store cannot be relied on.
-        RetryableError: The write did not happen.
+        UntrustedError: The last record is no signed record, or this machine has seen a pointer
+            of which no record is left.
     """
-    require_permission(promotion)
-    pointer = build_pointer(promotion)
-    object_store.create_once(store, pointer.evidence, promotion.evidence.to_bytes())
-    if promotion.expected:  # whoever promoted it may have been killed before it wrote the journal
-        write_journal(store, promotion.expected.record)
-    accepted = write_pointer(store, pointer, promotion.expected)
-    current = read_pointer(store, promotion.model, promotion.channel)
-    won = is_our_write(store, pointer, current)
-    if won:
-        write_journal(store, pointer)
-    else:
-        raise_if_lost(store, promotion, current, accepted=accepted)
-    return PromotionResult(won, current)
+    prefix = object_keys.journal_prefix(model, channel)
+    keys = list(registry.store.list_names(prefix))
+    if not keys:
+        require_never_seen(registry, model, channel)
+        return None
+    generation = object_keys.parse_generation(keys[-1])
+    record = read_record(registry, model, channel, generation)
+    return CurrentPointer(record, None) if record else None
 
 
-def require_permission(promotion: Promotion) -> None:
-    """Raise StageError unless the evidence is for this champion and allows the promotion."""
-    evidence = promotion.evidence
-    if evidence.champion != promotion.champion or not evidence.allows_promotion:
-        raise StageError(
-            f"{promotion.model} {promotion.version}: the evidence is for champion "
-            f"{evidence.champion} with verdict {evidence.verdict}; it does not allow this "
-            "promotion."
+def require_never_seen(registry: Registry, model: str, channel: str) -> None:
+    """Raise UntrustedError if this machine has seen a pointer of a channel that has none."""
+    seen = seen_generations.read_seen(registry, model, channel)
+    if seen:
+        path = seen_generations.seen_path(registry, model, channel)
+        raise UntrustedError(
+            f"{registry.address}: the pointer of {model} {channel} and its journal are gone, but "
+            f"this machine has seen generation {seen.generation}. Restore the bucket; if it was "
+            f"emptied on purpose, delete {path}."
         )
 
 
-def build_pointer(promotion: Promotion) -> ChannelPointer:
-    """Return the pointer that is to be written."""
-    return ChannelPointer(
-        generation=promotion.expected.generation + 1 if promotion.expected else 1,
-        promotion_id=secrets.token_hex(PROMOTION_ID_BYTES),
-        model=promotion.model,
-        channel=promotion.channel,
-        version=promotion.version,
-        previous=promotion.champion,
-        evidence=promotion_evidence_key(promotion),
-        actor=promotion.actor,
-        reason=promotion.reason,
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        override=promotion.evidence.override,
-    )
+def read_record(
+    registry: Registry, model: str, channel: str, generation: int
+) -> ChannelPointer | None:
+    """Read the journal's record of one move; None without one.
 
-
-def promotion_evidence_key(promotion: Promotion) -> str:
-    """Return the key of the evidence. An override lies beside the verdict that it overrides."""
-    evidence = promotion.evidence
-    suffix = ""
-    if evidence.override:
-        suffix = f"-{hashlib.sha256(evidence.to_bytes()).hexdigest()[:SUFFIX_DIGITS]}"
-    return object_keys.evidence_key(promotion.model, promotion.version, promotion.champion, suffix)
-
-
-def write_pointer(
-    store: ObjectStore, pointer: ChannelPointer, expected: CurrentPointer | None
-) -> bool:
-    """Write the pointer by compare-and-swap; return whether the store accepted it."""
-    key = object_keys.channel_key(pointer.model, pointer.channel)
-    try:
-        return store.put_if_match(key, pointer.to_bytes(), expected.etag if expected else None)
-    except WriteOutcomeUnknown:
-        time.sleep(SETTLE_SECONDS)
-        return False
-
-
-def write_journal(store: ObjectStore, pointer: ChannelPointer) -> None:
-    """Write the journal's record of a promotion, unless it is there."""
-    key = object_keys.journal_key(pointer.model, pointer.channel, pointer.generation)
-    object_store.create_once(store, key, pointer.to_bytes())
-
-
-def is_our_write(
-    store: ObjectStore, pointer: ChannelPointer, current: CurrentPointer | None
-) -> bool:
-    """Return whether a write without an answer, or refused after a repetition, happened.
-
-    The pointer says so, or the journal if the pointer has moved on since.
+    Raises:
+        StageError: The object is not a record of this move.
+        UntrustedError: It is not signed by a trusted key.
     """
-    if current is None:
-        return False
-    if current.generation <= pointer.generation:
-        return current.record.promotion_id == pointer.promotion_id
-    key = object_keys.journal_key(pointer.model, pointer.channel, pointer.generation)
-    stored = store.get(key)
+    key = object_keys.journal_key(model, channel, generation)
+    stored = registry.store.get(key)
     if stored is None:
-        return False
-    record = ChannelPointer.parse(json.loads(stored[0]), f"{store.settings.address}: {key}")
-    return record.promotion_id == pointer.promotion_id
+        return None
+    record = parse_record(registry, stored[0], key, model, channel)
+    if record.generation != generation:
+        raise UntrustedError(
+            f"{registry.address}: {key} holds the record of generation {record.generation}: it "
+            "was copied there; it is not believed."
+        )
+    return record
 
 
-def raise_if_lost(
-    store: ObjectStore,
-    promotion: Promotion,
-    current: CurrentPointer | None,
-    *,
-    accepted: bool,
-) -> None:
-    """Raise if a write that did not win was not won by another either."""
-    address = store.settings.address
-    move = f"{promotion.model} {promotion.channel}"
-    if accepted:
-        key = object_keys.channel_key(promotion.model, promotion.channel)
+def parse_record(
+    registry: Registry, data: bytes, key: str, model: str, channel: str
+) -> ChannelPointer:
+    """Check the bytes of a pointer or of a journal's record, and return what they say.
+
+    Raises:
+        StageError: They are no pointer.
+        UntrustedError: They are of another channel, or not signed by a trusted key.
+    """
+    name = f"{registry.address}: {key}"
+    record = ChannelPointer.parse(decode_json(data), name)
+    if (record.model, record.channel) != (model, channel):
+        raise UntrustedError(
+            f"{name} is a record of {record.model} {record.channel}: it was copied there; it is "
+            "not believed."
+        )
+    signing.verify_contract(registry.keyring, record, name)
+    return record
+
+
+def decode_json(data: bytes) -> object:
+    """Return the JSON value of these bytes; None if they are none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def require_pointer(registry: Registry, model: str, channel: str) -> CurrentPointer:
+    """Read the channel's pointer.
+
+    Raises:
+        StageError: Nothing was promoted yet.
+    """
+    current = read_pointer(registry, model, channel)
+    if current is None:
         raise StageError(
-            f"{address} accepted the promotion of {move}, but does not show it: it does not "
-            f"honour conditional writes. See `{key}`."
+            f"{model}: nothing is in {channel} yet. `millrace run {model}` trains and judges a "
+            "first model."
         )
-    if current == promotion.expected:
-        raise RetryableError(
-            f"{address}: the promotion of {move} got no answer and did not happen."
-        )
+    return current

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,10 @@ from tasks.contracts.provenance import Provenance
 from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe
-from tasks.registry import object_keys
+from tasks.registry import model_signature, object_keys, signing
+from tasks.registry.channel_pointer import decode_json
+from tasks.registry.registry import Registry
+from tasks.registry.signing import UntrustedError
 from tasks.storage import files, hashing, object_store
 from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
@@ -61,12 +63,14 @@ def hash_data(paths: StagePaths) -> dict[str, str]:
 
 
 def publish_version(
-    store: ObjectStore, folder: Path, manifest: Manifest, provenance: Provenance
+    registry: Registry, folder: Path, manifest: Manifest, provenance: Provenance
 ) -> str:
-    """Upload a version: its files first, its manifest last. It is safe to repeat.
+    """Upload a version: its files first, its manifest next, its signature last.
+
+    It is safe to repeat.
 
     Args:
-        store: The store.
+        registry: The registry.
         folder: The folder with the files that the manifest names.
         manifest: What the version is.
         provenance: How it was made; kept only if the version is new.
@@ -75,8 +79,11 @@ def publish_version(
         The version.
 
     Raises:
-        StageError: The store gives back other bytes than were written.
+        StageError: The store gives back other bytes than were written, or this machine has no key
+            to sign with.
     """
+    registry.keyring.require_signer()
+    store = registry.store
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
         uploads = [
             pool.submit(upload_file, store, manifest.model, folder / name, file.sha256)
@@ -86,11 +93,14 @@ def publish_version(
         upload.result()
     version = manifest.version
     object_store.create_or_get(
-        store, object_keys.provenance_key(manifest.model, version), provenance.to_bytes()
+        store,
+        object_keys.provenance_key(manifest.model, version),
+        signing.sign_contract(registry.keyring, provenance).to_bytes(),
     )
     object_store.create_once(
         store, object_keys.manifest_key(manifest.model, version), manifest.to_bytes()
     )
+    model_signature.sign_version(registry, manifest)
     return version
 
 
@@ -107,51 +117,75 @@ def upload_file(store: ObjectStore, model: str, path: Path, sha256: str) -> None
         )
 
 
-def read_manifest(store: ObjectStore, model: str, version: str) -> Manifest:
-    """Read the manifest of a version, and check it against the version's name.
+def read_manifest(registry: Registry, model: str, version: str) -> Manifest:
+    """Read the manifest of a version, and check its name and its signature.
 
     Raises:
         StageError: It is missing, or its hash is not the version's name.
+        UntrustedError: No trusted key has signed it.
     """
+    manifest = read_unsigned_manifest(registry, model, version)
+    model_signature.verify_version_signature(registry, manifest)
+    return manifest
+
+
+def read_unsigned_manifest(registry: Registry, model: str, version: str) -> Manifest:
+    """Read the manifest of a version, and check its name alone."""
     key = object_keys.manifest_key(model, version)
-    stored = store.get(key)
+    stored = registry.store.get(key)
     if stored is None:
-        raise untrusted_manifest_error(store, model, version, "missing")
+        raise untrusted_manifest_error(registry, model, version, "missing")
     data, _ = stored
     if manifest_contract.derive_version(data) != version:
-        raise untrusted_manifest_error(store, model, version, "not the one that its name says")
-    return Manifest.parse(json.loads(data), f"{store.settings.address}: {key}")
+        raise untrusted_manifest_error(registry, model, version, "not the one that its name says")
+    manifest = Manifest.parse(decode_json(data), f"{registry.address}: {key}")
+    if manifest.model != model or manifest.to_bytes() != data:
+        raise untrusted_manifest_error(registry, model, version, f"that of {manifest.model}")
+    return manifest
 
 
 def untrusted_manifest_error(
-    store: ObjectStore, model: str, version: str, fault: str
-) -> StageError:
+    registry: Registry, model: str, version: str, fault: str
+) -> UntrustedError:
     """Return the error for a manifest that is missing or damaged."""
-    return StageError(
-        f"{store.settings.address}: the manifest of {model} {version} is {fault}; the version "
+    return UntrustedError(
+        f"{registry.address}: the manifest of {model} {version} is {fault}; the version "
         "cannot be trusted."
     )
 
 
-def read_provenance(store: ObjectStore, model: str, version: str) -> Provenance | None:
-    """Read how a version was made; None if it was not recorded."""
+def read_provenance(registry: Registry, model: str, version: str) -> Provenance | None:
+    """Read how a version was made; None if it was not recorded.
+
+    Raises:
+        StageError: The object is not a provenance.
+        UntrustedError: It is of another version, or not signed by a trusted key.
+    """
     key = object_keys.provenance_key(model, version)
-    stored = store.get(key)
+    stored = registry.store.get(key)
     if stored is None:
         return None
-    return Provenance.parse(json.loads(stored[0]), f"{store.settings.address}: {key}")
+    name = f"{registry.address}: {key}"
+    provenance = Provenance.parse(decode_json(stored[0]), name)
+    if (provenance.model, provenance.version) != (model, version):
+        raise UntrustedError(
+            f"{name} is the provenance of {provenance.model} {provenance.version}: it was copied "
+            "there; it is not believed."
+        )
+    signing.verify_contract(registry.keyring, provenance, name)
+    return provenance
 
 
-def list_versions(store: ObjectStore, model: str) -> list[str]:
+def list_versions(registry: Registry, model: str) -> list[str]:
     """Return the published versions of a model, sorted."""
     prefix = object_keys.versions_prefix(model)
     suffix = f"/{object_keys.MANIFEST_NAME}"
-    keys = [key for key in store.list_names(prefix) if key.endswith(suffix)]
+    keys = [key for key in registry.store.list_names(prefix) if key.endswith(suffix)]
     return sorted(key.removeprefix(prefix).removesuffix(suffix) for key in keys)
 
 
 def count_training_rows(
-    store: ObjectStore, model: str, ids: Iterable[str]
+    registry: Registry, model: str, ids: Iterable[str]
 ) -> dict[str, int | None]:
     """Count for each version how many of these rows it was trained on.
 
@@ -160,8 +194,9 @@ def count_training_rows(
     """
     hashes = pa.array(sorted(hashing.hash_row_id(row_id) for row_id in ids), pa.binary(8))
     counts: dict[str, int | None] = {}
-    for version in list_versions(store, model):
-        trained_on = read_trained_on(store, read_manifest(store, model, version))
+    for version in list_versions(registry, model):
+        manifest = read_unsigned_manifest(registry, model, version)
+        trained_on = read_trained_on(registry.store, manifest)
         if trained_on is None:
             counts[version] = None
         else:
@@ -181,13 +216,13 @@ def read_trained_on(store: ObjectStore, manifest: Manifest) -> pa.Table | None:
     return pq.read_table(io.BytesIO(stored[0]))
 
 
-def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) -> Path:
-    """Fetch the files of a version, and check each against its manifest.
+def fetch_version(registry: Registry, model: str, version: str, folder: Path) -> Path:
+    """Fetch the files of a version, and check each against its signed manifest.
 
     A file that is there already and has the right bytes is not fetched again.
 
     Args:
-        store: The store.
+        registry: The registry.
         model: The recipe's name.
         version: The version.
         folder: Where to put it, in a folder of its name.
@@ -197,9 +232,10 @@ def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) ->
 
     Raises:
         StageError: A file is damaged, or its name leads out of the folder.
+        UntrustedError: No trusted key has signed the version.
     """
     target = (folder / version).resolve()
-    manifest = read_manifest(store, model, version)
+    manifest = read_manifest(registry, model, version)
     for name, file in manifest.files.items():
         path = target / name
         if not path.resolve().is_relative_to(target):
@@ -208,7 +244,7 @@ def fetch_version(store: ObjectStore, model: str, version: str, folder: Path) ->
                 "the version cannot be trusted."
             )
         if not path.is_file() or hashing.sha256(path) != file.sha256:
-            download_file(store, manifest, name, path)
+            download_file(registry.store, manifest, name, path)
     return target
 
 

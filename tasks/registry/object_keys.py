@@ -3,8 +3,11 @@
 <model>/blobs/sha256/<hex>                  contents, named by their hash
 <model>/versions/<version>/manifest.json    what the version is; its hash is the version's name
 <model>/versions/<version>/provenance.json  who made it first, when, where and with which code
-<model>/evidence/<version>/<champion>.json  the gate's verdict on that pair; `none` for no champion
-<model>/evidence/<version>/<champion>-<hash>.json  the same, if a person overrode the verdict
+<model>/versions/<version>/model.sig        signature over the manifest and every file
+<model>/versions/<version>/provenance.sig   signed provenance, with the gate's verdict
+<model>/evidence/<channel>/<version>/<champion>.json  the gate's verdict on that pair; `none` for no
+                                            champion
+<model>/evidence/<channel>/<version>/<champion>-<hash>.json  the same, if a person overrode it
 <model>/comparisons/<champion>/<number>.json  which version the champion was compared with
 <model>/channels/<channel>.json             the pointer: the only object that ever changes
 <model>/journal/<channel>/<generation>.json  one record for each promotion
@@ -34,21 +37,34 @@ def manifest_key(model: str, version: str) -> str:
     return version_key(model, version, MANIFEST_NAME)
 
 
+def signature_key(model: str, version: str) -> str:
+    """Return the key of a version's signature."""
+    return version_key(model, version, "model.sig")
+
+
+def provenance_signature_key(model: str, version: str) -> str:
+    """Return the key of a version's signed SLSA provenance."""
+    return version_key(model, version, "provenance.sig")
+
+
 def provenance_key(model: str, version: str) -> str:
     """Return the key of a version's provenance."""
     return version_key(model, version, "provenance.json")
 
 
-def evidence_key(model: str, version: str, champion: str | None, suffix: str = "") -> str:
+def evidence_key(
+    model: str, channel: str, version: str, champion: str | None, suffix: str = ""
+) -> str:
     """Return the key of the verdict on a version against a champion.
 
     Args:
         model: The recipe's name.
+        channel: The channel that the version is for.
         version: The candidate.
         champion: The champion's version; None if nothing is in production.
         suffix: Tells an override from the verdict itself.
     """
-    return f"{model}/evidence/{version}/{champion or 'none'}{suffix}.json"
+    return f"{model}/evidence/{channel}/{version}/{champion or 'none'}{suffix}.json"
 
 
 def comparison_key(model: str, champion: str, number: int) -> str:
@@ -69,6 +85,12 @@ def journal_prefix(model: str, channel: str) -> str:
 def journal_key(model: str, channel: str, generation: int) -> str:
     """Return the key of the record of one promotion."""
     return f"{journal_prefix(model, channel)}{generation:09d}.json"
+
+
+def parse_generation(key: str) -> int:
+    """Return the generation that the key of a record names; 0 if it names none."""
+    digits = key.rpartition("/")[2].removesuffix(".json")
+    return int(digits) if digits.isdecimal() else 0
 
 
 def run_key(model: str, run: str) -> str:

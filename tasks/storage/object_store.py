@@ -193,6 +193,16 @@ class ObjectStore:
         with locks.file_lock(self.settings.lock):
             yield
 
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object whatever it holds now."""
+        with self.raise_readable_errors():
+            self.client.put_object(Bucket=self.settings.bucket, Key=self.key(name), Body=data)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; it is fine if there is none."""
+        with self.raise_readable_errors():
+            self.client.delete_object(Bucket=self.settings.bucket, Key=self.key(name))
+
     def upload(self, name: str, path: Path) -> None:
         """Write a file, in parts if it is large.
 

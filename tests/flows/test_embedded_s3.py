@@ -14,6 +14,7 @@ import pytest
 from flows import embedded_s3, prefect_server
 from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, manifests, object_keys
+from tasks.registry.registry import Registry
 from tasks.storage.object_store import ObjectStore, StoreSettings
 from tests.registry import examples
 
@@ -89,12 +90,13 @@ def test_what_a_person_has_configured_for_dvc_stays(here: Path) -> None:
 
 
 @pytest.fixture
-def guarded(store: ObjectStore, tmp_path: Path) -> ObjectStore:
-    """A store with a model in production."""
-    version = examples.publish(store, "guarded", tmp_path / "model", "good" * 5000)
-    current = channel_pointer.read_pointer(store, "guarded", examples.CHANNEL)
-    assert examples.promote(store, "guarded", version, current).won
-    return store
+def guarded(registry: Registry, tmp_path: Path) -> Registry:
+    """A registry with a model in production."""
+    version = examples.publish(registry, "guarded", tmp_path / "model", "good" * 5000)
+    current = channel_pointer.read_pointer(registry, "guarded", examples.CHANNEL)
+    if current is None:
+        assert examples.promote(registry, "guarded", version, current).won
+    return registry
 
 
 @pytest.mark.parametrize(
@@ -106,13 +108,13 @@ def guarded(store: ObjectStore, tmp_path: Path) -> ObjectStore:
     ],
 )
 def test_nothing_is_read_replaced_or_deleted_without_credentials(
-    guarded: ObjectStore, tmp_path: Path, server: str, path: str
+    guarded: Registry, tmp_path: Path, server: str, path: str
 ) -> None:
     before = channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL)
     assert before
-    pointer = guarded.key(object_keys.channel_key("guarded", examples.CHANNEL))
-    path = path.format(bucket=guarded.settings.bucket, pointer=pointer)
-    url = f"http://127.0.0.1:{read_ports(guarded)[f'{server}.port']}{path}?recursive=true"
+    pointer = guarded.store.key(object_keys.channel_key("guarded", examples.CHANNEL))
+    path = path.format(bucket=guarded.store.settings.bucket, pointer=pointer)
+    url = f"http://127.0.0.1:{read_ports(guarded.store)[f'{server}.port']}{path}?recursive=true"
     for method in METHODS:
         upload = {"file": FORGED_POINTER} if method in ("PUT", "POST") else None
         response = httpx.request(method, url, files=upload, trust_env=False)
@@ -122,7 +124,7 @@ def test_nothing_is_read_replaced_or_deleted_without_credentials(
 
     assert channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL) == before
     folder = manifests.fetch_version(guarded, "guarded", before.version, tmp_path / "cache")
-    assert (folder / "model.bin").read_text() == "good" * 5000
+    assert (folder / "model.txt").read_text() == "good" * 5000
 
 
 @pytest.mark.parametrize("path", MASTER_PATHS)

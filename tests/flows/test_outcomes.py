@@ -14,15 +14,19 @@ def test_each_outcome_has_an_exit_status_of_its_own_kind() -> None:
         "Unchanged": 0,
         "Rejected": 3,
         "Inconclusive": 4,
+        "Frozen": 3,
         "Superseded": 5,
         "Failed": 1,
     }
 
 
 def test_a_verdict_that_allows_no_promotion_ends_the_run() -> None:
-    rejected = outcomes.of_verdict(examples.evidence("reject"))
+    rejected = outcomes.of_verdict(examples.evidence("digits", "0123", "reject"))
     assert (rejected.name, rejected.message) == ("Rejected", "A rule is not met.")
-    assert outcomes.of_verdict(examples.evidence("inconclusive")).name == "Inconclusive"
+    assert (
+        outcomes.of_verdict(examples.evidence("digits", "0123", "inconclusive")).name
+        == "Inconclusive"
+    )
 
 
 def test_a_superseded_run_says_which_version_won() -> None:

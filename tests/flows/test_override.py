@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from flows import cli, promotion, terminal
+from flows.candidates import Candidate
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import ComparisonResult
 from tasks.core.errors import StageError
-from tasks.registry import channel_pointer, gate_evidence, journal, manifests, object_keys
-from tasks.storage import object_store
-from tasks.storage.object_store import ObjectStore
+from tasks.registry import gate_evidence, journal, manifests, moves
+from tasks.registry.registry import Registry
 from tests.conftest import ROOT
 from tests.flows.workspace import Workspace
 from tests.registry import examples
@@ -49,69 +49,83 @@ def test_without_an_actor_and_a_reason_nothing_is_overridden(
 
 
 def test_an_override_is_recorded_beside_the_verdict_and_shown(
-    store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    version = examples.publish(store, "over", tmp_path, "worse")
-    verdict = examples.evidence("reject")
-    key = object_keys.evidence_key("over", version, None)
-    object_store.create_once(store, key, verdict.to_bytes())
+    version = examples.publish(registry, "over", tmp_path, "worse")
+    verdict = examples.evidence("over", version, "reject")
+    gate_evidence.write_evidence(registry, verdict)
     with pytest.raises(StageError, match="does not allow this promotion"):
-        channel_pointer.promote(store, examples.promotion("over", version, verdict))
+        moves.promote(registry, examples.promotion(verdict))
 
-    overridden = examples.evidence("reject", override=OVERRIDE)
-    attempt = examples.promotion("over", version, overridden, actor="ann")
-    assert channel_pointer.promote(store, attempt).won
-    [record] = journal.read_history(store, "over", examples.CHANNEL)
+    overridden = examples.evidence("over", version, "reject", override=OVERRIDE)
+    attempt = examples.promotion(overridden, actor="ann")
+    assert moves.promote(registry, attempt).won
+    [record] = journal.read_history(registry, "over", examples.CHANNEL).records
     assert (record.override, record.actor) == (OVERRIDE, "ann")
-    stored = store.get(record.evidence)
+    assert record.evidence
+    stored = registry.store.get(record.evidence)
     assert stored
-    assert Evidence.parse(json.loads(stored[0]), record.evidence) == overridden
-    assert gate_evidence.read_evidence(store, "over", version, None) == verdict
+    written = Evidence.parse(json.loads(stored[0]), record.evidence)
+    assert written.to_payload() == overridden.to_payload()
+    kept = gate_evidence.read_evidence(registry, "over", examples.CHANNEL, version, None)
+    assert kept
+    assert kept.to_payload() == verdict.to_payload()
 
-    terminal.print_history("over", [record])
-    manifest = manifests.read_manifest(store, "over", version)
-    provenance = manifests.read_provenance(store, "over", version)
+    terminal.print_history("over", [record], {version: None})
+    manifest = manifests.read_manifest(registry, "over", version)
+    provenance = manifests.read_provenance(registry, "over", version)
     terminal.print_status(record, manifest, provenance)
     assert capsys.readouterr().out.count("ann, overriding the gate") == 2
 
 
-def test_evidence_for_another_champion_is_no_override(store: ObjectStore, tmp_path: Path) -> None:
-    version = examples.publish(store, "another", tmp_path, "x")
-    evidence = examples.evidence("reject", champion="other", override=OVERRIDE)
+def test_evidence_for_another_champion_is_no_override(registry: Registry, tmp_path: Path) -> None:
+    version = examples.publish(registry, "another", tmp_path, "x")
+    evidence = examples.evidence("another", version, "reject", "other", OVERRIDE)
     with pytest.raises(StageError, match="the evidence is for champion other"):
-        channel_pointer.promote(store, examples.promotion("another", version, evidence))
+        moves.promote(registry, examples.promotion(evidence))
 
 
 def test_a_version_has_one_comparison_with_a_champion_however_often_it_asks(
-    store: ObjectStore,
+    registry: Registry,
 ) -> None:
-    claim = partial(gate_evidence.claim_comparison_number, store, "claims")
+    claim = partial(gate_evidence.claim_comparison_number, registry, "claims")
     versions = ("a", "b", "a", "c", "b")
     assert [claim(version, "v0") for version in versions] == [1, 2, 1, 3, 2]
     assert claim("c", "v1") == 1  # another champion is another question
 
 
-def test_no_two_versions_have_the_same_comparison_number(store: ObjectStore) -> None:
-    claim = partial(gate_evidence.claim_comparison_number, store, "claims", champion="v2")
+def test_no_two_versions_have_the_same_comparison_number(registry: Registry) -> None:
+    claim = partial(gate_evidence.claim_comparison_number, registry, "claims", champion="v2")
     with ThreadPoolExecutor(6) as pool:
         numbers = list(pool.map(claim, [f"at once {number}" for number in range(6)]))
     assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_rejection_is_kept_and_not_judged_again(here: Path, store: ObjectStore) -> None:
-    def judge(version: str, override: Override | None = None) -> Evidence:
-        return promotion.judge_candidate.fn(store, "kept", version, None, override)
+def test_a_rejection_is_kept_and_not_judged_again(here: Path, registry: Registry) -> None:
+    def candidate(python: str) -> Candidate:
+        manifest = examples.manifest_of("kept", here, runtime={"python": python})
+        return Candidate("kept", examples.CHANNEL, manifest, examples.provenance(manifest))
+
+    def judge(candidate: Candidate, override: Override | None = None) -> Evidence:
+        evidence = promotion.judge_candidate.fn(registry, candidate, None, override)
+        return evidence.model_copy(update={"signature": None})
+
+    def recorded(version: str) -> Evidence | None:
+        return gate_evidence.read_evidence(registry, "kept", examples.CHANNEL, version, None)
 
     gate_file = Path("data/kept/gate.json")
+    rejected, allowed = candidate("3.11"), candidate("3.12")
     examples.verdict("reject").write(gate_file)
-    first = judge("v1")
+    first = judge(rejected)
     examples.verdict("promote").write(gate_file)
-    assert judge("v1") == first
-    assert gate_evidence.read_evidence(store, "kept", "v1", None) == first
-    assert judge("v2").verdict == "promote"
+    assert judge(rejected) == first
+    kept = recorded(rejected.version)
+    assert kept
+    assert kept.to_payload() == first.to_payload()
+    assert judge(allowed).verdict == "promote"
     # A verdict that allows the promotion is written with the promotion.
-    assert gate_evidence.read_evidence(store, "kept", "v2", None) is None
-    assert judge("v1", OVERRIDE) == first.model_copy(update={"override": OVERRIDE})
+    assert recorded(allowed.version) is None
+    assert judge(rejected, OVERRIDE) == first.model_copy(update={"override": OVERRIDE})
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import GateVerdict, Verdict
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.provenance import Provenance
-from tasks.registry import channel_pointer, manifests
-from tasks.registry.channel_pointer import CurrentPointer, Promotion, PromotionResult
+from tasks.registry import manifests, moves
+from tasks.registry.channel_pointer import CurrentPointer
+from tasks.registry.moves import MoveResult, Promotion
+from tasks.registry.registry import Registry
 from tasks.storage import files
-from tasks.storage.object_store import ObjectStore
 
 CHANNEL = "production"
 
@@ -22,8 +23,10 @@ def manifest_of(model: str, folder: Path, **fields: Any) -> Manifest:
     return Manifest(model=model, files=model_files, **(content | fields))
 
 
-def provenance(**fields: Any) -> Provenance:
+def provenance(manifest: Manifest, **fields: Any) -> Provenance:
     content: dict[str, Any] = {
+        "model": manifest.model,
+        "version": manifest.version,
         "run": "run 1",
         "created": "2026-01-01T00:00:00+00:00",
         "host": "here",
@@ -36,10 +39,11 @@ def provenance(**fields: Any) -> Provenance:
     return Provenance(**(content | fields))
 
 
-def publish(store: ObjectStore, model: str, folder: Path, content: str) -> str:
+def publish(registry: Registry, model: str, folder: Path, content: str) -> str:
     """Publish a version of one file."""
-    files.write_text(folder / "model.bin", content)
-    return manifests.publish_version(store, folder, manifest_of(model, folder), provenance())
+    files.write_text(folder / "model.txt", content)
+    manifest = manifest_of(model, folder)
+    return manifests.publish_version(registry, folder, manifest, provenance(manifest))
 
 
 def verdict(outcome: Verdict = "promote") -> GateVerdict:
@@ -59,26 +63,37 @@ def verdict(outcome: Verdict = "promote") -> GateVerdict:
 
 
 def evidence(
-    outcome: Verdict = "promote", champion: str | None = None, override: Override | None = None
+    model: str,
+    version: str,
+    outcome: Verdict = "promote",
+    champion: str | None = None,
+    override: Override | None = None,
 ) -> Evidence:
-    return Evidence(champion=champion, gate=verdict(outcome), override=override)
-
-
-def promote(
-    store: ObjectStore, model: str, version: str, expected: CurrentPointer | None
-) -> PromotionResult:
-    """Promote a version against the pointer that is expected."""
-    champion = expected.version if expected else None
-    return channel_pointer.promote(
-        store, promotion(model, version, evidence(champion=champion), expected)
+    return Evidence(
+        model=model,
+        channel=CHANNEL,
+        version=version,
+        champion=champion,
+        gate=verdict(outcome),
+        override=override,
     )
 
 
+def promote(
+    registry: Registry, model: str, version: str, expected: CurrentPointer | None
+) -> MoveResult:
+    """Promote a version against the pointer that is expected."""
+    champion = expected.version if expected else None
+    proof = evidence(model, version, champion=champion)
+    return moves.promote(registry, promotion(proof, expected))
+
+
 def promotion(
-    model: str,
-    version: str,
-    proof: Evidence,
-    expected: CurrentPointer | None = None,
-    actor: str = "test",
+    proof: Evidence, expected: CurrentPointer | None = None, actor: str = "test"
 ) -> Promotion:
-    return Promotion(model, CHANNEL, version, proof, expected, actor, f"promotes {version}")
+    return Promotion(proof, expected, actor, f"promotes {proof.version}")
+
+
+def put(registry: Registry, key: str, data: bytes) -> None:
+    """Write an object as somebody does who has stolen the bucket's credentials."""
+    registry.store.put(key, data)

@@ -8,32 +8,34 @@ import pytest
 from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe, SourceFingerprints
 from tasks.registry import manifests, object_keys
+from tasks.registry.registry import Registry
 from tasks.storage.layout import StagePaths
-from tasks.storage.object_store import ObjectStore
 from tasks.training import export
 from tests import tiny
 from tests.registry import examples
 
 
-def test_publishing_twice_is_publishing_once(store: ObjectStore, tmp_path: Path) -> None:
-    first = examples.publish(store, "twice", tmp_path, "same")
-    objects = list(store.list_names("twice/"))
-    assert examples.publish(store, "twice", tmp_path, "same") == first
-    assert list(store.list_names("twice/")) == objects
+def test_publishing_twice_is_publishing_once(registry: Registry, tmp_path: Path) -> None:
+    first = examples.publish(registry, "twice", tmp_path, "same")
+    objects = list(registry.store.list_names("twice/"))
+    assert examples.publish(registry, "twice", tmp_path, "same") == first
+    assert list(registry.store.list_names("twice/")) == objects
 
 
-def test_the_first_provenance_of_a_version_stays(store: ObjectStore, tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_text("model")
+def test_the_first_provenance_of_a_version_stays(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "model.txt").write_text("model")
     manifest = examples.manifest_of("origin", tmp_path)
-    first = examples.provenance(commit="aaa", run="run 1")
-    version = manifests.publish_version(store, tmp_path, manifest, first)
-    second = examples.provenance(commit="bbb", run="run 2")
-    assert manifests.publish_version(store, tmp_path, manifest, second) == version
-    assert manifests.read_provenance(store, "origin", version) == first
+    first = examples.provenance(manifest, commit="aaa", run="run 1")
+    version = manifests.publish_version(registry, tmp_path, manifest, first)
+    second = examples.provenance(manifest, commit="bbb", run="run 2")
+    assert manifests.publish_version(registry, tmp_path, manifest, second) == version
+    recorded = manifests.read_provenance(registry, "origin", version)
+    assert recorded
+    assert recorded.to_payload() == first.to_payload()
 
 
 def test_a_version_is_named_by_its_files_recipe_data_metrics_and_runtime(tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_text("model")
+    (tmp_path / "model.txt").write_text("model")
     manifest = examples.manifest_of("named", tmp_path)
     assert examples.manifest_of("named", tmp_path).version == manifest.version
     for changed in (
@@ -43,7 +45,7 @@ def test_a_version_is_named_by_its_files_recipe_data_metrics_and_runtime(tmp_pat
         {"runtime": {"python": "3.12"}},
     ):
         assert examples.manifest_of("named", tmp_path, **changed).version != manifest.version
-    (tmp_path / "model.bin").write_text("another model")
+    (tmp_path / "model.txt").write_text("another model")
     assert examples.manifest_of("named", tmp_path).version != manifest.version
 
 
@@ -60,37 +62,41 @@ def test_the_hash_of_a_recipe_ignores_the_fingerprints_of_its_sources(tmp_path: 
 
 
 def test_it_is_known_which_versions_were_trained_on_a_row(
-    store: ObjectStore, tmp_path: Path
+    registry: Registry, tmp_path: Path
 ) -> None:
     """Also if the source wrote blanks around the row's id."""
-    silent = examples.publish(store, "known", tmp_path / "silent", "says nothing")
+    silent = examples.publish(registry, "known", tmp_path / "silent", "says nothing")
     export.write_trained_on(tmp_path / "trained" / "trained_on.parquet", ["ann", " bob ", "carl"])
-    trained = examples.publish(store, "known", tmp_path / "trained", "model")
-    counts = manifests.count_training_rows(store, "known", ["bob", "carl", "dora"])
+    trained = examples.publish(registry, "known", tmp_path / "trained", "model")
+    counts = manifests.count_training_rows(registry, "known", ["bob", "carl", "dora"])
     assert counts == {trained: 2, silent: None}
     assert b"carl" not in (tmp_path / "trained" / "trained_on.parquet").read_bytes()
 
 
-def test_a_damaged_blob_is_never_handed_out(store: ObjectStore, tmp_path: Path) -> None:
-    version = examples.publish(store, "damaged", tmp_path / "model", "good")
-    file = manifests.read_manifest(store, "damaged", version).files["model.bin"]
+def test_a_damaged_blob_is_never_handed_out(registry: Registry, tmp_path: Path) -> None:
+    version = examples.publish(registry, "damaged", tmp_path / "model", "good")
+    file = manifests.read_manifest(registry, "damaged", version).files["model.txt"]
     blob = object_keys.blob_key("damaged", file.sha256)
-    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(blob), Body=b"evil")
+    registry.store.client.put_object(
+        Bucket=registry.store.settings.bucket, Key=registry.store.key(blob), Body=b"evil"
+    )
     with pytest.raises(StageError, match="damaged or tampered with"):
-        manifests.fetch_version(store, "damaged", version, tmp_path / "cache")
-    assert not (tmp_path / "cache" / version / "model.bin").exists()
+        manifests.fetch_version(registry, "damaged", version, tmp_path / "cache")
+    assert not (tmp_path / "cache" / version / "model.txt").exists()
 
 
 def test_a_manifest_that_is_not_the_one_of_its_name_is_refused(
-    store: ObjectStore, tmp_path: Path
+    registry: Registry, tmp_path: Path
 ) -> None:
-    version = examples.publish(store, "forged", tmp_path / "model", "good")
+    version = examples.publish(registry, "forged", tmp_path / "model", "good")
     key = object_keys.manifest_key("forged", version)
-    stored = store.get(key)
+    stored = registry.store.get(key)
     assert stored
     forged = json.dumps({**json.loads(stored[0]), "runtime": {"python": "2.7"}}).encode()
-    store.client.put_object(Bucket=store.settings.bucket, Key=store.key(key), Body=forged)
+    registry.store.client.put_object(
+        Bucket=registry.store.settings.bucket, Key=registry.store.key(key), Body=forged
+    )
     with pytest.raises(StageError, match="is not the one that its name says"):
-        manifests.read_manifest(store, "forged", version)
+        manifests.read_manifest(registry, "forged", version)
     with pytest.raises(StageError, match="the manifest of forged 0123 is missing"):
-        manifests.read_manifest(store, "forged", "0123")
+        manifests.read_manifest(registry, "forged", "0123")

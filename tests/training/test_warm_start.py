@@ -19,9 +19,9 @@ from tasks.recipe.export import Distil, Export
 from tasks.recipe.recipe import Recipe
 from tasks.registry import local_champion, manifests
 from tasks.registry.local_champion import LocalChampion
+from tasks.registry.registry import Registry
 from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder, StagePaths
-from tasks.storage.object_store import ObjectStore
 from tasks.training import checkpoint, warm_start
 from tasks.training.checkpoint import Tensors
 from tests import tiny
@@ -208,21 +208,22 @@ def test_another_champion_alone_changes_nothing_and_comes_with_the_next_change(h
 
 
 def test_the_flow_puts_what_is_in_production_where_the_stages_find_it(
-    here: Path, store: ObjectStore
+    here: Path, registry: Registry
 ) -> None:
     from flows import promotion
 
-    promotion.fetch_champion.fn(store, "tiny", "production")
+    promotion.fetch_champion.fn(registry, "tiny", "production")
     assert read_production() is None
     files.write_json(Path("model/model.json"), {"labels": LABELS})
+    manifest = examples.manifest_of("tiny", Path("model"))
     version = manifests.publish_version(
-        store,
+        registry,
         Path("model"),
-        examples.manifest_of("tiny", Path("model")),
-        examples.provenance(),
+        manifest,
+        examples.provenance(manifest),
     )
-    assert examples.promote(store, "tiny", version, None).won
-    promotion.fetch_champion.fn(store, "tiny", "production")
+    assert examples.promote(registry, "tiny", version, None).won
+    promotion.fetch_champion.fn(registry, "tiny", "production")
     known = read_production()
     assert known == {"version": version, "files": hashing.hash_folder(Path("model"))}
     assert hashing.hash_folder(local_champion.CHAMPIONS_FOLDER / "tiny" / version) == known["files"]

@@ -1,0 +1,71 @@
+"""The in-toto statements (github.com/in-toto/attestation) that are signed beside a version."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.contracts.base import JsonObject
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+MODEL_PREDICATE = "https://model_signing/signature/v1.0"
+PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
+
+
+class StatementPart(BaseModel):
+    """A part of a statement, whose names in JSON may be in camel case."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+
+class Subject(StatementPart):
+    """What the statement is about."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class Serialization(StatementPart):
+    """How the files of a model were hashed."""
+
+    method: Literal["files"] = "files"
+    hash_type: Literal["sha256"] = "sha256"
+    allow_symlinks: bool = False
+    ignore_paths: list[str]
+
+
+class Resource(StatementPart):
+    """A file of a model, by its path in the folder."""
+
+    name: str
+    algorithm: Literal["sha256"] = "sha256"
+    digest: str
+
+
+class ModelPredicate(StatementPart):
+    """The files of a model, and how they were hashed."""
+
+    serialization: Serialization
+    resources: list[Resource]
+
+
+class ModelStatement(StatementPart):
+    """The statement of OpenSSF Model Signing v1.0. It has one subject: the hash of all hashes."""
+
+    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    subject: list[Subject] = Field(min_length=1, max_length=1)
+    predicate_type: Literal["https://model_signing/signature/v1.0"] = Field(
+        MODEL_PREDICATE, alias="predicateType"
+    )
+    predicate: ModelPredicate
+
+
+class ProvenanceStatement(StatementPart):
+    """A statement of SLSA provenance; its predicate is JSON for other tools."""
+
+    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    subject: list[Subject] = Field(min_length=1, max_length=1)
+    predicate_type: Literal["https://slsa.dev/provenance/v1"] = Field(
+        PROVENANCE_PREDICATE, alias="predicateType"
+    )
+    predicate: JsonObject
