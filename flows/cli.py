@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 import yaml
 
-from flows import key_commands, prefect_server, registry_commands, terminal
+from flows import key_commands, move_commands, prefect_server, registry_commands, terminal
 from flows.command_options import JSON_OPTION, RECIPE_ARGUMENT, parse_recipe, print_result
 from tasks.core.errors import EXIT_FAILED, ConfigError, RetryableError, StageError
 
@@ -221,7 +221,7 @@ def ensure_erasure_file(recipe: str) -> None:
         files.write_text(path, "id\n")
 
 
-for command in (*registry_commands.COMMANDS, key_commands.keys):
+for command in (*registry_commands.COMMANDS, *move_commands.COMMANDS, key_commands.keys):
     main.add_command(command)
 
 if __name__ == "__main__":

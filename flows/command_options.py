@@ -1,5 +1,6 @@
 """What several commands share: the recipe that they are about, JSON, and who acts and why."""
 
+import functools
 import getpass
 import json
 from collections.abc import Callable
@@ -33,6 +34,18 @@ ACTOR_OPTION = click.option(
     "--actor", default="", help="Who decides (recorded); the user of this machine if left out."
 )
 REASON_OPTION = click.option("--reason", default="", help="Why (recorded).")
+
+
+def by_person(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --actor and --reason, and pass both to it as `by`."""
+
+    @ACTOR_OPTION
+    @REASON_OPTION
+    @functools.wraps(command)
+    def run(*, actor: str, reason: str, **arguments: object) -> None:
+        command(by=build_actor(actor, reason), **arguments)
+
+    return run
 
 
 def build_actor(actor: str, reason: str) -> "Override":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # imported by whoever makes them; help must come at once
     from tasks.contracts.provenance import Provenance
     from tasks.contracts.run_record import RunRecord, StageEntry
     from tasks.registry.journal import History
+    from tasks.registry.verification import Check
 
 WIDTH = 200  # on something that is no terminal
 MAX_REASONS = 2
@@ -164,6 +165,13 @@ def print_all_status(channels: "Mapping[str, str]", histories: "Mapping[str, His
         rows.append([name, channels[name], *cells, state])
     columns = ["recipe", "channel", "version", "since", "generation", "actor", ""]
     print_table("In production", columns, rows)
+
+
+def print_checks(recipe: str, checks: "Sequence[Check]") -> None:
+    """Print what was verified of a model, and what is not believed."""
+    rows = [[check.name, "fail" if check.fault else "pass", check.fault] for check in checks]
+    columns = ["object", "outcome", "fault"]
+    print_table(f"What the store holds for {recipe}", columns, rows or [["nothing yet", "", ""]])
 
 
 def print_faults(faults: Sequence[str]) -> None:

@@ -125,6 +125,15 @@ def parse_record(
         StageError: They are no pointer.
         UntrustedError: They are of another channel, or not signed by a trusted key.
     """
+    record = parse_unsigned_record(registry, data, key, model, channel)
+    signing.verify_contract(registry.keyring, record, f"{registry.address}: {key}")
+    return record
+
+
+def parse_unsigned_record(
+    registry: Registry, data: bytes, key: str, model: str, channel: str
+) -> ChannelPointer:
+    """Check the bytes of a pointer or of a record, but for their signature."""
     name = f"{registry.address}: {key}"
     record = ChannelPointer.parse(decode_json(data), name)
     if (record.model, record.channel) != (model, channel):
@@ -132,7 +141,6 @@ def parse_record(
             f"{name} is a record of {record.model} {record.channel}: it was copied there; it is "
             "not believed."
         )
-    signing.verify_contract(registry.keyring, record, name)
     return record
 
 

@@ -45,6 +45,30 @@ def parse_evidence(
     return evidence
 
 
+def verify_object(registry: Registry, key: str) -> None:
+    """Check evidence of which only the key is known.
+
+    Raises:
+        StageError: The object is not evidence, or lies under another key than its content says.
+        UntrustedError: It is not signed by a trusted key.
+    """
+    evidence = parse_unsigned_object(registry, key)
+    signing.verify_contract(registry.keyring, evidence, f"{registry.address}: {key}")
+
+
+def parse_unsigned_object(registry: Registry, key: str) -> Evidence:
+    """Read evidence of which only the key is known, and check it but for its signature."""
+    name = f"{registry.address}: {key}"
+    stored = registry.store.get(key)
+    evidence = Evidence.parse(decode_json(stored[0]) if stored else None, name)
+    if evidence_key(evidence) != key:
+        raise UntrustedError(
+            f"{name} is evidence for {evidence.model} {evidence.version} against "
+            f"{evidence.champion} in {evidence.channel}: it was copied there; it is not believed."
+        )
+    return evidence
+
+
 def write_evidence(registry: Registry, evidence: Evidence) -> str:
     """Write evidence, unless evidence that says the same is there; return its key.
 

@@ -42,13 +42,13 @@ class Keyring:
         folder: Where they lie.
         signer: The key that signs; None on a machine that only reads.
         trusted: Public keys whose signatures count, by id.
-        revoked: Ids of keys whose signatures count no longer.
+        revoked: Public keys whose signatures count no longer, by id.
     """
 
     folder: Path
     signer: SigningKey | None
     trusted: Mapping[str, ec.EllipticCurvePublicKey]
-    revoked: frozenset[str]
+    revoked: Mapping[str, ec.EllipticCurvePublicKey]
 
     def require_signer(self) -> SigningKey:
         """Return the key that signs.
@@ -87,7 +87,7 @@ def load_keyring(folder: Path) -> Keyring:
         folder=folder,
         signer=read_signing_key(signing_path(folder)),
         trusted={key_id: key for key_id, key in trusted.items() if key_id not in revoked},
-        revoked=frozenset(revoked),
+        revoked=revoked,
     )
 
 

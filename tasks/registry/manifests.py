@@ -161,6 +161,15 @@ def read_provenance(registry: Registry, model: str, version: str) -> Provenance 
         StageError: The object is not a provenance.
         UntrustedError: It is of another version, or not signed by a trusted key.
     """
+    provenance = read_unsigned_provenance(registry, model, version)
+    if provenance:
+        key = object_keys.provenance_key(model, version)
+        signing.verify_contract(registry.keyring, provenance, f"{registry.address}: {key}")
+    return provenance
+
+
+def read_unsigned_provenance(registry: Registry, model: str, version: str) -> Provenance | None:
+    """Read how a version was made, and check that it is of this version."""
     key = object_keys.provenance_key(model, version)
     stored = registry.store.get(key)
     if stored is None:
@@ -172,7 +181,6 @@ def read_provenance(registry: Registry, model: str, version: str) -> Provenance 
             f"{name} is the provenance of {provenance.model} {provenance.version}: it was copied "
             "there; it is not believed."
         )
-    signing.verify_contract(registry.keyring, provenance, name)
     return provenance
 
 

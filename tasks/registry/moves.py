@@ -11,6 +11,7 @@ from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.registry import channel_pointer, gate_evidence, object_keys, signing
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.registry import Registry
+from tasks.registry.signing import UntrustedError
 from tasks.storage import object_store
 from tasks.storage.object_store import WriteOutcomeUnknown
 
@@ -93,6 +94,15 @@ def require_permission(promotion: Promotion) -> None:
         raise StageError(describe_freeze(promotion.expected.record))
 
 
+def describe_move(pointer: ChannelPointer) -> str:
+    """Say what a channel names, who moved it there, and why."""
+    state = ", and is frozen" if pointer.frozen else ""
+    return (
+        f"{pointer.channel} of {pointer.model} names {pointer.version}{state} (generation "
+        f"{pointer.generation}, {pointer.action} by {pointer.actor}: {pointer.reason})."
+    )
+
+
 def describe_freeze(pointer: ChannelPointer) -> str:
     """Say that a channel is frozen, and how a person can move it."""
     return (
@@ -129,20 +139,36 @@ def roll_back(
     return write_move(registry, pointer.model_copy(update=back), expected)
 
 
+def find_target(registry: Registry, current: ChannelPointer, version: str | None) -> str:
+    """Return the version that a rollback leads to: the one that is named, or the one before.
+
+    Raises:
+        ConfigError: The channel names it now or never named it, or there is none before.
+    """
+    if version:
+        return find_promotion(registry, current, version).version
+    if current.previous is None:
+        raise ConfigError(
+            f"{current.model} {current.version} is the first in {current.channel}: there is "
+            f"nothing before it. `millrace history {current.model}` lists every move."
+        )
+    return current.previous
+
+
 def find_promotion(registry: Registry, current: ChannelPointer, version: str) -> ChannelPointer:
     """Return the latest record with which a channel named a version.
 
     Raises:
         ConfigError: The channel names it now, or never named it.
     """
-    if version == current.version:
+    if current.version.startswith(version):
         raise ConfigError(
             f"{current.model} {version} is in {current.channel} already: name another version; "
             f"`millrace history {current.model}` lists them."
         )
     for generation in range(current.generation - 1, 0, -1):
         record = channel_pointer.read_record(registry, current.model, current.channel, generation)
-        if record and record.version == version:
+        if record and record.version.startswith(version):
             return record
     raise ConfigError(
         f"{current.model} {version} was never in {current.channel}: `millrace history "
@@ -217,14 +243,19 @@ def write_journal(registry: Registry, pointer: ChannelPointer) -> None:
     """Write the journal's record of a move, unless it is there.
 
     Raises:
-        StageError: Another record stands in its place.
+        StageError: What stands in its place is no record.
+        UntrustedError: Another record stands in its place.
     """
     key = object_keys.journal_key(pointer.model, pointer.channel, pointer.generation)
     data = pointer.to_bytes()
-    if object_store.create_or_get(registry.store, key, data) != data:
-        raise StageError(
+    existing = object_store.create_or_get(registry.store, key, data)
+    if existing == data:
+        return
+    record = channel_pointer.parse_record(registry, existing, key, pointer.model, pointer.channel)
+    if record.to_payload() != pointer.to_payload():  # it may have been signed anew
+        raise UntrustedError(
             f"{registry.address}: {key} is not the record of the pointer of this generation: "
-            f"`millrace doctor --repair {pointer.model}` shows both and mends what can be proven."
+            f"`millrace doctor --repair {pointer.model}` mends what can be proven."
         )
 
 

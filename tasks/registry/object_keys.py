@@ -11,6 +11,7 @@
 <model>/comparisons/<champion>/<number>.json  which version the champion was compared with
 <model>/channels/<channel>.json             the pointer: the only object that ever changes
 <model>/journal/<channel>/<generation>.json  one record for each promotion
+<model>/signings/<hash>.json                who vouched for objects that were not signed
 <model>/runs/<run>.json                     one record for each run
 """
 
@@ -67,19 +68,34 @@ def evidence_key(
     return f"{model}/evidence/{channel}/{version}/{champion or 'none'}{suffix}.json"
 
 
+def evidence_prefix(model: str, channel: str | None = None) -> str:
+    """Return what the keys of all evidence begin with, or of all evidence for one channel."""
+    return f"{model}/evidence/{channel}/" if channel else f"{model}/evidence/"
+
+
 def comparison_key(model: str, champion: str, number: int) -> str:
     """Return the key that says which version was the champion's comparison of this number."""
     return f"{model}/comparisons/{champion}/{number:06d}.json"
 
 
+def channels_prefix(model: str) -> str:
+    """Return what the keys of all pointers begin with."""
+    return f"{model}/channels/"
+
+
 def channel_key(model: str, channel: str) -> str:
     """Return the key of a channel's pointer."""
-    return f"{model}/channels/{channel}.json"
+    return f"{channels_prefix(model)}{channel}.json"
+
+
+def journals_prefix(model: str) -> str:
+    """Return what the keys of the journals of all channels begin with."""
+    return f"{model}/journal/"
 
 
 def journal_prefix(model: str, channel: str) -> str:
     """Return what the keys of all records of a channel begin with."""
-    return f"{model}/journal/{channel}/"
+    return f"{journals_prefix(model)}{channel}/"
 
 
 def journal_key(model: str, channel: str, generation: int) -> str:
@@ -91,6 +107,11 @@ def parse_generation(key: str) -> int:
     """Return the generation that the key of a record names; 0 if it names none."""
     digits = key.rpartition("/")[2].removesuffix(".json")
     return int(digits) if digits.isdecimal() else 0
+
+
+def signing_record_key(model: str, digest: str) -> str:
+    """Return the key of the record of a person who signed objects by hand."""
+    return f"{model}/signings/{digest}.json"
 
 
 def run_key(model: str, run: str) -> str:

@@ -64,6 +64,21 @@ def verify_payload(
     key = keyring.trusted.get(signature.key_id)
     if key is None:
         raise UntrustedError(describe_unknown_key(keyring, signature.key_id, name))
+    verify_with_key(key, payload_type, payload, signature, name)
+
+
+def verify_with_key(
+    key: ec.EllipticCurvePublicKey,
+    payload_type: str,
+    payload: bytes,
+    signature: Signature,
+    name: str,
+) -> None:
+    """Check that one key signed these very bytes.
+
+    Raises:
+        UntrustedError: It did not.
+    """
     try:
         value = base64.b64decode(signature.value, validate=True)
         key.verify(value, encode_for_signing(payload_type, payload), ALGORITHM)
@@ -101,3 +116,20 @@ def verify_contract(keyring: Keyring, contract: SignedContract, name: str) -> No
         UntrustedError: None did.
     """
     verify_payload(keyring, contract.PAYLOAD_TYPE, contract.to_payload(), contract.signature, name)
+
+
+def needs_signature(keyring: Keyring, contract: SignedContract, name: str) -> bool:
+    """Return whether a person may vouch for a contract: it is unsigned, or its key was revoked.
+
+    Raises:
+        UntrustedError: It was changed after it was signed, or an unknown key signed it.
+    """
+    signature = contract.signature
+    if signature is None:
+        return True
+    revoked = keyring.revoked.get(signature.key_id)
+    if revoked is None:
+        verify_contract(keyring, contract, name)
+        return False
+    verify_with_key(revoked, contract.PAYLOAD_TYPE, contract.to_payload(), signature, name)
+    return True

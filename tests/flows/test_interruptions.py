@@ -27,7 +27,7 @@ def test_a_flow_that_was_killed_five_times_ends_as_an_undisturbed_one(
 def test_a_promotion_that_was_killed_before_its_journal_record_is_in_the_history(
     survivor: Workspace,
 ) -> None:
-    records = json.loads(survivor.run("millrace", "history", "digits", "--json").stdout)
+    records = json.loads(survivor.run("millrace", "history", "digits", "--json").stdout)["moves"]
     assert [(record["generation"], record["actor"]) for record in records] == [(1, "flow")]
 
 

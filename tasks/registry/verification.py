@@ -1,0 +1,208 @@
+"""Verifying all that the registry holds for a model, and signing anew what a person vouches for."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tasks.contracts.audit import SigningRecord
+from tasks.contracts.manifest import Manifest
+from tasks.contracts.signed import SignedContract
+from tasks.core import timestamps
+from tasks.core.errors import RetryableError, StageError
+from tasks.registry import (
+    channel_pointer,
+    gate_evidence,
+    journal,
+    manifests,
+    model_signature,
+    object_keys,
+    signing,
+)
+from tasks.registry.channel_pointer import decode_json
+from tasks.registry.registry import Registry
+from tasks.storage import object_store
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the check of one thing came to.
+
+    Attributes:
+        name: What was checked, such as `version 0123`.
+        fault: Why it is not believed; empty if it is.
+    """
+
+    name: str
+    fault: str
+
+
+def verify_model(registry: Registry, model: str, versions: Sequence[str] = ()) -> Iterator[Check]:
+    """Check every object of a model: signatures, names and hashes of all bytes.
+
+    Args:
+        registry: The registry.
+        model: The recipe's name.
+        versions: The versions to check; all of them, and all channels, if none is named.
+    """
+    for version in versions or manifests.list_versions(registry, model):
+        yield run_check(f"version {version}", partial(verify_version, registry, model, version))
+    if versions:
+        return
+    for channel in list_channels(registry, model):
+        history = journal.read_history(registry, model, channel)
+        yield from (Check(f"channel {channel}", fault) for fault in history.faults)
+        if not history.faults:
+            yield Check(f"channel {channel}, {len(history.records)} moves", "")
+    for key in registry.store.list_names(object_keys.evidence_prefix(model)):
+        yield run_check(f"evidence {key}", partial(gate_evidence.verify_object, registry, key))
+
+
+def run_check(name: str, check: Callable[[], None]) -> Check:
+    """Run a check, and return what it came to.
+
+    Raises:
+        RetryableError: The store does not answer.
+    """
+    try:
+        check()
+    except RetryableError:
+        raise
+    except StageError as error:
+        return Check(name, str(error))
+    return Check(name, "")
+
+
+def verify_version(registry: Registry, model: str, version: str) -> None:
+    """Check a version's manifest, signature and provenance, and the bytes of each file.
+
+    Raises:
+        StageError: Something is missing, damaged or not signed by a trusted key.
+    """
+    manifest = manifests.read_manifest(registry, model, version)
+    verify_blobs(registry, manifest)
+    manifests.read_provenance(registry, model, version)
+
+
+def verify_blobs(registry: Registry, manifest: Manifest) -> None:
+    """Check the bytes of each file of a version.
+
+    Raises:
+        StageError: The store gives back other bytes, or none.
+    """
+    for name, file in manifest.files.items():
+        found = registry.store.sha256(object_keys.blob_key(manifest.model, file.sha256))
+        if found != file.sha256:
+            fault = "is missing" if found is None else "was damaged or tampered with"
+            raise StageError(
+                f"{registry.address}: {name} of {manifest.model} {manifest.version} {fault}."
+            )
+
+
+def list_channels(registry: Registry, model: str) -> list[str]:
+    """Return the channels that have a pointer or a journal, sorted."""
+    prefix = object_keys.channels_prefix(model)
+    pointers = registry.store.list_names(prefix)
+    channels = {key.removeprefix(prefix).removesuffix(".json") for key in pointers}
+    prefix = object_keys.journals_prefix(model)
+    channels |= {
+        key.removeprefix(prefix).partition("/")[0] for key in registry.store.list_names(prefix)
+    }
+    return sorted(channels)
+
+
+def sign_again(
+    registry: Registry, model: str, actor: str, versions: Sequence[str] = ()
+) -> list[str]:
+    """Sign what a person vouches for: unsigned objects, and those of a revoked key.
+
+    What a version consists of is verified by its hashes before it is signed. Who signed what is
+    recorded in the store.
+
+    Args:
+        registry: The registry.
+        model: The recipe's name.
+        actor: Who vouches for it.
+        versions: The versions to sign; all of them, and all channels, if none is named.
+
+    Returns:
+        The keys of the objects that were signed.
+
+    Raises:
+        StageError: A version's bytes are not those of its manifest, or an object is none that
+            could be signed.
+    """
+    signed = []
+    for version in versions or manifests.list_versions(registry, model):
+        signed += sign_version_again(registry, model, version)
+    if not versions:
+        for channel in list_channels(registry, model):
+            signed += sign_channel_again(registry, model, channel)
+    if signed:
+        record_signing(registry, model, actor, signed)
+    return signed
+
+
+def sign_version_again(registry: Registry, model: str, version: str) -> list[str]:
+    """Sign a version and its provenance if they are not; return the keys that were written."""
+    manifest = manifests.read_unsigned_manifest(registry, model, version)
+    verify_signature = partial(model_signature.verify_version_signature, registry, manifest)
+    signed = []
+    if run_check(version, verify_signature).fault:
+        verify_blobs(registry, manifest)
+        model_signature.sign_version(registry, manifest)
+        signed.append(object_keys.signature_key(model, version))
+    provenance = manifests.read_unsigned_provenance(registry, model, version)
+    if provenance:
+        key = object_keys.provenance_key(model, version)
+        signed += sign_contract_again(registry, key, provenance)
+    return signed
+
+
+def sign_channel_again(registry: Registry, model: str, channel: str) -> list[str]:
+    """Sign a channel's pointer, journal and evidence if they are not; return the keys written."""
+    store = registry.store
+    signed: list[str] = []
+    records = list(store.list_names(object_keys.journal_prefix(model, channel)))
+    for key in [*records, *store.list_names(object_keys.channel_key(model, channel))]:
+        stored = store.get(key)
+        data = stored[0] if stored else b""
+        record = channel_pointer.parse_unsigned_record(registry, data, key, model, channel)
+        signed += sign_contract_again(registry, key, record)
+    for key in store.list_names(object_keys.evidence_prefix(model, channel)):
+        evidence = gate_evidence.parse_unsigned_object(registry, key)
+        signed += sign_contract_again(registry, key, evidence)
+    return signed
+
+
+def sign_contract_again(registry: Registry, key: str, contract: SignedContract) -> list[str]:
+    """Sign an object if no trusted key has signed it; return its key if it was written.
+
+    Raises:
+        UntrustedError: It was changed after it was signed, or an unknown key signed it.
+        RetryableError: It has changed since it was read.
+    """
+    name = f"{registry.address}: {key}"
+    if not signing.needs_signature(registry.keyring, contract, name):
+        return []
+    stored = registry.store.get(key)
+    if stored is None or type(contract).parse(decode_json(stored[0]), name) != contract:
+        raise RetryableError(f"{name} has changed meanwhile: look at it, and sign again.")
+    signed = signing.sign_contract(registry.keyring, contract)
+    if not registry.store.put_if_match(key, signed.to_bytes(), stored[1]):
+        raise RetryableError(f"{name} has changed meanwhile: look at it, and sign again.")
+    return [key]
+
+
+def record_signing(registry: Registry, model: str, actor: str, keys: list[str]) -> None:
+    """Record who vouched for which objects."""
+    record = SigningRecord(
+        model=model,
+        actor=actor,
+        time=timestamps.format_utc_now(),
+        key_id=registry.keyring.require_signer().key_id,
+        objects=sorted(keys),
+    )
+    data = signing.sign_contract(registry.keyring, record).to_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    object_store.create_once(registry.store, object_keys.signing_record_key(model, digest), data)
