@@ -12,6 +12,7 @@ import yaml
 from flows.dvc_graph import Stage
 from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.manifest import Manifest
+from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.provenance import Provenance, StageProvenance
 from tasks.core import timestamps
 from tasks.core.errors import StageError
@@ -71,13 +72,13 @@ def build_manifest(recipe: str, paths: StagePaths) -> Manifest:
     evaluation = Evaluation.read(paths.evaluation.metrics)
     manifest = Manifest(
         model=recipe,
-        files=manifests.list_model_files(paths.model.path),
+        files=manifests.list_model_files(paths.model.path, ModelInfo.read(paths.model.info)),
         recipe_sha256=manifests.hash_recipe(paths),
         data=manifests.hash_data(paths),
         metrics=evaluation.metrics,
         runtime={"python": ".".join(platform.python_version_tuple()[:2])},
     )
-    if manifest.file_hashes != evaluation.model_sha256:
+    if manifest.model_hashes != evaluation.model_sha256:
         raise StageError(
             f"{paths.model.path} is not the model that was evaluated: run "
             f"`dvc repro gate@{recipe}`, which evaluates it again; nothing was promoted."

@@ -188,7 +188,7 @@ def judge(
     """
     champion_version = champion.version if champion else None
     evidence = promotion.judge_candidate(registry, candidate, champion_version, override)
-    if evidence.gate.model_sha256 != candidate.manifest.file_hashes:
+    if evidence.gate.model_sha256 != candidate.manifest.model_hashes:
         raise StageError(
             f"The gate judged other files than those of {candidate.recipe} {candidate.version}: "
             f"run `dvc repro gate@{candidate.recipe}`; nothing was promoted."

@@ -2,17 +2,36 @@
 
 import hashlib
 
-from tasks.contracts.base import Contract, Record
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from tasks.contracts.base import Contract, JsonObject, Record
 from tasks.contracts.evaluation import Interval
 
 VERSION_DIGITS = 16
+GOLDEN = "golden.parquet"  # the file with requests whose answers are known
 
 
 class ModelFile(Record):
-    """A file of a model."""
+    """A file of a model.
+
+    Attributes:
+        sha256: The hash of its bytes.
+        size: How many bytes it has.
+        serving: Whether answering requests needs it. It is written only if it is false, so the
+            manifests from before it was known keep their bytes, and all their files are fetched.
+    """
 
     sha256: str
-    size: int  # bytes
+    size: int
+    serving: bool = True
+
+    @model_serializer(mode="wrap")
+    def leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> JsonObject:
+        """Return the content, without `serving` if it is true."""
+        content: JsonObject = serialize(self)
+        if self.serving:
+            del content["serving"]
+        return content
 
 
 class Manifest(Contract):
@@ -22,7 +41,7 @@ class Manifest(Contract):
 
     Attributes:
         model: The recipe's name.
-        files: The model's files by their path in its folder.
+        files: The model's files, and the golden requests, by their path in the version's folder.
         recipe_sha256: The hash of the resolved recipe, without the fingerprints of its sources.
         data: The hashes of the rows that the model was made from and tested on.
         metrics: The metrics of the exported model on the test split.
@@ -50,6 +69,16 @@ class Manifest(Contract):
     def file_hashes(self) -> dict[str, str]:
         """The sha256 of each file."""
         return {name: file.sha256 for name, file in self.files.items()}
+
+    @property
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of each of the model's own files, which evaluation and gate judged."""
+        return {name: digest for name, digest in self.file_hashes.items() if name != GOLDEN}
+
+    @property
+    def serving_files(self) -> dict[str, ModelFile]:
+        """The files that answering requests needs."""
+        return {name: file for name, file in self.files.items() if file.serving}
 
 
 def derive_version(data: bytes) -> str:

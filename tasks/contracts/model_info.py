@@ -32,6 +32,8 @@ Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
 class TextInput(Record):
     """How a classifier of texts reads a text."""
 
+    SERVING_FILES: ClassVar[frozenset[str]] = frozenset({"tokenizer.json", "tfidf.safetensors"})
+
     modality: Literal["text"] = "text"
     pooling: Literal["cls", "mean"]
     max_length: int = Field(description="Tokens after which a text is cut.")
@@ -40,6 +42,8 @@ class TextInput(Record):
 
 class CausalLmInput(Record):
     """How a causal language model reads a prompt and the text that follows it."""
+
+    SERVING_FILES: ClassVar[frozenset[str]] = frozenset({"tokenizer.json"})
 
     modality: Literal["causal_lm"] = "causal_lm"
     max_length: int = Field(description="Tokens of a window.")
@@ -53,12 +57,16 @@ class CausalLmInput(Record):
 class ImageInput(Record):
     """What images a classifier reads."""
 
+    SERVING_FILES: ClassVar[frozenset[str]] = frozenset()
+
     modality: Literal["image"] = "image"
     shape: tuple[int, int, int] = Field(description="Channels, height, width.")
 
 
 class TabularInput(Record):
     """How a row of a table becomes features."""
+
+    SERVING_FILES: ClassVar[frozenset[str]] = frozenset()
 
     modality: Literal["tabular"] = "tabular"
     columns: list[Column]
@@ -121,3 +129,11 @@ class ModelInfo(Contract):
     def modality(self) -> str:
         """The kind of data that the model reads."""
         return self.input.modality
+
+    def is_needed_to_serve(self, name: str) -> bool:
+        """Return whether answering requests needs this file of the model's folder.
+
+        The other files are for later trainings, for audits and for other tools.
+        """
+        is_network = name.startswith("model.onnx")  # and its external data
+        return is_network or name == "model.json" or name in self.input.SERVING_FILES

@@ -21,8 +21,6 @@ from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.modalities.base import Predictor
 from tasks.telemetry import energy
 
-# What training leaves for later trainings and for audits; a server does not need it.
-TRAINING_ONLY_FILES = ("history.jsonl", "model.safetensors", "trained_on.parquet")
 MIN_SECONDS = 1.0  # of predictions, for each batch size
 MIN_CALLS = 3  # however long they take
 WARM_UP_FRACTION = 5  # the first fifth of all calls warms up
@@ -36,7 +34,7 @@ def measure(context: EvaluationContext) -> AspectResult:
     served_files = {
         path.name: path.stat().st_size
         for path in sorted(context.model.path.iterdir())
-        if path.name not in TRAINING_ONLY_FILES
+        if context.info.is_needed_to_serve(path.name)
     }
     metrics = {
         "bytes": sum(served_files.values()),

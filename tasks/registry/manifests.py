@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tasks.contracts import manifest as manifest_contract
 from tasks.contracts.manifest import Manifest, ModelFile
+from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.provenance import Provenance
 from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
@@ -28,10 +29,19 @@ UPLOAD_THREADS = 4
 TRAINED_ON = "trained_on.parquet"
 
 
-def list_model_files(folder: Path) -> dict[str, ModelFile]:
-    """Return the hash and size of every file of a model, by its path in the folder."""
+def list_model_files(folder: Path, info: ModelInfo | None = None) -> dict[str, ModelFile]:
+    """Return the hash and size of every file of a model, by its path in the folder.
+
+    Args:
+        folder: The model's folder.
+        info: The model's description, which says what serving needs; None if it needs all files.
+    """
     return {
-        name: ModelFile(sha256=digest, size=(folder / name).stat().st_size)
+        name: ModelFile(
+            sha256=digest,
+            size=(folder / name).stat().st_size,
+            serving=info is None or info.is_needed_to_serve(name),
+        )
         for name, digest in hashing.hash_folder(folder).items()
     }
 
@@ -224,7 +234,9 @@ def read_trained_on(store: ObjectStore, manifest: Manifest) -> pa.Table | None:
     return pq.read_table(io.BytesIO(stored[0]))
 
 
-def fetch_version(registry: Registry, model: str, version: str, folder: Path) -> Path:
+def fetch_version(
+    registry: Registry, model: str, version: str, folder: Path, *, serving_only: bool = False
+) -> Path:
     """Fetch the files of a version, and check each against its signed manifest.
 
     A file that is there already and has the right bytes is not fetched again.
@@ -234,6 +246,7 @@ def fetch_version(registry: Registry, model: str, version: str, folder: Path) ->
         model: The recipe's name.
         version: The version.
         folder: Where to put it, in a folder of its name.
+        serving_only: Whether to leave out what answering requests does not need.
 
     Returns:
         The version's folder.
@@ -244,7 +257,8 @@ def fetch_version(registry: Registry, model: str, version: str, folder: Path) ->
     """
     target = (folder / version).resolve()
     manifest = read_manifest(registry, model, version)
-    for name, file in manifest.files.items():
+    wanted = manifest.serving_files if serving_only else manifest.files
+    for name, file in wanted.items():
         path = target / name
         if not path.resolve().is_relative_to(target):
             raise StageError(

@@ -17,7 +17,7 @@ from tasks import evaluate, modalities, train
 from tasks.contracts.evaluation import Evaluation
 from tasks.contracts.model_info import ModelInfo
 from tasks.core import stage
-from tasks.evaluation import cost
+from tasks.registry import manifests
 from tasks.reports import html_pages
 from tasks.storage import files
 from tasks.storage.layout import StagePaths
@@ -44,9 +44,12 @@ def paths(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_the_files_that_are_counted_suffice_to_serve(paths: StagePaths, tmp_path: Path) -> None:
     metrics = Evaluation.read(paths.evaluation.metrics).aspects["cost"]
-    for path in paths.model.path.iterdir():
-        if path.name not in cost.TRAINING_ONLY_FILES:
-            shutil.copy(path, tmp_path)
+    for name, file in manifests.list_model_files(
+        paths.model.path, ModelInfo.read(paths.model.info)
+    ).items():
+        if file.serving:
+            shutil.copy(paths.model.path / name, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
     assert metrics["bytes"] == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert metrics["parameters"] > 0
     recipe = tiny.recipe(ModelInfo.read(paths.model.info).modality, paths.root)

@@ -6,6 +6,7 @@ from typing import Any
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import GateVerdict, Verdict
 from tasks.contracts.manifest import Manifest
+from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.provenance import Provenance
 from tasks.registry import manifests, moves
 from tasks.registry.channel_pointer import CurrentPointer
@@ -16,10 +17,10 @@ from tasks.storage import files
 CHANNEL = "production"
 
 
-def manifest_of(model: str, folder: Path, **fields: Any) -> Manifest:
+def manifest_of(model: str, folder: Path, info: ModelInfo | None = None, **fields: Any) -> Manifest:
     """The manifest of the files in a folder, made from no data."""
     content: dict[str, Any] = {"recipe_sha256": "", "data": {}, "metrics": {}, "runtime": {}}
-    model_files = manifests.list_model_files(folder)
+    model_files = manifests.list_model_files(folder, info)
     return Manifest(model=model, files=model_files, **(content | fields))
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tasks.contracts.manifest import Manifest
 from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe, SourceFingerprints
 from tasks.registry import manifests, object_keys
 from tasks.registry.registry import Registry
+from tasks.storage import files
 from tasks.storage.layout import StagePaths
 from tasks.training import export
 from tests import tiny
@@ -71,6 +73,30 @@ def test_it_is_known_which_versions_were_trained_on_a_row(
     counts = manifests.count_training_rows(registry, "known", ["bob", "carl", "dora"])
     assert counts == {trained: 2, silent: None}
     assert b"carl" not in (tmp_path / "trained" / "trained_on.parquet").read_bytes()
+
+
+def test_what_serving_does_not_need_can_be_left_out(registry: Registry, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for name in ("model.json", "model.onnx", "model.onnx.data", "model.safetensors", "x/a.json"):
+        files.write_text(folder / name, name)
+    manifest = examples.manifest_of("lean", folder, info=tiny.model_info("image"))
+    assert sorted(manifest.serving_files) == ["model.json", "model.onnx", "model.onnx.data"]
+    version = manifests.publish_version(registry, folder, manifest, examples.provenance(manifest))
+    fetched = manifests.fetch_version(
+        registry, "lean", version, tmp_path / "cache", serving_only=True
+    )
+    assert sorted(path.name for path in fetched.iterdir()) == sorted(manifest.serving_files)
+    manifests.fetch_version(registry, "lean", version, tmp_path / "cache")
+    assert (fetched / "x" / "a.json").is_file()
+
+
+def test_a_manifest_that_marks_no_file_keeps_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "model.txt").write_text("model")
+    data = examples.manifest_of("old", tmp_path).to_bytes()
+    assert b"serving" not in data
+    manifest = Manifest.parse(json.loads(data), "old")
+    assert manifest.to_bytes() == data
+    assert manifest.serving_files == manifest.files
 
 
 def test_a_damaged_blob_is_never_handed_out(registry: Registry, tmp_path: Path) -> None:
