@@ -18,7 +18,8 @@ import psutil
 
 from tasks.core.errors import StageError
 from tasks.storage.locks import file_lock
-from tasks.storage.object_store import ObjectStore, StoreSettings
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.store_settings import StoreSettings
 
 SERVER_FOLDER = Path(".millrace/s3")
 DATA_FOLDER = SERVER_FOLDER / "data"
@@ -108,7 +109,7 @@ def run_server() -> Iterator[ObjectStore]:
         PORT_FILE.unlink(missing_ok=True)
 
 
-def configure_dvc_remote(settings: StoreSettings) -> None:
+def configure_dvc_remote(store: ObjectStore) -> None:
     """Make the store known to DVC as a remote of this workspace.
 
     What a person has configured here stays.
@@ -118,9 +119,12 @@ def configure_dvc_remote(settings: StoreSettings) -> None:
     path = Path(".dvc/config.local")
     path.touch(0o600)
     path.chmod(0o600)  # it holds a secret now
+    settings = store.settings
     remote = {
-        "url": f"s3://{settings.bucket}/{settings.prefix}/dvc",
-        "endpointurl": settings.endpoint,
+        "url": f"s3://{settings.bucket}/{settings.key_of('dvc')}",
+        "endpointurl": store.connection.endpoint,
+        "region": store.connection.region,
+        "ssl_verify": store.connection.ca_bundle,
         "access_key_id": settings.key,
         "secret_access_key": settings.secret,
     }
@@ -139,6 +143,7 @@ def hide_aws_profile(settings: StoreSettings) -> list[str]:
         "env",
         *("-u", "AWS_PROFILE"),
         *("-u", "AWS_DEFAULT_PROFILE"),
+        *("-u", "AWS_CA_BUNDLE"),
         f"AWS_CONFIG_FILE={MISSING_FILE}",
         f"AWS_SHARED_CREDENTIALS_FILE={MISSING_FILE}",
     ]

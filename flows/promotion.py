@@ -120,7 +120,7 @@ def compare_with_champion(
 @task(name="push", **NETWORK_TASK_OPTIONS)
 def push_outputs(store: ObjectStore, stages: list[Stage]) -> None:
     """Push the stages' outputs to the DVC remote, so that a version can be traced to its data."""
-    embedded_s3.configure_dvc_remote(store.settings)
+    embedded_s3.configure_dvc_remote(store)
     command = [
         *embedded_s3.hide_aws_profile(store.settings),
         *(sys.executable, "-m", "dvc", "push", "--quiet", "--remote", embedded_s3.DVC_REMOTE),

@@ -29,7 +29,7 @@ LEVELS |= {f"tasks.{name}": len(LAYERS) for name in STAGES}
 LEVELS["flows"] = len(LAYERS) + 1
 # A tool and the only place that may import it.
 HOMES = {
-    "boto3": "tasks/storage/object_store.py",
+    "boto3": "tasks/storage/s3_client.py",
     "great_expectations": "tasks/checks/expectations.py",
     "prefect": "flows/",
     "dvc": "flows/",

@@ -38,9 +38,11 @@ class Settings(BaseSettings):
         None, description="Bucket of the model store; unset: a server on loopback, per run."
     )
     s3_endpoint: str | None = Field(
-        None, description="URL of an S3 server that is not AWS; needs MILLRACE_S3_BUCKET."
+        None,
+        description="URL of an S3 server that is not AWS, with a path if it has one; needs "
+        "MILLRACE_S3_BUCKET.",
     )
-    s3_prefix: str = Field("millrace", description="Prefix of all keys in the bucket.")
+    s3_prefix: str = Field("millrace", description="Prefix of all keys in the bucket; / for none.")
     keys: Path | None = Field(
         None, description="Folder of the keys that sign and verify; unset: .millrace/keys."
     )

@@ -1,20 +1,22 @@
 """Objects of a bucket: each is a part, read exactly as it was listed or not at all."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from tasks.core.errors import ConfigError, RetryableError, StageError
+from tasks.core.errors import RetryableError, StageError
 from tasks.recipe.ingest import S3Source
 from tasks.sources import files
 from tasks.sources.base import DOWNLOAD_FOLDER, RowBatch, SourcePartition
 from tasks.sources.formats import table_files
 from tasks.sources.formats.file_content import FileContent
 from tasks.sources.url_variables import expand_variables
-from tasks.storage.object_store import ObjectInfo, ObjectStore, StoreSettings
+from tasks.storage import store_settings
+from tasks.storage.object_store import ObjectInfo, ObjectStore
+from tasks.storage.store_settings import StoreSettings
+
+ENDPOINT_KEY = "ingest.endpoint"
 
 
 def iter_partitions(source: S3Source) -> Iterator[SourcePartition]:
@@ -52,20 +54,12 @@ def open_store(source: S3Source) -> ObjectStore:
     Raises:
         ConfigError: `ingest.endpoint` is not the address of a server.
     """
-    endpoint = expand_variables(source.endpoint, "ingest.endpoint") if source.endpoint else None
-    mistake = ConfigError(
-        "ingest.endpoint is not the address of an S3 server: write it as https://host:port, "
-        "without user, password and query."
-    )
-    if endpoint and not re.fullmatch("https?://[^@?#]+", endpoint):
-        raise mistake
-    variables = ("ingest.bucket", "ingest.endpoint")
-    try:
-        _ = urlsplit(endpoint or "").port  # boto3 would take a wrong one for a lost connection
-        settings = StoreSettings(source.bucket, source.prefix, endpoint, variables=variables)
-        return ObjectStore(settings)
-    except ValueError:  # its words hold the endpoint
-        raise mistake from None
+    endpoint = expand_variables(source.endpoint, ENDPOINT_KEY) if source.endpoint else None
+    if endpoint:
+        store_settings.check_endpoint(endpoint, ENDPOINT_KEY)
+    variables = ("ingest.bucket", ENDPOINT_KEY)
+    settings = StoreSettings(source.bucket, source.prefix, endpoint, variables=variables)
+    return ObjectStore(settings)
 
 
 def read_object(source: S3Source, store: ObjectStore, item: ObjectInfo) -> Iterator[RowBatch]:

@@ -1,5 +1,6 @@
 """The embedded store: who may use it, and how DVC does."""
 
+import configparser
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ from flows import embedded_s3, prefect_server
 from tasks.core.errors import StageError
 from tasks.registry import channel_pointer, manifests, object_keys
 from tasks.registry.registry import Registry
-from tasks.storage.object_store import ObjectStore, StoreSettings
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.store_settings import StoreSettings
 from tests.registry import examples
 
 FORGED_POINTER = json.dumps({"version": "evil", "generation": 9}).encode()
@@ -48,7 +50,7 @@ def push_a_file(store: ObjectStore, folder: Path, **environment: str) -> None:
     dvc("init", "--no-scm", environment=environment)
     (folder / "rows.csv").write_text("rows")
     dvc("add", "rows.csv", environment=environment)
-    embedded_s3.configure_dvc_remote(store.settings)
+    embedded_s3.configure_dvc_remote(store)
     prefix = embedded_s3.hide_aws_profile(store.settings)
     dvc("push", "--remote", embedded_s3.DVC_REMOTE, prefix=prefix, environment=environment)
 
@@ -79,14 +81,34 @@ def test_what_a_person_has_configured_for_dvc_stays(here: Path) -> None:
     dvc("remote", "add", "--local", "--default", "mine", str(here / "mine"))
     for port in (1, 2):
         endpoint = f"http://127.0.0.1:{port}"
-        embedded_s3.configure_dvc_remote(
-            StoreSettings("models", endpoint=endpoint, key="k", secret="s")
-        )
+        settings = StoreSettings("models", endpoint=endpoint, key="k", secret="s")
+        embedded_s3.configure_dvc_remote(ObjectStore(settings))
     assert dvc("config", "cache.dir") == f"{here / 'shared'}\n"
     assert dvc("config", "core.remote") == "mine\n"
     assert dvc("config", "remote.mine.url") == f"{here / 'mine'}\n"
     assert dvc("config", "remote.store.endpointurl") == "http://127.0.0.1:2\n"
     assert (here / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
+
+
+def test_dvc_knows_the_region_and_the_certificates_of_the_store(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-south-1")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    (here / "ca.pem").touch()
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(here / "ca.pem"))
+    dvc("init", "--no-scm")
+    settings = StoreSettings("models", prefix="", endpoint="https://example.com/s3")
+    embedded_s3.configure_dvc_remote(ObjectStore(settings))
+    expected = {
+        "url": "s3://models/dvc",
+        "endpointurl": "https://example.com/s3",
+        "region": "eu-south-1",
+        "ssl_verify": str(here / "ca.pem"),
+    }
+    config = configparser.ConfigParser()
+    config.read(".dvc/config.local")
+    assert dict(config["'remote \"store\"'"]) == expected
 
 
 @pytest.fixture

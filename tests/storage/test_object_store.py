@@ -8,7 +8,8 @@ import pytest
 
 from flows import embedded_s3
 from tasks.core.errors import StageError
-from tasks.storage.object_store import ObjectStore, StoreSettings
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.store_settings import StoreSettings
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""A server that answers each request as an empty bucket does, and keeps what it was asked."""
+
+import contextlib
+import datetime
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+EMPTY_LIST = b'<?xml version="1.0"?><ListBucketResult></ListBucketResult>'
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass
+class EmptyBucket:
+    """The server's address, and the paths and signatures of its requests."""
+
+    endpoint: str
+    paths: list[str] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
+
+    def regions(self) -> set[str]:
+        """The regions that requests were signed for."""
+        return {signature.split("/")[2] for signature in self.authorizations}
+
+
+@contextlib.contextmanager
+def serve_empty_bucket(certificate: Path | None = None) -> Iterator[EmptyBucket]:
+    """Serve, over TLS if there is a certificate with its key."""
+    server = ThreadingHTTPServer((LOOPBACK, 0), BaseHTTPRequestHandler)
+    scheme = "https" if certificate else "http"
+    bucket = EmptyBucket(f"{scheme}://{LOOPBACK}:{server.server_port}")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            bucket.paths.append(self.path)
+            bucket.authorizations.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(EMPTY_LIST)))
+            self.end_headers()
+            self.wfile.write(EMPTY_LIST)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    server.RequestHandlerClass = Handler
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield bucket
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def write_certificate(path: Path) -> Path:
+    """Write a certificate of loopback, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address(LOOPBACK))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
