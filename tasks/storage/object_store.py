@@ -142,9 +142,8 @@ class ObjectStore:
 
         The write is not conditional, so it suits only names that stand for one content.
         """
-        with self.raise_readable_errors():
-            with path.open("rb") as file:
-                self.client.upload_fileobj(file, self.settings.bucket, self.key(name))
+        with self.raise_readable_errors(), path.open("rb") as file:
+            self.client.upload_fileobj(file, self.settings.bucket, self.key(name))
 
     def download(self, name: str, path: Path) -> None:
         """Write an object's bytes to a file."""

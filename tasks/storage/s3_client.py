@@ -99,12 +99,13 @@ def find_region(settings: StoreSettings, session: Any) -> str | None:
     It is AWS_DEFAULT_REGION, as for boto3; else AWS_REGION, which other tools of AWS read; else
     that of the profile.
     """
+    fallback = DEFAULT_REGION if settings.endpoint else None
     if settings.key:
-        return DEFAULT_REGION
-    variables = ("AWS_DEFAULT_REGION", "AWS_REGION")
-    named = [os.environ[name] for name in variables if os.environ.get(name)]
-    region: str | None = named[0] if named else session.get_config_variable("region")
-    return region or (DEFAULT_REGION if settings.endpoint else None)
+        return fallback
+    region: str | None = session.get_config_variable("region")
+    return (
+        os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or region or fallback
+    )
 
 
 def create_client(settings: StoreSettings, session: Any, region: str | None, attempts: int) -> Any:

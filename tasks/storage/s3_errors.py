@@ -171,7 +171,7 @@ def is_outcome_unknown(error: Exception) -> bool:
     """Return whether a failed write may have happened all the same."""
     from botocore.exceptions import BotoCoreError, ParamValidationError
 
-    if isinstance(error, ParamValidationError) or is_credentials_failure(error):
-        return False
+    if isinstance(error, BotoCoreError):
+        return not (isinstance(error, ParamValidationError) or is_credentials_failure(error))
     code = get_error_code(error)
-    return isinstance(error, BotoCoreError) or code.startswith("5") or code in UNKNOWN_OUTCOME_CODES
+    return code.startswith("5") or code in UNKNOWN_OUTCOME_CODES

@@ -94,7 +94,7 @@ def parse_prefix(text: str) -> str:
         ConfigError: A part of it is `.` or `..`, which servers resolve as a path does.
     """
     parts = [part for part in text.strip().split("/") if part]
-    if "." in parts or ".." in parts:
+    if {".", ".."} & set(parts):
         raise ConfigError(
             f"{PREFIX_VARIABLE} is {text!r}: no part of it may be . or .., which some servers "
             "resolve; name the folder itself, as in models/millrace."
