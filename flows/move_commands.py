@@ -50,12 +50,14 @@ def rollback(
     next run does not promote again what was rolled back.
     """
     from flows.registry_access import open_registry_for_signing
-    from tasks.registry import channel_pointer, moves
+    from tasks.registry import channel_pointer, moves, version_names
 
     with open_registry_for_signing(click.echo) as registry:
         expected = channel_pointer.require_pointer(
             registry, recipe.name, channel or recipe.promote.channel
         )
+        if version:
+            version = version_names.resolve_version(registry, recipe.name, version)
         target = moves.find_target(registry, expected.record, version)
         result = moves.roll_back(registry, expected, target, by, freeze=freeze)
     report_move(result, as_json=as_json)
@@ -149,16 +151,17 @@ def verify(
     """
     from flows.registry_access import open_registry, open_registry_for_signing
     from tasks.core.errors import ConfigError
-    from tasks.registry import verification
+    from tasks.registry import verification, version_names
 
-    versions = [version] if version else []
     if sign and not actor.strip():
         raise ConfigError("Add --actor NAME: who vouches for what is signed is recorded.")
     if sign:
         with open_registry_for_signing(click.echo) as registry:
+            versions = version_names.resolve_versions(registry, recipe.name, version)
             for key in verification.sign_again(registry, recipe.name, actor.strip(), versions):
                 click.echo(f"signed {key}", err=True)
     with open_registry() as registry:
+        versions = version_names.resolve_versions(registry, recipe.name, version)
         checks = list(verification.verify_model(registry, recipe.name, versions))
     print_result(
         [{"object": check.name, "fault": check.fault} for check in checks],
