@@ -27,27 +27,21 @@ if TYPE_CHECKING:
 )
 @RECIPE_ARGUMENT
 @click.option("--to", "version", help="Version to go back to; the one before if left out.")
-@click.option(
-    "--freeze/--no-freeze",
-    default=True,
-    help="Whether to keep runs from promoting until `millrace unfreeze`; yes if left out.",
-)
 @CHANNEL_OPTION
 @JSON_OPTION
 @by_person
 def rollback(
     recipe: "Recipe",
     version: str | None,
-    freeze: bool,  # noqa: FBT001  click's signature
     channel: str | None,
     by: "Override",
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001  click's signature
 ) -> None:
     """Make RECIPE's channel name a version again that it named before.
 
     The version is verified and validated first: its files are fetched, their hashes and signature
     checked, and it has to answer its golden requests. The channel is frozen afterwards, so that the
-    next run does not promote again what was rolled back.
+    next run does not promote again what was rolled back; `millrace unfreeze` lifts that.
     """
     from flows.registry_access import open_registry_for_signing
     from tasks.registry import channel_pointer, moves, version_names
@@ -59,7 +53,7 @@ def rollback(
         if version:
             version = version_names.resolve_version(registry, recipe.name, version)
         target = moves.find_target(registry, expected.record, version)
-        result = moves.roll_back(registry, expected, target, by, freeze=freeze)
+        result = moves.roll_back(registry, expected, target, by)
     report_move(result, as_json=as_json)
 
 

@@ -169,9 +169,12 @@ def print_all_status(channels: "Mapping[str, str]", histories: "Mapping[str, His
 
 def print_checks(recipe: str, checks: "Sequence[Check]") -> None:
     """Print what was verified of a model, and what is not believed."""
-    rows = [[check.name, "fail" if check.fault else "pass", check.fault] for check in checks]
+    rows = []
+    for check in checks:
+        outcome = "fail" if check.fault else "pass"
+        rows.append([check.name, outcome, check.fault])
     columns = ["object", "outcome", "fault"]
-    print_table(f"What the store holds for {recipe}", columns, rows or [["nothing yet", "", ""]])
+    print_table(f"What the store holds for {recipe}: {len(rows)} objects", columns, rows)
 
 
 def print_faults(faults: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ Every later stage depends on its own sections of the result, so a changed key, d
 row makes stale what it touches and nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tasks import sources
@@ -76,11 +76,16 @@ def hash_label_files(label: Label) -> dict[str, str | dict[str, str]]:
 
 def list_label_files(label: Label) -> Iterator[tuple[str, str]]:
     """List the paths that the section label names, each after its key."""
-    answers = [label.answers] if isinstance(label.answers, str) else label.answers
-    yield from (("label.answers", path) for path in answers)
+    for path in list_answer_files(label):
+        yield "label.answers", path
     for number, function in enumerate(label.functions):
         for key, path in list_function_files(function):
             yield f"label.functions[{number}].{key}", path
+
+
+def list_answer_files(label: Label) -> Sequence[str]:
+    """List the files with people's answers: one or several."""
+    return [label.answers] if isinstance(label.answers, str) else label.answers
 
 
 def list_function_files(function: LabellingFunction) -> Iterator[tuple[str, str]]:

@@ -93,9 +93,11 @@ def count_values(column: pa.ChunkedArray) -> dict[str, int]:
 
 def column_role(name: str, modality: str, problem: str) -> Role:
     """Return what a column is to the model."""
-    if problem == "classification" and name == "label":
+    is_class = problem == "classification" and name == "label"
+    is_text = name == "text" and CONTENT_COLUMN[modality] == "text"
+    if is_class:
         return "class"
-    if name == "text" and CONTENT_COLUMN[modality] == "text":
+    if is_text:
         return "text"
     return "other"
 

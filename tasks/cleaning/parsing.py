@@ -146,19 +146,21 @@ def split_fraction(mantissa: str, mark: str | None) -> tuple[str, str]:
 
 def parse_whole(whole: str) -> str:
     """Remove the marks between groups of three digits; nothing is 0."""
-    if whole.isdecimal():
-        return whole
-    if whole and not GROUPED_DIGITS_PATTERN.fullmatch(whole):
+    if not whole:
+        return "0"
+    is_grouped = GROUPED_DIGITS_PATTERN.fullmatch(whole)
+    if not is_grouped and not whole.isdecimal():
         raise ValueError("is no number")
-    digits = [letter for letter in whole if letter.isdecimal()]
-    return "".join(digits) or "0"
+    return "".join(filter(str.isdecimal, whole))
 
 
 def parse_fraction(fraction: str) -> str:
     """Return the digits of a fraction; nothing is 0."""
-    if fraction and not fraction.isdecimal():
+    if not fraction:
+        return "0"
+    if not fraction.isdecimal():
         raise ValueError("is no number")
-    return fraction or "0"
+    return fraction
 
 
 def guess_decimal_mark(mantissa: str) -> str | None:

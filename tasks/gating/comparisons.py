@@ -284,12 +284,15 @@ def describe_comparison(
 ) -> str:
     """Return the numbers of a comparison."""
     number = f" of comparison {rate.comparison_number} with it" if rule.rule == "champion" else ""
-    return (
+    values = (
         f"{describe_slice(compared.slice_name)}{rule.metric} {compared.model:.4f} against "
-        f"{compared.opponent:.4f} of the {rule.rule} (difference {compared.difference:+.4f}, "
-        f"interval {compared.low:+.4f} to {compared.high:+.4f}, p {p_adjusted:.4f} at error rate "
-        f"{rate.alpha:.2g}{number})"
+        f"{compared.opponent:.4f} of the {rule.rule}"
     )
+    difference = (
+        f"difference {compared.difference:+.4f}, interval {compared.low:+.4f} to "
+        f"{compared.high:+.4f}"
+    )
+    return f"{values} ({difference}, p {p_adjusted:.4f} at error rate {rate.alpha:.2g}{number})"
 
 
 def describe_outcome(

@@ -76,13 +76,19 @@ def count_rows(group: dict[str, JsonValue], rows: int | None) -> int | None:
 def match_keys(group: dict[str, JsonValue], path: str) -> tuple[list[str], str]:
     """Return the keys of a group that a path begins with, and the rest of the path."""
     if path.startswith("*"):
-        rest = path.partition(".")[2]
-        return [key for key in sorted(group) if not rest or isinstance(group[key], dict)], rest
-    fitting = [key for key in group if path == key or path.startswith(f"{key}.")]
+        return match_any_key(group, path.partition(".")[2])
+    fitting = [key for key in group if f"{path}.".startswith(f"{key}.")]
     if not fitting:
         return [], ""
     longest = max(fitting, key=len)
     return [longest], path[len(longest) + 1 :]
+
+
+def match_any_key(group: dict[str, JsonValue], rest: str) -> tuple[list[str], str]:
+    """Return the keys of a group under which the rest of a path can lie, and the rest."""
+    if not rest:
+        return sorted(group), rest
+    return [key for key in sorted(group) if isinstance(group[key], dict)], rest
 
 
 def join_path(parent: str, key: str) -> str:

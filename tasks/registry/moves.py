@@ -117,25 +117,22 @@ def roll_back(
     expected: CurrentPointer,
     version: str,
     by: Override,
-    *,
-    freeze: bool,
 ) -> MoveResult:
     """Make the channel name a version again that it named before.
 
-    The version has to be verified by the caller.
+    Only a person may move the channel afterwards: else the next run would promote again what was
+    rolled back. The version has to be verified by the caller.
 
     Args:
         registry: The registry.
         expected: The pointer as it was when the person decided.
         version: The version.
         by: Who rolls back, and why.
-        freeze: Whether only a person may move the channel afterwards. Without it the next run may
-            promote again what was rolled back.
     """
     current = expected.record
     record = find_promotion(registry, current, version)
     back = {"version": version, "previous": record.previous, "evidence": record.evidence}
-    pointer = follow(current, "rollback", by, frozen=freeze or current.frozen)
+    pointer = follow(current, "rollback", by, frozen=True)
     return write_move(registry, pointer.model_copy(update=back), expected)
 
 

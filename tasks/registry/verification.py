@@ -50,12 +50,18 @@ def verify_model(registry: Registry, model: str, versions: Sequence[str] = ()) -
     if versions:
         return
     for channel in list_channels(registry, model):
-        history = journal.read_history(registry, model, channel)
-        yield from (Check(f"channel {channel}", fault) for fault in history.faults)
-        if not history.faults:
-            yield Check(f"channel {channel}, {len(history.records)} moves", "")
+        yield from verify_channel(registry, model, channel)
     for key in registry.store.list_names(object_keys.evidence_prefix(model)):
         yield run_check(f"evidence {key}", partial(gate_evidence.verify_object, registry, key))
+
+
+def verify_channel(registry: Registry, model: str, channel: str) -> Iterator[Check]:
+    """Check the pointer and the journal of a channel against each other."""
+    history = journal.read_history(registry, model, channel)
+    for fault in history.faults:
+        yield Check(f"channel {channel}", fault)
+    if not history.faults:
+        yield Check(f"channel {channel}, {len(history.records)} moves", "")
 
 
 def run_check(name: str, check: Callable[[], None]) -> Check:

@@ -28,8 +28,12 @@ def format_row(row: Any) -> str:
     """Write a row of a table as names with their values, and a text as it is."""
     if not isinstance(row, dict):
         return str(row)
-    cells = [f"{name} {'–' if cell is None else format_value(cell)}" for name, cell in row.items()]
-    return ", ".join(cells)
+    return ", ".join(format_named_cell(name, cell) for name, cell in row.items())
+
+
+def format_named_cell(name: str, cell: Any) -> str:
+    """Write a column's name and its value."""
+    return f"{name} {'–' if cell is None else format_value(cell)}"
 
 
 def highlight_differences(before: Any, after: Any) -> tuple[Markup, Markup]:

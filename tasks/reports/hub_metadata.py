@@ -83,9 +83,17 @@ def find_hub_dataset(recipe: Recipe) -> str | None:
 
 def find_hub_base(recipe: Recipe) -> str | None:
     """Return the name of the base model, such as `owner/name`, if it comes from the hub."""
-    base = recipe.train.base or ""
-    is_hub_name = base.count("/") == 1 and ":" not in base
-    return base if is_hub_name and not Path(base).exists() else None
+    base = recipe.train.base
+    if base and is_hub_name(base):
+        return base
+    return None
+
+
+def is_hub_name(base: str) -> bool:
+    """Return whether a base is named as the hub names models, and is no path here."""
+    if base.count("/") != 1 or ":" in base:
+        return False
+    return not Path(base).exists()
 
 
 def list_languages(recipe: Recipe) -> list[str]:

@@ -145,6 +145,8 @@ def split_into_ranges(edges: ArrayLike, numbers: ArrayLike) -> tuple[list[str], 
 
 def describe_range(low: str, high: str) -> str:
     """Name the range between two edges, of which one or both may be missing ('')."""
-    if low and high:
-        return f"{low} to {high}"
-    return f"over {low}" if low else f"up to {high}"
+    if not low:
+        return f"up to {high}"
+    if not high:
+        return f"over {low}"
+    return f"{low} to {high}"

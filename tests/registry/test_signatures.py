@@ -358,7 +358,7 @@ def test_a_rollback_names_an_older_version_and_freezes(machine: Registry, tmp_pa
     current = channel_pointer.require_pointer(machine, "back", CHANNEL)
     target = moves.find_target(machine, current.record, None)
     assert target == first.version
-    result = moves.roll_back(machine, current, target, BY, freeze=True)
+    result = moves.roll_back(machine, current, target, BY)
     assert result.won
     assert result.current
     record = result.current.record
