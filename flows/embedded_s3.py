@@ -6,28 +6,27 @@ The server is SeaweedFS on loopback.
 import contextlib
 import json
 import os
-import secrets
+import re
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from flows import server_secrets
+from flows.server_secrets import BUCKET, CREDENTIALS_FILE, SERVER_FOLDER
 from tasks.core.errors import StageError
 from tasks.storage.locks import file_lock
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
 
-SERVER_FOLDER = Path(".millrace/s3")
 DATA_FOLDER = SERVER_FOLDER / "data"
 LOG_FILE = SERVER_FOLDER / "server.log"
 PORT_FILE = SERVER_FOLDER / "server.json"  # exists while a server runs
-CREDENTIALS_FILE = SERVER_FOLDER / "s3.json"
 SERVER_LOCK = SERVER_FOLDER / "lock"
-BUCKET = "millrace"
 DVC_REMOTE = "store"  # its name in DVC
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 30
@@ -37,20 +36,13 @@ STOP_SECONDS = 4
 POLL_SECONDS = 0.05
 CONNECT_SECONDS = 0.5
 MAX_LOG_CHARACTERS = 300
+PRIVATE_UMASK = 0o077
+SOCKET_PATTERN = "seaweedfs-*-{port}.sock"  # SeaweedFS leaves them behind
+SOCKET_FOLDER = Path("/tmp")  # noqa: S108  where it puts them, whatever TMPDIR says
 # SeaweedFS 4.48 lets two conditional writes of one object pass now and then in the first second
 # after its start. All its clients are on this machine, so they take turns. This can go when a race
 # of eight against a server without it has one winner in ten thousand starts.
 CONDITIONAL_WRITE_LOCK = SERVER_FOLDER / "conditional"
-# Only its S3 port asks for credentials by itself. Without HTTP its master and filer answer nothing
-# but gRPC; its volume server then wants requests that are signed with these keys, which nobody but
-# the server knows.
-SIGNING_KEY_VARIABLES = (
-    "WEED_JWT_SIGNING_KEY",
-    "WEED_JWT_SIGNING_READ_KEY",
-    "WEED_JWT_FILER_SIGNING_KEY",
-    "WEED_JWT_FILER_SIGNING_READ_KEY",
-)
-SIGNING_KEY_BYTES = 32
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 FIXED_OPTIONS = (
     f"-ip={LOOPBACK}",
@@ -156,7 +148,7 @@ def start_server() -> tuple[psutil.Popen, ObjectStore]:
         StageError: It does not answer.
     """
     program = find_program()
-    load_or_create_credentials()
+    server_secrets.load_or_create_credentials()
     DATA_FOLDER.mkdir(exist_ok=True)
     ports = choose_ports()
     with LOG_FILE.open("wb") as log:
@@ -165,11 +157,12 @@ def start_server() -> tuple[psutil.Popen, ObjectStore]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env=os.environ | create_signing_keys(),
+            umask=PRIVATE_UMASK,
+            env=server_secrets.create_server_variables(),
         )
     try:
         port = ports["s3.port"]
-        write_private_file(PORT_FILE, json.dumps({"port": port}))
+        server_secrets.write_private_file(PORT_FILE, json.dumps({"port": port}))
         wait_until_listening(process, port)
         return process, build_store(port)
     except BaseException:
@@ -205,17 +198,13 @@ def server_command(program: str, ports: Mapping[str, int]) -> list[str]:
     """Return the server's command line."""
     return [
         program,
+        "-logtostderr",
         "mini",
         f"-dir={DATA_FOLDER}",
         f"-s3.config={CREDENTIALS_FILE}",
         *(f"-{option}={port}" for option, port in ports.items()),
         *FIXED_OPTIONS,
     ]
-
-
-def create_signing_keys() -> dict[str, str]:
-    """Return random keys that nobody but the server knows, by their variables."""
-    return {name: secrets.token_hex(SIGNING_KEY_BYTES) for name in SIGNING_KEY_VARIABLES}
 
 
 def wait_until_listening(process: psutil.Popen, port: int) -> None:
@@ -256,7 +245,7 @@ def connect_to_running_server() -> ObjectStore:
 
 def build_store(port: int) -> ObjectStore:
     """Return the store of the embedded server."""
-    key, secret = load_or_create_credentials()
+    key, secret = server_secrets.load_or_create_credentials()
     return ObjectStore(
         StoreSettings(
             BUCKET,
@@ -280,43 +269,22 @@ def end_orphan_servers() -> None:
 def stop_server(process: psutil.Process) -> None:
     """Stop a server; kill it if it hangs."""
     with contextlib.suppress(psutil.Error):
+        command = process.cmdline()
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(STOP_SECONDS)  # a zombie of a dead run may stay
+        remove_sockets(command)
 
 
-def load_or_create_credentials() -> tuple[str, str]:
-    """Return the server's key and secret; they are created on first use."""
-    if not CREDENTIALS_FILE.exists():
-        write_private_file(CREDENTIALS_FILE, json.dumps(create_credentials()))
-    [identity] = json.loads(CREDENTIALS_FILE.read_text())["identities"]
-    [credentials] = identity["credentials"]
-    return credentials["accessKey"], credentials["secretKey"]
-
-
-def create_credentials() -> dict[str, object]:
-    """Return a configuration of the server with a random key that may use the bucket."""
-    credentials = {
-        "accessKey": secrets.token_hex(10),
-        "secretKey": secrets.token_urlsafe(30),
-    }
-    identity = {
-        "name": "millrace",
-        "credentials": [credentials],
-        "actions": [f"{action}:{BUCKET}" for action in ("Admin", "Read", "Write", "List")],
-    }
-    return {"identities": [identity]}
-
-
-def write_private_file(path: Path, text: str) -> None:
-    """Write a file whole that only its owner may read."""
-    temporary = path.with_suffix(".tmp")
-    temporary.touch(0o600)
-    temporary.write_text(text)
-    temporary.replace(path)
+def remove_sockets(command: Sequence[str]) -> None:
+    """Delete the sockets of a server that was started by this command."""
+    for port in re.findall(r"\.port(?:\.grpc)?=(\d+)", " ".join(command)):
+        for socket_path in SOCKET_FOLDER.glob(SOCKET_PATTERN.format(port=port)):
+            with contextlib.suppress(OSError):
+                socket_path.unlink()
 
 
 def find_free_ports(count: int) -> list[int]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from pydantic import JsonValue
 
-from flows.embedded_s3 import BUCKET
+from flows.server_secrets import BUCKET
 from tasks import ingest, sources
 from tasks.contracts.snapshot import Snapshot
 from tasks.core import stage

@@ -99,13 +99,15 @@ def find_region(settings: StoreSettings, session: Any) -> str | None:
     It is AWS_DEFAULT_REGION, as for boto3; else AWS_REGION, which other tools of AWS read; else
     that of the profile.
     """
-    fallback = DEFAULT_REGION if settings.endpoint else None
-    if settings.key:
-        return fallback
-    region: str | None = session.get_config_variable("region")
-    return (
-        os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or region or fallback
-    )
+    region = None
+    if not settings.key:
+        region = read_region_variable() or session.get_config_variable("region")
+    return region or (DEFAULT_REGION if settings.endpoint else None)
+
+
+def read_region_variable() -> str | None:
+    """Return the region that the environment names."""
+    return os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
 
 
 def create_client(settings: StoreSettings, session: Any, region: str | None, attempts: int) -> Any:

@@ -1,32 +1,19 @@
-"""The embedded store: who may use it, and how DVC does."""
+"""The embedded store: how it starts, and how DVC uses it."""
 
 import configparser
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
-from flows import embedded_s3, prefect_server
+from flows import embedded_s3, prefect_server, server_secrets
 from tasks.core.errors import StageError
-from tasks.registry import channel_pointer, manifests, object_keys
-from tasks.registry.registry import Registry
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
-from tests.registry import examples
-
-FORGED_POINTER = json.dumps({"version": "evil", "generation": 9}).encode()
-METHODS = ("GET", "PUT", "POST", "DELETE")
-MASTER_PATHS = (
-    "/dir/assign",
-    "/dir/lookup?fileId=1,0123456789",
-    f"/col/delete?collection={embedded_s3.BUCKET}",
-)
 
 
 def dvc(
@@ -53,26 +40,6 @@ def push_a_file(store: ObjectStore, folder: Path, **environment: str) -> None:
     embedded_s3.configure_dvc_remote(store)
     prefix = embedded_s3.hide_aws_profile(store.settings)
     dvc("push", "--remote", embedded_s3.DVC_REMOTE, prefix=prefix, environment=environment)
-
-
-def read_ports(store: ObjectStore) -> dict[str, str]:
-    """Return the ports of the embedded server, by their names on its command line."""
-    ports = {}
-    for word in find_server_command(store):
-        name, _, value = word.removeprefix("-").partition("=")
-        if name.endswith(".port"):
-            ports[name] = value
-    return ports
-
-
-def find_server_command(store: ObjectStore) -> list[str]:
-    """Return the command line of the embedded server."""
-    _, _, s3_port = str(store.settings.endpoint).rpartition(":")
-    for process in psutil.process_iter(["cmdline"]):
-        command: list[str] = process.info["cmdline"] or []
-        if f"-s3.port={s3_port}" in command:
-            return command
-    raise LookupError
 
 
 def test_what_a_person_has_configured_for_dvc_stays(here: Path) -> None:
@@ -111,54 +78,8 @@ def test_dvc_knows_the_region_and_the_certificates_of_the_store(
     assert dict(config["'remote \"store\"'"]) == expected
 
 
-@pytest.fixture
-def guarded(registry: Registry, tmp_path: Path) -> Registry:
-    """A registry with a model in production."""
-    version = examples.publish(registry, "guarded", tmp_path / "model", "good" * 5000)
-    current = channel_pointer.read_pointer(registry, "guarded", examples.CHANNEL)
-    if current is None:
-        assert examples.promote(registry, "guarded", version, current).won
-    return registry
-
-
-@pytest.mark.parametrize(
-    ("server", "path"),
-    [
-        ("filer", "/buckets/{bucket}/{pointer}"),
-        ("filer", "/buckets/{bucket}"),
-        ("volume", "/1,0123456789"),
-    ],
-)
-def test_nothing_is_read_replaced_or_deleted_without_credentials(
-    guarded: Registry, tmp_path: Path, server: str, path: str
-) -> None:
-    before = channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL)
-    assert before
-    pointer = guarded.store.key(object_keys.channel_key("guarded", examples.CHANNEL))
-    path = path.format(bucket=guarded.store.settings.bucket, pointer=pointer)
-    url = f"http://127.0.0.1:{read_ports(guarded.store)[f'{server}.port']}{path}?recursive=true"
-    for method in METHODS:
-        upload = {"file": FORGED_POINTER} if method in ("PUT", "POST") else None
-        response = httpx.request(method, url, files=upload, trust_env=False)
-        refusals = (401,) if server == "volume" else (401, 403, 404)
-        assert response.status_code in refusals, method
-        assert b"good" not in response.content
-
-    assert channel_pointer.read_pointer(guarded, "guarded", examples.CHANNEL) == before
-    folder = manifests.fetch_version(guarded, "guarded", before.version, tmp_path / "cache")
-    assert (folder / "model.txt").read_text() == "good" * 5000
-
-
-@pytest.mark.parametrize("path", MASTER_PATHS)
-def test_the_master_answers_nobody(store: ObjectStore, path: str) -> None:
-    port = read_ports(store)["master.port"]
-    response = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
-    assert response.status_code == 404
-    assert "authorization" not in response.headers
-
-
 def test_only_its_owner_sees_the_folder_of_the_server(here: Path) -> None:
-    folder = here / embedded_s3.SERVER_FOLDER
+    folder = here / server_secrets.SERVER_FOLDER
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     with embedded_s3.open_store():

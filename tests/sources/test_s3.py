@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.embedded_s3 import BUCKET
+from flows.server_secrets import BUCKET
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import S3Source
 from tasks.sources import list_partition_versions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows import embedded_s3
+from flows import embedded_s3, server_secrets
 from tasks.core.errors import StageError
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
@@ -39,9 +39,9 @@ def test_a_missing_bucket_is_named(here: Path) -> None:
         "credentials": [{"accessKey": "key", "secretKey": "secret"}],
         "actions": ["Admin", "Read", "Write", "List"],
     }
-    embedded_s3.SERVER_FOLDER.mkdir(parents=True)
-    embedded_s3.write_private_file(
-        embedded_s3.CREDENTIALS_FILE, json.dumps({"identities": [identity]})
+    server_secrets.SERVER_FOLDER.mkdir(parents=True)
+    server_secrets.write_private_file(
+        server_secrets.CREDENTIALS_FILE, json.dumps({"identities": [identity]})
     )
     sentence = "there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"
     with embedded_s3.open_store() as store:
