@@ -16,6 +16,7 @@ their content, as those of a source without ids are. Ids to erase are looked for
 """
 
 from tasks.contracts.snapshot import IdColumn, Snapshot
+from tasks.core import notices
 from tasks.core.stage import main
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -39,6 +40,7 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
         dropped_rows.describe_counts("ingest", snapshot.rows_in, snapshot.rows, snapshot.by_rule),
         flush=True,
     )
+    notices.print_warnings(snapshot.warnings)
     if snapshot.id_column == IdColumn.ORDINARY:
         print(describe_ordinary_id(), flush=True)
     dropped_rows.check_max_dropped(

@@ -2,18 +2,21 @@
 
     python -m tasks.split support-desk
 
-A row's split is chosen by the hash of its content or group, or by its time, so it depends on the
-row alone and never changes when other rows come or go; equal contents share a split. If
+A row's split is chosen by the hash of its content or group, by its time, or by what the source says
+of it, so it depends on the row alone and never changes when other rows come or go; equal contents
+share a split. If
 near-duplicates are in different splits, those that are evaluated stay, and the others are written
 to split/rejects.parquet.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from tasks.contracts.split_report import SplitReport, TimeReport
+from tasks.core import notices
 from tasks.core.errors import StageError
 from tasks.core.stage import main
 from tasks.recipe import resolved
@@ -24,6 +27,7 @@ from tasks.rows import (
     label_values,
     leakage,
     near_duplicates,
+    predefined_split,
     rejected_rows,
     stratification,
 )
@@ -63,11 +67,13 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
         stratification.require_learnable_split(classes, total, all_classes, recipe.problem)
     for name, part in tables.items():
         files.write_table(paths.split.table(name), part)
-    report = SplitReport(
+    notices.print_warnings(divided.warnings)
+    SplitReport(
         rows_in=table.num_rows,
         rows=n_rows,
         rejects=sum(by_rule.values()),
         by_rule=by_rule,
+        warnings=divided.warnings,
         rows_by_split={name: part.num_rows for name, part in tables.items()},
         clusters=divided.leaking.n_clusters,
         time=describe_boundaries(recipe.split.time, divided.boundaries),
@@ -77,8 +83,7 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
             for name, counts in classes.items()
         },
         folds=count_folds(tables["train"]) if recipe.split.folds else None,
-    )
-    report.write(paths.split.report)
+    ).write(paths.split.report)
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,14 @@ class DividedRows:
     rows: pa.Table
     split_of_row: list[str]
     leaking: LeakingRows  # rows that are dropped
-    boundaries: TimeBoundaries | None  # of a split by time
     rejects: list[pa.Table]
-    has_folds: bool
+    boundaries: TimeBoundaries | None = None  # of a split by time
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the rows have folds."""
+        return FOLD_COLUMN in self.rows.column_names
 
     def tables(self) -> dict[str, pa.Table]:
         """Return the rows of each split."""
@@ -127,19 +137,78 @@ def divide_rows(recipe: Recipe, table: pa.Table) -> DividedRows:
             "split.folds: the data has a column 'fold' already, which the folds would replace: "
             "rename it in the source, or remove split.folds."
         )
-    time_split = assignment.split_by_time(table, config) if config.time else None
-    rows = time_split.rows if time_split else table
-    rejects = [time_split.rejects] if time_split else []
+    placed = place_rows(recipe, table)
+    rows = placed.rows
+    leaking = leakage.find_leaking_rows(
+        rows["id"].to_pylist(), placed.contents, placed.split_of_row
+    )
+    if config.folds:
+        folds = assignment.assign_folds(placed.keys, leaking.pairs, config)
+        rows = rows.append_column(FOLD_COLUMN, pa.array(folds, pa.int32()))
+    return DividedRows(
+        rows,
+        placed.split_of_row,
+        leaking,
+        [*placed.rejects, reject_leaking_rows(rows, leaking)],
+        placed.boundaries,
+        placed.warnings,
+    )
+
+
+@dataclass(frozen=True)
+class PlacedRows:
+    """The rows with the split that each was placed in, before any are compared.
+
+    Attributes:
+        rows: The rows that are in a split.
+        contents: The content of each.
+        keys: What is hashed of each: its group or its content.
+        split_of_row: The split of each.
+        rejects: The rows that are in none.
+        boundaries: Of a split by time.
+        warnings: What people should know.
+    """
+
+    rows: pa.Table
+    contents: list[Any]
+    keys: list[bytes]
+    split_of_row: list[str]
+    rejects: list[pa.Table]
+    boundaries: TimeBoundaries | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def place_rows(recipe: Recipe, table: pa.Table) -> PlacedRows:
+    """Choose the split of each row: by its time, by what the source says, or by its hash."""
+    config = recipe.split
+    if config.time:
+        by_time = assignment.split_by_time(table, config)
+        contents = near_duplicates.read_contents(by_time.rows, recipe.modality)
+        keys = assignment.build_group_keys(by_time.rows, contents, config)
+        return PlacedRows(
+            by_time.rows,
+            contents,
+            keys,
+            by_time.split_of_row,
+            [by_time.rejects],
+            by_time.boundaries,
+        )
+    predefined = predefined_split.read_parts(table, config)
+    rows = table.filter(predefined.is_known) if predefined else table
     contents = near_duplicates.read_contents(rows, recipe.modality)
     keys = assignment.build_group_keys(rows, contents, config)
-    split_of_row = time_split.split_of_row if time_split else assignment.assign_splits(keys, config)
-    leaking = leakage.find_leaking_rows(rows["id"].to_pylist(), contents, split_of_row)
-    rejects.append(reject_leaking_rows(rows, leaking))
-    if config.folds:
-        folds = assignment.assign_folds(keys, leaking.pairs, config)
-        rows = rows.append_column(FOLD_COLUMN, pa.array(folds, pa.int32()))
-    boundaries = time_split.boundaries if time_split else None
-    return DividedRows(rows, split_of_row, leaking, boundaries, rejects, bool(config.folds))
+    if predefined is None:
+        return PlacedRows(rows, contents, keys, assignment.assign_splits(keys, config), [])
+    known_parts = [part for part in predefined.parts if part is not None]
+    completed = predefined_split.complete_parts(known_parts, keys, config)
+    return PlacedRows(
+        rows,
+        contents,
+        keys,
+        completed.split_of_row,
+        [predefined.reject_others(table)],
+        warnings=predefined_split.describe_cuts(completed.cut, config),
+    )
 
 
 def reject_leaking_rows(rows: pa.Table, leaking: LeakingRows) -> pa.Table:

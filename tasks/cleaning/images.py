@@ -20,8 +20,6 @@ MIN_CORRELATION = 0.99  # of two thumbnails; different digits by one hand reach 
 THUMBNAIL_SIZE = (16, 16)
 HASH_BITS = 64
 MAX_PIXELS = 1 << 31  # of the width or height, if a recipe names no limit
-# Pillow's errors for bytes that are no image, or a dangerous one.
-DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def try_decode(data: bytes | None) -> tuple[Image.Image | None, str | None]:
@@ -30,7 +28,7 @@ def try_decode(data: bytes | None) -> tuple[Image.Image | None, str | None]:
         return image_decoding.decode_image(data or b""), None
     except StageError as failure:
         return None, str(failure)
-    except DAMAGE_ERRORS as error:
+    except image_decoding.DAMAGE_ERRORS as error:
         return None, describe_damage(error)
 
 
@@ -107,7 +105,7 @@ def check_size(data: bytes | None, limits: SizeLimits) -> str | None:
     try:
         with Image.open(io.BytesIO(data or b"")) as image:
             width, height = image_decoding.upright_size(image)
-    except DAMAGE_ERRORS as error:
+    except image_decoding.DAMAGE_ERRORS as error:
         return describe_damage(error)
     if limits.allows(width, height):
         return None

@@ -32,6 +32,9 @@ class SnapshotPartition(Record):
     bytes: int = Field(description="Size of the file of rows.")
     sha256: str
     rejects_sha256: str | None
+    warnings: list[str] = Field(
+        default_factory=list, description="What people should know of how the rows were read."
+    )
 
 
 class Snapshot(StageReport):

@@ -12,3 +12,6 @@ class StageReport(Contract):
     rows: int = Field(description="Rows that the stage passes on.")
     rejects: int = Field(description="Rows that the stage wrote to its rejects.")
     by_rule: dict[str, int] = Field(description="Rejected rows by the rule that rejected them.")
+    warnings: list[str] = Field(
+        default_factory=list, description="What people should know, as it was printed."
+    )

@@ -16,12 +16,12 @@ from tasks.labelling.resolve_labels import Doubt
 from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.recipe.recipe import Recipe
 from tasks.reports import html_pages
+from tasks.rows import image_decoding
 from tasks.storage import files
 from tasks.storage.layout import LabelledFolder
 
 # With these line ends the CSV writer quotes a cell that holds either character.
 LINE_END = "\r\n"
-PNG_SIGNATURE = b"\x89PNG"
 MODEL_VERSION = "millrace"  # that Label Studio shows beside a guess
 
 
@@ -102,8 +102,8 @@ def format_content(content: Any) -> str:
     The image is inside the file because no server holds it.
     """
     if isinstance(content, bytes):
-        kind = "png" if content.startswith(PNG_SIGNATURE) else "jpeg"
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        kind, shown = image_decoding.encode_for_browser(content)
+        return f"data:{kind};base64,{base64.b64encode(shown).decode()}"
     if isinstance(content, dict):
         return "\n".join(f"{name}: {value}" for name, value in content.items())
     return content or ""

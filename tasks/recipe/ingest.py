@@ -11,6 +11,7 @@ from tasks.recipe.base import Count, Section
 # The values of these keys in a URL's query are secrets.
 QUERY_CREDENTIALS = r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)"
 Paths = str | list[str]
+LevelName = Annotated[str, Field(pattern=r"^\w+$")]
 
 
 def refuse_plain_secret(url: str | None) -> str | None:
@@ -113,7 +114,10 @@ class S3Source(TextFormat):
 
 
 class ImagesSource(Section):
-    """PNG and JPEG files in one folder per class, or files in MNIST's IDX format."""
+    """Images in one folder per class, or files in MNIST's IDX format.
+
+    PNG, JPEG, WebP, BMP, TIFF and GIF are read, of several frames the first.
+    """
 
     kind: Literal["images"]
     path: Paths = Field(
@@ -122,6 +126,14 @@ class ImagesSource(Section):
     )
     labels: Paths | None = Field(
         None, description="The IDX file of labels, or a list with one for each file of images."
+    )
+    levels: list[LevelName] | None = Field(
+        None,
+        min_length=1,
+        description="What the folders below `path` are, from the top: `class` is the label, "
+        "`split` the predefined split, and any other name becomes a column of that name, as in "
+        "[split, camera, class]. By default the classes are at the top, or below folders that "
+        "are named as splits are.",
     )
 
     @property
@@ -134,7 +146,9 @@ class ImagesSource(Section):
         return list(zip(self.path, self.labels, strict=True))
 
     def cross_field_errors(self) -> Iterator[str]:
-        """Describe files of images that do not pair with those of labels."""
+        """Describe files of images that do not pair with those of labels, and wrong levels."""
+        if self.levels is not None:
+            yield from self.level_errors()
         if isinstance(self.path, list) and isinstance(self.labels, list):
             is_paired = len(self.path) == len(self.labels) > 0
         else:
@@ -144,6 +158,19 @@ class ImagesSource(Section):
                 "path and labels must be two lists of equal length, or a file each: every file "
                 "of images has one of labels"
             )
+
+    def level_errors(self) -> Iterator[str]:
+        """Describe levels that do not name the classes once, or that no folder has."""
+        levels = self.levels or []
+        if self.labels is not None:
+            yield "levels are of folders, and labels are of IDX files: leave out one"
+        if levels.count("class") != 1 or len(set(levels)) < len(levels):
+            yield (
+                f"levels {levels} must name each level once, and one of them `class`, as in "
+                "[split, class]"
+            )
+        for name in sorted(set(levels) & {"id", "image", "label"}):
+            yield f"levels has {name!r}, which is a column already: call that level otherwise"
 
 
 class SqlSource(Section):
@@ -186,7 +213,10 @@ class HuggingFaceSource(Section):
         description="A folder (data files, or what `save_to_disk` wrote), or the name of a data "
         "set on the Hub."
     )
-    split: str = Field("train", description="The split to read.")
+    split: str | list[str] = Field(
+        "train",
+        description="The split to read, or a list of splits, which are then the predefined split.",
+    )
     config: str | None = Field(None, description="The configuration, if the data set has several.")
     revision: str | None = Field(None, description="The commit, tag or branch on the Hub.")
 

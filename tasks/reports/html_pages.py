@@ -11,6 +11,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from tasks.rows import image_decoding
+
 MAX_SHOWN_CHARACTERS = 600  # of an example
 CONTEXT_CHARACTERS = 60  # before the first difference
 ELLIPSIS = Markup("…")
@@ -113,8 +115,9 @@ def render_evaluation(name: str, mistakes: list[dict[str, Any]], **values: Any) 
     shown = []
     for mistake in mistakes:
         content = mistake["content"]
-        is_image = isinstance(content, bytes)
-        image = base64.b64encode(content).decode() if is_image else None
+        image = None
+        if isinstance(content, bytes):
+            image = base64.b64encode(image_decoding.encode_for_browser(content)[1]).decode()
         shown.append({**mistake, "content": format_row(content), "image": image})
     title = f"{name}: evaluation"
     return render_page("evaluation", title, mistakes=shown, contents=[], **values)

@@ -35,9 +35,9 @@ def hash_to_fraction(key: bytes, salt: str) -> float:
 
 def choose_split(fraction: float, config: Split) -> str:
     """Divide the numbers from 0 to 1 among test, val and train."""
-    if fraction < config.test:
+    if fraction < config.test_share:
         return "test"
-    if fraction < config.test + config.val:
+    if fraction < config.test_share + config.val_share:
         return "val"
     return "train"
 
@@ -144,8 +144,8 @@ def quantile_boundaries(
         position = min(round(len(by_time) * fraction), len(by_time) - 1)
         return values[by_time[position][1]]
 
-    val_from = value_at(1 - config.test - config.val)
-    return build_boundaries(val_from, value_at(1 - config.test), parse, are_given=False)
+    val_from = value_at(1 - config.test_share - config.val_share)
+    return build_boundaries(val_from, value_at(1 - config.test_share), parse, are_given=False)
 
 
 def build_boundaries(

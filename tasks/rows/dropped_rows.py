@@ -11,12 +11,14 @@ from tasks.recipe.cleaning_rules import CLEANING_RULES
 REASONS = {
     "erased": "erase.csv lists them",
     "broken row": "they cannot be read as rows",
+    "file not read": "each is a file that holds no data that is read",
     "no id": "they have no id",
     "id given twice": "an earlier row has the same id",
     "no label": "they wait for a person in the review queue",
     "label looks wrong": "similar rows have another label",
     "near-duplicate on another side": "a row of another split has nearly the same content",
     "no time": "their time cannot be read",
+    "in no part": "the predefined split has them in no part",
 }
 # Rows that a person asked to drop, and rows that wait for a label, are not lost.
 INTENDED_RULES = ("erased", "no label")

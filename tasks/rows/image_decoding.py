@@ -8,6 +8,21 @@ from PIL import ExifTags, Image
 
 from tasks.core.errors import StageError
 
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+# What Pillow raises for bytes that are no image, or a dangerous one.
+DAMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 # Pillow's modes.
 EIGHT_BIT_GREY_MODES = {"1", "L"}
 DEEP_GREY_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
@@ -26,6 +41,14 @@ TRANSPOSE_BY_ORIENTATION = {
 SIDEWAYS_ORIENTATIONS = {5, 6, 7, 8}
 UPRIGHT = 1
 MAX_8_BIT = 255
+# What every browser shows, by how the bytes begin.
+BROWSER_TYPES = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    b"RIFF": "webp",
+}
 MAX_16_BIT = 65535
 
 
@@ -98,3 +121,20 @@ def scale_to_8_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray((pixels >> 8).astype(np.uint8))
     levels = pixels * MAX_8_BIT if high <= 1 else pixels
     return Image.fromarray(np.rint(levels).astype(np.uint8))
+
+
+def encode_for_browser(data: bytes) -> tuple[str, bytes]:
+    """Return the media type and the bytes of an image that a browser shows.
+
+    One that browsers do not know, such as a TIFF, becomes a PNG; what is no image stays.
+    """
+    for magic_number, kind in BROWSER_TYPES.items():
+        if data.startswith(magic_number):
+            return f"image/{kind}", data
+    try:
+        image = decode_image(data)
+    except (StageError, *DAMAGE_ERRORS):
+        return "image/png", data
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "image/png", buffer.getvalue()

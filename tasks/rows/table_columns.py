@@ -11,8 +11,10 @@ from tasks.core.suggest import suggest_nearest
 
 # What a source's column `id` is renamed to if it does not identify the rows.
 ORDINARY_ID_COLUMN = "data.id"
+# Holds what the source says of a row's part of a predefined split.
+PART_COLUMN = "predefined_split"
 # Columns that are about a row, and not part of its content.
-ROLE_COLUMNS = ("id", "label", "label_source", "label_confidence", "fold")
+ROLE_COLUMNS = ("id", "label", "label_source", "label_confidence", "fold", PART_COLUMN)
 
 
 def get_column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:

@@ -24,6 +24,9 @@ class RowBatch(NamedTuple):
     name: str  # the file, table or member of an archive that they come from
     table: pa.Table
     broken: Sequence[BrokenRow] = ()
+    unread: Sequence[BrokenRow] = ()  # files from which no rows are read
+    warnings: Sequence[str] = ()  # what people should know of how the rows were read
+    split: str | None = None  # the part of a predefined split that all the rows are in
 
 
 class SourcePartition(NamedTuple):

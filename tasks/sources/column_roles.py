@@ -6,8 +6,11 @@ from tasks.core.errors import StageError
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe.defaults import CONTENT_COLUMN
 from tasks.recipe.recipe import Recipe
-from tasks.rows import table_columns
+from tasks.rows import predefined_split, table_columns
+from tasks.rows.table_columns import PART_COLUMN
 from tasks.sources import ingest_settings
+from tasks.sources.base import RowBatch
+from tasks.storage import layout
 
 UNLABELLED_TEXT = "text"  # the label of every row if a text is learnt whole
 
@@ -21,6 +24,8 @@ def rename_columns(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
         StageError: The source lacks a column that the recipe names, or has another one of the
             name that it would get.
     """
+    if not table.column_names:  # a batch of files that are not read
+        table = build_empty_table(recipe)
     table = add_missing_label(table, recipe)
     columns = find_role_columns(recipe, table.column_names)
     check_role_columns(columns, table.column_names, source)
@@ -33,6 +38,14 @@ def rename_columns(table: pa.Table, recipe: Recipe, source: str) -> pa.Table:
             for name, column in cells.items()
         }
     )
+
+
+def build_empty_table(recipe: Recipe) -> pa.Table:
+    """Build a table without rows that has the columns which the recipe names."""
+    columns = {}
+    for name in find_role_columns(recipe, []).values():
+        columns[name] = pa.array([], pa.string())
+    return pa.table(columns)
 
 
 def add_missing_label(table: pa.Table, recipe: Recipe) -> pa.Table:
@@ -57,7 +70,10 @@ def find_role_columns(recipe: Recipe, names: list[str]) -> dict[str, str]:
         content: getattr(recipe.columns, content, None),
         "label": recipe.columns.label,
     }
-    return {role: column or role for role, column in named.items() if column or role in names}
+    roles = {role: column or role for role, column in named.items() if column or role in names}
+    if recipe.split.column is not None:
+        roles[PART_COLUMN] = recipe.split.column
+    return roles
 
 
 def check_role_columns(columns: dict[str, str], names: list[str], source: str) -> None:
@@ -66,13 +82,39 @@ def check_role_columns(columns: dict[str, str], names: list[str], source: str) -
         if column not in names:
             raise StageError(
                 f"{source}: there is no column {column!r}{suggest_nearest(column, names)}. "
-                f"It has {', '.join(names)}: correct columns.{role} in the recipe."
+                f"It has {', '.join(names)}: correct {name_key(role)} in the recipe."
             )
         if role in names and role not in columns.values():
             raise StageError(
-                f"{source}: the column {role!r} would be hidden by the one that columns.{role} "
+                f"{source}: the column {role!r} would be hidden by the one that {name_key(role)} "
                 "names: rename it in the source."
             )
+
+
+def name_key(role: str) -> str:
+    """Return the key of the recipe that names the column of a role."""
+    return "split.column" if role == PART_COLUMN else f"columns.{role}"
+
+
+def append_part(table: pa.Table, recipe: Recipe, batch: RowBatch) -> pa.Table:
+    """Append the part of a predefined split, if the file or folder of the rows says it.
+
+    Raises:
+        StageError: The name of a folder is that of no part, and the recipe does not say which.
+    """
+    patterns = recipe.split.file_patterns
+    part = batch.split
+    if patterns:
+        part = predefined_split.find_file_part(batch.name, patterns)
+    elif part is None:
+        return table
+    elif part not in layout.SPLITS:
+        raise StageError(
+            f"{batch.name}: the folder {part!r} is on the level of splits, and its name says "
+            "neither train, val nor test: write which folders are which, as in split: "
+            f"{{train: [{part}], test: [other]}}."
+        )
+    return table.append_column(PART_COLUMN, pa.array([part] * table.num_rows, pa.string()))
 
 
 def holds_bytes(name: str, recipe: Recipe) -> bool:

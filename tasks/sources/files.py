@@ -11,10 +11,14 @@ from pathlib import Path
 
 from tasks.core.errors import StageError
 from tasks.recipe.ingest import FilesSource, TextFormat
+from tasks.sources import other_files
 from tasks.sources.base import BrokenRow, RowBatch, SourcePartition, build_local_partition
 from tasks.sources.formats import archives, table_files
 from tasks.sources.formats.file_content import FileContent, format_file_name
+from tasks.sources.formats.file_notes import FileNotes
 from tasks.storage import hashing
+
+READ_SUFFIXES = (*table_files.READERS, *archives.ARCHIVE_SUFFIXES)
 
 
 def iter_partitions(source: FilesSource) -> Iterator[SourcePartition]:
@@ -25,6 +29,30 @@ def iter_partitions(source: FilesSource) -> Iterator[SourcePartition]:
             partial(hashing.sha256, path),
             partial(read_batches, FileContent(str(path), path), source),
         )
+    for pattern in list_patterns(source.path):
+        if Path(pattern).is_dir():
+            yield from list_other_files(Path(pattern))
+
+
+def list_patterns(paths: str | list[str]) -> list[str]:
+    """Return the paths, globs and folders that a source names."""
+    return [paths] if isinstance(paths, str) else paths
+
+
+def list_other_files(folder: Path) -> Iterator[SourcePartition]:
+    """Yield a part for the files in a folder that are not read, if there are any."""
+    unread = []
+    hidden = []
+    for path in sorted(folder.rglob("*")):
+        name = format_file_name(str(path))
+        if path.is_dir() or is_readable_path(path):
+            continue
+        if any(map(other_files.is_hidden, path.relative_to(folder).parts)):
+            hidden.append(name)
+        else:
+            problem = other_files.describe_suffix(path.name, READ_SUFFIXES)
+            unread.append(BrokenRow(name, problem))
+    yield from other_files.build_partition(str(folder), unread, hidden)
 
 
 def list_files(paths: str | list[str]) -> list[Path]:
@@ -33,9 +61,8 @@ def list_files(paths: str | list[str]) -> list[Path]:
     Raises:
         StageError: A path or pattern matches no file, or a file cannot be named or opened.
     """
-    patterns = [paths] if isinstance(paths, str) else paths
     matches: set[Path] = set()
-    for pattern in patterns:
+    for pattern in list_patterns(paths):
         matches |= match_pattern(pattern)
     for path in sorted(matches):
         check_path(path)
@@ -59,7 +86,7 @@ def match_pattern(pattern: str) -> set[Path]:
 
 def is_readable_path(path: Path) -> bool:
     """Return whether a file in a folder is one of those that are read."""
-    return is_readable(FileContent(path.name, path)) and not path.name.startswith(".")
+    return is_readable(FileContent(path.name, path)) and not other_files.is_hidden(path.name)
 
 
 def check_path(path: Path) -> None:
@@ -79,10 +106,18 @@ def is_readable(file: FileContent) -> bool:
 
 def read_batches(file: FileContent, source: TextFormat) -> Iterator[RowBatch]:
     """Yield the rows of a file, or of each member of an archive."""
+    unread: list[BrokenRow] = []
+    members = iter([file])
     if archives.is_archive(file.name):
-        members = archives.iter_members(file, is_readable)
-    else:
-        members = iter([file])
+        members = archives.iter_members(file, is_readable, unread)
     for member in members:
-        broken: list[BrokenRow] = []
-        yield RowBatch(member.name, table_files.read_table(member, source, broken), broken)
+        yield read_batch(member, source)
+    if unread:
+        yield RowBatch(file.name, other_files.NO_COLUMNS, unread=unread)
+
+
+def read_batch(file: FileContent, source: TextFormat) -> RowBatch:
+    """Read the rows of a file."""
+    notes = FileNotes()
+    table = table_files.read_table(file, source, notes)
+    return RowBatch(file.name, table, notes.broken, warnings=notes.describe(file.name))

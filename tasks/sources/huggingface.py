@@ -5,6 +5,7 @@ One on the Hub is read at one commit. Code that a data set brings is never run.
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 from tasks.core import errors
 from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.recipe.ingest import HuggingFaceSource
-from tasks.rows import table_columns
+from tasks.rows import split_names, table_columns
 from tasks.sources.base import RowBatch, SourcePartition
 from tasks.storage import hashing
 
@@ -25,18 +26,33 @@ SAVED_BY_DATASETS = ("dataset_dict.json", "dataset_info.json")  # written by sav
 
 
 def iter_partitions(source: HuggingFaceSource) -> Iterator[SourcePartition]:
-    """Yield the one data set; its version is the hash of the folder's files, or the commit."""
-    name = " ".join(part for part in (source.name, source.config, source.split) if part)
+    """Yield each split; its version is the hash of the folder's files, or the commit.
+
+    Several splits are the parts of a predefined split.
+    """
+    is_predefined = isinstance(source.split, list)
     folder = Path(source.name)
     if folder.is_dir():
         version = hashing.hash_json(hashing.hash_folder(folder))
     else:
         version = resolve_commit(source)
+    for split in list_splits(source):
+        name = " ".join(part for part in (source.name, source.config, split) if part)
+        one_split = source.model_copy(update={"split": split})
+        part = (split_names.parse_split_name(split) or split) if is_predefined else None
+        yield SourcePartition(name, version, partial(read_split, name, one_split, version, part))
 
-    def read() -> list[RowBatch]:
-        return [RowBatch(name, convert_dataset(load_split(source, version)))]
 
-    yield SourcePartition(name, version, read)
+def list_splits(source: HuggingFaceSource) -> list[str]:
+    """Return the splits that the recipe names."""
+    return [source.split] if isinstance(source.split, str) else source.split
+
+
+def read_split(
+    name: str, source: HuggingFaceSource, version: str, part: str | None
+) -> list[RowBatch]:
+    """Read one split, whose rows are a part of a predefined split if `part` names it."""
+    return [RowBatch(name, convert_dataset(load_split(source, version)), split=part)]
 
 
 def import_datasets() -> ModuleType:

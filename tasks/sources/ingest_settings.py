@@ -45,6 +45,8 @@ class IngestSettings:
             recipe.columns,
             recipe.modality,
             is_label_made_later(recipe),
+            recipe.split.column,
+            recipe.split.file_patterns,
             self.id_column,
         ]
         return hashing.hash_json([code_closure.hash_stage_code("ingest"), settings])

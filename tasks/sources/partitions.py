@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 import pyarrow as pa
 
 from tasks import sources
 from tasks.contracts.snapshot import IdColumn, Snapshot, SnapshotPartition
 from tasks.core.errors import StageError
-from tasks.rows import rejected_rows
+from tasks.rows import predefined_split, rejected_rows, split_names
 from tasks.rows.seen_keys import SeenKeys
 from tasks.sources import column_roles, row_ids
 from tasks.sources.base import BrokenRow, RowBatch, SourcePartition
@@ -19,6 +20,7 @@ from tasks.sources.row_ids import SelectedRows
 from tasks.storage import cache_keys, files, hashing
 from tasks.storage.layout import RawFolder, StagePaths
 
+FILE_KINDS = ("files", "s3")  # whose parts are files that people have named
 MAX_ROWS_PER_FILE = 100_000  # later stages hold one file in memory at a time
 
 
@@ -35,6 +37,10 @@ def write_snapshot(paths: StagePaths, settings: IngestSettings) -> Snapshot:
     records: list[SnapshotPartition] = []
     for part in sources.iter_partitions(settings.recipe.ingest):
         records += previous.find_reusable(part, seen_ids) or writer.write_part(part)
+    predefined_split.check_file_patterns(
+        list(dict.fromkeys(record.source for record in records)),
+        settings.recipe.split.file_patterns,
+    )
     snapshot = build_snapshot(settings, records)
     if not snapshot.rows:
         raise StageError(describe_no_rows(snapshot))
@@ -58,8 +64,49 @@ def build_snapshot(settings: IngestSettings, records: list[SnapshotPartition]) -
         rows=sum(record.rows for record in records),
         rejects=sum(record.rejects for record in records),
         by_rule=dict(sorted(by_rule.items())),
+        warnings=[*collect_warnings(records), *warn_of_split_files(records, settings)],
         partitions=records,
     )
+
+
+def describe_batch(batch: RowBatch) -> list[str]:
+    """Return the warnings of a batch, with the files of it that are not read."""
+    if not batch.unread:
+        return list(batch.warnings)
+    files_are = "1 file is" if len(batch.unread) == 1 else f"{len(batch.unread)} files are"
+    example = batch.unread[0]
+    note = f"{batch.name}: {files_are} not read, such as {example.content}: {example.problem}"
+    return [*batch.warnings, note]
+
+
+def collect_warnings(records: list[SnapshotPartition]) -> list[str]:
+    """Collect the warnings of all files, each once."""
+    warnings: dict[str, None] = {}
+    for record in records:
+        warnings |= dict.fromkeys(record.warnings)
+    return [f"ingest: {warning}" for warning in warnings]
+
+
+def warn_of_split_files(records: list[SnapshotPartition], settings: IngestSettings) -> list[str]:
+    """Say that files are named as the parts of a split, and that they are divided anew."""
+    recipe = settings.recipe
+    config = recipe.split
+    has_files = recipe.ingest.kind in FILE_KINDS
+    if not has_files or config.column or config.named_parts or config.time:
+        return []
+    files_by_part: dict[str, str] = {}
+    for record in records:
+        name = PurePath(record.source).name
+        part = split_names.find_split_word(name)
+        if part:
+            files_by_part.setdefault(part, name)
+    if not {"train", "test"} <= files_by_part.keys():
+        return []
+    parts = ", ".join(f"{part}: [{name}]" for part, name in files_by_part.items())
+    return [
+        "ingest: the files are named as the parts of a split, and all rows are divided anew: to "
+        f"keep their parts write split: {{{parts}}}"
+    ]
 
 
 def describe_no_rows(snapshot: Snapshot) -> str:
@@ -122,23 +169,33 @@ class PartitionWriter:
                 rows_before,
                 self.settings,
             )
-            if number == 0 and batch.broken:
-                selected = self.add_broken_rows(selected, batch.broken)
+            is_first = number == 0
+            if is_first:
+                selected = self.add_broken_rows(selected, batch.broken, "broken row")
+                selected = self.add_broken_rows(selected, batch.unread, "file not read")
             file = f"{name_hash}-{version_hash}-{number:04d}.parquet"
-            records.append(self.write_file(part, batch.name, file, selected))
+            record = self.write_file(part, batch.name, file, selected)
+            warnings = describe_batch(batch) if is_first else []
+            records.append(record.model_copy(update={"warnings": warnings}))
         return records
 
     def rename_columns(self, batch: RowBatch) -> pa.Table:
-        """Give the columns of a batch the pipeline's names."""
+        """Give the columns of a batch the pipeline's names, and its rows their part."""
         table = batch.table
+        recipe = self.settings.recipe
         if self.settings.id_column == IdColumn.ORDINARY:
             table = column_roles.rename_ordinary_id(table, batch.name)
-        return column_roles.rename_columns(table, self.settings.recipe, batch.name)
+        table = column_roles.rename_columns(table, recipe, batch.name)
+        return column_roles.append_part(table, recipe, batch)
 
-    def add_broken_rows(self, selected: SelectedRows, broken: Sequence[BrokenRow]) -> SelectedRows:
-        """Add rows that cannot be read to the rejects."""
+    def add_broken_rows(
+        self, selected: SelectedRows, broken: Sequence[BrokenRow], rule: str
+    ) -> SelectedRows:
+        """Add lines or files that are no rows to the rejects."""
+        if not broken:
+            return selected
         schema = selected.rows.schema
-        rejects = row_ids.reject_broken_rows(schema, broken, self.settings.erased)
+        rejects = row_ids.reject_broken_rows(schema, broken, rule, self.settings.erased)
         return replace(selected, rejects=[*selected.rejects, rejects])
 
     def write_file(

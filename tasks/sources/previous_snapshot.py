@@ -18,7 +18,7 @@ from tasks.sources.ingest_settings import IngestSettings
 from tasks.storage import cache_keys, files, hashing
 from tasks.storage.layout import RawFolder, StagePaths
 
-RULES_THAT_HIDE_CONTENT = {"erased", "broken row"}
+RULES_THAT_HIDE_CONTENT = {"erased", "broken row", "file not read"}
 
 
 class PreviousSnapshot:

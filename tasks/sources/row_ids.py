@@ -116,11 +116,9 @@ def blank_content(table: pa.Table) -> pa.Table:
 
 
 def reject_broken_rows(
-    schema: pa.Schema, broken: Sequence[BrokenRow], erased: ErasedIds
+    schema: pa.Schema, broken: Sequence[BrokenRow], rule: str, erased: ErasedIds
 ) -> pa.Table:
-    """Return rejects for lines that are no rows, which are kept in the column `detail`."""
+    """Return rejects for lines or files that are no rows, kept in the column `detail`."""
     blank = pa.table({field.name: pa.nulls(len(broken), field.type) for field in schema})
     details = [erased.describe_broken_row(row) for row in broken]
-    return rejected_rows.build_rejects(
-        blank, "ingest", "broken row", pa.array(details, pa.string())
-    )
+    return rejected_rows.build_rejects(blank, "ingest", rule, pa.array(details, pa.string()))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from tasks.core.errors import RetryableError, StageError
 from tasks.recipe.ingest import S3Source
-from tasks.sources import files
-from tasks.sources.base import DOWNLOAD_FOLDER, RowBatch, SourcePartition
+from tasks.sources import files, other_files
+from tasks.sources.base import DOWNLOAD_FOLDER, BrokenRow, RowBatch, SourcePartition
 from tasks.sources.formats import table_files
 from tasks.sources.formats.file_content import FileContent
+from tasks.sources.other_files import describe_suffix
 from tasks.sources.url_variables import expand_variables
 from tasks.storage import store_settings
 from tasks.storage.object_store import ObjectInfo, ObjectStore
@@ -41,6 +42,13 @@ def iter_partitions(source: S3Source) -> Iterator[SourcePartition]:
             item.version or item.etag,
             partial(read_object, source, store, item),
         )
+    names = sorted({item.name for item in listed} - {item.name for item in objects})
+    unread = [
+        BrokenRow(f"s3://{source.bucket}/{name}", describe_suffix(name, files.READ_SUFFIXES))
+        for name in names
+        if not name.endswith("/")  # what consoles write for a folder
+    ]
+    yield from other_files.build_partition(store.settings.address, unread, [])
 
 
 def name_object(source: S3Source, item: ObjectInfo) -> str:

@@ -140,9 +140,12 @@ def test_members_of_an_archive_are_read_and_nothing_is_unpacked_to_the_disk(
     (here / name).write_bytes(packed(name))
     source = FilesSource(kind="files", path=name)
     batches = list(read_batches(source))
+    others = batches.pop()
     members = ("b/a.csv", "b/c.jsonl.gz", "a.parquet")
     assert [batch.name for batch in batches] == [f"{name}/{member}" for member in members]
     assert [batch.table.to_pylist() for batch in batches] == [ROWS] * 3
+    assert others.table.num_rows == 0
+    assert [file.content for file in others.unread] == [f"{name}/b/notes.md"]
     assert list_partition_versions(source) == {name: hashing.sha256(here / name)}
     assert [path.name for path in here.rglob("*")] == [name]
 

@@ -147,3 +147,15 @@ def test_without_the_package_the_command_that_installs_it_is_named(
         ConfigError, match=r"needs the package datasets: pip install 'millrace\[huggingface\]'"
     ):
         read(name="saved")
+
+
+def test_a_list_of_splits_is_the_predefined_split() -> None:
+    parts = {"train": build_dataset(), "validation": build_dataset().select([0])}
+    datasets.DatasetDict(parts).save_to_disk("saved")
+    source = HuggingFaceSource(kind="huggingface", name="saved", split=["train", "validation"])
+    batches = list(read_batches(source))
+    assert [(batch.name, batch.split) for batch in batches] == [
+        ("saved train", "train"),
+        ("saved validation", "val"),
+    ]
+    assert [batch.table.num_rows for batch in batches] == [3, 1]

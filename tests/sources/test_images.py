@@ -64,8 +64,8 @@ def test_an_unreadable_file_is_set_aside_with_its_path(here: Path) -> None:
     parts = {part.name: part for part in read_batches(source)}
     assert [path for path, _ in parts["pets/cat"].broken] == ["pets/cat/3.png", "pets/cat/4.png"]
     assert [why for _, why in parts["pets/cat"].broken] == [
-        "not a readable PNG or JPEG image (it begins like neither)",
-        "not a readable PNG or JPEG image (image file is truncated)",
+        "not a readable image (it begins like none of PNG, JPEG, WebP, BMP, TIFF and GIF)",
+        "not a readable image (image file is truncated)",
     ]
     assert parts["pets/cat"].table.num_rows == 2
 
@@ -117,7 +117,7 @@ def test_idx_files_that_do_not_add_up_are_refused(
 
 @pytest.mark.parametrize(
     ("path", "sentence"),
-    [("nowhere", "nowhere holds no folders"), ("bare", "bare/cat holds no PNG or JPEG file")],
+    [("nowhere", "nowhere holds no folders"), ("bare", "bare/cat holds no image")],
 )
 def test_a_folder_without_images_is_named(here: Path, path: str, sentence: str) -> None:
     (here / "bare" / "cat").mkdir(parents=True)

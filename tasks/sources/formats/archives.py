@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tasks.core.errors import StageError
+from tasks.sources import other_files
+from tasks.sources.base import BrokenRow
 from tasks.sources.formats.file_content import (
     CHUNK_BYTES,
     FileContent,
@@ -40,9 +42,9 @@ def is_archive(name: str) -> bool:
 
 
 def iter_members(
-    file: FileContent, is_wanted: Callable[[FileContent], bool]
+    file: FileContent, is_wanted: Callable[[FileContent], bool], unread: list[BrokenRow]
 ) -> Iterator[FileContent]:
-    """Yield the wanted members, in the archive's own order.
+    """Yield the wanted members, in the archive's own order; others are appended to `unread`.
 
     Raises:
         StageError: The archive is damaged, too large, unsafe, or has no wanted member.
@@ -53,7 +55,11 @@ def iter_members(
     with translate_read_errors(file, "cut off or damaged"):
         for entry in iter_entries(file):
             check_entry(file, entry)
-            if is_hidden(entry.name) or not is_wanted(FileContent(entry.name, b"")):
+            if is_hidden(entry.name):
+                continue
+            if not is_wanted(FileContent(entry.name, b"")):
+                problem = "files of this type are not read"
+                unread.append(BrokenRow(f"{file.name}/{entry.name}", problem))
                 continue
             if entry.name in seen:
                 raise StageError(
@@ -69,8 +75,8 @@ def iter_members(
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a name begins with a dot."""
-    return PurePosixPath(name).name.startswith(".")
+    """Return whether a member is passed over, as such a file in a folder is."""
+    return any(map(other_files.is_hidden, PurePosixPath(name).parts))
 
 
 def iter_zip_entries(file: FileContent) -> Iterator[ArchiveEntry]:

@@ -12,6 +12,7 @@ from tasks.recipe.ingest import TextFormat
 from tasks.sources.base import BrokenRow
 from tasks.sources.formats import encodings
 from tasks.sources.formats.file_content import FileContent
+from tasks.sources.formats.file_notes import FileNotes
 
 BLOCK_BYTES = 16 << 20  # no row of a CSV file may be longer
 DELIMITERS = ",;\t|"  # those that are guessed
@@ -26,10 +27,10 @@ class Layout(NamedTuple):
     has_header: bool
 
 
-def read_delimited(file: FileContent, source: TextFormat, broken: list[BrokenRow]) -> pa.Table:
+def read_delimited(file: FileContent, source: TextFormat, notes: FileNotes) -> pa.Table:
     """Read every cell as text: the recipe decides types, and none is guessed.
 
-    A row with too few or too many cells is appended to `broken`.
+    A row with too few or too many cells is noted as broken.
 
     Raises:
         StageError: A row is too long, or a quote is opened and not closed.
@@ -40,7 +41,7 @@ def read_delimited(file: FileContent, source: TextFormat, broken: list[BrokenRow
             table = pyarrow.csv.read_csv(
                 stream,
                 read_options=build_read_options(source, layout),
-                parse_options=build_parse_options(source, layout, broken),
+                parse_options=build_parse_options(source, layout, notes.broken),
                 convert_options=pyarrow.csv.ConvertOptions(
                     default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]
                 ),
@@ -52,7 +53,7 @@ def read_delimited(file: FileContent, source: TextFormat, broken: list[BrokenRow
                 "the quote that makes many rows one."
             ) from None
         raise
-    if source.quote and has_open_quote(file, source, table, broken):
+    if source.quote and has_open_quote(file, source, table, notes.broken):
         raise StageError(
             f"{file.name}: a quote is opened and not closed before the end of the file, so the "
             "rest would be one cell: close it or double it."

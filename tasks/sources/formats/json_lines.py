@@ -15,14 +15,15 @@ from tasks.recipe.ingest import TextFormat
 from tasks.rows import table_columns
 from tasks.sources.base import BrokenRow
 from tasks.sources.formats.file_content import FileContent
+from tasks.sources.formats.file_notes import FileNotes
 
 JsonObject = dict[str, JsonValue]
 
 
-def read_json_lines(file: FileContent, source: TextFormat, broken: list[BrokenRow]) -> pa.Table:
+def read_json_lines(file: FileContent, source: TextFormat, notes: FileNotes) -> pa.Table:
     """Read one object a line, each value as text, nested ones as JSON.
 
-    Lines that are no object are appended to `broken`.
+    Lines that are no object are noted as broken.
 
     Raises:
         StageError: The file is a JSON array, or has no line with an object.
@@ -31,9 +32,9 @@ def read_json_lines(file: FileContent, source: TextFormat, broken: list[BrokenRo
     table = read_text_objects(text)
     if table is not None:
         return table
-    rows = list(parse_objects(text, broken))
+    rows = list(parse_objects(text, notes.broken))
     if not rows:
-        raise StageError(describe_no_object(file.name, text, broken))
+        raise StageError(describe_no_object(file.name, text, notes.broken))
     return build_text_table(rows, list_names(rows))
 
 

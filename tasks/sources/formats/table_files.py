@@ -17,17 +17,18 @@ from tasks.recipe.ingest import TextFormat
 from tasks.sources.base import BrokenRow
 from tasks.sources.formats import archives, delimited, encodings, file_content, json_lines
 from tasks.sources.formats.file_content import FileContent
+from tasks.sources.formats.file_notes import FileNotes
 
 NUL_PROBLEM = "a NUL character, which is no text"
 
 
-def read_table(file: FileContent, source: TextFormat, broken: list[BrokenRow]) -> pa.Table:
+def read_table(file: FileContent, source: TextFormat, notes: FileNotes) -> pa.Table:
     """Read the rows of one file.
 
     Args:
         file: The file, or a member of an archive.
         source: How text is to be read.
-        broken: Lines that are no rows are appended to it.
+        notes: What is noted on the way, such as lines that are no rows.
 
     Raises:
         StageError: The file is of another type, damaged, in another encoding, or its header
@@ -42,15 +43,15 @@ def read_table(file: FileContent, source: TextFormat, broken: list[BrokenRow]) -
         # Arrow prints a traceback if a row that it reports is not UTF-8.
         encodings.check_text(file, encoding)
         source = source.model_copy(update={"encoding": encoding})
-    table = parse_table(file, source, broken)
+    table = parse_table(file, source, notes)
     check_header(file, table.column_names)
-    return table if is_binary else set_aside_nul_rows(table, broken)
+    return table if is_binary else set_aside_nul_rows(table, notes.broken)
 
 
-def parse_table(file: FileContent, source: TextFormat, broken: list[BrokenRow]) -> pa.Table:
+def parse_table(file: FileContent, source: TextFormat, notes: FileNotes) -> pa.Table:
     """Read the rows of a file of a known type, with a sentence for a damaged one."""
     try:
-        table = READERS[file.suffix](file, source, broken)
+        table = READERS[file.suffix](file, source, notes)
         # A damaged file may hold texts that are not UTF-8 and fail only when they are used.
         table.validate(full=file.suffix in file_content.BINARY_FORMATS)
         _ = table.column_names
@@ -113,23 +114,23 @@ def has_nul_byte(column: pa.ChunkedArray) -> bool:
     return False
 
 
-def read_text_lines(file: FileContent, source: TextFormat, _broken: list[BrokenRow]) -> pa.Table:
+def read_text_lines(file: FileContent, source: TextFormat, _notes: FileNotes) -> pa.Table:
     """Read plain text: a row for each line that is not blank."""
     lines = re.split(r"\r\n|\n|\r", file.read_text(source.encoding))
     return pa.table({"text": pa.array([line for line in lines if line.strip()], pa.string())})
 
 
-def read_parquet(file: FileContent, _source: TextFormat, _broken: list[BrokenRow]) -> pa.Table:
+def read_parquet(file: FileContent, _source: TextFormat, _notes: FileNotes) -> pa.Table:
     """Read Parquet, which has its own types."""
     return pyarrow.parquet.ParquetFile(file.open_stored()).read()
 
 
-def read_arrow(file: FileContent, _source: TextFormat, _broken: list[BrokenRow]) -> pa.Table:
+def read_arrow(file: FileContent, _source: TextFormat, _notes: FileNotes) -> pa.Table:
     """Read an Arrow or Feather file, which has its own types."""
     return pyarrow.feather.read_table(file.open_stored())
 
 
-READERS: dict[str, Callable[[FileContent, TextFormat, list[BrokenRow]], pa.Table]] = {
+READERS: dict[str, Callable[[FileContent, TextFormat, FileNotes], pa.Table]] = {
     ".csv": delimited.read_delimited,
     ".tsv": delimited.read_delimited,
     ".jsonl": json_lines.read_json_lines,
