@@ -55,6 +55,7 @@ def resolve_recipe(recipe: Recipe) -> ResolvedRecipe:
     fingerprints = SourceFingerprints(
         ingest=sources.list_partition_versions(recipe.ingest),
         clean=pii_encryption.compute_key_id(recipe.clean.rules),
+        serving=recipe.clean.last_arguments("resize"),
         label=hash_label_files(recipe.label),
         train=champion.model_dump() if champion else None,
         export=hash_teacher(recipe.export.distil),

@@ -19,6 +19,7 @@ from pathlib import Path
 from tasks import modalities
 from tasks.contracts import epoch_record
 from tasks.contracts.epoch_record import EpochCallback, History
+from tasks.core import notices
 from tasks.core.stage import main
 from tasks.modalities.text import tfidf
 from tasks.recipe import resolved
@@ -85,6 +86,8 @@ def run(
     adapter = modalities.build_trainer(recipe, rows.train.inputs, rows.problem)
     origins = warm_start.find_origins(recipe, champion, adapter)
     print_origins(origins)
+    if distributed.rank() == 0:
+        notices.print_warnings(f"train: {warning}" for warning in adapter.warnings)
     hooks = build_hooks(recipe, origins, rows, callbacks)
     run_inputs = [*fingerprint.collect_inputs(recipe, paths.split), origins.records]
     with checkpoint.lock_run_folder(checkpoints, run_inputs) as run_folder:

@@ -166,6 +166,11 @@ def model_info(modality: str, **fields: Any) -> ModelInfo:
     return ModelInfo(**{"input": MODEL_INPUTS[modality], **known, **fields})
 
 
+def image_table(images: list[bytes | None]) -> pa.Table:
+    """A table of images."""
+    return pa.table({"image": pa.array(images, pa.binary())})
+
+
 def png(pixels: NDArray[np.uint8]) -> bytes:
     return encode_image(pixels)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.cleaning import pii
 from tasks.cleaning.rules import ContentKeys, RuleCall, Scope
 from tasks.contracts.cleaning_report import ChangedCell, RejectedRow, RuleReport
-from tasks.rows import rejected_rows
+from tasks.rows import image_decoding, rejected_rows
 
 MAX_EXAMPLES = 3
 MAX_CANDIDATES = 30  # changed cells among which examples are chosen that may be shown
@@ -174,9 +174,16 @@ def find_changed_cells(before: pa.ChunkedArray, after: pa.ChunkedArray) -> NDArr
 def select_as_text(columns: dict[str, pa.ChunkedArray], mask: NDArray[np.bool_]) -> pa.Table:
     """Return the cells under the mask, all as text."""
     is_chosen = pa.array(mask)
-    return pa.table(
-        {name: column.filter(is_chosen).cast(pa.string()) for name, column in columns.items()}
-    )
+    chosen = {name: column.filter(is_chosen) for name, column in columns.items()}
+    return pa.table({name: show_cells(column) for name, column in chosen.items()})
+
+
+def show_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return cells as text, and of images the size."""
+    if not pa.types.is_binary(column.type):
+        return column.cast(pa.string())
+    shown = [image_decoding.describe_image(data) for data in column.to_pylist()]
+    return pa.chunked_array([pa.array(shown, pa.string())])
 
 
 def choose_changed_examples(

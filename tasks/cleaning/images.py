@@ -11,9 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.cleaning.rules import Reasons, row_rule, table_rule
+from tasks.cleaning import table_cells
+from tasks.cleaning.rules import Reasons, RuleOutcome, row_rule, table_rule
 from tasks.core.errors import StageError
 from tasks.rows import image_decoding, near_duplicates
+from tasks.rows.image_decoding import ResizeMethod
 from tasks.rows.near_duplicates import NearPair
 
 MIN_CORRELATION = 0.99  # of two thumbnails; different digits by one hand reach 0.98
@@ -37,21 +39,62 @@ def describe_damage(error: BaseException) -> str:
     return f"not a readable image: {type(error).__name__}"
 
 
-@table_rule("unreadable")
+@row_rule("unreadable")
 def reject_unreadable(table: pa.Table) -> Reasons:
-    """Reject images that do not decode, or have another size or mode than most."""
+    """Reject images that do not decode."""
+    return [try_decode(data)[1] for data in table["image"].to_pylist()]
+
+
+@table_rule("same_size")
+def reject_other_sizes(table: pa.Table) -> Reasons:
+    """Reject images of another size than most; those that do not decode are of no size."""
+    sizes = [read_size(data) for data in table["image"].to_pylist()]
+    counts = Counter(size for size in sizes if size)
+    reasons: Reasons = [None] * table.num_rows
+    for usual, count in counts.most_common(1):
+        for row, size in enumerate(sizes):
+            if size != usual:
+                reasons[row] = f"{show_size(size)} where {count} images have {show_size(usual)}"
+    return reasons
+
+
+def read_size(data: bytes | None) -> tuple[int, int] | None:
+    """Return an image's width and height as a model sees it; None if it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data or b"")) as image:
+            return image_decoding.upright_size(image)
+    except image_decoding.DAMAGE_ERRORS:
+        return None
+
+
+def show_size(size: tuple[int, int] | None) -> str:
+    """Write a size as people do."""
+    return f"{size[0]}x{size[1]} pixels" if size else "no readable image"
+
+
+@row_rule("resize")
+def resize_images(table: pa.Table, to: list[int], how: ResizeMethod) -> RuleOutcome:
+    """Bring images to one size, and reject those that do not decode.
+
+    Args:
+        table: The rows.
+        to: Height and width in pixels.
+        how: What becomes of another shape.
+    """
+    height, width = to
+    resized: list[bytes | None] = []
     reasons: Reasons = []
-    shapes: dict[int, tuple[int, int, str]] = {}  # by row: width, height, mode
-    for row, data in enumerate(table["image"].to_pylist()):
+    for data in table["image"].to_pylist():
         image, reason = try_decode(data)
         reasons.append(reason)
-        if image:
-            shapes[row] = (*image.size, image.mode)
-    for usual, count in Counter(shapes.values()).most_common(1):
-        for row, shape in shapes.items():
-            if shape != usual:
-                reasons[row] = f"size and mode {shape} where {count} have {usual}"
-    return reasons
+        is_changed = image is not None and image.size != (width, height)
+        if image is None or not is_changed:
+            resized.append(data)
+        else:
+            changed = image_decoding.resize_image(image, height, width, how)
+            resized.append(image_decoding.encode_png(changed))
+    column = pa.array(resized, table["image"].type)
+    return RuleOutcome(table_cells.replace_columns(table, {"image": column}), reasons)
 
 
 @dataclass(frozen=True)
@@ -102,14 +145,12 @@ def reject_size(
 
 def check_size(data: bytes | None, limits: SizeLimits) -> str | None:
     """Return why an image is rejected, if it is."""
-    try:
-        with Image.open(io.BytesIO(data or b"")) as image:
-            width, height = image_decoding.upright_size(image)
-    except image_decoding.DAMAGE_ERRORS as error:
-        return describe_damage(error)
-    if limits.allows(width, height):
+    size = read_size(data)
+    if size is None:
+        return try_decode(data)[1] or "not a readable image"
+    if limits.allows(*size):
         return None
-    return f"{width}x{height} pixels; allowed are {limits.description}"
+    return f"{show_size(size)}; allowed are {limits.description}"
 
 
 def find_near_pairs(images: Sequence[bytes | None], distance: int) -> list[NearPair]:

@@ -61,6 +61,9 @@ class ImageInput(Record):
 
     modality: Literal["image"] = "image"
     shape: tuple[int, int, int] = Field(description="Channels, height, width.")
+    resize: Literal["pad", "crop", "stretch"] | None = Field(
+        default=None, description="How an image of another size is brought to this one."
+    )
 
 
 class TabularInput(Record):
@@ -109,6 +112,9 @@ class ModelInfo(Contract):
         default=None, description="What the network's inputs stand for, beyond their shapes."
     )
     train: dict[str, JsonValue] = Field(description="The recipe's section `train`, as resolved.")
+    warnings: list[str] | None = Field(
+        default=None, description="What people should know of how the training rows are read."
+    )
     start: TrainingStart | None = None
     teacher: TrainingStart | None = None
     temperature: float | None = Field(

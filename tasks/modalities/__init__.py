@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts.model_info import ModelInfo
+from tasks.contracts.model_info import ModelInfo, ModelInput
 from tasks.core.errors import StageError
 from tasks.modalities.base import InputRow, Modality, ModelTrainer, Predictor
 from tasks.problems.base import Problem
@@ -100,6 +100,14 @@ def build_trainer(recipe: "Recipe", rows: Sequence[InputRow], problem: Problem) 
 
         lora.add_lora_layers(trainer.network, recipe.train.lora, recipe.train.seed)
     return trainer
+
+
+def complete_input(recipe: "Recipe", model_input: ModelInput) -> ModelInput:
+    """Add what the cleaning does to a row that the model has to do itself when it is served."""
+    resize = recipe.clean.last_arguments("resize")
+    if resize is None:
+        return model_input
+    return model_input.model_copy(update={"resize": resize["how"]})
 
 
 def load_predictor(folder: Path, threads: int = 2) -> Predictor:

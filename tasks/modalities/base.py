@@ -65,7 +65,13 @@ class Trainer(ABC):
 
 
 class ModelTrainer(Trainer):
-    """Trains a model that is exported and served."""
+    """Trains a model that is exported and served.
+
+    Attributes:
+        warnings: What people should know of how the training rows are read.
+    """
+
+    warnings: Sequence[str] = ()
 
     @property
     def labels(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Images: a convolutional network, deeper for larger images, trained from scratch."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tasks import problems
 from tasks.contracts.model_info import ImageInput, ModelInfo
@@ -18,6 +20,7 @@ from tasks.problems.base import Problem, Targets
 from tasks.problems.batch import Batch
 from tasks.recipe.train import Augment, Train
 from tasks.rows import image_decoding
+from tasks.rows.image_decoding import ResizeMethod
 from tasks.statistics.array_types import Floats
 from tasks.storage.layout import ModelFolder
 
@@ -30,27 +33,81 @@ MAX_CHANNELS = 256
 ELASTIC_KNOTS = 7  # along each side; a distortion is interpolated between them
 PREDICTION_BATCH = 256  # images
 
+Pixels = NDArray[np.uint8]
 
-def decode_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
+
+def decode_images(rows: Sequence[bytes], n_channels: int | None = None) -> Pixels:
     """Decode images to values from 0 to 255, `[rows, channels, height, width]`.
+
+    Args:
+        rows: The images' bytes.
+        n_channels: 1 for grey, 3 for colour; None for colour if any of them has it, which loses
+            nothing.
 
     Raises:
         StageError: An image cannot be decoded, or their sizes differ.
     """
+    images = [image_decoding.decode_image(data) for data in rows]
+    if n_channels is None:
+        n_channels = max(map(count_channels, images))
+    counts = Counter(image.size for image in images)
+    if len(counts) > 1:
+        raise StageError(describe_sizes(counts))
+    return np.stack([to_array(image, n_channels) for image in images])
+
+
+def count_channels(image: Image.Image) -> int:
+    """Return 3 for colour, 1 for grey."""
+    return len(image.getbands())
+
+
+def to_array(image: Image.Image, n_channels: int) -> Pixels:
+    """Return a decoded image's pixels in grey or in colour, `[channels, height, width]`."""
+    array = np.asarray(image.convert("L" if n_channels == 1 else "RGB"), np.uint8)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def describe_sizes(counts: Counter[tuple[int, int]]) -> str:
+    """Describe images of several sizes, and the rules that mend them."""
+    shown = [f"{width}x{height} ({count})" for (width, height), count in counts.most_common(2)]
+    [(width, height), _] = counts.most_common(1)[0]
+    return (
+        f"the images have {len(counts)} sizes, such as {' and '.join(shown)}: put into clean.rules "
+        f"the rule resize: {{to: [{height}, {width}]}}, which brings all to one height and width, "
+        "or same_size, which drops those of another size than most."
+    )
+
+
+def decode_to_shape(
+    rows: Sequence[bytes], shape: Sequence[int], resize: ResizeMethod | None
+) -> Pixels:
+    """Decode images to the shape of those that a model was trained on.
+
+    Args:
+        rows: The images' bytes.
+        shape: Channels, height and width.
+        resize: How the training images were brought to their size; None if they came so.
+
+    Raises:
+        StageError: An image cannot be decoded, or has another size and is not to be resized.
+    """
+    n_channels, height, width = shape
     arrays = []
     for data in rows:
-        array = np.asarray(image_decoding.decode_image(data), dtype=np.uint8)
-        arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
-    shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        raise StageError(
-            f"images have several sizes, {shapes[0]} and {shapes[-1]} (channels, height, width): "
-            "resize them to one."
-        )
+        image = image_decoding.decode_image(data)
+        if resize:
+            image = image_decoding.resize_image(image, height, width, resize)
+        if image.size != (width, height):
+            raise StageError(
+                f"an image has {image.width}x{image.height} pixels, but the model was trained on "
+                f"{width}x{height}: resize it, or train with the rule resize: {{to: [{height}, "
+                f"{width}]}} in clean.rules, which the model then applies itself."
+            )
+        arrays.append(to_array(image, n_channels))
     return np.stack(arrays)
 
 
-def check_contrast(images: NDArray[np.uint8]) -> None:
+def check_contrast(images: Pixels) -> None:
     """Raise StageError if every image, `[rows, channels, height, width]`, has a single colour."""
     if all((image == image[:, :1, :1]).all() for image in images):
         raise StageError(
@@ -80,6 +137,7 @@ class ImageTrainer(ModelTrainer):
         self.problem = problem
         images = decode_images(rows)
         check_contrast(images)
+        self.warnings = warn_of_mixed_modes(rows, images.shape[1])
         torch.manual_seed(config.seed)
         std = float(images.std(dtype=np.float32)) or 1.0
         scale = PixelScale(float(images.mean()), std)
@@ -90,7 +148,7 @@ class ImageTrainer(ModelTrainer):
         """Decode the images."""
         import torch
 
-        return list(torch.from_numpy(decode_images(rows)))
+        return list(torch.from_numpy(decode_to_shape(rows, self.shape, None)))
 
     def collate(
         self, examples: list["torch.Tensor"], generator: "torch.Generator | None"
@@ -113,6 +171,16 @@ class ImageTrainer(ModelTrainer):
         pixels = ExportedInput("pixels", example, {0: torch.export.Dim("rows", min=1)})
         onnx.export_network(self.network.cpu(), [pixels], ModelFolder(folder).onnx)
         return ImageInput(shape=(channels, height, width))
+
+
+def warn_of_mixed_modes(rows: Sequence[bytes], n_channels: int) -> list[str]:
+    """Say how many of the training images are grey, if others have colour."""
+    n_grey = 0
+    if n_channels > 1:
+        n_grey = sum(count_channels(image_decoding.decode_image(data)) == 1 for data in rows)
+    if not n_grey:
+        return []
+    return [f"{n_grey} of {len(rows)} training images are grey, and are read as colour like others"]
 
 
 def augment_images(
@@ -248,6 +316,7 @@ class ImagePredictor(Predictor):
         self.problem = problems.from_model_info(info)
         self.labels = info.labels
         self.shape = info.input.shape
+        self.resize = info.input.resize
         self.session = onnx.open_session(ModelFolder(folder).onnx, threads)
 
     def __call__(self, rows: Sequence[bytes], batch_size: int = PREDICTION_BATCH) -> Floats:
@@ -258,12 +327,7 @@ class ImagePredictor(Predictor):
 
     def predict_batch(self, rows: Sequence[bytes]) -> Floats:
         """Return the answers for images that are in memory at once."""
-        images = decode_images(rows)
-        if images.shape[1:] != self.shape:
-            raise StageError(
-                f"images have the size {images.shape[1:]} (channels, height, width), but the "
-                f"model was trained on {self.shape}."
-            )
+        images = decode_to_shape(rows, self.shape, self.resize)
         pixels = images.astype(np.float32)
         return self.problem.decode_outputs(self.session.run(["logits"], {"pixels": pixels})[0])
 
@@ -279,13 +343,10 @@ def predict_baseline(
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), problem.build_linear_baseline())
-    model.fit(flatten_images(train), targets)
-    return problem.predict_with(model, flatten_images(rows))
-
-
-def flatten_images(rows: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Decode images and return the pixels of each as one vector, `[rows, pixels]`."""
-    return decode_images(rows).reshape(len(rows), -1)
+    images = decode_images(train)
+    model.fit(images.reshape(len(train), -1), targets)
+    others = decode_to_shape(rows, images.shape[1:], None)
+    return problem.predict_with(model, others.reshape(len(rows), -1))
 
 
 MODALITY = Modality(ImageTrainer, ImagePredictor, predict_baseline)

@@ -106,6 +106,11 @@ class Clean(Section):
         """Iterate over the names of the rules."""
         return (split_call(call)[0] for call in self.rules)
 
+    def last_arguments(self, name: str) -> dict[str, Any] | None:
+        """Return the arguments of the last rule of this name; None if there is none."""
+        arguments = [arguments for rule, arguments in map(split_call, self.rules) if rule == name]
+        return arguments[-1] if arguments else None
+
     def typed_columns(self) -> Iterator[str]:
         """Iterate over the columns that the rule `types` reads."""
         for call in self.rules:

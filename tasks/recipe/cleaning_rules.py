@@ -82,6 +82,20 @@ def fits_no_image(smallest: list[int], largest: list[int]) -> bool:
     return smallest[0] > largest[0] or smallest[1] > largest[1]
 
 
+class Resize(Section):
+    """Bring all images to one size, as the model does with those that it is asked about later."""
+
+    to: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
+        description="The size as [height, width] in pixels."
+    )
+    how: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description="What becomes of another shape: `pad` keeps the whole image and fills the "
+        "rest with the colour of its border, `crop` cuts off what is beside the middle, and "
+        "`stretch` changes the shape.",
+    )
+
+
 class NearDuplicates(Section):
     """Drop all but the first of rows with nearly the same content."""
 
@@ -321,11 +335,18 @@ CLEANING_RULES: dict[str, RuleSchema] = {
     ),
     "length": with_arguments(LengthLimits, TEXTS, reason="they are too short or too long"),
     "unreadable": RuleSchema(
-        "Drop images that cannot be decoded, or whose size differs from that of most.",
+        "Drop images that cannot be decoded.",
         modalities=IMAGES,
         reason="they are not readable images",
     ),
     "size": with_arguments(ImageSize, IMAGES, reason="they are images of another size"),
+    "resize": with_arguments(Resize, IMAGES, reason="they are not readable images"),
+    "same_size": RuleSchema(
+        "Drop images of another size than most.",
+        modalities=IMAGES,
+        reason="their size is not that of most images, and resize: {to: [height, width]} before "
+        "same_size keeps them",
+    ),
     "trim": with_arguments(Trim),
     "missing": with_arguments(MissingValues),
     "types": with_arguments(ColumnTypes, reason="a cell does not have its column's type"),

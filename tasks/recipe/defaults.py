@@ -47,7 +47,7 @@ MODALITY_DEFAULTS: dict[str, Values] = {
         "train": {"epochs": 30, "learning_rate": 1e-3, "patience": 10, "metric": "log_loss"},
     },
     "image": {
-        "clean": {"rules": ["unreadable", "exact_duplicates"]},
+        "clean": {"rules": ["unreadable", "exact_duplicates", "same_size"]},
         "train": {"epochs": 30, "learning_rate": 3e-3, "patience": 10, "augment": {"shift": 1}},
     },
 }

@@ -17,6 +17,9 @@ class SourceFingerprints(Record):
     clean: str | None = Field(
         None, description="The id of the key that hashes or encrypts personal data."
     )
+    serving: dict[str, Any] | None = Field(
+        None, description="The rule `resize`, which a model applies itself when it is served."
+    )
     label: dict[str, str | dict[str, str]] = Field(
         default_factory=dict, description="SHA-256 of files, and of the files of folders."
     )

@@ -2,11 +2,14 @@
 
 import io
 import struct
+from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from tasks.core.errors import StageError
+
+ResizeMethod = Literal["pad", "crop", "stretch"]
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # What Pillow raises for bytes that are no image, or a dangerous one.
@@ -123,6 +126,46 @@ def scale_to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(levels).astype(np.uint8))
 
 
+def resize_image(image: Image.Image, height: int, width: int, how: ResizeMethod) -> Image.Image:
+    """Bring a decoded image to a size.
+
+    Args:
+        image: Grey or RGB.
+        height: In pixels.
+        width: In pixels.
+        how: `pad` keeps the whole image and fills the rest with the median colour of its border,
+            `crop` fills the size and cuts off what is beside the middle, `stretch` changes the
+            shape.
+    """
+    if image.size == (width, height):
+        return image
+    if how == "stretch":
+        return image.resize((width, height), Image.Resampling.BICUBIC)
+    if how == "crop":
+        return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    scale = min(height / image.height, width / image.width)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    padded = Image.new(image.mode, (width, height), find_border_colour(image))
+    place = ((width - inner[0]) // 2, (height - inner[1]) // 2)
+    padded.paste(image.resize(inner, Image.Resampling.BICUBIC), place)
+    return padded
+
+
+def find_border_colour(image: Image.Image) -> int | tuple[int, ...]:
+    """Return the median colour of the outermost pixels."""
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    median = np.median(border, axis=0).astype(int).tolist()
+    return tuple(median) if isinstance(median, list) else int(median)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image without loss."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def encode_for_browser(data: bytes) -> tuple[str, bytes]:
     """Return the media type and the bytes of an image that a browser shows.
 
@@ -135,6 +178,15 @@ def encode_for_browser(data: bytes) -> tuple[str, bytes]:
         image = decode_image(data)
     except (StageError, *DAMAGE_ERRORS):
         return "image/png", data
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "image/png", buffer.getvalue()
+    return "image/png", encode_png(image)
+
+
+def describe_image(data: bytes | None) -> str | None:
+    """Describe the size and the mode of an image."""
+    if data is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return f"{image.format}, {image.width}x{image.height} pixels, {image.mode}"
+    except DAMAGE_ERRORS:
+        return f"{len(data)} bytes"

@@ -70,9 +70,10 @@ class ModelExport:
             labels=self.adapter.labels,
             parameters=sum(weights[name].numel() for name in names),
             base=self.recipe.train.base,
-            input=model_input,
+            input=modalities.complete_input(self.recipe, model_input),
             input_signature=self.adapter.input_signature(),
             train=self.recipe.train.model_dump(mode="json"),
+            warnings=list(self.adapter.warnings) or None,
         )
 
     def open(self, threads: int = 2) -> Predictor:

@@ -134,8 +134,9 @@ def test_cleaning_rules_see_images_upright() -> None:
     table = pa.table(
         {"image": [encode_turned(1, "JPEG"), encode_turned(6, "JPEG"), encode_turned(3, "JPEG")]}
     )
-    wrong = "size and mode (16, 32, 'L') where 2 have (32, 16, 'L')"
-    assert images.reject_unreadable(table) == [None, wrong, None]
+    assert images.reject_unreadable(table) == [None, None, None]
+    wrong = "16x32 pixels where 2 images have 32x16 pixels"
+    assert images.reject_other_sizes(table) == [None, wrong, None]
     reasons = images.reject_size(table, None, None, [32, 16])
     assert reasons == [None, "16x32 pixels; allowed are exactly 32x16", None]
 
