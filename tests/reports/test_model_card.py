@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from tasks import gate
 from tasks.contracts.evaluation import Evaluation
-from tasks.contracts.evidence import Evidence, Override
+from tasks.contracts.evidence import Override
 from tasks.contracts.gate_verdict import GateVerdict
 from tasks.contracts.manifest import Manifest
 from tasks.contracts.run_record import StageEntry, StageMeasurements
@@ -62,7 +62,8 @@ class Letters:
 
     def card(self, stages: Sequence[StageEntry] = (), override: Override | None = None) -> str:
         verdict = GateVerdict.read(self.paths.gate)
-        evidence = Evidence(champion=None, gate=verdict, override=override)
+        evidence = examples.evidence("letters", "0123456789abcdef", override=override)
+        evidence = evidence.model_copy(update={"gate": verdict})
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.paths.root.parent.parent)
             return model_card.render_model_card(
