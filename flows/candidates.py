@@ -47,8 +47,16 @@ class Candidate:
         return self.manifest.version
 
 
-def build_candidate(recipe: str, run: str, stages: list[Stage]) -> Candidate:
-    """Return the candidate that the outputs of the stages make.
+def build_candidate(
+    recipe: str, run: str, stages: list[Stage], channel: str | None = None
+) -> Candidate:
+    """Return the candidate that the outputs of the stages make, for the recipe's own channel.
+
+    Args:
+        recipe: The recipe's name.
+        run: The id of the flow run.
+        stages: The stages that made it.
+        channel: Another channel that it is for.
 
     Raises:
         StageError: The model is not the one that was evaluated.
@@ -57,7 +65,7 @@ def build_candidate(recipe: str, run: str, stages: list[Stage]) -> Candidate:
     manifest = build_manifest(recipe, paths)
     return Candidate(
         recipe=recipe,
-        channel=resolved.read_resolved_recipe(recipe).promote.channel,
+        channel=channel or resolved.read_resolved_recipe(recipe).promote.channel,
         manifest=manifest,
         provenance=build_provenance(manifest, run, stages),
     )

@@ -14,7 +14,13 @@ import click
 import yaml
 
 from flows import key_commands, move_commands, prefect_server, registry_commands, terminal
-from flows.command_options import JSON_OPTION, RECIPE_ARGUMENT, parse_recipe, print_result
+from flows.command_options import (
+    CHANNEL_OPTION,
+    JSON_OPTION,
+    RECIPE_ARGUMENT,
+    parse_recipe,
+    print_result,
+)
 from tasks.core.errors import EXIT_FAILED, ConfigError, RetryableError, StageError
 
 if TYPE_CHECKING:
@@ -60,31 +66,44 @@ def run(recipe: "Recipe") -> None:
     '--reason "the test rows of May are mislabelled"'
 )
 @RECIPE_ARGUMENT
+@CHANNEL_OPTION
 @click.option(
     "--override",
     is_flag=True,
-    help="Promote even if the gate rejected the model or was inconclusive.",
+    help="Promote even if the gate rejected the model, was inconclusive, or the channel is frozen.",
 )
 @click.option("--actor", default="", help="Name of the person promoting (recorded).")
 @click.option("--reason", default="", help="Why the model is promoted (recorded).")
-def promote(recipe: "Recipe", override: bool, actor: str, reason: str) -> None:  # noqa: FBT001
-    """Promote the model of RECIPE in this workspace, whatever the gate decided.
+def promote(
+    recipe: "Recipe",
+    channel: str | None,
+    override: bool,  # noqa: FBT001  click's signature
+    actor: str,
+    reason: str,
+) -> None:
+    """Promote the model of RECIPE in this workspace, without running its stages.
 
-    The actor and the reason become part of the evidence and of the journal; `millrace status` and
-    `millrace history` show them. A model is refused if its files are not those that were judged.
+    With --channel, it is judged against what that channel names, and promoted if the gate allows
+    it. With --override, it is promoted whatever the gate decided: the actor and the reason become
+    part of the evidence and of the journal; `millrace status` and `millrace history` show them. A
+    model is refused if its files are not those that were judged.
     """
     from tasks.contracts.evidence import Override
 
-    if not (override and actor.strip() and reason.strip()):
+    is_signed_for = bool(override and actor.strip() and reason.strip())
+    if override != is_signed_for or not (override or channel):
         raise ConfigError(
             f"`millrace run {recipe.name}` promotes what the gate allows; to promote what it does "
             "not, add --override, --actor NAME (who decides) and --reason TEXT (why), all of which "
-            "are recorded."
+            "are recorded. To promote to another channel what the gate allows, add --channel NAME."
         )
-    run_flow(recipe.name, Override(actor=actor.strip(), reason=reason.strip()))
+    by = Override(actor=actor.strip(), reason=reason.strip()) if override else None
+    run_flow(recipe.name, by, channel or recipe.promote.channel)
 
 
-def run_flow(recipe: str, override: "Override | None" = None) -> NoReturn:
+def run_flow(
+    recipe: str, override: "Override | None" = None, channel: str | None = None
+) -> NoReturn:
     """Run the flow in this process, print what it did, and exit with its status."""
     from flows import stage_process
 
@@ -99,7 +118,7 @@ def run_flow(recipe: str, override: "Override | None" = None) -> NoReturn:
     # DVC takes seconds to import, so it is imported while Prefect's server starts.
     threading.Thread(target=importlib.import_module, args=("dvc.repo",), daemon=True).start()
     prefect_server.start_server()
-    state = retrain(recipe, override, return_state=True)
+    state = retrain(recipe, override, channel, return_state=True)
     path = RUNS_FOLDER / f"{state.state_details.flow_run_id}.json"
     if path.is_file():
         terminal.print_run(RunRecord.read(path))

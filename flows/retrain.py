@@ -81,7 +81,7 @@ class RunLog:
 
 
 @flow(name="retrain", flow_run_name="{recipe}", log_prints=True)
-def retrain(recipe: str, override: Override | None = None) -> State:
+def retrain(recipe: str, override: Override | None = None, channel: str | None = None) -> State:
     """Retrain, judge and promote one registered recipe.
 
     The flow ends in the state Promoted, Unchanged, Rejected, Inconclusive, Superseded or Failed,
@@ -90,7 +90,8 @@ def retrain(recipe: str, override: Override | None = None) -> State:
     Args:
         recipe: The recipe's name.
         override: Who promotes the model that was judged last, and why, whatever the verdict was.
-            Then no stage runs.
+        channel: The channel for which a person promotes what is there. Then no stage runs. Without
+            it, the stages that are stale run, and the recipe names the channel.
     """
     log = RunLog(
         run=str(flow_run.get_id() or "local"),
@@ -101,7 +102,7 @@ def retrain(recipe: str, override: Override | None = None) -> State:
     try:
         say = get_run_logger().warning
         with lock_workspace(), registry_access.open_registry_for_signing(say) as registry:
-            outcome = run_or_fail(registry, log, override)
+            outcome = run_or_fail(registry, log, override, channel)
             log.to_record(outcome).write(log.path)
             registry.store.upload(object_keys.run_key(recipe, log.run), log.path)
     except StageError as error:  # there is no store
@@ -112,24 +113,28 @@ def retrain(recipe: str, override: Override | None = None) -> State:
     return Completed(name=outcome.name, message=outcome.message)
 
 
-def run_or_fail(registry: Registry, log: RunLog, override: Override | None) -> Outcome:
+def run_or_fail(
+    registry: Registry, log: RunLog, override: Override | None, channel: str | None
+) -> Outcome:
     """Run the recipe; an error is an outcome too."""
     try:
-        return run_and_promote(registry, log, override)
+        return run_and_promote(registry, log, override, channel)
     except StageError as error:
         return Failed(error)
 
 
-def run_and_promote(registry: Registry, log: RunLog, override: Override | None) -> Outcome:
+def run_and_promote(
+    registry: Registry, log: RunLog, override: Override | None, channel: str | None
+) -> Outcome:
     """Run the stages, and promote the result if the gate or a person allows it."""
     pipeline = Pipeline()
     stages = pipeline.list_stages(log.recipe)
     stage_task.restore_outputs(log.recipe, stages)
-    if not override:
+    if not channel:
         fetch_needed_champion(registry, log.recipe)
         for entry in run_stages(pipeline, stages):
             log.stages.append(entry)
-    candidate = candidates.build_candidate(log.recipe, log.run, stages)
+    candidate = candidates.build_candidate(log.recipe, log.run, stages, channel)
     log.candidate = candidate
     log.warnings = artifacts.publish_artifacts(log.recipe)
     for _ in range(MAX_ROUNDS):

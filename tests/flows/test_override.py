@@ -146,6 +146,7 @@ def test_a_rejected_model_is_promoted_by_a_person_and_other_bytes_are_not(
     check_other_bytes_are_refused(rejected)
     check_override_promotes(rejected)
     check_next_version_is_compared(rejected)
+    check_rollback_is_not_undone_by_a_run(rejected)
 
 
 def check_other_bytes_are_refused(workspace: Workspace) -> None:
@@ -190,3 +191,20 @@ def check_next_version_is_compared(workspace: Workspace) -> None:
     claims = [name for name in workspace.objects() if "/comparisons/" in name]
     assert claims == [f"digits/comparisons/{champion}/000001.json"]
     assert workspace.status()["override"] is None
+
+
+def check_rollback_is_not_undone_by_a_run(workspace: Workspace) -> None:
+    before = workspace.status()
+    rollback = ("millrace", "rollback", "digits", "--actor", "ann", "--reason", "wrong answers")
+    done = workspace.run(*rollback)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = workspace.status()
+    assert (after["version"], after["frozen"]) == (before["previous"], True)
+    refused = workspace.run("millrace", "promote", "digits", "--channel", "production")
+    assert refused.returncode == 3, refused.stdout + refused.stderr
+    assert "Frozen: production of digits is frozen since" in refused.stdout
+    staged = workspace.run("millrace", "promote", "digits", "--channel", "staging")
+    assert staged.returncode == 0, staged.stdout + staged.stderr
+    shown = workspace.run("millrace", "status", "--channel", "staging", "--json").stdout
+    [staging] = [entry for entry in json.loads(shown) if entry["recipe"] == "digits"]
+    assert staging["pointer"]["version"] == before["version"]
