@@ -75,6 +75,12 @@ class TabularInput(Record):
     columns: list[Column]
 
 
+# What loads the model's folder outside of Millrace, with the logits of the exported network:
+# a class of transformers, or sentence-transformers.
+LoadedBy = Literal[
+    "AutoModelForSequenceClassification", "AutoModelForCausalLM", "SentenceTransformer"
+]
+
 ModelInput = Annotated[
     TextInput | CausalLmInput | ImageInput | TabularInput, Field(discriminator="modality")
 ]
@@ -108,6 +114,11 @@ class ModelInfo(Contract):
         default=None, description="The pretrained model that training started from."
     )
     input: ModelInput
+    loaded_by: LoadedBy | None = Field(
+        default=None,
+        description="What loads the folder outside of Millrace with the logits of the network; "
+        "None if only model.onnx can be used there.",
+    )
     input_signature: JsonValue = Field(
         default=None, description="What the network's inputs stand for, beyond their shapes."
     )

@@ -106,12 +106,10 @@ class EvaluationContext:
     @cached_property
     def trainer(self) -> Trainer:
         """The trained network in 32 bits, for what needs gradients: on the CPU, in eval mode."""
-        from safetensors.torch import load_file
-
         config = Train.model_validate(self.info.train)
         modality = modalities.get_modality(self.recipe.modality)
         train_inputs = modalities.extract_inputs(self.recipe, self.train)
         trainer = modality.trainer(config, train_inputs, self.problem)
-        trainer.network.load_state_dict(load_file(self.model.weights))
+        trainer.network.load_state_dict(trainer.load_weights(self.model.path))
         trainer.network.eval()
         return trainer

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import JsonValue
 
-from tasks.contracts.model_info import ModelInfo, ModelInput
+from tasks.contracts.model_info import LoadedBy, ModelInfo, ModelInput
 from tasks.modalities import batching
 from tasks.problems.base import Problem, Targets
 from tasks.problems.batch import Batch
 from tasks.statistics.array_types import Floats
+from tasks.storage.layout import ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -68,9 +69,11 @@ class ModelTrainer(Trainer):
     """Trains a model that is exported and served.
 
     Attributes:
+        WEIGHT_FILES: The files of the model's folder that `load_weights` reads.
         warnings: What people should know of how the training rows are read.
     """
 
+    WEIGHT_FILES: ClassVar[tuple[str, ...]] = ("model.safetensors",)
     warnings: Sequence[str] = ()
 
     @property
@@ -88,6 +91,25 @@ class ModelTrainer(Trainer):
     @abstractmethod
     def export(self, folder: Path) -> ModelInput:
         """Write model.onnx and what serving needs beside it; return the part of model.json."""
+
+    def save_weights(self, folder: Path) -> LoadedBy | None:
+        """Write the weights, as other libraries load them if one has such a network.
+
+        Returns:
+            What loads the folder; None if only Millrace knows the network.
+        """
+        from safetensors.torch import save_file
+
+        weights = self.network.state_dict()
+        on_cpu = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        save_file(on_cpu, ModelFolder(folder).weights)
+        return None
+
+    def load_weights(self, folder: Path) -> "dict[str, torch.Tensor]":
+        """Read what `save_weights` wrote, under the names of the network's own parameters."""
+        from safetensors.torch import load_file
+
+        return load_file(ModelFolder(folder).weights)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from tasks.recipe.train import Lora
 if TYPE_CHECKING:
     import torch
 
+BASE_LAYER = ".base_layer."  # peft's name for the layer beside which a narrow one learns
 HEAD_NAMES = ("head", "lm_head")  # layers that are trained as they are
 
 
@@ -71,3 +72,17 @@ def merge_lora_layers(network: "torch.nn.Module") -> None:
         network.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
     if layers:
         network.requires_grad_(requires_grad=True)
+
+
+def name_like_lora_layers(
+    weights: "dict[str, torch.Tensor]", network: "torch.nn.Module"
+) -> "dict[str, torch.Tensor]":
+    """Return merged weights by the names of a network that may have narrow layers.
+
+    The narrow layers keep their own weights, with which they begin and add nothing.
+    """
+    own = network.state_dict()
+    narrow = {name: value for name, value in own.items() if "lora_" in name}
+    plain_names = {name.replace(BASE_LAYER, "."): name for name in own if name not in narrow}
+    renamed = {plain_names.get(name, name): value for name, value in weights.items()}
+    return {**renamed, **narrow}

@@ -141,6 +141,11 @@ class Problem:
         """
         return None
 
+    @property
+    def output_unit(self) -> tuple[float, float]:
+        """The factor and the number to add that turn the network's outputs into exported ones."""
+        return 1.0, 0.0
+
     @contextlib.contextmanager
     def prepare_for_export(self, network: Module) -> Iterator[None]:
         """Have the network give what `decode_outputs` expects while it is exported."""

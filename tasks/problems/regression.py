@@ -99,6 +99,11 @@ class RegressionProblem(Problem):
         ridge = self.build_linear_baseline(10).fit(features, self.standardize(targets))
         return ridge.coef_[None], np.array([ridge.intercept_])
 
+    @property
+    def output_unit(self) -> tuple[float, float]:
+        """The target's standard deviation and mean."""
+        return self.scale, self.mean
+
     @contextlib.contextmanager
     def prepare_for_export(self, network: Module) -> Iterator[None]:
         """Have the network answer in the target's unit."""

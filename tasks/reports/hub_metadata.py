@@ -18,12 +18,15 @@ HUB_TASKS = {
 }
 
 
-def build_hub_metadata(recipe: Recipe, metrics: Mapping[str, Interval]) -> ModelCardData:
+def build_hub_metadata(
+    recipe: Recipe, metrics: Mapping[str, Interval], library: str
+) -> ModelCardData:
     """Describe the model to the hub. What is unknown is left out, except for the licence.
 
     Args:
         recipe: The resolved recipe.
         metrics: On the test split, by name.
+        library: What loads the model.
     """
     dataset = find_hub_dataset(recipe)
     license_id, license_name = describe_license(recipe.license)
@@ -43,8 +46,8 @@ def build_hub_metadata(recipe: Recipe, metrics: Mapping[str, Interval]) -> Model
         license=license_id,
         license_name=license_name,
         language=list_languages(recipe) or None,
-        library_name="onnx",
-        tags=["onnx", "millrace", recipe.modality, recipe.problem],
+        library_name=library,
+        tags=["onnx", "safetensors", "millrace", recipe.modality, recipe.problem],
         pipeline_tag=hub_task(recipe),
         base_model=find_hub_base(recipe),
         datasets=[dataset] if dataset else None,

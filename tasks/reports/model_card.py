@@ -30,6 +30,7 @@ from tasks.recipe.loading import RECIPES_FOLDER
 from tasks.recipe.metric_names import ASPECTS
 from tasks.recipe.recipe import Recipe
 from tasks.reports.hub_metadata import build_hub_metadata
+from tasks.reports.model_usage import describe_usage
 from tasks.storage import files
 from tasks.storage.layout import ModelFolder, StagePaths
 
@@ -75,14 +76,17 @@ def render_model_card(
         stages: The stages of the run that made it.
     """
     evaluation = Evaluation.read(paths.evaluation.metrics)
-    metadata = build_hub_metadata(recipe, evaluation.metrics)
+    model_info = ModelInfo.read(paths.model.info)
+    usage = describe_usage(model_info, recipe.export)
+    metadata = build_hub_metadata(recipe, evaluation.metrics, usage.library)
     header = metadata.to_dict()  # type: ignore[no-untyped-call]
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe,
         version=version,
         header=header,
         purpose=describe_purpose(recipe),
-        model_info=ModelInfo.read(paths.model.info),
+        model_info=model_info,
+        usage=usage,
         snapshot=Snapshot.read(paths.raw.snapshot),
         stage_rows=count_rows_by_stage(paths),
         history=read_history(paths.model),

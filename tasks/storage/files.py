@@ -19,6 +19,8 @@ from tasks.core import errors
 from tasks.core.errors import StageError
 
 ROWS_PER_GROUP = 64_000
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
 
 
 @contextlib.contextmanager
@@ -50,6 +52,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_readable(folder: Path) -> None:
+    """Give all files below a folder one mode, which lets everybody read them.
+
+    Libraries that write by way of a temporary file leave some that their owner alone can read.
+    """
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-from safetensors.torch import save_file
 
 from tasks import modalities
 from tasks.contracts.model_info import ModelInfo
@@ -14,7 +13,7 @@ from tasks.modalities.base import ModelTrainer, Predictor
 from tasks.recipe.recipe import Recipe
 from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder
-from tasks.training import checkpoint, distributed
+from tasks.training import distributed
 
 
 @contextlib.contextmanager
@@ -28,6 +27,7 @@ def model_folder(target: ModelFolder) -> Iterator[ModelFolder]:
         return
     with files.atomic_folder(target.path) as temporary:
         yield ModelFolder(temporary)
+        files.make_readable(temporary)
 
 
 class ModelExport:
@@ -59,11 +59,10 @@ class ModelExport:
         lora.merge_lora_layers(network)
         if distributed.rank() > 0:
             return
-        weights = checkpoint.to_cpu(network.state_dict())
-        with files.atomic_file(self.folder.weights) as temporary:
-            save_file(weights, temporary)
         with self.adapter.problem.prepare_for_export(network):
             model_input = self.adapter.export(self.folder.path)
+        loaded_by = self.adapter.save_weights(self.folder.path)
+        weights = network.state_dict()
         names = [name for name, _ in network.named_parameters() if name in weights]
         self.noted_info = ModelInfo(
             problem=self.recipe.problem,
@@ -71,6 +70,7 @@ class ModelExport:
             parameters=sum(weights[name].numel() for name in names),
             base=self.recipe.train.base,
             input=modalities.complete_input(self.recipe, model_input),
+            loaded_by=loaded_by,
             input_signature=self.adapter.input_signature(),
             train=self.recipe.train.model_dump(mode="json"),
             warnings=list(self.adapter.warnings) or None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.contracts.model_info import ModelInfo, TrainingStart
+from tasks.modalities import lora
 from tasks.modalities.base import Example, InitFunction, ModelTrainer
 from tasks.problems.base import Targets
 from tasks.recipe.recipe import Recipe
@@ -17,9 +18,10 @@ from tasks.registry.local_champion import LocalChampion
 from tasks.storage.layout import ModelFolder
 from tasks.training.checkpoint import Tensors
 
-# What training starts from; a teacher needs all files.
-WARM_START_FILES = ("model.json", "model.safetensors", "trained_on.parquet")
+# What training starts from, beside the weights; a teacher needs all files.
+WARM_START_FILES = ("model.json", "trained_on.parquet")
 NO_CHAMPION = "nothing is in production yet"
+OTHER_WEIGHTS = "its weights have other names or shapes"
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,20 @@ def find_warm_start(
     Raises:
         StageError: A file of the champion is missing, or has other bytes than were promoted.
     """
-    from safetensors.torch import load_file
-
     base = recipe.train.base
     if not champion:
         return WarmStart(TrainingStart(base=base, reason=NO_CHAMPION))
-    folder = ModelFolder(
-        local_champion.verify_champion_files("train.warm_start", recipe, champion, WARM_START_FILES)
+    weight_files = [name for name in adapter.WEIGHT_FILES if name in champion.files]
+    folder = local_champion.verify_champion_files(
+        "train.warm_start", recipe, champion, [*WARM_START_FILES, *weight_files]
     )
-    info = ModelInfo.read(folder.info)
-    weights = load_file(folder.weights)
+    info = ModelInfo.read(ModelFolder(folder).info)
     mismatch = describe_mismatch(recipe, info, adapter)
+    if not mismatch and len(weight_files) < len(adapter.WEIGHT_FILES):
+        mismatch = OTHER_WEIGHTS
+    weights: Tensors = {}
+    if not mismatch:
+        weights = lora.name_like_lora_layers(adapter.load_weights(folder), adapter.network)
     mismatch = mismatch or describe_weight_mismatch(info, weights, adapter)
     if mismatch:
         reason = describe_unfit_champion(champion, mismatch)
@@ -160,5 +165,5 @@ def describe_weight_mismatch(info: ModelInfo, weights: Tensors, adapter: ModelTr
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     expected = {name: tensor.shape for name, tensor in adapter.network.state_dict().items()}
     if shapes != expected:
-        return "its weights have other names or shapes"
+        return OTHER_WEIGHTS
     return ""

@@ -104,7 +104,7 @@ def is_valid_bill(bill: dict[str, Any]) -> bool:
 
 
 def header_of(recipe: Recipe) -> dict[str, Any]:
-    metadata = hub_metadata.build_hub_metadata(recipe, {})
+    metadata = hub_metadata.build_hub_metadata(recipe, {}, "onnx")
     return dict(metadata.to_dict())  # type: ignore[no-untyped-call]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from tasks.core.errors import StageError
 from tasks.modalities import batching
@@ -55,6 +55,23 @@ def encode_texts(
         tokens = np.concatenate([bos, prompt, text, eos])
         examples.append(TokenizedText(tokens, 1 + len(prompt), len(row["text"].encode())))
     return examples
+
+
+def begin_with_token(tokenizer: Tokenizer, bos_id: int) -> None:
+    """Have the tokenizer put the token that begins a text before it, as `encode_texts` does.
+
+    Millrace adds that token itself. Other programs leave it to the tokenizer.
+    """
+    if tokenizer.encode("").ids == [bos_id]:
+        return
+    token = tokenizer.id_to_token(bos_id)
+    template = processors.TemplateProcessing(
+        single=[token, "$A"], pair=[token, "$A", "$B"], special_tokens=[(token, bos_id)]
+    )
+    adds_nothing = not tokenizer.encode("").ids
+    if tokenizer.post_processor is not None and adds_nothing:
+        template = processors.Sequence([tokenizer.post_processor, template])
+    tokenizer.post_processor = template
 
 
 def require_texts(rows: Sequence[PromptedText]) -> None:

@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import JsonValue
 from tokenizers import Tokenizer
 
-from tasks.contracts.model_info import CausalLmInput
+from tasks.contracts.model_info import CausalLmInput, LoadedBy
 from tasks.core.errors import ConfigError
-from tasks.modalities import batching, onnx, pretrained
+from tasks.modalities import batching, onnx, pretrained, tokenizer_config
 from tasks.modalities.base import BaseSize, ModelTrainer, Pretrainer, Trainer
 from tasks.modalities.causal_lm import networks, packing
 from tasks.modalities.causal_lm.packing import Boundaries, PromptedText, Window
@@ -29,7 +29,7 @@ from tasks.storage.layout import ModelFolder
 if TYPE_CHECKING:
     import torch
 
-AUTO_CLASS = "AutoModelForCausalLM"  # of transformers
+AUTO_CLASS: Literal["AutoModelForCausalLM"] = "AutoModelForCausalLM"  # of transformers
 
 
 class DecoderTrainer(Trainer):
@@ -147,6 +147,8 @@ def find_boundaries(tokenizer: PretrainedTokenizer, config: Train) -> Boundaries
 class CausalLmTrainer(DecoderTrainer, ModelTrainer):
     """Trains a decoder on the texts of rows, without their prompts."""
 
+    WEIGHT_FILES = ("model.safetensors", "config.json")
+
     def __init__(
         self,
         config: Train,
@@ -154,6 +156,7 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
         problem: Problem,
     ) -> None:
         super().__init__(config, problem, pretrained.load_base(config, AUTO_CLASS))
+        packing.begin_with_token(self.tokenizer, self.boundaries.bos_id)
 
     @property
     def labels(self) -> list[str]:
@@ -167,18 +170,47 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
 
     def export(self, folder: Path) -> CausalLmInput:
         """Write the tokenizer, and model.onnx with the cache of keys and values as an input."""
-        paths = ModelFolder(folder)
-        batching.write_tokenizer(self.tokenizer, paths.tokenizer)
+        self.write_tokenizer(folder)
         self.network.model.set_attn_implementation("sdpa")
         decoder: WrappedModel = networks.build_cached_decoder(self.network.cpu().model)
         outputs = ["logits", "present"]
-        onnx.export_network(decoder, describe_inputs(decoder), paths.onnx, outputs)
+        onnx.export_network(decoder, describe_inputs(decoder), ModelFolder(folder).onnx, outputs)
         return CausalLmInput(
             max_length=self.max_length,
             bos_id=self.boundaries.bos_id,
             eos_id=self.boundaries.eos_id,
             kv_cache_shape=decoder.kv_cache_shape,
         )
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer and its configuration."""
+        batching.write_tokenizer(self.tokenizer, ModelFolder(folder).tokenizer)
+        tokenizer_config.write_tokenizer_config(
+            folder, self.name_special_tokens(), self.max_length, padding_side="left"
+        )
+
+    def name_special_tokens(self) -> dict[str, str]:
+        """Return the special tokens by their role, with those that begin and end a text."""
+        eos_token = self.tokenizer.id_to_token(self.boundaries.eos_id)
+        bos_token = self.tokenizer.id_to_token(self.boundaries.bos_id)
+        tokens = tokenizer_config.special_tokens(self.base_tokenizer)
+        return {"pad_token": eos_token, **tokens, "bos_token": bos_token, "eos_token": eos_token}
+
+    def save_weights(self, folder: Path) -> LoadedBy:
+        """Write the decoder as transformers reads it."""
+        self.network.model.save_pretrained(folder)
+        return AUTO_CLASS
+
+    def load_weights(self, folder: Path) -> "dict[str, torch.Tensor]":
+        """Read what `save_weights` wrote, under the names of the network's own parameters."""
+        import torch
+        import transformers
+
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        decoder = networks.build_packed_decoder(model)
+        return dict(decoder.state_dict())
 
 
 def describe_inputs(decoder: WrappedModel) -> list[ExportedInput]:

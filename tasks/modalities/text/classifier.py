@@ -1,19 +1,23 @@
 """Training of a text classifier: an encoder whose token vectors are pooled, with a linear head."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
 
-from tasks.contracts.model_info import TextInput
-from tasks.modalities import batching, onnx, pretrained
+from tasks.contracts.model_info import LoadedBy, TextInput
+from tasks.modalities import batching, onnx, pretrained, tokenizer_config
 from tasks.modalities.base import ModelTrainer
 from tasks.modalities.batching import TokenIds
 from tasks.modalities.onnx import ExportedInput
 from tasks.modalities.pretrained import Pooling, PretrainedModel, WrappedModel
+from tasks.modalities.text import classifier_folder, stock_classifier
+from tasks.modalities.text.classifier_folder import TextClassifier
 from tasks.modalities.text.encoder import EncoderTrainer
+from tasks.modalities.text.stock_classifier import LinearHead
 from tasks.problems.base import Problem, Targets
 from tasks.recipe.train import Train
 from tasks.statistics.array_types import Floats
@@ -28,6 +32,8 @@ EXPORT_EXAMPLE = ([1] * 9, [2] * 7)  # token ids with which the network is trace
 
 class TextTrainer(EncoderTrainer, ModelTrainer):
     """Trains encoder and head."""
+
+    WEIGHT_FILES = classifier_folder.WEIGHT_FILES
 
     def __init__(self, config: Train, rows: Sequence[str], problem: Problem) -> None:
         import torch
@@ -89,13 +95,53 @@ class TextTrainer(EncoderTrainer, ModelTrainer):
 
     def export(self, folder: Path) -> TextInput:
         """Write the tokenizer and model.onnx."""
-        paths = ModelFolder(folder)
-        batching.write_tokenizer(self.tokenizer, paths.tokenizer)
-        self.export_onnx(paths.onnx)
+        self.write_tokenizer(folder)
+        with self.use_plain_layers():
+            path = ModelFolder(folder).onnx
+            onnx.export_network(self.network, self.describe_inputs(), path)
         return TextInput(pooling=self.pooling, max_length=self.max_length, pad_id=self.pad_id)
 
-    def export_onnx(self, path: Path) -> None:
-        """Export the network with plain embeddings and fused attention, and restore its own."""
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer and its configuration."""
+        batching.write_tokenizer(self.tokenizer, ModelFolder(folder).tokenizer)
+        tokens = {**self.special_tokens, "pad_token": self.tokenizer.id_to_token(self.pad_id)}
+        tokenizer_config.write_tokenizer_config(folder, tokens, self.max_length)
+
+    def save_weights(self, folder: Path) -> LoadedBy:
+        """Write the encoder and the head as transformers and sentence-transformers read them."""
+        with self.use_plain_layers():
+            classifier = TextClassifier(
+                encoder=self.encoder.eval(),
+                head=self.build_exported_head(),
+                pooling=self.pooling,
+                max_length=self.max_length,
+                problem=self.problem.NAME,
+                labels=self.labels,
+            )
+            return classifier_folder.write_classifier(folder, classifier)
+
+    def build_exported_head(self) -> LinearHead:
+        """Build the head whose outputs are in the unit of the exported network's."""
+        scale, mean = self.problem.output_unit
+        head = self.network.head
+        weight = head.weight.detach().double() * scale
+        bias = head.bias.detach().double() * scale + mean
+        return LinearHead(weight.float(), bias.float())
+
+    def load_weights(self, folder: Path) -> "dict[str, torch.Tensor]":
+        """Read what `save_weights` wrote, under the names of the network's own parameters."""
+        scale, mean = self.problem.output_unit
+        head = classifier_folder.read_head(folder)
+        encoder = classifier_folder.read_encoder(folder)
+        return {
+            **{f"encoder.{name}": value for name, value in encoder.items()},
+            "head.weight": (head.weight.double() / scale).float(),
+            "head.bias": ((head.bias.double() - mean) / scale).float(),
+        }
+
+    @contextlib.contextmanager
+    def use_plain_layers(self) -> Iterator[None]:
+        """Have plain embeddings and fused attention while the network is exported."""
         import torch
 
         encoder = self.network.cpu().encoder
@@ -106,7 +152,7 @@ class TextTrainer(EncoderTrainer, ModelTrainer):
         encoder.set_input_embeddings(
             torch.nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]
         )
-        onnx.export_network(self.network, self.describe_inputs(), path)
+        yield
         # Pruning trains on.
         encoder.set_input_embeddings(embeddings)
         encoder.set_attn_implementation(attention)
@@ -140,14 +186,9 @@ def build_text_classifier(
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-            logits: torch.Tensor = self.head(pool(output.last_hidden_state, attention_mask))
+            pooled = stock_classifier.pool_tokens(output.last_hidden_state, attention_mask, pooling)
+            logits: torch.Tensor = self.head(pooled)
             return logits
-
-    def pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        if pooling == "cls":
-            return hidden[:, 0]
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(1) / mask.sum(1)
 
     return Classifier()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from tasks.modalities import batching, pretrained
+from tasks.modalities import batching, pretrained, tokenizer_config
 from tasks.modalities.base import Trainer
 from tasks.modalities.batching import TokenIds
 from tasks.modalities.pretrained import LoadedBase
@@ -53,6 +53,7 @@ class EncoderTrainer(Trainer):
         is_eager = is_short and not torch.cuda.is_available()
         encoder.set_attn_implementation("eager" if is_eager else "sdpa")
         self.pad_id: int = base.tokenizer.pad_token_id or 0
+        self.special_tokens = tokenizer_config.special_tokens(base.tokenizer)
         self.tokenizer = Tokenizer.from_str(base.tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_length)
