@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tasks import evaluate, modalities
 from tasks import train as train_stage
@@ -153,7 +152,7 @@ def test_the_exported_model_scores_as_the_trained_network(
     evaluated: StagePaths, trainer: CausalLmTrainer
 ) -> None:
     predictor = load_predictor(evaluated.model.path)
-    trainer.network.load_state_dict(load_file(evaluated.model.weights))
+    trainer.network.load_state_dict(trainer.load_weights(evaluated.model.path))
     rows = [*build_rows(10), LONG_ROW]
     expected = score(trainer, trainer.collate(trainer.encode(rows), None)).numpy()
     assert np.allclose(predictor(rows, batch_tokens=100), expected, atol=1e-3)
