@@ -19,6 +19,7 @@ from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe
 from tasks.registry import model_signature, object_keys, signing
 from tasks.registry.channel_pointer import decode_json
+from tasks.registry.formats import version_files
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
 from tasks.storage import files, hashing, object_store
@@ -91,8 +92,10 @@ def publish_version(
     Raises:
         StageError: The store gives back other bytes than were written, or this machine has no key
             to sign with.
+        UnsafeFileError: A file has a format or a name that no version may have.
     """
     registry.keyring.require_signer()
+    version_files.check_files(folder, manifest)
     store = registry.store
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
         uploads = [
@@ -254,6 +257,7 @@ def fetch_version(
     Raises:
         StageError: A file is damaged, or its name leads out of the folder.
         UntrustedError: No trusted key has signed the version.
+        UnsafeFileError: A file has a format or a name that no version may have.
     """
     target = (folder / version).resolve()
     manifest = read_manifest(registry, model, version)
@@ -267,6 +271,7 @@ def fetch_version(
             )
         if not path.is_file() or hashing.sha256(path) != file.sha256:
             download_file(registry.store, manifest, name, path)
+    version_files.check_files(target, manifest, wanted)
     return target
 
 

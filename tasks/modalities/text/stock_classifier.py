@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.modalities.pretrained import Pooling, PretrainedConfig, PretrainedModel
 
@@ -251,7 +251,7 @@ def fill_around_norm(layers: HeadLayers, head: LinearHead, largest: float) -> No
     set_values(layers.between[0].weight, weight)
     set_values(layers.between[0].bias, bias)
     for norm in layers.norms:
-        set_values(norm.weight, 1.0)
+        set_values(norm.get_parameter("weight"), 1.0)
     deviation = spike * math.sqrt(N_SPIKES / hidden_size)
     set_values(layers.last.weight, deviation * torch.eye(n_labels, hidden_size))
     set_values(layers.last.bias, 0.0)
@@ -266,7 +266,7 @@ def set_scaled_identity(layer: "torch.nn.Linear", scale: float) -> None:
         set_values(layer.bias, 0.0)
 
 
-def set_values(parameter: Any, values: "torch.Tensor | float") -> None:
+def set_values(parameter: "torch.nn.Parameter", values: "torch.Tensor | float") -> None:
     """Set the values of a parameter."""
     import torch
 

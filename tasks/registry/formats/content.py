@@ -44,8 +44,7 @@ class FileContent:
     def read_chunks(self) -> Iterator[bytes]:
         """Yield the content piece by piece."""
         with self.open() as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
+            yield from iter(lambda: file.read(CHUNK_BYTES), b"")
 
     def read_end(self, count: int) -> bytes:
         """Read the last bytes."""

@@ -7,9 +7,9 @@ from tasks.registry.formats.content import FormatError
 from tasks.registry.model_signature import IGNORED_PATHS
 from tasks.registry.object_keys import MANIFEST_NAME
 
-# What lies beside the files of a version once it is fetched.
-RESERVED_NAMES = frozenset({MANIFEST_NAME, *IGNORED_PATHS})
-FORBIDDEN_CHARACTERS = frozenset('\\:*?"<>|')  # no file has them in its name on Windows
+# What lies beside the files of a version once it is fetched, in lower case.
+RESERVED_NAMES = frozenset(name.lower() for name in (MANIFEST_NAME, *IGNORED_PATHS))
+FORBIDDEN_CHARACTERS = frozenset([*'\\:*?"<>|\x7f', *map(chr, range(32))])  # as Windows has it
 
 
 def check_name(name: str) -> None:
@@ -18,29 +18,37 @@ def check_name(name: str) -> None:
     Raises:
         FormatError: It cannot.
     """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or not path.parts:
+    if not is_plain_path(name):
         raise FormatError("is no plain path inside of the version's folder")
-    if any(ord(character) < 32 or character in FORBIDDEN_CHARACTERS for character in name):
+    if FORBIDDEN_CHARACTERS.intersection(name):
         raise FormatError("has a character in its name that not every system allows")
-    if path.parts[0].lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
-        raise FormatError(
-            "has a name that a version keeps for what lies beside its files, which is not signed"
-        )
-    if any(part.startswith(".") or part.endswith((".", " ")) for part in path.parts):
+    parts = PurePosixPath(name).parts
+    if parts[0].lower() in RESERVED_NAMES:
+        raise FormatError("has a name that is kept for what lies beside the files of a version")
+    if not all(map(is_kept_as_it_is, parts)):
         raise FormatError("has a name that hides it, or that not every system keeps as it is")
 
 
+def is_plain_path(name: str) -> bool:
+    """Return whether a name is a path below a folder, in its only spelling."""
+    parts = PurePosixPath(name).parts
+    if not parts or "/".join(parts) != name:
+        return False
+    return ".." not in parts
+
+
+def is_kept_as_it_is(part: str) -> bool:
+    """Return whether a part of a path is visible, and has an end that Windows does not cut."""
+    return not part.startswith(".") and not part.endswith((".", " "))
+
+
 def find_clash(names: Collection[str]) -> tuple[str, str] | None:
-    """Find two names that are one file on a system that ignores case, or a file and its folder."""
+    """Find two names that are one on a system that ignores case, or a file in another file."""
     by_folded: dict[str, str] = {}
-    for name in sorted(names):
-        for folder in PurePosixPath(name).parents:
-            clashing = by_folded.get(str(folder).casefold())
-            if clashing:
-                return clashing, name
-        folded = name.casefold()
-        if folded in by_folded:
-            return by_folded[folded], name
-        by_folded[folded] = name
+    for name in sorted(names, key=str.casefold):
+        path = PurePosixPath(name.casefold())
+        for taken in (path, *path.parents):
+            if str(taken) in by_folded:
+                return by_folded[str(taken)], name
+        by_folded[str(path)] = name
     return None

@@ -13,10 +13,11 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 CALLING_PYTHON = frozenset({"PythonOp", "PythonOpGrad"})
 
 # Types of onnx, which takes a while to import.
-Model = Any
-Graph = Any
-Node = Any
-Tensor = Any
+Message = Any
+Model = Message
+Graph = Message
+Node = Message
+Tensor = Message
 
 
 def is_claimed(content: FileContent) -> bool:
@@ -50,20 +51,16 @@ def check(content: FileContent, sizes: Mapping[str, int]) -> set[str]:
 def read_model(content: FileContent) -> Model:
     """Read the model without its external data."""
     import onnx
-    from google.protobuf.message import DecodeError
-    from google.protobuf.unknown_fields import UnknownFieldSet
 
     if content.size >= MAX_BYTES:
         raise FormatError("begins like ONNX and has more bytes than a protobuf message may have")
     try:
-        model = onnx.load_model(content.path, load_external_data=False)
-    except DecodeError:
+        model = onnx.load_model(content.path, "protobuf", load_external_data=False)
+    except Exception:  # protobuf's error, whose class lies in another package
         raise FormatError("begins like ONNX and is not valid protobuf") from None
     is_model = model.ir_version > 0 and model.opset_import and model.graph.node
     if not is_model:
         raise FormatError("begins like ONNX and has no graph of operators")
-    if len(UnknownFieldSet(model)):
-        raise FormatError("is ONNX with parts that the format does not have")
     return model
 
 
@@ -72,12 +69,16 @@ def check_operators(model: Model) -> None:
     functions = {(function.domain, function.name) for function in model.functions}
     for node in iterate_nodes(model):
         is_own = (node.domain, node.op_type) in functions
-        if not is_own and (node.domain not in DOMAINS or node.op_type in CALLING_PYTHON):
-            domain = node.domain or "ai.onnx"
+        if not is_own and not is_built_in(node):
             raise FormatError(
-                f"uses the operator {node.op_type} of the domain {domain}, which needs code that "
-                "onnxruntime does not have itself"
+                f"uses the operator {node.op_type} of the domain {node.domain}, which needs code "
+                "that onnxruntime does not have itself"
             )
+
+
+def is_built_in(node: Node) -> bool:
+    """Return whether onnxruntime has the node's operator, and it calls nothing else."""
+    return node.domain in DOMAINS and node.op_type not in CALLING_PYTHON
 
 
 def check_external_data(tensor: Tensor, folder: PurePosixPath, sizes: Mapping[str, int]) -> str:
@@ -109,9 +110,9 @@ def iterate_graphs(model: Model) -> Iterator[Graph]:
         graph = remaining.pop()
         yield graph
         for attribute in iterate_attributes(graph):
-            remaining += [*attribute.graphs, attribute.g]
-            if not attribute.HasField("g"):
-                remaining.pop()
+            remaining += attribute.graphs
+            if attribute.HasField("g"):
+                remaining.append(attribute.g)
 
 
 def iterate_nodes(model: Model) -> Iterator[Node]:
@@ -120,7 +121,7 @@ def iterate_nodes(model: Model) -> Iterator[Node]:
         yield from graph.node
 
 
-def iterate_attributes(graph: Graph) -> Iterator[Any]:
+def iterate_attributes(graph: Graph) -> Iterator[Message]:
     """Yield the attributes of a graph's nodes, and the defaults of a function's."""
     for node in graph.node:
         yield from node.attribute

@@ -2,7 +2,8 @@
 
 import codecs
 import json
-from typing import Any
+
+from pydantic import JsonValue
 
 from tasks.registry.formats.content import FileContent, FormatError
 
@@ -63,6 +64,6 @@ def check_json(content: FileContent) -> None:
         )
 
 
-def asks_for_code(value: Any) -> bool:
+def asks_for_code(value: JsonValue) -> bool:
     """Return whether a configuration asks for the model's own code."""
     return isinstance(value, dict) and OWN_CODE_KEY in value
