@@ -76,9 +76,7 @@ def hash_data(paths: StagePaths) -> dict[str, str]:
 def publish_version(
     registry: Registry, folder: Path, manifest: Manifest, provenance: Provenance
 ) -> str:
-    """Upload a version: its files first, its manifest next, its signature last.
-
-    It is safe to repeat.
+    """Upload a version: its files, then its manifest, then its signature. It is safe to repeat.
 
     Args:
         registry: The registry.

@@ -79,11 +79,10 @@ def render_model_card(
     model_info = ModelInfo.read(paths.model.info)
     usage = describe_usage(model_info, recipe.export)
     metadata = build_hub_metadata(recipe, evaluation.metrics, usage.library)
-    header = metadata.to_dict()  # type: ignore[no-untyped-call]
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe,
         version=version,
-        header=header,
+        header=metadata.to_dict(),  # type: ignore[no-untyped-call]
         purpose=describe_purpose(recipe),
         model_info=model_info,
         usage=usage,
