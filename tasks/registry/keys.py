@@ -20,6 +20,7 @@ from tasks.core.errors import ConfigError, StageError
 from tasks.core.settings import read_settings
 from tasks.storage import files
 from tasks.storage.layout import shared_path
+from tasks.storage.locks import file_lock
 
 KEY_ID_DIGITS = 16
 PRIVATE_MODE = 0o600
@@ -97,11 +98,13 @@ def load_or_create_keyring(folder: Path) -> tuple[Keyring, bool]:
     Returns:
         The keys, and whether a pair was made.
     """
-    keyring = load_keyring(folder)
-    if keyring.signer or keyring.trusted or keyring.revoked:
-        return keyring, False
-    create_signing_key(folder)
-    return load_keyring(folder), True
+    prepare_folder(folder)
+    with file_lock(folder / "lock"):  # two first runs must not make two pairs
+        keyring = load_keyring(folder)
+        if keyring.signer or keyring.trusted or keyring.revoked:
+            return keyring, False
+        create_signing_key(folder)
+        return load_keyring(folder), True
 
 
 def create_signing_key(folder: Path) -> str:

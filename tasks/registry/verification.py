@@ -21,6 +21,7 @@ from tasks.registry import (
 )
 from tasks.registry.channel_pointer import decode_json
 from tasks.registry.registry import Registry
+from tasks.registry.signing import UntrustedError
 from tasks.storage import object_store
 
 
@@ -129,7 +130,7 @@ def sign_again(
         registry: The registry.
         model: The recipe's name.
         actor: Who vouches for it.
-        versions: The versions to sign; all of them, and all channels, if none is named.
+        versions: The versions to sign; all channels and what they named, if none is named.
 
     Returns:
         The keys of the objects that were signed.
@@ -139,14 +140,23 @@ def sign_again(
             could be signed.
     """
     signed = []
-    for version in versions or manifests.list_versions(registry, model):
-        signed += sign_version_again(registry, model, version)
     if not versions:
         for channel in list_channels(registry, model):
             signed += sign_channel_again(registry, model, channel)
+    for version in versions or list_promoted_versions(registry, model):
+        signed += sign_version_again(registry, model, version)
     if signed:
         record_signing(registry, model, actor, signed)
     return signed
+
+
+def list_promoted_versions(registry: Registry, model: str) -> list[str]:
+    """Return the versions that a channel names or named, sorted."""
+    versions = set()
+    for channel in list_channels(registry, model):
+        records = journal.read_history(registry, model, channel).records
+        versions |= {record.version for record in records}
+    return sorted(versions)
 
 
 def sign_version_again(registry: Registry, model: str, version: str) -> list[str]:
@@ -166,19 +176,47 @@ def sign_version_again(registry: Registry, model: str, version: str) -> list[str
 
 
 def sign_channel_again(registry: Registry, model: str, channel: str) -> list[str]:
-    """Sign a channel's pointer, journal and evidence if they are not; return the keys written."""
-    store = registry.store
+    """Sign a channel's pointer, journal and evidence if they are not; return the keys written.
+
+    Raises:
+        UntrustedError: An object is not signed though others of the channel are: it was not
+            written before there were signatures, so it was not written by us.
+    """
+    contracts = read_unsigned_channel(registry, model, channel)
+    if any(contract.signature for contract in contracts.values()):
+        for key, contract in contracts.items():
+            require_signature(registry, key, contract)
     signed: list[str] = []
+    for key, contract in contracts.items():
+        signed += sign_contract_again(registry, key, contract)
+    return signed
+
+
+def read_unsigned_channel(
+    registry: Registry, model: str, channel: str
+) -> dict[str, SignedContract]:
+    """Read a channel's pointer, journal and evidence by key, and check all but the signatures."""
+    store = registry.store
     records = list(store.list_names(object_keys.journal_prefix(model, channel)))
-    for key in [*records, *store.list_names(object_keys.channel_key(model, channel))]:
+    records += store.list_names(object_keys.channel_key(model, channel))
+    contracts: dict[str, SignedContract] = {}
+    for key in records:
         stored = store.get(key)
         data = stored[0] if stored else b""
-        record = channel_pointer.parse_unsigned_record(registry, data, key, model, channel)
-        signed += sign_contract_again(registry, key, record)
+        contracts[key] = channel_pointer.parse_unsigned_record(registry, data, key, model, channel)
     for key in store.list_names(object_keys.evidence_prefix(model, channel)):
-        evidence = gate_evidence.parse_unsigned_object(registry, key)
-        signed += sign_contract_again(registry, key, evidence)
-    return signed
+        contracts[key] = gate_evidence.parse_unsigned_object(registry, key)
+    return contracts
+
+
+def require_signature(registry: Registry, key: str, contract: SignedContract) -> None:
+    """Raise UntrustedError if an object is not signed."""
+    if contract.signature is None:
+        raise UntrustedError(
+            f"{registry.address}: {key} is not signed, though other objects of its channel are: "
+            "somebody else wrote it. It is not signed now either: look at it and delete it, or let "
+            "`millrace doctor --repair RECIPE` restore what can be proven."
+        )
 
 
 def sign_contract_again(registry: Registry, key: str, contract: SignedContract) -> list[str]:

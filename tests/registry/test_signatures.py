@@ -293,6 +293,38 @@ def test_a_forged_pointer_is_not_signed_by_mistake(machine: Registry, tmp_path: 
         verification.sign_again(machine, "mistake", "ann")
 
 
+def test_an_unsigned_pointer_beside_signed_records_is_not_signed_by_mistake(
+    machine: Registry, tmp_path: Path
+) -> None:
+    _, second = promote_two(machine, "stripped", tmp_path)
+    stripped = forge(second, version="1" * 16, signature=None)
+    examples.put(machine, object_keys.channel_key("stripped", CHANNEL), stripped)
+    with pytest.raises(UntrustedError, match="though other objects of its channel are"):
+        verification.sign_again(machine, "stripped", "ann")
+
+
+def test_what_is_older_than_signatures_is_signed_for_a_person(
+    machine: Registry, tmp_path: Path
+) -> None:
+    pointers = promote_two(machine, "older", tmp_path)
+    for key in machine.store.list_names("older/"):
+        if key.endswith(".sig"):
+            machine.store.delete(key)
+        elif "/channels/" in key or "/journal/" in key or "/evidence/" in key:
+            content = json.loads(read(machine, key)) | {"signature": None}
+            examples.put(machine, key, json.dumps(content).encode())
+    with pytest.raises(UntrustedError, match="is not signed"):
+        channel_pointer.read_pointer(machine, "older", CHANNEL)
+    assert len(verification.sign_again(machine, "older", "ann")) == 7
+    checks = list(verification.verify_model(machine, "older"))
+    assert [check.fault for check in checks if check.fault] == []
+    history = journal.read_history(machine, "older", CHANNEL)
+    assert [record.version for record in history.records] == [
+        pointers[1].version,
+        pointers[0].version,
+    ]
+
+
 def test_a_machine_with_public_keys_alone_reads_and_does_not_publish(
     machine: Registry, tmp_path: Path
 ) -> None:
