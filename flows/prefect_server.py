@@ -1,6 +1,7 @@
 """Prefect's temporary server, and the environment in which a run finds it."""
 
 import os
+import secrets
 from pathlib import Path
 
 from tasks.core.errors import StageError
@@ -15,6 +16,10 @@ DEFAULT_ENVIRONMENT = {
     START_SECONDS_VARIABLE: "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
+# The server's and the client's; both are the same process's, or its child's.
+AUTH_VARIABLES = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
+AUTH_BYTES = 32
+START_ATTEMPTS = 3
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 EVERY_HOST = "*"
 
@@ -76,13 +81,42 @@ def start_server() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    server = SubprocessASGIServer()
-    try:
-        server.start()
-    except (RuntimeError, httpx.HTTPError):
-        exit_status = server.server_process.poll() if server.server_process else None
-        server.stop()
-        raise failed_start_error(exit_status) from None
+    require_authentication()
+    for _ in range(START_ATTEMPTS):
+        server = SubprocessASGIServer()
+        try:
+            server.start()
+        except (RuntimeError, httpx.HTTPError):
+            exit_status = server.server_process.poll() if server.server_process else None
+            server.stop()
+            raise failed_start_error(exit_status) from None
+        if answers_nobody_else(server.api_url):
+            return
+        server.stop()  # another program has taken the port meanwhile, and answered instead
+    raise failed_start_error(None)
+
+
+def require_authentication() -> None:
+    """Make the temporary server answer this run, and the processes that it starts, alone.
+
+    Anyone with an account on this machine could otherwise cancel the run.
+    """
+    from prefect import context
+
+    auth = f"millrace:{secrets.token_urlsafe(AUTH_BYTES)}"
+    os.environ.update(dict.fromkeys(AUTH_VARIABLES, auth))
+    context.refresh_global_settings_context()
+
+
+def answers_nobody_else(api_url: str) -> bool:
+    """Return whether what answers at an address is the server that knows our password alone."""
+    import httpx
+
+    url = f"{api_url}/admin/version"
+    user, _, password = os.environ[AUTH_VARIABLES[0]].partition(":")
+    without = httpx.get(url)
+    ours = httpx.get(url, auth=(user, password))
+    return without.status_code == httpx.codes.UNAUTHORIZED and ours.is_success
 
 
 def failed_start_error(exit_status: int | None) -> StageError:
