@@ -97,7 +97,7 @@ def publish_version(
     store = registry.store
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
         uploads = [
-            pool.submit(upload_file, store, manifest.model, folder / name, file.sha256)
+            pool.submit(upload_file, store, folder / name, file.sha256)
             for name, file in manifest.files.items()
         ]
     for upload in uploads:
@@ -115,9 +115,9 @@ def publish_version(
     return version
 
 
-def upload_file(store: ObjectStore, model: str, path: Path, sha256: str) -> None:
+def upload_file(store: ObjectStore, path: Path, sha256: str) -> None:
     """Upload a file unless the store has it, and check what the store gives back."""
-    key = object_keys.blob_key(model, sha256)
+    key = object_keys.blob_key(sha256)
     if store.sha256(key) == sha256:
         return
     store.upload(key, path)
@@ -229,7 +229,7 @@ def read_trained_on(store: ObjectStore, manifest: Manifest) -> pa.Table | None:
     file = manifest.files.get(TRAINED_ON)
     if file is None:
         return None
-    stored = store.get(object_keys.blob_key(manifest.model, file.sha256))
+    stored = store.get(object_keys.blob_key(file.sha256))
     if stored is None or hashlib.sha256(stored[0]).hexdigest() != file.sha256:
         return None
     return pq.read_table(io.BytesIO(stored[0]))
@@ -277,7 +277,7 @@ def download_file(store: ObjectStore, manifest: Manifest, name: str, path: Path)
     """Download a file of a version, and check its bytes before it takes its name."""
     sha256 = manifest.files[name].sha256
     with files.atomic_file(path) as temporary:
-        store.download(object_keys.blob_key(manifest.model, sha256), temporary)
+        store.download(object_keys.blob_key(sha256), temporary)
         if hashing.sha256(temporary) != sha256:
             raise StageError(
                 f"{store.settings.address}: {name} of {manifest.model} {manifest.version} does "

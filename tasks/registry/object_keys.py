@@ -1,6 +1,6 @@
-"""Where the objects of a model lie in the store. No other module spells their names.
+"""Where the objects of models lie in the store. No other module spells their names.
 
-<model>/blobs/sha256/<hex>                  contents, named by their hash
+blobs/sha256/<hex>                          contents, named by their hash, of all models
 <model>/versions/<version>/manifest.json    what the version is; its hash is the version's name
 <model>/versions/<version>/provenance.json  who made it first, when, where and with which code
 <model>/versions/<version>/model.sig        signature over the manifest and every file
@@ -18,9 +18,9 @@
 MANIFEST_NAME = "manifest.json"
 
 
-def blob_key(model: str, sha256: str) -> str:
+def blob_key(sha256: str) -> str:
     """Return the key of a file's content."""
-    return f"{model}/blobs/sha256/{sha256}"
+    return f"blobs/sha256/{sha256}"
 
 
 def versions_prefix(model: str) -> str:

@@ -98,7 +98,7 @@ def verify_blobs(registry: Registry, manifest: Manifest) -> None:
         StageError: The store gives back other bytes, or none.
     """
     for name, file in manifest.files.items():
-        found = registry.store.sha256(object_keys.blob_key(manifest.model, file.sha256))
+        found = registry.store.sha256(object_keys.blob_key(file.sha256))
         if found != file.sha256:
             fault = "is missing" if found is None else "was damaged or tampered with"
             raise StageError(

@@ -13,7 +13,7 @@ from tasks.registry.registry import Registry
 from tests.registry import examples
 from tests.registry.examples import CHANNEL
 
-WRITES = ("put_object", "upload_file", "delete_object")
+WRITES = ("put_object", "upload_fileobj", "delete_object")
 
 
 class Killed(BaseException):
@@ -51,12 +51,12 @@ def test_a_promoter_killed_after_any_write_leaves_old_or_new_and_a_rerun_complet
 ) -> None:
     for count in itertools.count(1):
         model = f"killed-{count}"
-        first = examples.publish(registry, model, tmp_path / model / "a", "first")
+        first = examples.publish(registry, model, tmp_path / model / "a", f"first {model}")
         pointer = examples.promote(registry, model, first, None).current
         assert pointer
 
         def publish_and_promote(model: str = model, folder: Path = tmp_path / model / "b") -> str:
-            version = examples.publish(registry, model, folder, "second")
+            version = examples.publish(registry, model, folder, f"second {model}")
             current = channel_pointer.read_pointer(registry, model, CHANNEL)
             assert current
             if current.version != version:
@@ -87,5 +87,5 @@ def check_reader(registry: Registry, model: str, first: str, cache: Path) -> Non
     assert current
     folder = manifests.fetch_version(registry, model, current.version, cache)
     expected = "first" if current.version == first else "second"
-    assert (folder / "model.txt").read_text() == expected
+    assert (folder / "model.txt").read_text() == f"{expected} {model}"
     assert journal.read_history(registry, model, CHANNEL).faults == []

@@ -431,7 +431,7 @@ def test_each_file_of_a_version_with_one_flipped_bit_is_refused(
     objects = [object_keys.manifest_key("flipped", version)]
     objects.append(object_keys.signature_key("flipped", version))
     objects.append(object_keys.provenance_key("flipped", version))
-    objects += [object_keys.blob_key("flipped", file.sha256) for file in manifest.files.values()]
+    objects += [object_keys.blob_key(file.sha256) for file in manifest.files.values()]
     for key in objects:
         good = read(machine, key)
         for position in (0, len(good) // 2, len(good) - 3):

@@ -102,7 +102,7 @@ def test_a_manifest_that_marks_no_file_keeps_its_bytes(tmp_path: Path) -> None:
 def test_a_damaged_blob_is_never_handed_out(registry: Registry, tmp_path: Path) -> None:
     version = examples.publish(registry, "damaged", tmp_path / "model", "good")
     file = manifests.read_manifest(registry, "damaged", version).files["model.txt"]
-    blob = object_keys.blob_key("damaged", file.sha256)
+    blob = object_keys.blob_key(file.sha256)
     registry.store.client.put_object(
         Bucket=registry.store.settings.bucket, Key=registry.store.key(blob), Body=b"evil"
     )
