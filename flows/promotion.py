@@ -26,7 +26,7 @@ from tasks.registry import (
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.moves import MoveResult, Promotion
 from tasks.registry.registry import Registry
-from tasks.storage import hashing
+from tasks.storage import hashing, transfer
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
@@ -152,7 +152,7 @@ def promote_candidate(
     )
     for document in artifacts.list_documents(paths):
         key = object_keys.version_key(recipe, version, document.name)
-        registry.store.upload(key, document)
+        transfer.upload(registry.store, key, document)
     signed_provenance.sign_provenance(registry, candidate.manifest, candidate.provenance, evidence)
     by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
     return moves.promote(

@@ -34,6 +34,7 @@ from tasks.recipe.loading import load_recipe
 from tasks.registry import channel_pointer, local_champion, object_keys
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.registry import Registry
+from tasks.storage import transfer
 from tasks.storage.locks import file_lock
 
 WORKSPACE_LOCK = Path(".millrace/lock")
@@ -104,7 +105,7 @@ def retrain(recipe: str, override: Override | None = None, channel: str | None =
         with lock_workspace(), registry_access.open_registry_for_signing(say) as registry:
             outcome = run_or_fail(registry, log, override, channel)
             log.to_record(outcome).write(log.path)
-            registry.store.upload(object_keys.run_key(recipe, log.run), log.path)
+            transfer.upload(registry.store, object_keys.run_key(recipe, log.run), log.path)
     except StageError as error:  # there is no store
         outcome = Failed(error)
         log.to_record(outcome).write(log.path)

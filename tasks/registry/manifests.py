@@ -3,7 +3,6 @@
 import hashlib
 import io
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,16 +16,15 @@ from tasks.contracts.provenance import Provenance
 from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe
-from tasks.registry import model_signature, object_keys, signing
+from tasks.registry import blobs, model_signature, object_keys, signing
 from tasks.registry.channel_pointer import decode_json
 from tasks.registry.formats import version_files
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
-from tasks.storage import files, hashing, object_store
+from tasks.storage import hashing, object_store
 from tasks.storage.layout import StagePaths
 from tasks.storage.object_store import ObjectStore
 
-UPLOAD_THREADS = 4
 TRAINED_ON = "trained_on.parquet"
 
 
@@ -95,13 +93,7 @@ def publish_version(
     registry.keyring.require_signer()
     version_files.check_files(folder, manifest)
     store = registry.store
-    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-        uploads = [
-            pool.submit(upload_file, store, folder / name, file.sha256)
-            for name, file in manifest.files.items()
-        ]
-    for upload in uploads:
-        upload.result()
+    blobs.upload_files(store, folder, manifest)
     version = manifest.version
     object_store.create_or_get(
         store,
@@ -113,19 +105,6 @@ def publish_version(
     )
     model_signature.sign_version(registry, manifest)
     return version
-
-
-def upload_file(store: ObjectStore, path: Path, sha256: str) -> None:
-    """Upload a file unless the store has it, and check what the store gives back."""
-    key = object_keys.blob_key(sha256)
-    if store.sha256(key) == sha256:
-        return
-    store.upload(key, path)
-    if store.sha256(key) != sha256:
-        raise StageError(
-            f"{store.settings.address} gives back other bytes for {path.name} than were written: "
-            "the store is not reliable; nothing was promoted."
-        )
 
 
 def read_manifest(registry: Registry, model: str, version: str) -> Manifest:
@@ -260,26 +239,12 @@ def fetch_version(
     target = (folder / version).resolve()
     manifest = read_manifest(registry, model, version)
     wanted = manifest.serving_files if serving_only else manifest.files
-    for name, file in wanted.items():
-        path = target / name
-        if not path.resolve().is_relative_to(target):
+    for name in wanted:
+        if not (target / name).resolve().is_relative_to(target):
             raise StageError(
                 f"{model} {version}: its manifest names the file {name!r} outside its folder; "
                 "the version cannot be trusted."
             )
-        if not path.is_file() or hashing.sha256(path) != file.sha256:
-            download_file(registry.store, manifest, name, path)
+    blobs.fetch_files(registry.store, manifest, wanted, target)
     version_files.check_files(target, manifest, wanted)
     return target
-
-
-def download_file(store: ObjectStore, manifest: Manifest, name: str, path: Path) -> None:
-    """Download a file of a version, and check its bytes before it takes its name."""
-    sha256 = manifest.files[name].sha256
-    with files.atomic_file(path) as temporary:
-        store.download(object_keys.blob_key(sha256), temporary)
-        if hashing.sha256(temporary) != sha256:
-            raise StageError(
-                f"{store.settings.address}: {name} of {manifest.model} {manifest.version} does "
-                "not have the bytes that its manifest names: it was damaged or tampered with."
-            )

@@ -22,7 +22,7 @@ from tasks.registry import (
 from tasks.registry.channel_pointer import decode_json
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
-from tasks.storage import object_store
+from tasks.storage import object_store, transfer
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def verify_blobs(registry: Registry, manifest: Manifest) -> None:
         StageError: The store gives back other bytes, or none.
     """
     for name, file in manifest.files.items():
-        found = registry.store.sha256(object_keys.blob_key(file.sha256))
+        found = transfer.hash_object(registry.store, object_keys.blob_key(file.sha256))
         if found != file.sha256:
             fault = "is missing" if found is None else "was damaged or tampered with"
             raise StageError(

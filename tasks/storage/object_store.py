@@ -6,7 +6,6 @@ The caller decides what to do next.
 """
 
 import contextlib
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,11 +53,16 @@ class ObjectStore:
             response = self.get_object(self.key(name))
             return (response["Body"].read(), response["ETag"]) if response else None
 
-    def sha256(self, name: str) -> str | None:
-        """Return the hash of the bytes that the store gives back; None without such an object."""
+    def size(self, name: str) -> int | None:
+        """Return the size of an object in bytes; None if there is no such object."""
         with self.raise_readable_errors():
-            response = self.get_object(self.key(name))
-            return hashlib.file_digest(response["Body"], "sha256").hexdigest() if response else None
+            try:
+                response = self.client.head_object(Bucket=self.settings.bucket, Key=self.key(name))
+            except self.client.exceptions.ClientError as error:
+                if s3_errors.get_error_code(error) in s3_errors.MISSING_CODES:
+                    return None
+                raise
+            return int(response["ContentLength"])
 
     def download_object(self, item: ObjectInfo, path: Path) -> bool:
         """Write a listed object to a file; False if it has changed since, or is gone."""
@@ -136,19 +140,6 @@ class ObjectStore:
         """Delete an object; it is fine if there is none."""
         with self.raise_readable_errors():
             self.client.delete_object(Bucket=self.settings.bucket, Key=self.key(name))
-
-    def upload(self, name: str, path: Path) -> None:
-        """Write a file, in parts if it is large.
-
-        The write is not conditional, so it suits only names that stand for one content.
-        """
-        with self.raise_readable_errors(), path.open("rb") as file:
-            self.client.upload_fileobj(file, self.settings.bucket, self.key(name))
-
-    def download(self, name: str, path: Path) -> None:
-        """Write an object's bytes to a file."""
-        with self.raise_readable_errors(name):
-            self.client.download_file(self.settings.bucket, self.key(name), str(path))
 
     def list_names(self, prefix: str) -> Iterator[str]:
         """Yield the names of all objects that start with `prefix`, in order."""

@@ -15,6 +15,7 @@ READ_SECONDS = 60
 MAX_CONNECTIONS = 48
 # Most servers take any region; boto3 has to sign with one.
 DEFAULT_REGION = "us-east-1"
+REGION_VARIABLES = ("AWS_DEFAULT_REGION", "AWS_REGION")
 
 
 class Connection(NamedTuple):
@@ -99,15 +100,19 @@ def find_region(settings: StoreSettings, session: Any) -> str | None:
     It is AWS_DEFAULT_REGION, as for boto3; else AWS_REGION, which other tools of AWS read; else
     that of the profile.
     """
-    region = None
-    if not settings.key:
-        region = read_region_variable() or session.get_config_variable("region")
-    return region or (DEFAULT_REGION if settings.endpoint else None)
+    if settings.key:
+        return DEFAULT_REGION
+    region = read_region(session)
+    if region is None and settings.endpoint:
+        return DEFAULT_REGION
+    return region
 
 
-def read_region_variable() -> str | None:
-    """Return the region that the environment names."""
-    return os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
+def read_region(session: Any) -> str | None:
+    """Return the region that the environment or the profile names."""
+    named = [os.environ.get(variable) for variable in REGION_VARIABLES]
+    named.append(session.get_config_variable("region"))
+    return next(filter(None, named), None)
 
 
 def create_client(settings: StoreSettings, session: Any, region: str | None, attempts: int) -> Any:
@@ -135,3 +140,15 @@ def find_endpoint(client: Any) -> str | None:
     """Return the endpoint that boto3 found in variables or files; None for AWS itself."""
     endpoint: str = client.meta.endpoint_url
     return None if ".amazonaws.com" in endpoint else endpoint
+
+
+def configure_transfer(part_bytes: int, concurrency: int) -> object:
+    """Return boto3's configuration of a transfer in so many parts at once."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(
+        multipart_threshold=part_bytes,
+        multipart_chunksize=part_bytes,
+        max_concurrency=concurrency,
+        preferred_transfer_client="classic",
+    )

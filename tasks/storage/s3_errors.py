@@ -12,9 +12,11 @@ REFUSED_CODES = {
     "ConditionalRequestConflict",
     "NoSuchKey",
     "NoSuchVersion",
+    "InvalidRange",
     "404",
     "409",
     "412",
+    "416",
 }
 DENIED_CODES = {
     "AccessDenied",
@@ -32,7 +34,7 @@ REGION_CODES = {
     "PermanentRedirect",
     "301",
 }
-UNKNOWN_OUTCOME_CODES = {"InternalError", "SlowDown", "RequestTimeout"}
+UNKNOWN_OUTCOME_CODES = {"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"}
 MISSING_CODES = {"NoSuchKey", "404"}
 MISSING_BUCKET_CODES = {"NoSuchBucket", "404"}
 
@@ -175,3 +177,15 @@ def is_outcome_unknown(error: Exception) -> bool:
         return not (isinstance(error, ParamValidationError) or is_credentials_failure(error))
     code = get_error_code(error)
     return code.startswith("5") or code in UNKNOWN_OUTCOME_CODES
+
+
+def is_worth_retry(error: Exception) -> bool:
+    """Return whether reading may succeed at once after this error: the server is there, and busy.
+
+    A server that hangs has been waited for long enough.
+    """
+    from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError, SSLError
+
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, SSLError)):
+        return False
+    return is_outcome_unknown(error)

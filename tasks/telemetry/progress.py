@@ -15,6 +15,29 @@ REDRAW_SECONDS = 0.2  # on a terminal
 MAX_EPOCH_METRICS = 3
 
 
+class ProgressLine:
+    """A line for people, which replaces the last one on a terminal."""
+
+    def __init__(self) -> None:
+        self.is_terminal = sys.stderr.isatty()
+        self.last_shown = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether the last line is old enough; if so, the next one becomes due later."""
+        now = time.monotonic()
+        if now - self.last_shown < (REDRAW_SECONDS if self.is_terminal else REPORT_SECONDS):
+            return False
+        self.last_shown = now
+        return True
+
+    def show(self, line: str) -> None:
+        """Redraw the line on a terminal; elsewhere print it below the last one."""
+        if self.is_terminal:
+            print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
 @dataclass
 class Progress:
     """The progress of one training run, for people (a line) and for the run (its status file).
@@ -40,9 +63,8 @@ class Progress:
     def __post_init__(self) -> None:
         """Start the clock."""
         self.start_time = time.monotonic()
-        self.last_report = self.start_time
         self.n_units = 0
-        self.is_terminal = sys.stderr.isatty()
+        self.line = ProgressLine()
 
     def step(self, epoch: int, step: int, loss: float, count: int) -> None:
         """Count a step, and print a line if the last one is old enough.
@@ -54,13 +76,11 @@ class Progress:
             count: Units in this step.
         """
         self.n_units += count
-        now = time.monotonic()
-        pause = REDRAW_SECONDS if self.is_terminal else REPORT_SECONDS
-        if not self.is_shown or now - self.last_report < pause:
+        if not self.is_shown or not self.line.is_due():
             return
-        self.last_report = now
         stage.report_progress("step", step, self.n_steps)
-        self.print_step(self.describe_step(epoch, step, loss, now - self.start_time))
+        seconds = time.monotonic() - self.start_time
+        self.line.show(self.describe_step(epoch, step, loss, seconds))
 
     def describe_step(self, epoch: int, step: int, loss: float, seconds: float) -> str:
         """Return the line of a step."""
@@ -75,19 +95,12 @@ class Progress:
             ]
         )
 
-    def print_step(self, line: str) -> None:
-        """Redraw the line on a terminal; elsewhere print it below the last one."""
-        if self.is_terminal:
-            print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
     def epoch(self) -> None:
         """Print what the last epoch came to."""
         record = self.history[-1]
         metrics = self.format_metrics(MAX_EPOCH_METRICS)
         line = f"epoch {record.epoch}/{self.n_epochs} done  loss {record.loss:#.4g}{metrics}"
-        self.print_line(f"\r{line}" if self.is_terminal else line)
+        self.print_line(f"\r{line}" if self.line.is_terminal else line)
 
     def format_metrics(self, count: int) -> str:
         """Return up to `count` metrics of the last epoch, the one that chooses weights first."""
