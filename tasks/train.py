@@ -21,6 +21,7 @@ from tasks.contracts import epoch_record
 from tasks.contracts.epoch_record import EpochCallback, History
 from tasks.core import notices
 from tasks.core.stage import main
+from tasks.modalities.base import ModelTrainer
 from tasks.modalities.text import tfidf
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -85,9 +86,7 @@ def run(
     rows = TrainingRows.read(recipe, paths.split)
     adapter = modalities.build_trainer(recipe, rows.train.inputs, rows.problem)
     origins = warm_start.find_origins(recipe, champion, adapter)
-    print_origins(origins)
-    if distributed.rank() == 0:
-        notices.print_warnings(f"train: {warning}" for warning in adapter.warnings)
+    print_start(origins, adapter)
     hooks = build_hooks(recipe, origins, rows, callbacks)
     run_inputs = [*fingerprint.collect_inputs(recipe, paths.split), origins.records]
     with checkpoint.lock_run_folder(checkpoints, run_inputs) as run_folder:
@@ -110,10 +109,11 @@ def run(
         shutil.rmtree(run_folder)
 
 
-def print_origins(origins: Origins) -> None:
-    """Show people what the training starts and learns from."""
+def print_start(origins: Origins, adapter: ModelTrainer) -> None:
+    """Show people what the training starts and learns from, and how its rows are read."""
     if distributed.rank() > 0:
         return
+    notices.print_warnings(f"train: {warning}" for warning in adapter.warnings)
     for name, origin in origins.records.items():
         description = warm_start.describe_origin(origin)
         print(f"{name} of the training: {description}", flush=True)

@@ -49,13 +49,12 @@ def reject_unreadable(table: pa.Table) -> Reasons:
 def reject_other_sizes(table: pa.Table) -> Reasons:
     """Reject images of another size than most; those that do not decode are of no size."""
     sizes = [read_size(data) for data in table["image"].to_pylist()]
-    counts = Counter(size for size in sizes if size)
-    reasons: Reasons = [None] * table.num_rows
-    for usual, count in counts.most_common(1):
-        for row, size in enumerate(sizes):
-            if size != usual:
-                reasons[row] = f"{show_size(size)} where {count} images have {show_size(usual)}"
-    return reasons
+    most_common = Counter(filter(None, sizes)).most_common(1)
+    if not most_common:
+        return [None] * table.num_rows
+    [(usual, count)] = most_common
+    wanted = f"{count} images have {show_size(usual)}"
+    return [None if size == usual else f"{show_size(size)} where {wanted}" for size in sizes]
 
 
 def read_size(data: bytes | None) -> tuple[int, int] | None:

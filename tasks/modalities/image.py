@@ -47,13 +47,10 @@ def decode_images(rows: Sequence[bytes], n_channels: int | None = None) -> Pixel
     Raises:
         StageError: An image cannot be decoded, or their sizes differ.
     """
-    images = [image_decoding.decode_image(data) for data in rows]
-    if n_channels is None:
-        n_channels = max(map(count_channels, images))
-    counts = Counter(image.size for image in images)
-    if len(counts) > 1:
-        raise StageError(describe_sizes(counts))
-    return np.stack([to_array(image, n_channels) for image in images])
+    images = list(map(image_decoding.decode_image, rows))
+    require_one_size(images)
+    width = n_channels or max(map(count_channels, images))
+    return np.stack([to_array(image, width) for image in images])
 
 
 def count_channels(image: Image.Image) -> int:
@@ -67,11 +64,14 @@ def to_array(image: Image.Image, n_channels: int) -> Pixels:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def describe_sizes(counts: Counter[tuple[int, int]]) -> str:
-    """Describe images of several sizes, and the rules that mend them."""
+def require_one_size(images: Sequence[Image.Image]) -> None:
+    """Raise StageError, with the rules that mend it, if images have several sizes."""
+    counts = Counter(image.size for image in images)
+    if len(counts) < 2:
+        return
     shown = [f"{width}x{height} ({count})" for (width, height), count in counts.most_common(2)]
     [(width, height), _] = counts.most_common(1)[0]
-    return (
+    raise StageError(
         f"the images have {len(counts)} sizes, such as {' and '.join(shown)}: put into clean.rules "
         f"the rule resize: {{to: [{height}, {width}]}}, which brings all to one height and width, "
         "or same_size, which drops those of another size than most."

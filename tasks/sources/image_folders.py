@@ -354,12 +354,11 @@ def explain_unread(path: Path) -> str | None:
     """Return why a file is not read at all; None if it may be an image."""
     if format_file_name(str(path)) != str(path):
         return "its name is not UTF-8 text"
-    if not path.exists():
-        return "it is a link to a file that is gone"
     if not path.is_file():
-        return "it is not a file"
-    is_read = has_image_suffix(path.name) or is_image(path)
-    return None if is_read else other_files.describe_suffix(path.name, [READ_FORMATS])
+        return "it is not a file, or a link to one that is gone"
+    if has_image_suffix(path.name):
+        return None
+    return None if is_image(path) else other_files.describe_suffix(path.name, [READ_FORMATS])
 
 
 def has_image_suffix(name: str) -> bool:
