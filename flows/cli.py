@@ -171,11 +171,13 @@ def schema() -> None:
 def add(path: Path) -> None:
     """Check the recipe in the file PATH and register it."""
     from tasks.recipe.loading import PARAMS_FILE, RECIPES_FOLDER, list_registered_names, read_recipe
+    from tasks.storage import files
 
     name = read_recipe(path).name
     target = RECIPES_FOLDER / f"{name}.yaml"
     if not target.exists():
-        shutil.copyfile(path, target)
+        with files.atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
     elif target.resolve() != path.resolve():
         raise StageError(
             f"{target} exists already: give your recipe another name, or edit that file."
@@ -183,7 +185,7 @@ def add(path: Path) -> None:
     ensure_erasure_file(name)
     names = list_registered_names()
     if name not in names:
-        PARAMS_FILE.write_text(yaml.safe_dump({"recipes": [*names, name]}, sort_keys=False))
+        files.write_text(PARAMS_FILE, yaml.safe_dump({"recipes": [*names, name]}, sort_keys=False))
     click.echo(f"{name} is registered. Run it: millrace run {name}")
 
 

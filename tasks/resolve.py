@@ -27,6 +27,9 @@ from tasks.recipe.recipe import Recipe
 from tasks.recipe.resolved import ResolvedRecipe, SourceFingerprints
 from tasks.registry import local_champion
 from tasks.storage import hashing
+from tasks.storage.layout import ModelFolder
+
+MODEL_DESCRIPTIONS = ("model.json", "config.json")  # of an exported model, and of a base
 
 
 def resolve(recipe_name: str) -> None:
@@ -68,11 +71,26 @@ def hash_label_files(label: Label) -> dict[str, str | dict[str, str]]:
     """Hash the files and folders that the section label names."""
     hashes: dict[str, str | dict[str, str]] = {}
     for key, name in list_label_files(label):
-        path = Path(name)
-        if not path.exists():
-            raise StageError(f"{key}: {name} does not exist: put it there or correct the path.")
-        hashes[name] = hashing.hash_folder(path) if path.is_dir() else hashing.sha256(path)
+        hashes[name] = hash_label_file(key, Path(name))
     return hashes
+
+
+def hash_label_file(key: str, path: Path) -> str | dict[str, str]:
+    """Hash a file, or the files of a model's folder.
+
+    Raises:
+        StageError: It does not exist, or is the folder of no model.
+    """
+    if not path.exists():
+        raise StageError(f"{key}: {path} does not exist: put it there or correct the path.")
+    if not path.is_dir():
+        return hashing.sha256(path)
+    if not any((path / name).is_file() for name in MODEL_DESCRIPTIONS):
+        raise StageError(
+            f"{key}: {path} is a folder without a model ({' or '.join(MODEL_DESCRIPTIONS)}): "
+            "correct the path."
+        )
+    return hashing.hash_folder(path)
 
 
 def list_label_files(label: Label) -> Iterator[tuple[str, str]]:
@@ -104,13 +122,13 @@ def hash_teacher(distil: Distil | None) -> dict[str, str]:
     """Hash the files of the model that teaches; the champion is a fingerprint of its own."""
     if distil is None or distil.teacher == "champion":
         return {}
-    hashes = hashing.hash_folder(Path(distil.teacher))
-    if "model.json" not in hashes:
+    folder = Path(distil.teacher)
+    if not ModelFolder(folder).info.is_file():
         raise ConfigError(
             f"export.distil.teacher: {distil.teacher} holds no model.json: name the folder of an "
             "exported model, or champion."
         )
-    return hashes
+    return hashing.hash_folder(folder)
 
 
 def read_previous(path: Path) -> ResolvedRecipe | None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts.check_result import CheckOutcome, CheckResult, Severity
 from tasks.core.errors import ConfigError, StageError
+from tasks.recipe.check import COLUMN_ARGUMENTS, COLUMN_LIST_ARGUMENT
 from tasks.rows import table_columns
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -24,7 +25,6 @@ MAX_ERROR_LENGTH = 300
 # minutes if a million rows fail.
 RESULT_FORMAT = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 Declaration = Mapping[str, Mapping[str, Any]]  # a name with its arguments
-COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
 
 
 class Expectation:
@@ -46,7 +46,7 @@ class Expectation:
     def columns(self) -> list[str]:
         """The columns whose values it looks at."""
         single = [str(self.arguments[key]) for key in COLUMN_ARGUMENTS if key in self.arguments]
-        return [*single, *self.arguments.get("column_list", [])]
+        return [*single, *self.arguments.get(COLUMN_LIST_ARGUMENT, [])]
 
     def require_columns(self, rows: pa.Table) -> None:
         """Raise a ConfigError if the rows lack a column that it looks at."""

@@ -4,6 +4,7 @@ EXIT_FAILED = 1
 EXIT_CONFIG_ERROR = 2
 EXIT_RETRYABLE = 75  # EX_TEMPFAIL of sysexits.h
 MAX_CHARACTERS = 300
+MAX_MESSAGE_CHARACTERS = 8000
 
 
 class StageError(Exception):
@@ -15,6 +16,10 @@ class StageError(Exception):
 
     exit_status = EXIT_FAILED
     kind = "final"
+
+    def __str__(self) -> str:
+        """Return the message for a terminal, whatever it quotes."""
+        return make_printable(cut_middle(super().__str__(), MAX_MESSAGE_CHARACTERS))
 
 
 class ConfigError(StageError):
@@ -34,6 +39,26 @@ class RetryableError(StageError):
 ERROR_BY_KIND: dict[str, type[StageError]] = {
     error.kind: error for error in (StageError, ConfigError, RetryableError)
 }
+
+
+def cut_middle(text: str, limit: int) -> str:
+    """Return a text of at most `limit` characters; the end stays, since it says what to do."""
+    if len(text) <= limit:
+        return text
+    n_last = limit // 2
+    return f"{text[: limit - n_last - 1]}…{text[-n_last:]}"
+
+
+def make_printable(text: str) -> str:
+    """Write characters that would steer a terminal, or that cannot be written, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -5,16 +5,19 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from tasks.core.suggest import suggest_nearest
-from tasks.recipe.base import Fraction, Section
+from tasks.recipe.base import FiniteJson, Fraction, Section
 
+Arguments = dict[str, FiniteJson]
 # One name with its arguments, as in {expect_column_to_exist: {column: text}}.
-Expectation = dict[str, dict[str, Any]]
+Expectation = dict[str, Arguments]
 
+COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
+COLUMN_LIST_ARGUMENT = "column_list"
 EXPECTATIONS_LIST = "great_expectations/expectations/core/__init__.py"
 
 
@@ -76,17 +79,27 @@ def validate_expectations(expectations: list[Expectation]) -> list[Expectation]:
     return expectations
 
 
-def expectation_errors(name: str, arguments: dict[str, Any]) -> Iterator[str]:
-    """Describe an unknown name or severity."""
+def expectation_errors(name: str, arguments: Arguments) -> Iterator[str]:
+    """Describe an unknown name or severity, and columns that are no names."""
     names = list_expectation_names()
     if name not in names:
         suggestion = suggest_nearest(name, names)
         yield f"{name!r} is not an expectation of Great Expectations{suggestion}"
     severity = arguments.get("severity", "fail")
-    if severity not in {"fail", "warn"}:
+    if severity not in ("fail", "warn"):
         yield (
             f"{name}: severity: {severity!r} is not allowed; fail stops the run, warn only shows it"
         )
+    for key in COLUMN_ARGUMENTS:
+        if key in arguments and not isinstance(arguments[key], str):
+            yield f"{name}: {key}: {arguments[key]!r} is not the name of a column: write a text"
+    if not is_list_of_names(arguments.get(COLUMN_LIST_ARGUMENT, [])):
+        yield f"{name}: {COLUMN_LIST_ARGUMENT} is not a list of names: write [first, second]"
+
+
+def is_list_of_names(value: JsonValue) -> bool:
+    """Tell whether a value is a list of texts."""
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 Expectations = Annotated[list[Expectation], AfterValidator(validate_expectations)]

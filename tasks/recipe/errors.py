@@ -7,10 +7,14 @@ from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from tasks.core.errors import cut_middle
 from tasks.core.suggest import suggest_nearest
 
 Model = type[BaseModel]
 
+MAX_MISTAKE_CHARACTERS = 1000
+MAX_VALUE_CHARACTERS = 200
+MAX_KEY_CHARACTERS = 60
 TAG_KEYS = ("kind", "rule")  # keys whose value says which section of several is meant
 EXAMPLES = {
     "name": "name: support-desk",
@@ -40,7 +44,8 @@ def describe_error(model: Model, error: ErrorDetails, prefix: str = "") -> str:
         case "union_tag_not_found":
             reason = f"has no {context['discriminator']} key; add it{describe_example(key)}"
         case "union_tag_invalid":
-            reason = f"{context['tag']!r} is not known. Allowed: {context['expected_tags']}"
+            tag = format_input(context["tag"])
+            reason = f"{tag} is not known. Allowed: {context['expected_tags']}"
             key += "." + context["discriminator"].strip("'")
         case "literal_error":
             reason = describe_wrong_choice(value, context["expected"])
@@ -48,7 +53,7 @@ def describe_error(model: Model, error: ErrorDetails, prefix: str = "") -> str:
             reason = str(context["error"])
         case _:
             reason = f"{format_input(value)}: {lower_first(error['msg'])}"
-    return f"{key}: {reason}"
+    return cut_middle(f"{key}: {reason}", MAX_MISTAKE_CHARACTERS)
 
 
 def describe_unknown_key(name: str, section: Model | None) -> str:
@@ -73,13 +78,19 @@ def format_input(value: object) -> str:
     """Show a value without the user and password of a URL, and of a collection its type alone."""
     if isinstance(value, dict | list):
         return type(value).__name__
-    return re.sub(r"://[^/'\"]*@", "://…@", repr(value))
+    shown = re.sub(r"://[^/'\"]*@", "://…@", repr(value))
+    return cut_middle(shown, MAX_VALUE_CHARACTERS)
 
 
 def format_key(keys: list[str | int]) -> str:
     """Write keys and positions as `gate[1].bound`."""
-    parts = [f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys]
+    parts = [f"[{key}]" if isinstance(key, int) else f".{shorten_key(key)}" for key in keys]
     return "".join(parts).lstrip(".") or "recipe"
+
+
+def shorten_key(key: str) -> str:
+    """Return a key, cut to a readable length."""
+    return cut_middle(key, MAX_KEY_CHARACTERS)
 
 
 def lower_first(text: str) -> str:

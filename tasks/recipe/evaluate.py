@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasks.recipe.base import Count, Fraction, Section
+from tasks.recipe.base import Count, Fraction, Section, Seed
 
 
 class Slice(Section):
@@ -70,4 +70,4 @@ class Evaluate(Section):
         1000, ge=100, le=100_000, description="How often the test rows are drawn anew."
     )
     confidence: Fraction = Field(0.95, description="The confidence of the intervals.")
-    seed: int = Field(0, description="The seed of the draws.")
+    seed: Seed = Field(0, description="The seed of the draws.")

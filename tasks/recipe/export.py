@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from tasks.recipe.base import Section
+from tasks.recipe.base import PathText, Section
 
 
 class Distil(Section):
     """The model also learns what another model predicts, the teacher (Hinton et al. 2015)."""
 
-    teacher: str = Field(
+    teacher: PathText = Field(
         description="The folder of an exported model of the same classes, or `champion`, the "
         "model in production, if its classes are the same."
     )

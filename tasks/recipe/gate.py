@@ -38,7 +38,7 @@ class ThresholdRule(GateRule):
         description="A number of evaluation/metrics.json by its path, such as accuracy, "
         "classes.billing.f1 or slices.channel.*.accuracy, where * stands for each name.",
     )
-    bound: float = Field(allow_inf_nan=False, description="The limit.")
+    bound: float = Field(description="The limit.")
     on: Literal["point", "interval"] = Field(
         "point",
         description="Whether the metric itself must keep the limit, or its whole confidence "
@@ -110,7 +110,6 @@ class LatencyRule(GateRule):
     ratio: float = Field(
         1.5,
         gt=0,
-        allow_inf_nan=False,
         description="The most that the 95th percentile of the time may be, as a multiple of that "
         "of the model in production.",
     )

@@ -1,16 +1,21 @@
 """The section `ingest`: where rows come from."""
 
+import codecs
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from tasks.recipe.base import Count, Section
+from tasks.recipe.base import PathText, Section
 
 # The values of these keys in a URL's query are secrets.
+ENCODING_SAMPLE = 'id,"a";1\n'
+# They are no encodings of files: one writes names of hosts, the others a programmer's escapes.
+ESCAPING_CODECS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "unicode_escape")
 QUERY_CREDENTIALS = r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)"
-Paths = str | list[str]
+Paths = PathText | list[PathText]
 LevelName = Annotated[str, Field(pattern=r"^\w+$")]
 
 
@@ -28,14 +33,70 @@ def refuse_plain_secret(url: str | None) -> str | None:
 
 
 def validate_encoding(name: str) -> str:
-    """Refuse an encoding that Python does not know."""
-    try:
-        "".encode("utf-8" if name == "auto" else name)
-    except LookupError:
+    """Refuse what is no encoding of files of text."""
+    if name != "auto" and not is_text_encoding(name):
         raise ValueError(
-            "is not an encoding that Python knows, such as utf-8, latin-1 or gb18030, and not auto"
-        ) from None
+            f"{name[:100]!r} is not an encoding of text that Python knows, such as utf-8, latin-1 "
+            "or gb18030, and not auto"
+        )
     return name
+
+
+def is_text_encoding(name: str) -> bool:
+    """Tell whether Python can read files in an encoding piece by piece."""
+    try:
+        codec = codecs.lookup(name)
+        data = ENCODING_SAMPLE.encode(name)
+        decoder = codecs.getincrementaldecoder(name)()
+        pieces = [decoder.decode(data[at : at + 1]) for at in range(len(data))]
+        text = "".join(pieces) + decoder.decode(b"", final=True)
+    except (LookupError, ValueError, TypeError):  # rot13 and hex turn text to text
+        return False
+    return text == ENCODING_SAMPLE and codec.name not in ESCAPING_CODECS
+
+
+def validate_delimiter(delimiter: str | None) -> str | None:
+    """Refuse a delimiter that Arrow does not take."""
+    if delimiter is None or delimiter == "auto":
+        return delimiter
+    is_single = len(delimiter) == 1 and delimiter.isascii()
+    if not is_single or delimiter in "\r\n\"'":
+        raise ValueError(
+            f"{delimiter[:100]!r} cannot divide cells: write one ASCII character that is neither "
+            "a quote nor the end of a line, such as ';' or '\\t', or auto"
+        )
+    return delimiter
+
+
+def validate_address(url: str | None) -> str | None:
+    """Refuse what is no URL of a server, whatever its variables stand for."""
+    if url is not None and not url.startswith("${") and not is_address(url):
+        raise ValueError(
+            "is not the URL of a server: write it as https://host:port/path, with a port up to "
+            "65535"
+        )
+    return url
+
+
+def is_address(url: str) -> bool:
+    """Tell whether a URL has a host, and a port that can be one."""
+    try:
+        parts = urlsplit(re.sub(r"\$\{\w+\}", "1", url))
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port != 0
+
+
+HttpUrl = Annotated[
+    str,
+    Field(pattern="^https?://", max_length=10_000),
+    AfterValidator(refuse_plain_secret),
+    AfterValidator(validate_address),
+]
+Endpoint = Annotated[
+    str | None, AfterValidator(refuse_plain_secret), AfterValidator(validate_address)
+]
 
 
 class TextFormat(Section):
@@ -44,9 +105,8 @@ class TextFormat(Section):
     encoding: Annotated[str, AfterValidator(validate_encoding)] = Field(
         "utf-8", description="The encoding, such as utf-8 or latin-1, or `auto`."
     )
-    delimiter: str | None = Field(
+    delimiter: Annotated[str | None, AfterValidator(validate_delimiter)] = Field(
         None,
-        pattern=r"^(.|\t|auto)$",
         description="The character between cells, or `auto`; by default a comma, in .tsv files a "
         "tab.",
     )
@@ -84,7 +144,7 @@ class HttpSource(TextFormat):
     """
 
     kind: Literal["http"]
-    url: Annotated[str, Field(pattern="^https?://"), AfterValidator(refuse_plain_secret)] = Field(
+    url: HttpUrl = Field(
         description="The URL. ${NAME} stands for an environment variable: one for the user, the "
         "password, or a value of the path or query holds it as it is, not percent-encoded; one "
         "for the host holds what a URL may hold there."
@@ -94,16 +154,21 @@ class HttpSource(TextFormat):
         pattern="^[0-9a-f]{64}$",
         description="The SHA-256 of the file; the run stops if another file comes.",
     )
-    max_bytes: Count = Field(10 << 30, description="The largest size of the file, in bytes.")
+    max_bytes: int = Field(
+        10 << 30, ge=1, le=1 << 50, description="The largest size of the file, in bytes."
+    )
 
 
 class S3Source(TextFormat):
     """The objects of a bucket, in formats that `files` reads. Credentials are found as by boto3."""
 
     kind: Literal["s3"]
-    bucket: str = Field(min_length=3, description="The bucket.")
+    bucket: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{2,2000}$",
+        description="The bucket, by its name or the ARN of an access point.",
+    )
     prefix: str = Field("", description="The beginning of the objects' names.")
-    endpoint: Annotated[str | None, AfterValidator(refuse_plain_secret)] = Field(
+    endpoint: Endpoint = Field(
         None, description="The URL of the S3 server; by default that of AWS."
     )
     versions: bool = Field(
@@ -209,7 +274,7 @@ class HuggingFaceSource(Section):
     """A data set of the package `datasets`."""
 
     kind: Literal["huggingface"]
-    name: str = Field(
+    name: PathText = Field(
         description="A folder (data files, or what `save_to_disk` wrote), or the name of a data "
         "set on the Hub."
     )

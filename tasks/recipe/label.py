@@ -1,6 +1,7 @@
 """The section `label`: where labels come from."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
-from tasks.recipe.base import Fraction, Section
+from tasks.recipe.base import BaseName, Fraction, PathText, Section
 
 
 class LabellingFunction(Section):
@@ -34,8 +35,10 @@ class KeywordFunction(LabellingFunction):
 def validate_pattern(pattern: str) -> str:
     """Refuse what is no regular expression, or needs more than linear time."""
     try:
-        re.compile(pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     if re.search(r"\(\?<?[=!]|(?<!\\)\\[1-9]", pattern):
         raise ValueError(
@@ -61,7 +64,7 @@ class LookupFunction(LabellingFunction):
     """Votes for what a table says about a value of the row."""
 
     kind: Literal["lookup"]
-    file: str = Field(description="The table, a CSV file.")
+    file: PathText = Field(description="The table, a CSV file.")
     column: str = Field(description="The column, of the table and of the data, that must be equal.")
     value: str = Field("label", description="The column of the table that holds the label.")
 
@@ -74,7 +77,7 @@ class SimilarityFunction(LabellingFunction):
     label: str = Field(description="The label to vote for.")
     threshold: Fraction = Field(0.6, description="The least cosine similarity to an example.")
     column: str = Field("text", description="The column to compare.")
-    base: str = Field(
+    base: BaseName = Field(
         defaults.MINILM,
         description="The encoder: package:NAME, a folder, or a model of the Hugging Face Hub.",
     )
@@ -84,7 +87,7 @@ class ModelFunction(LabellingFunction):
     """Votes for what another model predicts."""
 
     kind: Literal["model"]
-    path: str = Field(description="The folder of the exported model.")
+    path: PathText = Field(description="The folder of the exported model.")
     confidence: Fraction = Field(0.5, description="The least probability for a vote.")
     column: str | None = Field(
         None, description="The column that the model reads, if not the one that it was trained on."
@@ -110,7 +113,7 @@ class Label(Section):
         min_length=2,
         description="The labels that are allowed; by default all that occur.",
     )
-    answers: str | list[str] = Field(
+    answers: PathText | list[PathText] = Field(
         [],
         description="Files of people's labels for rows of the review queue: CSV with the columns "
         "id and label, or Label Studio's export as JSON.",

@@ -1,20 +1,24 @@
 """Finds, reads and checks recipes."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from tasks.core.errors import ConfigError
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe import defaults
 from tasks.recipe.defaults import Values
 from tasks.recipe.errors import describe_error
-from tasks.recipe.recipe import Recipe
+from tasks.recipe.recipe import NAME_PATTERN, Recipe
 from tasks.recipe.yaml_file import read_yaml
 
 RECIPES_FOLDER = Path("recipes")
 PARAMS_FILE = Path("params.yaml")
+MAX_SHOWN_MISTAKES = 20
 
 
 def list_registered_names() -> list[str]:
@@ -59,22 +63,34 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe and fill in the defaults of its modality.
 
     Raises:
-        ConfigError: It has mistakes; the message describes each of them, one a line.
+        ConfigError: It has mistakes; the message describes them, one a line.
     """
     values = defaults.fill_defaults(read_with_parent(path))
     mistakes = find_mistakes(values)
     if mistakes:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        lines = [f"  {mistake}." for mistake in mistakes]
-        raise ConfigError("\n".join([f"{path} has {count}:", *lines]))
+        raise ConfigError(f"{path} has {describe_mistakes(mistakes)}")
     return Recipe.model_validate(values)
+
+
+def describe_mistakes(mistakes: Sequence[ErrorDetails]) -> str:
+    """Describe mistakes, one a line; of very many the first."""
+    sentences = dict.fromkeys(
+        describe_error(Recipe, mistake) for mistake in mistakes[:MAX_SHOWN_MISTAKES]
+    )
+    n_more = len(mistakes) - MAX_SHOWN_MISTAKES
+    n_mistakes = len(sentences) + max(n_more, 0)
+    lines = ["1 mistake:" if n_mistakes == 1 else f"{n_mistakes:,} mistakes:"]
+    lines += [f"  {sentence}." for sentence in sentences]
+    if n_more > 0:
+        lines.append(f"  And {n_more:,} more.")
+    return "\n".join(lines)
 
 
 def read_with_parent(path: Path) -> Values:
     """Read a recipe's sections; those that it lacks come from the recipe that it extends."""
     values = read_sections(path)
     parent = values.get("extends")
-    if not isinstance(parent, str):
+    if not isinstance(parent, str) or not re.fullmatch(NAME_PATTERN, parent):
         return values
     return read_sections(RECIPES_FOLDER / f"{parent}.yaml") | values
 
@@ -97,25 +113,31 @@ def read_sections(path: Path) -> Values:
     return values
 
 
-def find_mistakes(values: Values) -> list[str]:
-    """Describe every mistake in a recipe.
+def find_mistakes(values: Values) -> list[ErrorDetails]:
+    """Find every mistake in a recipe.
 
-    Pydantic checks keys together only where all keys are known, so unknown ones are reported,
+    Pydantic checks keys together only where all keys are known, so unknown ones are collected,
     deleted from `values`, and the rest is checked again.
     """
-    mistakes: list[str] = []
+    mistakes: dict[tuple[object, ...], ErrorDetails] = {}
     while True:
-        try:
-            Recipe.model_validate(values)
-            return list(dict.fromkeys(mistakes))
-        except ValidationError as error:
-            errors = error.errors()
-        mistakes += [describe_error(Recipe, item) for item in errors]
+        errors = validate(values)
+        for item in errors:
+            mistakes.setdefault((*item["loc"], item["type"], item["msg"]), item)
         unknown = [item["loc"] for item in errors if item["type"] == "extra_forbidden"]
         if not unknown:
-            return list(dict.fromkeys(mistakes))
+            return list(mistakes.values())
         for location in unknown:
             delete_location(values, location)
+
+
+def validate(values: Values) -> list[ErrorDetails]:
+    """Return pydantic's errors for a recipe."""
+    try:
+        Recipe.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
 
 
 def delete_location(values: Any, location: tuple[Any, ...]) -> None:

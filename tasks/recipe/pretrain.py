@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.recipe.base import Count, Section, is_or_are
+from tasks.recipe.base import BaseName, Section, Width, is_or_are
 from tasks.recipe.train import Train
 
 LABEL_KEYS = (
@@ -22,9 +22,9 @@ LABEL_KEYS = (
 class Network(Section):
     """The size of a new transformer and its tokenizer."""
 
-    layers: Count = Field(4, description="The number of layers.")
-    hidden_size: Count = Field(256, description="The size of a token's vector.")
-    num_heads: Count = Field(
+    layers: int = Field(4, ge=1, le=1000, description="The number of layers.")
+    hidden_size: Width = Field(256, description="The size of a token's vector.")
+    num_heads: Width = Field(
         4, description="The number of attention heads of a layer; divides `hidden_size`."
     )
     vocab_size: int = Field(
@@ -48,7 +48,7 @@ class Pretrain(Train):
 
     base_key: ClassVar[str] = "pretrain.base"
 
-    base: str | None = Field(
+    base: BaseName | None = Field(
         None,
         description="The pretrained model to go on from: package:NAME, a folder, or a model of "
         "the Hugging Face Hub. Either this or `network` is needed.",
@@ -57,7 +57,10 @@ class Pretrain(Train):
         None, description="The size of a new network; its tokenizer is made from the texts."
     )
     epochs: int = Field(
-        3, ge=0, description="The most passes over the texts; 0 leaves the weights as they begin."
+        3,
+        ge=0,
+        le=1_000_000_000,
+        description="The most passes over the texts; 0 leaves the weights as they begin.",
     )
     metric: Literal["log_loss"] = Field(
         "log_loss", description="The metric by which epochs are compared."

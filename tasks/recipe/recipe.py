@@ -28,6 +28,7 @@ from tasks.recipe.split import Split
 from tasks.recipe.train import Train
 from tasks.recipe.tune import Tune
 
+NAME_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
 PRETRAINABLE_MODALITIES = ("text", "causal_lm")
 # Keys that need one class for each row.
 SINGLE_CLASS_KEYS = (
@@ -44,12 +45,13 @@ class Recipe(Section):
     """One model, from its source to its promotion."""
 
     name: str = Field(
-        pattern="^[a-z0-9][a-z0-9-]{0,62}$",
+        pattern=f"^{NAME_PATTERN}$",
         description="The model's name, which is that of the file and of the folder of outputs: "
         "lower-case letters, digits and hyphens.",
     )
     extends: str | None = Field(
         None,
+        pattern=f"^{NAME_PATTERN}$",
         description="Another recipe in recipes/; sections that this one lacks are taken from it.",
     )
     description: str | None = Field(

@@ -1,19 +1,16 @@
 """The section `split`: which rows train, validate and test."""
 
-import datetime
 from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
 from tasks.core import timestamps
-from tasks.recipe.base import Section
+from tasks.recipe.base import Section, Seed
 
 
 def validate_time(value: object) -> object:
-    """Accept a number, a date or a time; YAML has made a date of 2026-01-31 already."""
-    if isinstance(value, datetime.date):
-        return value.isoformat()
+    """Accept a number, a date or a time."""
     readings = (timestamps.parse_number(value), timestamps.parse_timestamp(value))
     if value is not None and readings == (None, None):
         raise ValueError(
@@ -112,7 +109,7 @@ class Split(Section):
         description="The number of folds for cross-validation: each training row gets a number "
         "from 0 in the column `fold`, and `tune` measures each trial on all folds.",
     )
-    seed: int = Field(0, description="Another seed gives another split of the same shares.")
+    seed: Seed = Field(0, description="Another seed gives another split of the same shares.")
 
     @property
     def val_share(self) -> float:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tasks.recipe.base import Count, Section, is_or_are
+from tasks.recipe.base import BaseName, Count, Section, Seed, Width, is_or_are
 from tasks.recipe.metric_names import Metric
 
 MAX_CLASS_WEIGHT = 1e6
@@ -14,7 +14,7 @@ MAX_CLASS_WEIGHT = 1e6
 class Augment(Section):
     """How far images are changed at random in training."""
 
-    shift: int = Field(0, ge=0, description="The largest shift, in pixels.")
+    shift: int = Field(0, ge=0, le=1000, description="The largest shift, in pixels.")
     rotate: float = Field(0.0, ge=0, le=45, description="The largest rotation, in degrees.")
     zoom: float = Field(
         0.0, ge=0, le=0.5, description="The largest change of size, as a share of the size."
@@ -33,8 +33,8 @@ class Lora(Section):
     Low-rank adaptation (Hu et al. 2021).
     """
 
-    rank: Count = Field(8, description="The width of the narrow layers.")
-    alpha: Count = Field(16, description="alpha / rank is the weight of their outputs.")
+    rank: Width = Field(8, description="The width of the narrow layers.")
+    alpha: Width = Field(16, description="alpha / rank is the weight of their outputs.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="The share of their inputs that is left out in training."
     )
@@ -91,7 +91,7 @@ class Train(Section):
 
     base_key: ClassVar[str] = "train.base"
 
-    base: str | None = Field(
+    base: BaseName | None = Field(
         None,
         description="The pretrained model to start from: package:NAME, a folder, or a model of "
         "the Hugging Face Hub. By default a MiniLM encoder for texts, what `pretrain` made if "
@@ -131,7 +131,9 @@ class Train(Section):
     gradient_accumulation_steps: Count = Field(
         1, description="The number of batches for one update of the weights."
     )
-    processes: Count = Field(1, description="The number of processes that share each batch.")
+    processes: int = Field(
+        1, ge=1, le=1024, description="The number of processes that share each batch."
+    )
     shard: bool = Field(
         default=False,
         description="Let each process hold a part of the weights, for models that do not fit "
@@ -143,10 +145,12 @@ class Train(Section):
         lt=1,
         description="The share of the updates in which the learning rate rises from 0.",
     )
-    weight_decay: float = Field(0.01, ge=0, description="The weight of the L2 penalty.")
-    l1: float = Field(0.0, ge=0, description="The weight of the L1 penalty.")
-    hidden_sizes: list[Count] = Field(
-        [128, 64], description="The sizes of the hidden layers of a table's network."
+    weight_decay: float = Field(0.01, ge=0, le=1000, description="The weight of the L2 penalty.")
+    l1: float = Field(0.0, ge=0, le=1000, description="The weight of the L1 penalty.")
+    hidden_sizes: list[Width] = Field(
+        [128, 64],
+        max_length=100,
+        description="The sizes of the hidden layers of a table's network.",
     )
     dropout: float = Field(
         0.1,
@@ -226,7 +230,7 @@ class Train(Section):
         description="The fewest seconds between checkpoints; they come later if they would take "
         "more than 3 % of the time. 0 is after every update.",
     )
-    seed: int = Field(0, description="The seed of everything random.")
+    seed: Seed = Field(0, description="The seed of everything random.")
     augment: Augment = Field(Augment(), description="Random changes of images in training.")
 
     def changed_keys(self, *names: str) -> list[str]:

@@ -8,7 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tasks.recipe import search_space
-from tasks.recipe.base import Count, Section
+from tasks.recipe.base import Count, Section, Seed
 from tasks.recipe.metric_names import Metric
 from tasks.recipe.search_space import Values
 from tasks.recipe.train import Train
@@ -82,4 +82,4 @@ class Tune(Section):
         default=True,
         description="End a trial that after an epoch (or fold) is behind the median of the others.",
     )
-    seed: int = Field(0, description="The seed of the search.")
+    seed: Seed = Field(0, description="The seed of the search.")

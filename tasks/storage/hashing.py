@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.core.errors import StageError
+
 ID_HASH_BYTES = 8
 # Libraries whose version decides what the data stages write.
 FINGERPRINTED_LIBRARIES = (
@@ -40,7 +42,13 @@ def hash_row_id(row_id: str) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes.
+
+    Raises:
+        StageError: It is a device or a pipe, which may have no end.
+    """
+    if path.exists() and not path.is_file():
+        raise StageError(f"{path} is not a file: name a file that holds the data.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
