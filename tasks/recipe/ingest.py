@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field
 
 from tasks.recipe.base import PathText, Section
 
-# The values of these keys in a URL's query are secrets.
 ENCODING_SAMPLE = 'id,"a";1\n'
 # They are no encodings of files: one writes names of hosts, the others a programmer's escapes.
 ESCAPING_CODECS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "unicode_escape")
+# The values of these keys in a URL's query are secrets.
 QUERY_CREDENTIALS = r"[?&](?:password|passwd|\w*token|\w*secret|sig|\w*signature|api_?key)=([^&]*)"
 Paths = PathText | list[PathText]
 LevelName = Annotated[str, Field(pattern=r"^\w+$")]
