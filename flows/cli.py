@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 import yaml
 
-from flows import key_commands, move_commands, prefect_server, registry_commands, terminal
+from flows import (
+    key_commands,
+    move_commands,
+    prefect_server,
+    pull_command,
+    registry_commands,
+    terminal,
+)
 from flows.command_options import (
     CHANNEL_OPTION,
     JSON_OPTION,
@@ -242,7 +249,13 @@ def ensure_erasure_file(recipe: str) -> None:
         files.write_text(path, "id\n")
 
 
-for command in (*registry_commands.COMMANDS, *move_commands.COMMANDS, key_commands.keys):
+COMMANDS = (
+    *registry_commands.COMMANDS,
+    *move_commands.COMMANDS,
+    pull_command.pull,
+    key_commands.keys,
+)
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":

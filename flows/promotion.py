@@ -16,17 +16,17 @@ from tasks.gating import promotion_gate
 from tasks.gating.champion import Champion
 from tasks.registry import (
     channel_pointer,
+    documents,
     gate_evidence,
     local_champion,
     manifests,
     moves,
-    object_keys,
     signed_provenance,
 )
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.moves import MoveResult, Promotion
 from tasks.registry.registry import Registry
-from tasks.storage import hashing, transfer
+from tasks.storage import hashing
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
@@ -147,12 +147,10 @@ def promote_candidate(
     """
     recipe = candidate.recipe
     paths = StagePaths.of_recipe(recipe)
-    version = manifests.publish_version(
+    manifests.publish_version(
         registry, paths.model.path, candidate.manifest, candidate.provenance
     )
-    for document in artifacts.list_documents(paths):
-        key = object_keys.version_key(recipe, version, document.name)
-        transfer.upload(registry.store, key, document)
+    documents.publish_documents(registry, candidate.manifest, artifacts.list_documents(paths))
     signed_provenance.sign_provenance(registry, candidate.manifest, candidate.provenance, evidence)
     by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
     return moves.promote(

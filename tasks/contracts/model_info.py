@@ -94,6 +94,9 @@ class TrainingStart(Record):
     reason: str | None = None
 
 
+INT8_STEP = "weights in 8 bits"  # the name of the step of compression
+
+
 class CompressionStep(Record):
     """What a model achieved on the validation split after a step of its compression."""
 
@@ -141,6 +144,11 @@ class ModelInfo(Contract):
     def to_json(self) -> dict[str, Any]:
         """The content as JSON values, without what does not apply to this model."""
         return self.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the exported network's weights are integers of 8 bits."""
+        return any(step.model == INT8_STEP for step in self.export or [])
 
     @property
     def modality(self) -> str:

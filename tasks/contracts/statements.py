@@ -9,6 +9,7 @@ from tasks.contracts.base import JsonObject
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MODEL_PREDICATE = "https://model_signing/signature/v1.0"
+DOCUMENTS_PREDICATE = "urn:millrace:documents:v1"
 PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
 
 
@@ -69,3 +70,21 @@ class ProvenanceStatement(StatementPart):
         PROVENANCE_PREDICATE, alias="predicateType"
     )
     predicate: JsonObject
+
+
+class DocumentedVersion(StatementPart):
+    """Which version documents are about."""
+
+    model: str
+    version: str
+
+
+class DocumentsStatement(StatementPart):
+    """A statement over the documents beside a version, such as its card."""
+
+    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    subject: list[Subject] = Field(min_length=1)
+    predicate_type: Literal["urn:millrace:documents:v1"] = Field(
+        DOCUMENTS_PREDICATE, alias="predicateType"
+    )
+    predicate: DocumentedVersion

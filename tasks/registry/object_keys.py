@@ -5,6 +5,7 @@ blobs/sha256/<hex>                          contents, named by their hash, of al
 <model>/versions/<version>/provenance.json  who made it first, when, where and with which code
 <model>/versions/<version>/model.sig        signature over the manifest and every file
 <model>/versions/<version>/provenance.sig   signed provenance, with the gate's verdict
+<model>/versions/<version>/documents.sig    signature over the model card and the bill of materials
 <model>/evidence/<channel>/<version>/<champion>.json  the gate's verdict on that pair; `none` for no
                                             champion
 <model>/evidence/<channel>/<version>/<champion>-<hash>.json  the same, if a person overrode it
@@ -46,6 +47,11 @@ def signature_key(model: str, version: str) -> str:
 def provenance_signature_key(model: str, version: str) -> str:
     """Return the key of a version's signed SLSA provenance."""
     return version_key(model, version, "provenance.sig")
+
+
+def documents_signature_key(model: str, version: str) -> str:
+    """Return the key of the signature over the documents beside a version."""
+    return version_key(model, version, "documents.sig")
 
 
 def provenance_key(model: str, version: str) -> str:

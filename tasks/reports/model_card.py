@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 import yaml
+from huggingface_hub import ModelCardData
 
 from tasks import problems
 from tasks.contracts.base import JsonObject
@@ -20,6 +21,7 @@ from tasks.contracts.cleaning_report import CleaningReport
 from tasks.contracts.evaluation import ClassMetrics, Evaluation
 from tasks.contracts.evidence import Evidence
 from tasks.contracts.label_report import LabelReport
+from tasks.contracts.manifest import Manifest
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.run_record import StageEntry
 from tasks.contracts.snapshot import Snapshot
@@ -77,7 +79,7 @@ def render_model_card(
     """
     evaluation = Evaluation.read(paths.evaluation.metrics)
     model_info = ModelInfo.read(paths.model.info)
-    usage = describe_usage(model_info, recipe.export)
+    usage = describe_usage(model_info)
     metadata = build_hub_metadata(recipe, evaluation.metrics, usage.library)
     return TEMPLATES.get_template("model_card.md").render(
         recipe=recipe,
@@ -98,6 +100,21 @@ def render_model_card(
         limits=describe_limits(paths, evaluation),
         verdict=evidence.gate,
         override=evidence.override,
+    )
+
+
+def render_short_card(folder: Path, manifest: Manifest) -> str:
+    """Render a card from a version's own files and its manifest, without what a run knows."""
+    model_info = ModelInfo.read(ModelFolder(folder).info)
+    usage = describe_usage(model_info)
+    metadata = ModelCardData(
+        library_name=usage.library, tags=["onnx", "safetensors", "millrace", model_info.modality]
+    )
+    return TEMPLATES.get_template("short_card.md").render(
+        header=metadata.to_dict(),  # type: ignore[no-untyped-call]
+        manifest=manifest,
+        model_info=model_info,
+        usage=usage,
     )
 
 

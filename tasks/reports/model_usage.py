@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from tasks.contracts.model_info import LoadedBy, ModelInfo
-from tasks.recipe.export import Export
 
 LIBRARIES: dict[LoadedBy, str] = {  # as the hub names them
     "AutoModelForCausalLM": "transformers",
@@ -57,7 +56,7 @@ class ModelUsage:
     notes: list[str]
 
 
-def describe_usage(info: ModelInfo, export: Export) -> ModelUsage:
+def describe_usage(info: ModelInfo) -> ModelUsage:
     """Describe how the model's folder is used without Millrace."""
     temperature = 1.0 if info.temperature is None else info.temperature
     notes = [ANSWERS[info.problem].format(temperature=temperature)]
@@ -71,7 +70,7 @@ def describe_usage(info: ModelInfo, export: Export) -> ModelUsage:
             f"Millrace adds {info.tfidf_weight:g} times the outputs of the linear model in "
             "`tfidf.safetensors`; neither model.onnx nor model.safetensors has them."
         )
-    if export.int8:
+    if info.is_quantized:
         notes.append(
             "model.onnx has weights of 8 bits, and was judged with them; model.safetensors has "
             "those of 32 bits, so the outputs differ in the second or third digit."

@@ -13,7 +13,7 @@ from torch.nn.utils import prune as masks
 
 from tasks import modalities
 from tasks.contracts.epoch_record import History
-from tasks.contracts.model_info import CompressionStep
+from tasks.contracts.model_info import INT8_STEP, CompressionStep
 from tasks.modalities.base import Predictor, Trainer
 from tasks.recipe.train import Train
 from tasks.storage import files
@@ -61,7 +61,7 @@ def compress_model(
             steps.append(measure_model(model, f"{percent} of the weights zero", val))
     if config.int8 and is_first:
         quantize_weights(model.folder.onnx)
-        steps.append(measure_model(model, "weights in 8 bits", val))
+        steps.append(measure_model(model, INT8_STEP, val))
     if is_first:
         model.note(export=steps)
 
