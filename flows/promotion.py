@@ -147,9 +147,7 @@ def promote_candidate(
     """
     recipe = candidate.recipe
     paths = StagePaths.of_recipe(recipe)
-    manifests.publish_version(
-        registry, paths.model.path, candidate.manifest, candidate.provenance
-    )
+    manifests.publish_version(registry, paths.model.path, candidate.manifest, candidate.provenance)
     documents.publish_documents(registry, candidate.manifest, artifacts.list_documents(paths))
     signed_provenance.sign_provenance(registry, candidate.manifest, candidate.provenance, evidence)
     by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
