@@ -62,7 +62,7 @@ def verify_channel(registry: Registry, model: str, channel: str) -> Iterator[Che
     for fault in history.faults:
         yield Check(f"channel {channel}", fault)
     if not history.faults:
-        yield Check(f"channel {channel}, {len(history.records)} moves", "")
+        yield Check(f"channel {channel} (generation {len(history.records)})", "")
 
 
 def run_check(name: str, check: Callable[[], None]) -> Check:
