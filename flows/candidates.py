@@ -11,7 +11,7 @@ import yaml
 
 from flows.dvc_graph import Stage
 from tasks.contracts.evaluation import Evaluation
-from tasks.contracts.manifest import Manifest
+from tasks.contracts.manifest import GOLDEN, Manifest, ModelFile
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.provenance import Provenance, StageProvenance
 from tasks.core import timestamps
@@ -78,9 +78,12 @@ def build_manifest(recipe: str, paths: StagePaths) -> Manifest:
         StageError: The model's files are not those of the evaluation.
     """
     evaluation = Evaluation.read(paths.evaluation.metrics)
+    model_files = manifests.list_model_files(paths.model.path, ModelInfo.read(paths.model.info))
+    golden = paths.evaluation.golden
+    golden_file = ModelFile(sha256=hashing.sha256(golden), size=golden.stat().st_size)
     manifest = Manifest(
         model=recipe,
-        files=manifests.list_model_files(paths.model.path, ModelInfo.read(paths.model.info)),
+        files={**model_files, GOLDEN: golden_file},
         recipe_sha256=manifests.hash_recipe(paths),
         data=manifests.hash_data(paths),
         metrics=evaluation.metrics,

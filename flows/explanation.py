@@ -66,6 +66,6 @@ def report_erasure(recipe: Recipe) -> ErasureReport:
     if not ids:
         return ErasureReport(ids=0, in_production=None, versions={})
     with registry_access.open_registry() as registry:
-        versions = manifests.count_training_rows(registry, recipe.name, ids)
+        versions = manifests.count_known_rows(registry, recipe.name, ids)
         pointer = channel_pointer.read_pointer(registry, recipe.name, recipe.promote.channel)
     return ErasureReport(len(ids), pointer.version if pointer else None, versions)

@@ -43,6 +43,7 @@ def rollback(
     checked, and it has to answer its golden requests. The channel is frozen afterwards, so that the
     next run does not promote again what was rolled back; `millrace unfreeze` lifts that.
     """
+    from flows import version_check
     from flows.registry_access import open_registry_for_signing
     from tasks.registry import channel_pointer, moves, version_names
 
@@ -53,6 +54,7 @@ def rollback(
         if version:
             version = version_names.resolve_version(registry, recipe.name, version)
         target = moves.find_target(registry, expected.record, version)
+        version_check.require_valid(recipe.name, target, recipe.promote)
         result = moves.roll_back(registry, expected, target, by)
     report_move(result, as_json=as_json)
 

@@ -70,16 +70,16 @@ class Unchanged(Outcome):
 
 @dataclass(frozen=True)
 class Rejected(Outcome):
-    """The gate rejected the version."""
+    """The gate rejected the version, or it cannot be served."""
 
     EXIT_STATUS = 3
 
-    evidence: Evidence
+    reason: str
 
     @property
     def message(self) -> str:
         """The sentence for people."""
-        return self.evidence.reason
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -153,4 +153,4 @@ def of_verdict(evidence: Evidence) -> Outcome:
     """Return the outcome of a verdict that allows no promotion."""
     if evidence.verdict == PROMOTE:
         raise ValueError("a verdict that allows the promotion is no outcome of the run")
-    return Rejected(evidence) if evidence.verdict == "reject" else Inconclusive(evidence)
+    return Rejected(evidence.reason) if evidence.verdict == "reject" else Inconclusive(evidence)

@@ -1,19 +1,24 @@
 """The tasks around a promotion: fetch the champion, judge against it, push the data, promote."""
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import artifacts, embedded_s3, stage_process, stage_task
+from flows import artifacts, embedded_s3, stage_process, stage_task, version_check
 from flows.candidates import Candidate
 from flows.dvc_graph import Stage
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.gate_verdict import GateVerdict
+from tasks.contracts.manifest import GOLDEN
+from tasks.contracts.validation_result import ValidationResult
 from tasks.gating import promotion_gate
 from tasks.gating.champion import Champion
+from tasks.recipe.resolved import read_resolved_recipe
 from tasks.registry import (
     channel_pointer,
     documents,
@@ -129,6 +134,39 @@ def push_outputs(store: ObjectStore, stages: list[Stage]) -> None:
     stage_process.run_process(command, "dvc push", COMMAND_SECONDS, get_run_logger().info)
 
 
+@task(name="publish", **NETWORK_TASK_OPTIONS)
+def publish_candidate(registry: Registry, candidate: Candidate) -> None:
+    """Upload the version: the model's files and its golden requests, signed, and its documents."""
+    paths = StagePaths.of_recipe(candidate.recipe)
+    with tempfile.TemporaryDirectory(dir=".millrace", prefix="publish-") as folder:
+        link_files(paths, Path(folder))
+        manifests.publish_version(registry, Path(folder), candidate.manifest, candidate.provenance)
+    documents.publish_documents(registry, candidate.manifest, artifacts.list_documents(paths))
+
+
+def link_files(paths: StagePaths, folder: Path) -> None:
+    """Put the model's files and its golden requests into one folder, without copies."""
+    shutil.copytree(paths.model.path, folder, copy_function=link_or_copy, dirs_exist_ok=True)
+    link_or_copy(paths.evaluation.golden, folder / GOLDEN)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; copy it if the file system cannot do that."""
+    try:
+        Path(target).hardlink_to(Path(source).resolve())
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@task(name="validate", **NETWORK_TASK_OPTIONS)
+def validate_candidate(candidate: Candidate) -> ValidationResult:
+    """Load the published version in a fresh process, and have it answer its golden requests."""
+    budgets = read_resolved_recipe(candidate.recipe).promote
+    result = version_check.run_validation(candidate.recipe, candidate.version, budgets)
+    get_run_logger().info("%s", result.reason)
+    return result
+
+
 @task(name="promote", **NETWORK_TASK_OPTIONS)
 def promote_candidate(
     registry: Registry,
@@ -136,7 +174,7 @@ def promote_candidate(
     evidence: Evidence,
     expected: CurrentPointer | None,
 ) -> MoveResult:
-    """Publish the version, and move the channel's pointer to it.
+    """Move the channel's pointer to the published version.
 
     Args:
         registry: The registry.
@@ -145,10 +183,6 @@ def promote_candidate(
         expected: The pointer that the evidence was made against. If it has changed, the promotion
             is lost.
     """
-    recipe = candidate.recipe
-    paths = StagePaths.of_recipe(recipe)
-    manifests.publish_version(registry, paths.model.path, candidate.manifest, candidate.provenance)
-    documents.publish_documents(registry, candidate.manifest, artifacts.list_documents(paths))
     signed_provenance.sign_provenance(registry, candidate.manifest, candidate.provenance, evidence)
     by = evidence.override or Override(actor="flow", reason=f"run {candidate.provenance.run}")
     return moves.promote(

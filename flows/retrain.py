@@ -25,9 +25,10 @@ from flows import (
 )
 from flows.candidates import Candidate
 from flows.dvc_graph import Pipeline, Stage
-from flows.outcomes import Failed, Frozen, Outcome, Promoted, Superseded, Unchanged
+from flows.outcomes import Failed, Frozen, Outcome, Promoted, Rejected, Superseded, Unchanged
 from tasks.contracts.evidence import Evidence, Override
 from tasks.contracts.run_record import RunRecord, StageEntry
+from tasks.contracts.validation_result import ValidationResult
 from tasks.core import timestamps
 from tasks.core.errors import StageError
 from tasks.recipe.loading import load_recipe
@@ -57,6 +58,7 @@ class RunLog:
     candidate: Candidate | None = None
     warnings: list[str] = field(default_factory=list)
     evidence: Evidence | None = None
+    validation: ValidationResult | None = None
 
     @property
     def path(self) -> Path:
@@ -76,6 +78,7 @@ class RunLog:
             channel=self.candidate.channel if self.candidate else None,
             warnings=self.warnings,
             evidence=self.evidence,
+            validation=self.validation,
             outcome=outcome.name,
             message=outcome.message,
         )
@@ -150,6 +153,10 @@ def run_and_promote(
         if champion and champion.record.frozen and not override:
             return Frozen(champion)
         promotion.push_outputs(registry.store, stages)
+        promotion.publish_candidate(registry, candidate)
+        log.validation = promotion.validate_candidate(candidate)
+        if log.validation.verdict == "fail":
+            return Rejected(f"{log.recipe} {candidate.version}: {log.validation.reason}")
         if promotion.promote_candidate(registry, candidate, evidence, champion).won:
             artifacts.publish_promotion(candidate, evidence)
             return Promoted(candidate, evidence)

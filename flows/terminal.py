@@ -213,7 +213,7 @@ def print_erasure(erasure: "ErasureReport") -> None:
                 "in production" if version == erasure.in_production else "",
             ]
         )
-    columns = ["version", "erased rows it was trained on", ""]
+    columns = ["version", "erased rows that it knows", ""]
     print_table("Erased rows", columns, rows or [["no version yet", "", ""]])
 
 

@@ -3,8 +3,8 @@
     python -m tasks.evaluate support-desk
 
 Writes evaluation/metrics.json (each metric with its bootstrap interval, and the numbers of each
-aspect), predictions.parquet, plots/ for `dvc plots`, report.html, and cost.json with measured
-times, which are no part of the verdict.
+aspect), predictions.parquet, golden.parquet with requests whose answers are known, plots/ for
+`dvc plots`, report.html, and cost.json with measured times, which are no part of the verdict.
 """
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from tasks import evaluation, modalities
 from tasks.contracts.base import JsonObject
 from tasks.contracts.evaluation import Evaluation
 from tasks.core.stage import main
-from tasks.evaluation import plots, report
+from tasks.evaluation import golden, plots, report
 from tasks.evaluation.base import AspectResult, EvaluationContext
 from tasks.recipe import resolved
 from tasks.recipe.recipe import Recipe
@@ -35,6 +35,7 @@ def run(recipe: Recipe, paths: StagePaths) -> None:
     aspects = evaluation.measure_aspects(context)
     result = summarize(context, baseline_answers, aspects, paths)
     write_predictions(paths, context, baseline_answers)
+    golden.write_golden_requests(paths.evaluation.golden, context)
     result.write(paths.evaluation.metrics)
     files.write_json(paths.evaluation.cost, merge_timings(aspects))
     history = report.TrainingHistory.read(paths.model)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from tasks.contracts.base import Contract, Record
 from tasks.contracts.evidence import Evidence
+from tasks.contracts.validation_result import ValidationResult
 
 StageState = Literal["ran", "restored", "cached", "failed"]
 
@@ -58,6 +59,7 @@ class RunRecord(Contract):
         channel: The channel that it was for.
         warnings: What the checks of the data warn of.
         evidence: What the gate decided.
+        validation: What became of the version when it was loaded from the store.
         outcome: How the run ended, such as `Promoted`.
         message: The same as a sentence.
     """
@@ -72,6 +74,7 @@ class RunRecord(Contract):
     channel: str | None
     warnings: list[str]
     evidence: Evidence | None
+    validation: ValidationResult | None = None
     outcome: str
     message: str
 

@@ -29,6 +29,10 @@ class ExportedInput:
     dynamic_axes: DynamicShape
 
 
+# What onnxruntime says of an operator that it does not know.
+UNKNOWN_OPERATOR = ("is not a registered function/op", "No Op registered", "NOT_IMPLEMENTED")
+
+
 def open_session(path: Path, threads: int) -> Session:
     """Open an ONNX file on the CPU.
 
@@ -43,10 +47,20 @@ def open_session(path: Path, threads: int) -> Session:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise StageError(
-            f"{path} cannot be loaded as an ONNX model ({errors.first_line(error)}): train again, "
-            "or fetch it again."
-        ) from None
+        raise describe_load_error(path, error) from None
+
+
+def describe_load_error(path: Path, error: Exception) -> StageError:
+    """Return the sentence for an ONNX file that the runtime does not load."""
+    reason = errors.first_line(error)
+    if any(text in str(error) for text in UNKNOWN_OPERATOR):
+        return StageError(
+            f"The runtime lacks an operator of {path} ({reason}): train again with this Millrace, "
+            "or serve the model with the onnxruntime that it was made with."
+        )
+    return StageError(
+        f"{path} cannot be loaded as an ONNX model ({reason}): train again, or fetch it again."
+    )
 
 
 def export_network(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.contracts import manifest as manifest_contract
-from tasks.contracts.manifest import Manifest, ModelFile
+from tasks.contracts.manifest import GOLDEN, Manifest, ModelFile
 from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.provenance import Provenance
 from tasks.contracts.snapshot import Snapshot
@@ -182,10 +182,10 @@ def list_versions(registry: Registry, model: str) -> list[str]:
     return sorted(key.removeprefix(prefix).removesuffix(suffix) for key in keys)
 
 
-def count_training_rows(
-    registry: Registry, model: str, ids: Iterable[str]
-) -> dict[str, int | None]:
-    """Count for each version how many of these rows it was trained on.
+def count_known_rows(registry: Registry, model: str, ids: Iterable[str]) -> dict[str, int | None]:
+    """Count for each version how many of these rows it knows.
+
+    It was trained on them, or keeps them among its golden requests.
 
     Returns:
         The count by version; None if the version does not say what it was trained on.
@@ -194,24 +194,25 @@ def count_training_rows(
     counts: dict[str, int | None] = {}
     for version in list_versions(registry, model):
         manifest = read_unsigned_manifest(registry, model, version)
-        trained_on = read_trained_on(registry.store, manifest)
+        trained_on = read_row_ids(registry.store, manifest, TRAINED_ON)
+        golden = read_row_ids(registry.store, manifest, GOLDEN)
         if trained_on is None:
             counts[version] = None
         else:
-            is_listed = pc.is_in(trained_on["id"], hashes)
-            counts[version] = int(pc.sum(is_listed).as_py() or 0)
+            known = pa.chunked_array([*trained_on.chunks, *(golden.chunks if golden else [])])
+            counts[version] = int(pc.sum(pc.is_in(hashes, known)).as_py() or 0)
     return counts
 
 
-def read_trained_on(store: ObjectStore, manifest: Manifest) -> pa.Table | None:
-    """Read the hashed ids of a version's training rows; None without them, or if damaged."""
-    file = manifest.files.get(TRAINED_ON)
+def read_row_ids(store: ObjectStore, manifest: Manifest, name: str) -> pa.ChunkedArray | None:
+    """Read the hashed ids of the rows in a version's file; None without it, or if damaged."""
+    file = manifest.files.get(name)
     if file is None:
         return None
     stored = store.get(object_keys.blob_key(file.sha256))
     if stored is None or hashlib.sha256(stored[0]).hexdigest() != file.sha256:
         return None
-    return pq.read_table(io.BytesIO(stored[0]))
+    return pq.read_table(io.BytesIO(stored[0]), columns=["id"])["id"]
 
 
 def fetch_version(

@@ -221,6 +221,11 @@ class EvaluationFolder(StageFolder):
         return self.path / "predictions.parquet"
 
     @property
+    def golden(self) -> Path:
+        """Some test rows with the model's answers, which go with the version."""
+        return self.path / "golden.parquet"
+
+    @property
     def cost(self) -> Path:
         """Measured times, which differ between runs; no stage depends on them."""
         return self.path / "cost.json"

@@ -70,7 +70,7 @@ def test_it_is_known_which_versions_were_trained_on_a_row(
     silent = examples.publish(registry, "known", tmp_path / "silent", "says nothing")
     export.write_trained_on(tmp_path / "trained" / "trained_on.parquet", ["ann", " bob ", "carl"])
     trained = examples.publish(registry, "known", tmp_path / "trained", "model")
-    counts = manifests.count_training_rows(registry, "known", ["bob", "carl", "dora"])
+    counts = manifests.count_known_rows(registry, "known", ["bob", "carl", "dora"])
     assert counts == {trained: 2, silent: None}
     assert b"carl" not in (tmp_path / "trained" / "trained_on.parquet").read_bytes()
 
