@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks import resolve
 from tasks.core.errors import StageError
+from tasks.recipe.loading import list_registered_names
 
 UNTRACKED_SOURCE_CHANGED = "a source that DVC does not watch has changed"
 DEFAULT_TIMEOUT_SECONDS = 3600.0
@@ -41,23 +42,29 @@ class Stage:
 
 
 class Pipeline:
-    """DVC's index of this workspace. Several threads must not use it at once."""
+    """DVC's index of one recipe, made once. Several threads must not use it at once."""
 
-    def __init__(self) -> None:
-        """Load dvc.yaml."""
+    def __init__(self, recipe: str) -> None:
+        """Load the recipe's stages from dvc.yaml and dvc.lock.
+
+        Raises:
+            StageError: params.yaml does not list the recipe.
+        """
         from dvc.repo import Repo
+        from dvc.repo.index import Index
+
+        from flows import dvc_recipe
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
+        self.recipe = recipe
         self.repo = Repo(".")
+        if recipe not in list_registered_names():
+            raise missing_stages_error(recipe)
+        stages = list(dvc_recipe.load_project_file(self.repo, recipe).stages.values())
+        self.index = Index(self.repo, stages=stages)
+        self.dvc_stages = {stage.addressing: stage for stage in stages}
 
-    def find_dvc_stage(self, address: str) -> Any:
-        """Return DVC's own stage of this address, or None."""
-        for stage in self.repo.index.stages:
-            if getattr(stage, "addressing", "") == address:
-                return stage
-        return None
-
-    def list_stages(self, recipe: str) -> list[Stage]:
+    def list_stages(self) -> list[Stage]:
         """Return the stages that lead to the recipe's gate, each after all that it depends on.
 
         Raises:
@@ -65,13 +72,10 @@ class Pipeline:
         """
         import networkx
 
-        gate = self.find_dvc_stage(f"gate@{recipe}")
+        gate = self.dvc_stages.get(f"gate@{self.recipe}")
         if gate is None:
-            raise StageError(
-                f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of "
-                "params.yaml?"
-            )
-        graph = self.repo.index.graph  # an edge points from a stage to what it needs
+            raise missing_stages_error(self.recipe)
+        graph = self.index.graph  # an edge points from a stage to what it needs
         needed = graph.subgraph(networkx.descendants(graph, gate) | {gate}).reverse()
         ordered = networkx.lexicographical_topological_sort(
             needed, key=lambda stage: stage.addressing
@@ -79,12 +83,12 @@ class Pipeline:
         return [build_stage(stage) for stage in ordered]
 
     def stale_reasons(self, stage: Stage) -> list[str]:
-        """Return what changed since the stage last ran.
+        """Return what changed since the stage last ran, seen from the files as they are now.
 
-        The list is empty if nothing did and the stage's outputs are there.
+        Ask once for each stage, before it runs: its entry of dvc.lock was read with the index.
+        The list is empty if nothing changed and the stage's outputs are there.
         """
-        self.repo._reset()
-        dvc_stage = self.find_dvc_stage(stage.address)
+        dvc_stage = self.dvc_stages[stage.address]
         if not any(dep.hash_info for dep in dvc_stage.deps):
             return ["it has not run yet"]
         with self.repo.lock:
@@ -95,6 +99,13 @@ class Pipeline:
         if not reasons and stage.name == "resolve" and resolve.is_outdated(stage.recipe):
             return [UNTRACKED_SOURCE_CHANGED]
         return reasons
+
+
+def missing_stages_error(recipe: str) -> StageError:
+    """Return the error for a recipe that has no stages."""
+    return StageError(
+        f"dvc.yaml has no stage gate@{recipe}: is {recipe} among the recipes of params.yaml?"
+    )
 
 
 def build_stage(dvc_stage: Any) -> Stage:

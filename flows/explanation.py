@@ -43,10 +43,10 @@ class ErasureReport:
 
 def explain_stages(recipe: str) -> list[StageExplanation]:
     """Return what a run would do with each stage, in order."""
-    pipeline = Pipeline()
+    pipeline = Pipeline(recipe)
     explanations = []
     last_stale = ""
-    for stage in pipeline.list_stages(recipe):
+    for stage in pipeline.list_stages():
         reasons = pipeline.stale_reasons(stage)
         if reasons:
             state = "would run"

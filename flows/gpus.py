@@ -19,30 +19,30 @@ from tasks.recipe.loading import load_recipe
 from tasks.storage.locks import file_lock
 
 GPU_TAG = "gpu"
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
 LEASE_SECONDS = 60  # after which Prefect takes back the slots of a run that was killed
 
 
 @contextlib.contextmanager
-def reserve_gpus(stage: Stage) -> Iterator[list[str]]:
+def reserve_gpus(stage: Stage) -> Iterator[dict[str, str]]:
     """Reserve one GPU per process of a `gpu` stage, across the workspaces of this machine.
 
     Prefect's limit makes runs wait in its UI. Workspaces that each have a Prefect server share no
     limit, so lock files say which GPUs are taken.
 
     Yields:
-        The words before the stage's command that show it these GPUs alone; none for a stage that
-        needs no GPU.
+        The variable that shows these GPUs alone to the stage; none for a stage that needs no GPU.
     """
     limit = count_usable_gpus()
     n_processes = count_processes(stage) if limit else 0
     if n_processes == 0:
-        yield []
+        yield {}
         return
     gpus = list_visible_gpus(limit)
     wanted = min(limit, len(gpus), n_processes)
     with occupy_slots(limit, wanted), lock_gpus(gpus, wanted) as taken:
-        yield ["env", f"CUDA_VISIBLE_DEVICES={','.join(taken)}"]
+        yield {VISIBLE_VARIABLE: ",".join(taken)}
 
 
 def count_usable_gpus() -> int:
@@ -57,7 +57,7 @@ def count_usable_gpus() -> int:
 
 def list_visible_gpus(limit: int) -> list[str]:
     """Return the GPUs that this process may see, as CUDA names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get(VISIBLE_VARIABLE)
     return visible.split(",") if visible else [str(number) for number in range(limit)]
 
 

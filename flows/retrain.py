@@ -18,6 +18,7 @@ from flows import (
     artifacts,
     candidates,
     outcomes,
+    prepared_process,
     promotion,
     registry_access,
     stage_process,
@@ -131,8 +132,8 @@ def run_and_promote(
     registry: Registry, log: RunLog, override: Override | None, channel: str | None
 ) -> Outcome:
     """Run the stages, and promote the result if the gate or a person allows it."""
-    pipeline = Pipeline()
-    stages = pipeline.list_stages(log.recipe)
+    pipeline = Pipeline(log.recipe)
+    stages = pipeline.list_stages()
     stage_task.restore_outputs(log.recipe, stages)
     if not channel:
         fetch_needed_champion(registry, log.recipe)
@@ -220,4 +221,7 @@ def lock_workspace() -> Iterator[None]:
             )
         stage_process.end_orphan_processes(get_run_logger().warning)
         stage_process.repair_dvc_locks(get_run_logger().warning)
-        yield
+        try:
+            yield
+        finally:
+            prepared_process.end_server()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import psutil
 
@@ -30,6 +30,24 @@ WORKSPACE_VARIABLE = variable_name("workspace")
 RUN_VARIABLE = variable_name("run")
 DVC_LOCK_FILE = Path(".dvc/tmp/rwlock")
 
+
+class Process(Protocol):
+    """A process that leads a session, such as subprocess.Popen."""
+
+    pid: int
+    returncode: int | None
+    stdout: IO[str] | None
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+        ...
+
+
+Starter = Callable[[Sequence[str], Mapping[str, str]], Process]
 OnLine = Callable[[str], None]
 OnProgress = Callable[[Mapping[str, tuple[int, int]]], None]
 
@@ -65,6 +83,7 @@ def run_process(
     timeout: float,
     on_line: OnLine,
     on_progress: OnProgress | None = None,
+    start: Starter | None = None,
 ) -> ProcessResult:
     """Run a command to its end. Whatever ends this call ends the whole process group.
 
@@ -74,6 +93,7 @@ def run_process(
         timeout: Its limit in seconds.
         on_line: Called with each line that it prints.
         on_progress: Called with the progress that a stage reports.
+        start: Starts the command with an environment; by default as a process of its own.
 
     Raises:
         RetryableError: It was killed, took too long, or met an error that may pass.
@@ -81,7 +101,7 @@ def run_process(
     """
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status_path = Path(folder) / "status.json"
-        process = start_process(command, status_path)
+        process = (start or start_process)(command, build_environment(status_path))
         lines: list[str] = []
         try:
             for line in poll_lines(process, timeout, name):
@@ -98,10 +118,10 @@ def run_process(
         return ProcessResult(lines, status.measurements)
 
 
-def start_process(command: Sequence[str], status_path: Path) -> "subprocess.Popen[str]":
-    """Start a command in a session of its own."""
+def build_environment(status_path: Path) -> dict[str, str]:
+    """Return the variables of a stage's process."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {
+    return {
         **os.environ,
         **build_marker_variables(),
         "PATH": path,
@@ -109,6 +129,12 @@ def start_process(command: Sequence[str], status_path: Path) -> "subprocess.Pope
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
     }
+
+
+def start_process(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    """Start a command in a session of its own."""
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -124,7 +150,7 @@ def build_marker_variables() -> dict[str, str]:
     return {WORKSPACE_VARIABLE: str(Path.cwd()), RUN_VARIABLE: str(os.getpid())}
 
 
-def poll_lines(process: "subprocess.Popen[str]", timeout: float, name: str) -> Iterator[str | None]:
+def poll_lines(process: Process, timeout: float, name: str) -> Iterator[str | None]:
     """Yield the lines of a process as they come, and None while there is none.
 
     It polls, so that a signal is handled at once.
@@ -151,7 +177,7 @@ def poll_lines(process: "subprocess.Popen[str]", timeout: float, name: str) -> I
     )
 
 
-def read_lines(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") -> None:
+def read_lines(process: Process, lines: "queue.Queue[str | None]") -> None:
     """Put the lines of a process into a queue, and None at their end."""
     if process.stdout is None:
         raise ValueError("the process has no pipe")
@@ -161,7 +187,7 @@ def read_lines(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]
     lines.put(None)
 
 
-def end_process_group(process: "subprocess.Popen[str]") -> None:
+def end_process_group(process: Process) -> None:
     """End every process of the stage's session: a terminated dvc leaves its command running."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
@@ -172,7 +198,7 @@ def end_process_group(process: "subprocess.Popen[str]") -> None:
     process.wait()
 
 
-def is_group_alive(process: "subprocess.Popen[str]") -> bool:
+def is_group_alive(process: Process) -> bool:
     """Return whether any process of the session lives."""
     process.poll()
     with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """The task that runs one stage with DVC, under the policy of its `meta` in dvc.yaml."""
 
 import contextlib
+import functools
 import logging
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import gpus, stage_process
+from flows import gpus, prepared_process, stage_process
 from flows.dvc_graph import UNTRACKED_SOURCE_CHANGED, Stage
 from flows.progress_artifact import ProgressArtifact
 from tasks.contracts.run_record import StageEntry, StageMeasurements
@@ -73,13 +74,14 @@ def run_stage(stage: Stage, reasons: list[str]) -> StageEntry:
         if not is_dvc_advice(line):
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
-    with gpus.reserve_gpus(stage) as prefix:
+    with gpus.reserve_gpus(stage) as variables:
         result = stage_process.run_process(
-            [*prefix, *repro_command(stage, reasons)],
+            repro_command(stage, reasons),
             stage.address,
             stage.timeout,
             log_line,
             bar.update,
+            functools.partial(prepared_process.start_dvc, recipe=stage.recipe, extra=variables),
         )
     has_run = any(line.startswith("Running stage") for line in result.lines)
     return StageEntry(

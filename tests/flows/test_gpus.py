@@ -36,9 +36,9 @@ class Gauge:
 
     def hold(self, stage: Stage) -> None:
         """Reserve the stage's GPUs for a while."""
-        with gpus.reserve_gpus(stage) as prefix:
+        with gpus.reserve_gpus(stage) as variables:
             self.n_reservations += 1
-            name = prefix[-1] if prefix else f"none {self.n_reservations}"
+            name = variables[gpus.VISIBLE_VARIABLE] if variables else f"none {self.n_reservations}"
             self.held.append(name)
             assert len(set(self.held)) == len(self.held)  # no two have the same
             self.peak = max(self.peak, len(self.held))
@@ -89,15 +89,15 @@ def test_stages_without_the_tag_hold_none(machine: pytest.MonkeyPatch) -> None:
 
 def test_a_stage_sees_its_gpu_alone(machine: pytest.MonkeyPatch) -> None:
     pretrain = replace(TRAIN, recipe="cloud-docs-scratch", name="pretrain")
-    with gpus.reserve_gpus(pretrain) as prefix:
-        assert prefix == ["env", "CUDA_VISIBLE_DEVICES=0"]
+    with gpus.reserve_gpus(pretrain) as variables:
+        assert variables == {"CUDA_VISIBLE_DEVICES": "0"}
 
 
 def test_a_gpu_that_another_workspace_holds_is_left_out(machine: pytest.MonkeyPatch) -> None:
     """That workspace has a Prefect server of its own, so only the lock file tells."""
     machine.setenv("CUDA_VISIBLE_DEVICES", "5,3")
-    with file_lock(gpus.lock_path("5")), gpus.reserve_gpus(TRAIN) as prefix:
-        assert prefix[-1] == "CUDA_VISIBLE_DEVICES=3"
+    with file_lock(gpus.lock_path("5")), gpus.reserve_gpus(TRAIN) as variables:
+        assert variables == {"CUDA_VISIBLE_DEVICES": "3"}
 
 
 def test_a_stage_waits_for_a_gpu_and_never_goes_on_without(machine: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,8 @@ def test_a_stage_waits_for_a_gpu_and_never_goes_on_without(machine: pytest.Monke
     thread.start()
     assert is_taken.wait(10)
     start_time = time.monotonic()
-    with gpus.reserve_gpus(TRAIN) as prefix:
-        assert prefix[-1] == "CUDA_VISIBLE_DEVICES=5"
+    with gpus.reserve_gpus(TRAIN) as variables:
+        assert variables == {"CUDA_VISIBLE_DEVICES": "5"}
         assert time.monotonic() - start_time >= 0.9
     thread.join()
 
@@ -122,10 +122,10 @@ def test_a_stage_waits_for_a_gpu_and_never_goes_on_without(machine: pytest.Monke
 def test_a_stage_whose_section_is_empty_need_not_wait(machine: pytest.MonkeyPatch) -> None:
     machine.setenv("CUDA_VISIBLE_DEVICES", "5,3")
     with gpus.reserve_gpus(TRAIN) as first, gpus.reserve_gpus(TRAIN) as second:
-        assert first[-1] == "CUDA_VISIBLE_DEVICES=5"
-        assert second[-1] == "CUDA_VISIBLE_DEVICES=3"
-        with gpus.reserve_gpus(replace(TRAIN, name="pretrain")) as prefix:
-            assert prefix == []
+        assert first == {"CUDA_VISIBLE_DEVICES": "5"}
+        assert second == {"CUDA_VISIBLE_DEVICES": "3"}
+        with gpus.reserve_gpus(replace(TRAIN, name="pretrain")) as variables:
+            assert variables == {}
 
 
 def test_a_number_of_gpus_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
