@@ -22,13 +22,13 @@ SERVER_ENVIRONMENT = {
 # Ends the flow's process as kill -9 does, before it writes an object whose name holds CRASH_BEFORE.
 CRASH = """import os, signal, sys
 if "CRASH_BEFORE" in os.environ and any(word.endswith("/millrace") for word in sys.orig_argv):
-    from tasks.storage import object_store
-    create_once = object_store.create_once
-    def dying(store, name, data):
+    from tasks.storage.object_store import ObjectStore
+    put_if_match = ObjectStore.put_if_match
+    def dying(store, name, *arguments):
         if os.environ["CRASH_BEFORE"] in name:
             os.kill(os.getpid(), signal.SIGKILL)
-        create_once(store, name, data)
-    object_store.create_once = dying
+        return put_if_match(store, name, *arguments)
+    ObjectStore.put_if_match = dying
 """
 
 
