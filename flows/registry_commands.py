@@ -54,7 +54,7 @@ def show_one(registry: "Registry", model: str, channel: str, *, as_json: bool) -
         return history.faults
     record = history.current.record if history.current else None
     faults = list(history.faults)
-    manifest, provenance = read_version(registry, model, record and record.version, faults)
+    manifest, provenance = read_version(registry, model, record.version if record else None, faults)
     content = {
         **(record.to_json() if record else {}),
         "manifest": manifest.to_json() if manifest else None,

@@ -1,16 +1,16 @@
 """The in-toto statements (github.com/in-toto/attestation) that are signed beside a version."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.contracts.base import JsonObject
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-MODEL_PREDICATE = "https://model_signing/signature/v1.0"
-DOCUMENTS_PREDICATE = "urn:millrace:documents:v1"
-PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+MODEL_PREDICATE: Final = "https://model_signing/signature/v1.0"
+DOCUMENTS_PREDICATE: Final = "urn:millrace:documents:v1"
+PROVENANCE_PREDICATE: Final = "https://slsa.dev/provenance/v1"
 
 
 class StatementPart(BaseModel):

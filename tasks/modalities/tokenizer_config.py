@@ -1,5 +1,6 @@
 """tokenizer_config.json, with which transformers reads a tokenizer.json as Millrace does."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ def special_tokens(tokenizer: PretrainedTokenizer) -> dict[str, str]:
 
 def write_tokenizer_config(
     folder: Path,
-    tokens: dict[str, str],
+    tokens: Mapping[str, str | None],
     max_length: int,
     padding_side: Literal["left", "right"] = "right",
 ) -> None:

@@ -153,7 +153,7 @@ def select_split(splits: Mapping[str, Any], source: HuggingFaceSource) -> Any:
             f"{source.name} has no split {source.split!r}. It has {', '.join(splits)}: correct "
             "ingest.split."
         )
-    return splits[source.split]
+    return splits[str(source.split)]
 
 
 def convert_dataset(dataset: Any) -> pa.Table:

@@ -77,7 +77,7 @@ def test_images_of_all_sizes_and_modes_train_a_model_that_reads_any(
     assert info.input == ImageInput(shape=(3, 16, 12), resize="pad")
     assert warning in str(info.warnings)
     predictor = modalities.load_predictor(PATHS.model.path, 1)
-    odd = [photo(number, is_light=True) for number in (100, 101, 102)]
+    odd: list[bytes | None] = [photo(number, is_light=True) for number in (100, 101, 102)]
     cleaned = RULES["resize"].bind({"to": [16, 12]}, "image").apply(tiny.image_table(odd)).table
     assert predictor(odd) == pytest.approx(predictor(cleaned["image"].to_pylist()))
 

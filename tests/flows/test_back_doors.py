@@ -201,7 +201,7 @@ def test_the_server_listens_nowhere_else(store: ObjectStore) -> None:
         (item.laddr.ip, str(item.laddr.port)) for item in connections if item.status == "LISTEN"
     }
     assert listening == {(embedded_s3.LOOPBACK, port) for port in read_ports(store).values()}
-    sockets = {Path(item.laddr) for item in connections if isinstance(item.laddr, str)}
+    sockets = {Path(str(item.laddr)) for item in connections if isinstance(item.laddr, str)}
     named = [path for path in sockets if path.is_socket()]
     assert named
     assert not [path for path in named if path.stat().st_mode & 0o077]

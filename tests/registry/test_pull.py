@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from huggingface_hub import ModelCard
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  of another module
 
 from flows import cli
 from tasks.contracts.manifest import Manifest
@@ -157,7 +157,8 @@ def verify_as_openssf(folder: Path, key: Path) -> None:
     """Verify the folder with the library of OpenSSF Model Signing."""
     from model_signing import verifying
 
-    config = verifying.Config().use_elliptic_key_verifier(public_key=key)
+    config = verifying.Config()  # type: ignore[no-untyped-call]  it has none
+    config.use_elliptic_key_verifier(public_key=key)
     config.verify(folder, folder / "model.sig")
 
 
@@ -250,6 +251,11 @@ def make_file(folder: Path) -> None:
     folder.write_text("a file")
 
 
+def make_repository(folder: Path) -> None:
+    (folder / ".git").mkdir()
+    (folder / ".git/config").write_text("")
+
+
 def make_other_folder(folder: Path) -> None:
     shutil.rmtree(folder)
     (folder / "deep").mkdir(parents=True)
@@ -264,7 +270,7 @@ OCCUPIED: dict[str, tuple[Callable[[Path], object], str]] = {
         "and notes.txt, which is no part of it and would be lost",
     ),
     "a repository": (
-        lambda folder: ((folder / ".git").mkdir(), (folder / ".git/config").write_text("")),
+        make_repository,
         "and .git/config, which is no part of it",
     ),
     "a file": (make_file, "copied is a file: name a folder with --to"),

@@ -229,7 +229,7 @@ def test_folders_of_images_say_what_they_are(
     here: Path, capsys: pytest.CaptureFixture[str], layout: Layout
 ) -> None:
     write_inputs(layout.inputs)
-    source = {"kind": "images", "path": "pics"}
+    source: dict[str, Any] = {"kind": "images", "path": "pics"}
     if layout.levels:
         source["levels"] = layout.levels
     recipe = build_recipe("image", ingest=source, split=layout.split)

@@ -65,7 +65,7 @@ def begin_with_token(tokenizer: Tokenizer, bos_id: int) -> None:
     if tokenizer.encode("").ids == [bos_id]:
         return
     token = tokenizer.id_to_token(bos_id)
-    template = processors.TemplateProcessing(
+    template: processors.PostProcessor = processors.TemplateProcessing(
         single=[token, "$A"], pair=[token, "$A", "$B"], special_tokens=[(token, bos_id)]
     )
     adds_nothing = not tokenizer.encode("").ids

@@ -189,7 +189,7 @@ class CausalLmTrainer(DecoderTrainer, ModelTrainer):
             folder, self.name_special_tokens(), self.max_length, padding_side="left"
         )
 
-    def name_special_tokens(self) -> dict[str, str]:
+    def name_special_tokens(self) -> dict[str, str | None]:
         """Return the special tokens by their role, with those that begin and end a text."""
         eos_token = self.tokenizer.id_to_token(self.boundaries.eos_id)
         bos_token = self.tokenizer.id_to_token(self.boundaries.bos_id)

@@ -266,7 +266,7 @@ def set_scaled_identity(layer: "torch.nn.Linear", scale: float) -> None:
         set_values(layer.bias, 0.0)
 
 
-def set_values(parameter: "torch.nn.Parameter", values: "torch.Tensor | float") -> None:
+def set_values(parameter: "torch.Tensor", values: "torch.Tensor | float") -> None:
     """Set the values of a parameter."""
     import torch
 
