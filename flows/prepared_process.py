@@ -56,7 +56,7 @@ class ForkServer:
             RetryableError: The server was killed.
         """
         try:
-            return self.executor.submit(self.exchange, request, output).result()
+            pid: int = self.executor.submit(self.exchange, request, output).result()
         except (EOFError, OSError):
             self.end()
             raise RetryableError(
@@ -66,6 +66,7 @@ class ForkServer:
         except BaseException:
             self.end()  # nobody would know the child
             raise
+        return pid
 
     def poll(self, pid: int) -> int | None:
         """Return the exit status of a child, None while it runs.
@@ -74,7 +75,8 @@ class ForkServer:
         """
         if not self.connection.closed:
             with contextlib.suppress(EOFError, OSError):
-                return self.executor.submit(self.exchange, PollRequest(pid)).result()
+                status: int | None = self.executor.submit(self.exchange, PollRequest(pid)).result()
+                return status
         with contextlib.suppress(psutil.NoSuchProcess):
             return None if is_alive(psutil.Process(pid)) else KILLED
         return KILLED
@@ -110,7 +112,7 @@ class ForkedProcess:
         reader, writer = os.pipe()
         self.server = server
         self.returncode: int | None = None
-        self.stdout: IO[str] = os.fdopen(reader, errors="replace")
+        self.stdout: IO[str] | None = os.fdopen(reader, errors="replace")
         try:
             self.pid = server.fork(request, writer)
         finally:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from huggingface_hub import ModelCard
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  of another module
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from flows import cli
 from tasks.contracts.manifest import Manifest
@@ -157,7 +157,7 @@ def verify_as_openssf(folder: Path, key: Path) -> None:
     """Verify the folder with the library of OpenSSF Model Signing."""
     from model_signing import verifying
 
-    config = verifying.Config()  # type: ignore[no-untyped-call]  it has none
+    config = verifying.Config()  # type: ignore[no-untyped-call]
     config.use_elliptic_key_verifier(public_key=key)
     config.verify(folder, folder / "model.sig")
 
