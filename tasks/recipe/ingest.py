@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from tasks.recipe.base import PathText, Section
+from tasks.recipe.base import Count, PathText, Section
 
 ENCODING_SAMPLE = 'id,"a";1\n'
 # They are no encodings of files: one writes names of hosts, the others a programmer's escapes.
@@ -253,6 +253,12 @@ class SqlSource(Section):
         None,
         description="A column that grows with every insert or update. Rows are read in parts in "
         "its order, and parts that were read before are not read again.",
+    )
+    max_rows: Count = Field(
+        10_000_000, description="The most rows that are read; the run stops if there are more."
+    )
+    max_seconds: float = Field(
+        600.0, gt=0, le=1_000_000, description="The most seconds that a query may take."
     )
 
     def cross_field_errors(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ No message shows the URL, which may hold a password.
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,22 +26,25 @@ from tasks.core.errors import ConfigError, RetryableError, StageError
 from tasks.core.suggest import suggest_nearest
 from tasks.recipe.ingest import SqlSource
 from tasks.rows import table_columns
+from tasks.sources import sqlite
 from tasks.sources.base import RowBatch, SourcePartition
 from tasks.sources.url_variables import describe_double_encoding, expand_variables
 
 # The session cannot write either, or a query that ends its transaction could. There is one time
 # zone, so that equal moments are equal texts.
 READ_ONLY_STATEMENTS = {
-    "sqlite": ["PRAGMA query_only = ON"],
     "postgresql": [
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SET TIME ZONE 'UTC'",
         "SET TRANSACTION READ ONLY",
+        "SET statement_timeout = {milliseconds}",
     ],
 }
 PARTITION_ROWS = 100_000
 CONNECT_ARGUMENTS = {"postgresql": {"connect_timeout": 10}}
 MAX_REASON_CHARACTERS = 300
+ROWS_PER_CHECK = 1000  # between two looks at the clock
+TIMEOUT_WORDS = ("interrupted", "statement timeout")  # of SQLite and PostgreSQL
 TRANSIENT_REFUSALS = (  # a server that refuses with these words accepts later
     "starting up",
     "shutting down",
@@ -131,7 +135,7 @@ def read_watermarks(source: SqlSource) -> tuple[list[Mark], int]:
         check_watermark(source, list(execute_verbatim(connection, empty).keys()))
         mark = quote_name(connection, source.watermark)
         ordered = f"SELECT {mark} FROM ({query}) AS source ORDER BY 1"  # noqa: S608
-        cells = [row[0] for row in execute_verbatim(connection, ordered)]
+        cells = [row[0] for row in iter_rows(source, execute_verbatim(connection, ordered))]
     marks = [cell for cell in cells if cell is not None]
     return marks, len(cells) - len(marks)
 
@@ -178,12 +182,46 @@ def fetch_rows(source: SqlSource, span: MarkRange | None = None) -> pa.Table:
             result = execute_range(connection, query, source.watermark or "", span)
         names = list(result.keys())
         check_names(source, names)
-        rows = [convert_row(row) for row in result]
+        rows = [convert_row(row) for row in iter_rows(source, result)]
     rows.sort(key=to_sort_key)
     columns = {}
     for index, name in enumerate(names):
         columns[name] = build_column([row[index] for row in rows])
     return pa.table(columns)
+
+
+def iter_rows(
+    source: SqlSource, result: sqlalchemy.CursorResult[Any]
+) -> Iterator[sqlalchemy.Row[Any]]:
+    """Yield the rows of a result, up to the limits of the source.
+
+    Raises:
+        StageError: There are more rows, it takes longer, or the driver cannot read a value.
+    """
+    deadline = time.monotonic() + source.max_seconds
+    try:
+        for number, row in enumerate(result):
+            if number >= source.max_rows:
+                raise StageError(
+                    f"{describe_source(source)} gives more than {source.max_rows:,} rows: raise "
+                    "ingest.max_rows if that is right, or select fewer in ingest.query."
+                )
+            if number % ROWS_PER_CHECK == 0 and time.monotonic() > deadline:
+                raise StageError(describe_timeout(source))
+            yield row
+    except (ValueError, ArithmeticError) as error:  # a date or text that Python does not have
+        raise StageError(
+            f"{describe_source(source)} gives a value that cannot be read "
+            f"({errors.first_line(error)}): correct it, or have ingest.query cast it to text."
+        ) from None
+
+
+def describe_timeout(source: SqlSource) -> str:
+    """Describe a query that takes too long."""
+    return (
+        f"{describe_source(source)} takes more than {source.max_seconds:g} seconds: raise "
+        "ingest.max_seconds if that is right, or select fewer rows in ingest.query."
+    )
 
 
 def execute_range(
@@ -205,7 +243,8 @@ def execute_range(
 
 def execute_verbatim(connection: sqlalchemy.Connection, query: str) -> sqlalchemy.CursorResult[Any]:
     """Execute exactly this text: `:name` and `%` in it are no places for parameters."""
-    return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+    options = {"no_parameters": True, "stream_results": True}
+    return connection.exec_driver_sql(query, execution_options=options)
 
 
 def check_names(source: SqlSource, names: list[str]) -> None:
@@ -251,6 +290,9 @@ def build_engine(source: SqlSource) -> sqlalchemy.Engine:
     """
     try:
         url = sqlalchemy.make_url(expand_variables(source.url))
+        if sqlite.is_sqlite(url):
+            creator = sqlite.build_creator(url, source.max_seconds)
+            return sqlalchemy.create_engine("sqlite://", hide_parameters=True, creator=creator)
         arguments = CONNECT_ARGUMENTS.get(url.get_backend_name(), {})
         return sqlalchemy.create_engine(url, hide_parameters=True, connect_args=arguments)
     except (NoSuchModuleError, ImportError) as error:
@@ -279,7 +321,8 @@ def connect_read_only(source: SqlSource) -> Iterator[sqlalchemy.Connection]:
     try:
         with engine.connect() as connection:
             for statement in READ_ONLY_STATEMENTS.get(engine.dialect.name, []):
-                connection.exec_driver_sql(statement)
+                milliseconds = max(1, round(source.max_seconds * 1000))
+                connection.exec_driver_sql(statement.format(milliseconds=milliseconds))
             yield connection
             connection.rollback()
     except SQLAlchemyError as error:
@@ -293,6 +336,10 @@ def describe_database_error(source: SqlSource, error: SQLAlchemyError) -> str:
     """Describe an error in the driver's own words, on one line."""
     words = str(getattr(error, "orig", error)).split()
     reason = " ".join(words)[:MAX_REASON_CHARACTERS]
+    if any(text in reason for text in TIMEOUT_WORDS):
+        return describe_timeout(source)
+    if reason == sqlite.DENIAL:
+        reason = "the query does more than read this file, which is not allowed"
     return (
         f"{describe_source(source)}: the database answers: {reason}: check ingest.url, and the "
         f"table or query.{describe_double_encoding(source.url)}"

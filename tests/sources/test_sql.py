@@ -1,5 +1,7 @@
 """Rows of a database, read and never written, here of SQLite."""
 
+import contextlib
+import os
 import sqlite3
 import traceback
 from pathlib import Path
@@ -131,7 +133,7 @@ def test_a_watermark_that_is_no_column_is_refused_by_its_name(
 def test_a_query_that_writes_is_refused_and_changes_nothing(database: Path, query: str) -> None:
     before = list_partition_versions(source(table="messages"))
     with pytest.raises(
-        StageError, match="sql query: the database answers: attempt to write a readonly database"
+        StageError, match="sql query: the database answers: the query does more than read this file"
     ):
         list(read_batches(source(query=query)))
     assert list_partition_versions(source(table="messages")) == before
@@ -210,3 +212,21 @@ def test_table_and_query_exclude_each_other() -> None:
     for settings in ({}, {"table": "a", "query": "select 1"}):
         with pytest.raises(ValidationError, match="needs exactly one of table and query"):
             source(**settings)
+
+
+@pytest.mark.parametrize("name", ["desc.db", ".", "pipe"])
+def test_a_mistyped_path_creates_no_database(database: Path, name: str) -> None:
+    os.mkfifo("pipe")
+    before = sorted(path.name for path in Path().iterdir())
+    with pytest.raises(StageError, match="is not a file here"):
+        list(read_batches(source(url=f"sqlite:///{name}", table="messages")))
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_a_database_whose_writer_keeps_a_log_is_read(database: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as writer:
+        writer.execute("pragma journal_mode = wal")
+        writer.execute("insert into messages values (4, 'fourth', 40)")
+        writer.commit()
+        [batch] = read_batches(source(table="messages"))
+    assert batch.table.num_rows == 4

@@ -3,7 +3,19 @@
 from pydantic import JsonValue
 
 from tests.sources.malformed.builders import write_database
-from tests.sources.malformed.case import CONFIG_ERROR, FINAL, RETRYABLE, SECRET, Case
+from tests.sources.malformed.case import (
+    CONFIG_ERROR,
+    FINAL,
+    RETRYABLE,
+    SECRET,
+    Case,
+    texts,
+)
+
+ATTACH = "attach 'made.db' as made"
+ENDLESS = "with recursive n(id) as (select 1 union all select id + 1 from n) select id from n"
+COUNT = f"select count(*) from ({ENDLESS})"
+NOT_UTF_8 = "select cast(x'c3a9ff' as text) as text, '1' as id, 'a' as label"
 
 
 def from_url(
@@ -18,7 +30,7 @@ def from_url(
     return Case(name, source=source, sentence=sentence, status=status, site=change or {})
 
 
-def from_sql(name: str, sentence: str, status: int = FINAL, **settings: str) -> Case:
+def from_sql(name: str, sentence: str, status: int = FINAL, **settings: JsonValue) -> Case:
     """A database that ends with a sentence."""
     source: dict[str, JsonValue] = {"kind": "sql", "url": "sqlite:///desk.db", **settings}
     return Case(name, {"desk.db": write_database}, source, sentence, status)
@@ -93,7 +105,7 @@ URL_CASES = [
     ),
     from_url(
         "URL with a port that is none",
-        "ingest.url is not the URL of a file",
+        "ingest.url: is not the URL of a server",
         CONFIG_ERROR,
         url="http://user:${PASSWORD}@127.0.0.1:port/rows.csv",
     ),
@@ -144,7 +156,27 @@ DATABASE_CASES = [
         "SQL with a mistake", 'the database answers: near "selec": syntax error', query="selec 1"
     ),
     from_sql(
-        "query that writes", "attempt to write a readonly database", query="delete from messages"
+        "query that writes", "the query does more than read this file", query="delete from messages"
+    ),
+    from_sql(
+        "database that is not there",
+        "desc.db is not a file here",
+        url="sqlite:///desc.db",
+        table="x",
+    ),
+    from_sql(
+        "database in memory", "names no file of SQLite", CONFIG_ERROR, url="sqlite://", table="x"
+    ),
+    from_sql("query that attaches a file", "the query does more than read this file", query=ATTACH),
+    from_sql("query without an end", "takes more than 0.2 seconds", query=COUNT, max_seconds=0.2),
+    from_sql("rows without an end", "gives more than 5 rows", query=ENDLESS, max_rows=5),
+    from_sql("query that reads a file", "no such function: readfile", query="select readfile('a')"),
+    Case(
+        "text of a database that is not UTF-8",
+        {"desk.db": write_database},
+        {"kind": "sql", "url": "sqlite:///desk.db", "query": NOT_UTF_8},
+        rows=1,
+        check=texts(r"é\xff"),
     ),
     from_sql("table that is not there", "no such table: mesages", table="mesages"),
     from_sql("table without rows", "sql messages holds no rows", table="messages"),
