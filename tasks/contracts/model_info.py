@@ -29,7 +29,17 @@ class CategoryColumn(Record):
 Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
 
 
-class TextInput(Record):
+class InputRecord(Record):
+    """How a model reads a row.
+
+    Attributes:
+        SERVING_FILES: The files that reading a row needs, beside those that each model has.
+    """
+
+    SERVING_FILES: ClassVar[frozenset[str]] = frozenset()
+
+
+class TextInput(InputRecord):
     """How a classifier of texts reads a text."""
 
     SERVING_FILES: ClassVar[frozenset[str]] = frozenset({"tokenizer.json", "tfidf.safetensors"})
@@ -40,7 +50,7 @@ class TextInput(Record):
     pad_id: int
 
 
-class CausalLmInput(Record):
+class CausalLmInput(InputRecord):
     """How a causal language model reads a prompt and the text that follows it."""
 
     SERVING_FILES: ClassVar[frozenset[str]] = frozenset({"tokenizer.json"})
@@ -54,10 +64,8 @@ class CausalLmInput(Record):
     )
 
 
-class ImageInput(Record):
+class ImageInput(InputRecord):
     """What images a classifier reads."""
-
-    SERVING_FILES: ClassVar[frozenset[str]] = frozenset()
 
     modality: Literal["image"] = "image"
     shape: tuple[int, int, int] = Field(description="Channels, height, width.")
@@ -66,10 +74,8 @@ class ImageInput(Record):
     )
 
 
-class TabularInput(Record):
+class TabularInput(InputRecord):
     """How a row of a table becomes features."""
-
-    SERVING_FILES: ClassVar[frozenset[str]] = frozenset()
 
     modality: Literal["tabular"] = "tabular"
     columns: list[Column]
