@@ -76,7 +76,7 @@ def iter_partitions(source: SqlSource) -> Iterator[SourcePartition]:
     """
     label = describe_source(source)
     if source.watermark is None:
-        yield build_hashed_partition(label, fetch_rows(source))
+        yield build_hashed_partition(fetch_rows(label, source))
         return
     marks, n_unmarked = read_watermarks(source)
     for number, span in enumerate(split_marks(marks), 1):
@@ -84,8 +84,8 @@ def iter_partitions(source: SqlSource) -> Iterator[SourcePartition]:
         version = f"{span.n_rows} rows up to {span.high}"
         yield SourcePartition(name, version, partial(read_partition, name, source, span))
     if n_unmarked or not marks:
-        rows = fetch_rows(source, MarkRange())
-        yield build_hashed_partition(f"{label} without {source.watermark}", rows)
+        name = f"{label} without {source.watermark}"
+        yield build_hashed_partition(fetch_rows(name, source, MarkRange()))
 
 
 def split_marks(marks: list[Mark]) -> Iterator[MarkRange]:
@@ -102,11 +102,12 @@ def split_marks(marks: list[Mark]) -> Iterator[MarkRange]:
         low = high
 
 
-def build_hashed_partition(label: str, table: pa.Table) -> SourcePartition:
+def build_hashed_partition(batch: RowBatch) -> SourcePartition:
     """Return a part whose version is the hash of its rows, which are read already."""
+    table = batch.table
     content = (table.column_names, [column.to_pylist() for column in table.columns])
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
-    return SourcePartition(label, digest, lambda: [RowBatch(label, table)])
+    return SourcePartition(batch.name, digest, lambda: [batch])
 
 
 def read_partition(label: str, source: SqlSource, span: MarkRange) -> Iterator[RowBatch]:
@@ -115,10 +116,10 @@ def read_partition(label: str, source: SqlSource, span: MarkRange) -> Iterator[R
     Raises:
         RetryableError: There are other rows than those that were counted.
     """
-    table = fetch_rows(source, span)
-    if table.num_rows != span.n_rows:
+    batch = fetch_rows(label, source, span)
+    if batch.table.num_rows != span.n_rows:
         raise RetryableError(f"{label} changed while it was read: nothing of it is kept.")
-    yield RowBatch(label, table)
+    yield batch
 
 
 def describe_source(source: SqlSource) -> str:
@@ -129,7 +130,7 @@ def describe_source(source: SqlSource) -> str:
 def read_watermarks(source: SqlSource) -> tuple[list[Mark], int]:
     """Read the watermarks of all rows, sorted, and count the rows without one."""
     assert source.watermark
-    with connect_read_only(source) as connection:
+    with connect_read_only(source, []) as connection:
         query = build_query(source, connection)
         empty = f"SELECT * FROM ({query}) AS source WHERE 1 = 0"  # noqa: S608  the recipe's query
         check_watermark(source, list(execute_verbatim(connection, empty).keys()))
@@ -164,17 +165,19 @@ def quote_name(connection: sqlalchemy.Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote(name)
 
 
-def fetch_rows(source: SqlSource, span: MarkRange | None = None) -> pa.Table:
+def fetch_rows(label: str, source: SqlSource, span: MarkRange | None = None) -> RowBatch:
     """Read rows, each cell as text or bytes.
 
     They are sorted, since a database promises no order and equal rows have to be equal bytes.
 
     Args:
+        label: What messages call the rows.
         source: The table or query.
         span: The rows of these watermarks; if it has no end, those without a watermark. None
             stands for all rows.
     """
-    with connect_read_only(source) as connection:
+    warnings: list[str] = []
+    with connect_read_only(source, warnings) as connection:
         query = build_query(source, connection)
         if span is None:
             result = execute_verbatim(connection, query)
@@ -187,7 +190,7 @@ def fetch_rows(source: SqlSource, span: MarkRange | None = None) -> pa.Table:
     columns = {}
     for index, name in enumerate(names):
         columns[name] = build_column([row[index] for row in rows])
-    return pa.table(columns)
+    return RowBatch(label, pa.table(columns), warnings=[f"{label}: {item}" for item in warnings])
 
 
 def iter_rows(
@@ -282,8 +285,12 @@ def build_column(cells: list[Cell]) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def build_engine(source: SqlSource) -> sqlalchemy.Engine:
+def build_engine(source: SqlSource, warnings: list[str]) -> sqlalchemy.Engine:
     """Return the engine for the database; nothing is sent yet.
+
+    Args:
+        source: The database.
+        warnings: To which is appended what people should know of its values.
 
     Raises:
         ConfigError: The URL is none of a database, or its driver is not installed.
@@ -291,7 +298,7 @@ def build_engine(source: SqlSource) -> sqlalchemy.Engine:
     try:
         url = sqlalchemy.make_url(expand_variables(source.url))
         if sqlite.is_sqlite(url):
-            creator = sqlite.build_creator(url, source.max_seconds)
+            creator = sqlite.build_creator(url, source.max_seconds, warnings)
             return sqlalchemy.create_engine("sqlite://", hide_parameters=True, creator=creator)
         arguments = CONNECT_ARGUMENTS.get(url.get_backend_name(), {})
         return sqlalchemy.create_engine(url, hide_parameters=True, connect_args=arguments)
@@ -308,7 +315,7 @@ def build_engine(source: SqlSource) -> sqlalchemy.Engine:
 
 
 @contextlib.contextmanager
-def connect_read_only(source: SqlSource) -> Iterator[sqlalchemy.Connection]:
+def connect_read_only(source: SqlSource, warnings: list[str]) -> Iterator[sqlalchemy.Connection]:
     """Open a connection in a transaction that is rolled back.
 
     It cannot write, if the database can promise that.
@@ -317,7 +324,7 @@ def connect_read_only(source: SqlSource) -> Iterator[sqlalchemy.Connection]:
         StageError: The database refuses.
         RetryableError: The connection is lost, or refused for now.
     """
-    engine = build_engine(source)
+    engine = build_engine(source, warnings)
     try:
         with engine.connect() as connection:
             for statement in READ_ONLY_STATEMENTS.get(engine.dialect.name, []):

@@ -12,7 +12,9 @@ from tasks.core.errors import ConfigError, StageError
 
 PROGRESS_INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks at the clock
 BUSY_SECONDS = 10.0  # to wait for another process that writes
-MAX_SHOWN_CHARACTERS = 80
+WRONG_TEXT_WARNING = (
+    "the database holds text that is not UTF-8: its other bytes are read as \\xNN; mend it there"
+)
 DENIAL = "not authorized"  # SQLite's words for what `authorize` does not allow
 ALLOWED_ACTIONS = {
     sqlite3.SQLITE_SELECT,
@@ -29,12 +31,15 @@ def is_sqlite(url: sqlalchemy.URL) -> bool:
     return url.drivername in ("sqlite", "sqlite+pysqlite")
 
 
-def build_creator(url: sqlalchemy.URL, seconds: float) -> Callable[[], sqlite3.Connection]:
+def build_creator(
+    url: sqlalchemy.URL, seconds: float, warnings: list[str]
+) -> Callable[[], sqlite3.Connection]:
     """Return what opens the file of a URL.
 
     Args:
         url: The URL of a file that is there.
         seconds: After which a query is interrupted.
+        warnings: To which is appended what people should know of the texts.
 
     Raises:
         ConfigError: The URL names no file.
@@ -52,7 +57,9 @@ def build_creator(url: sqlalchemy.URL, seconds: float) -> Callable[[], sqlite3.C
         )
 
     def connect() -> sqlite3.Connection:
-        return open_read_only(path, time.monotonic() + seconds)
+        connection = open_read_only(path, time.monotonic() + seconds)
+        connection.text_factory = TextDecoder(warnings)
+        return connection
 
     return connect
 
@@ -65,7 +72,6 @@ def open_read_only(path: Path, deadline: float) -> sqlite3.Connection:
         timeout=BUSY_SECONDS,
         check_same_thread=False,
     )
-    connection.text_factory = TextDecoder(path)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.set_authorizer(authorize)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_INSTRUCTIONS)
@@ -83,22 +89,12 @@ def authorize(action: int, first: str | None, *_others: str | None) -> int:
 class TextDecoder:
     """Decodes the texts of a file, and warns of the first that is no UTF-8."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.has_warned = False
+    def __init__(self, warnings: list[str]) -> None:
+        self.warnings = warnings
 
     def __call__(self, data: bytes) -> str:
         r"""Return a text, in which bytes that are no UTF-8 become \xNN."""
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            text = data.decode("utf-8", "backslashreplace")
-        if not self.has_warned:
-            print(
-                f"warning: {self.path} holds text that is not UTF-8, such as "
-                f"{text[:MAX_SHOWN_CHARACTERS]!r}: its other bytes are read as \\xNN; mend them in "
-                "the database",
-                flush=True,
-            )
-            self.has_warned = True
+        text = data.decode("utf-8", "backslashreplace")
+        if not self.warnings and text.encode() != data:
+            self.warnings.append(WRONG_TEXT_WARNING)
         return text

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tasks.core.errors import ConfigError, StageError
 from tasks.recipe.ingest import SqlSource
-from tasks.sources import list_partition_versions, sql
+from tasks.sources import list_partition_versions, sql, sqlite
 from tasks.sources.base import RowBatch
 from tests.conftest import read_batches
 
@@ -191,7 +191,7 @@ def test_any_password_reaches_the_driver_whole(
     monkeypatch.setenv("READER", f"reader:{password}")
     monkeypatch.setenv("HOST", "127.0.0.1:9")
     monkeypatch.setenv("URL", f"postgresql+psycopg://reader:{quote(password, '')}@127.0.0.1:9/desk")
-    engine = sql.build_engine(source(url=url, table="x"))
+    engine = sql.build_engine(source(url=url, table="x"), [])
     _, arguments = engine.dialect.create_connect_args(engine.url)
     expected = {"user": "reader", "password": password, "host": "127.0.0.1", "dbname": "desk"}
     assert {name: arguments[name] for name in expected} == expected
@@ -230,3 +230,10 @@ def test_a_database_whose_writer_keeps_a_log_is_read(database: Path) -> None:
         writer.commit()
         [batch] = read_batches(source(table="messages"))
     assert batch.table.num_rows == 4
+
+
+def test_text_that_is_not_utf_8_is_a_warning(database: Path) -> None:
+    change(database, "update messages set text = cast(x'c3a9ff' as text) where id = 1")
+    [batch] = read_batches(source(table="messages"))
+    assert batch.table["text"].to_pylist() == [r"é\xff", "second", "third"]
+    assert batch.warnings == [f"sql messages: {sqlite.WRONG_TEXT_WARNING}"]
