@@ -44,6 +44,7 @@ PRELOADED = (
     "pyparsing",
     "ruamel.yaml",
     "scipy.special",
+    "scipy.stats",
     "tasks.core.stage",
     "tasks.recipe.resolved",
     "tasks.storage.hashing",

@@ -1,5 +1,7 @@
 """Small real things that several tests use."""
 
+import contextlib
+import secrets
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tasks.registry.registry import Registry
 from tasks.sources import Source
 from tasks.sources.base import RowBatch
 from tasks.storage.object_store import ObjectStore
+from tasks.storage.store_settings import StoreSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,15 +33,28 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A real S3 server on loopback."""
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
+    """A real S3 server on loopback, which all tests of this process share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("s3"))
         patch.delenv("MILLRACE_S3_BUCKET", raising=False)
         patch.delenv("MILLRACE_S3_ENDPOINT", raising=False)
-        with embedded_s3.open_store() as opened:
-            yield opened
+        server = contextlib.ExitStack()
+        opened = server.enter_context(embedded_s3.open_store())
+        folder = Path.cwd()
+    try:
+        yield opened.settings
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            server.close()
+
+
+@pytest.fixture(scope="module")
+def store(s3_server: StoreSettings) -> ObjectStore:
+    """A store of this module's own in that server: a part of its bucket."""
+    return ObjectStore(s3_server._replace(prefix=f"test-{secrets.token_hex(4)}"))
 
 
 @pytest.fixture(scope="module")
