@@ -277,7 +277,8 @@ def set_title(command: Sequence[str]) -> None:
     """
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        start, end = int(fields[45]), int(fields[46])
+        start = int(fields[45])
+        end = int(fields[46])
     except (OSError, ValueError, IndexError):
         return
     if end - start < TITLE_ROOM or not start:
