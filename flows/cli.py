@@ -14,6 +14,7 @@ import click
 import yaml
 
 from flows import (
+    doctor,
     key_commands,
     move_commands,
     prefect_server,
@@ -254,6 +255,7 @@ COMMANDS = (
     *move_commands.COMMANDS,
     pull_command.pull,
     key_commands.keys,
+    doctor.doctor,
 )
 for command in COMMANDS:
     main.add_command(command)

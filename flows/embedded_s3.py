@@ -30,6 +30,7 @@ SERVER_LOCK = SERVER_FOLDER / "lock"
 DVC_REMOTE = "store"  # its name in DVC
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 30
+JUST_STARTED_SECONDS = 5
 # SeaweedFS 4.48 needs 1.2 s to stop, but now and then it hangs. A kill loses nothing that it has
 # acknowledged.
 STOP_SECONDS = 4
@@ -60,10 +61,13 @@ MISSING_FILE = f"{os.devnull}/none"
 
 
 @contextlib.contextmanager
-def open_store() -> Iterator[ObjectStore]:
+def open_store(*, verify: bool = True) -> Iterator[ObjectStore]:
     """Open the configured store, or the embedded one.
 
     An embedded server that another process of this workspace runs is shared.
+
+    Args:
+        verify: Whether to make sure first that a configured store can be used.
 
     Raises:
         StageError: The store cannot be used, or the server does not start.
@@ -71,7 +75,8 @@ def open_store() -> Iterator[ObjectStore]:
     configured = StoreSettings.from_environment()
     if configured:
         store = ObjectStore(configured)
-        store.verify_access()
+        if verify:
+            store.verify_access()
         yield store
         return
     SERVER_FOLDER.mkdir(parents=True, exist_ok=True)
@@ -241,6 +246,13 @@ def connect_to_running_server() -> ObjectStore:
         f"Another process holds {SERVER_LOCK}, but its S3 server does not answer: end that "
         "process, or wait until it has ended."
     )
+
+
+def is_just_started(store: ObjectStore) -> bool:
+    """Return whether a store is the embedded one, and its server started this moment."""
+    if store.settings.lock is None or not PORT_FILE.exists():
+        return False
+    return time.time() - PORT_FILE.stat().st_mtime < JUST_STARTED_SECONDS
 
 
 def build_store(port: int) -> ObjectStore:

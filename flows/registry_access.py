@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from flows import embedded_s3
 from tasks.registry import keys, registry
 from tasks.registry.registry import Registry
+from tasks.storage import conditional_probes
 
 
 @contextlib.contextmanager
@@ -21,6 +22,9 @@ def open_registry_for_signing(say: Callable[[str], None]) -> Iterator[Registry]:
 
     Args:
         say: What tells people that a pair was made.
+
+    Raises:
+        StageError: The store cannot be used, or does not honour conditional writes.
     """
     folder = keys.default_folder()
     keyring, is_new = keys.load_or_create_keyring(folder)
@@ -30,4 +34,5 @@ def open_registry_for_signing(say: Callable[[str], None]) -> Iterator[Registry]:
             f"(keep it), the public key {', '.join(keyring.trusted)} is trusted here."
         )
     with embedded_s3.open_store() as store:
+        conditional_probes.require_conditional_writes(store)
         yield registry.open_registry(store)

@@ -88,10 +88,10 @@ def write_certificate() -> None:
 
 
 def load_or_create_credentials() -> tuple[str, str]:
-    """Return the server's key and secret; they are created on first use."""
+    """Return the server's first key and its secret; they are created on first use."""
     if not CREDENTIALS_FILE.exists():
         write_private_file(CREDENTIALS_FILE, json.dumps(create_credentials()))
-    [identity] = json.loads(CREDENTIALS_FILE.read_text())["identities"]
+    identity, *_ = json.loads(CREDENTIALS_FILE.read_text())["identities"]
     [credentials] = identity["credentials"]
     return credentials["accessKey"], credentials["secretKey"]
 

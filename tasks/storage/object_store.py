@@ -16,6 +16,7 @@ from tasks.storage import locks, s3_client, s3_errors
 from tasks.storage.store_settings import StoreSettings
 
 COPY_BYTES = 1 << 20
+LISTING_FIELDS = {"Name", "KeyCount", "MaxKeys", "IsTruncated"}  # a listing has some of them
 
 
 class ObjectInfo(NamedTuple):
@@ -51,7 +52,11 @@ class ObjectStore:
         """Return the object's bytes and its ETag, or None if there is no such object."""
         with self.raise_readable_errors():
             response = self.get_object(self.key(name))
-            return (response["Body"].read(), response["ETag"]) if response else None
+            if response is None:
+                return None
+            if "ETag" not in response:
+                raise s3_errors.foreign_answer_error(self.settings)
+            return response["Body"].read(), response["ETag"]
 
     def size(self, name: str) -> int | None:
         """Return the size of an object in bytes; None if there is no such object."""
@@ -166,7 +171,16 @@ class ObjectStore:
     def verify_access(self) -> None:
         """Raise a sentence if the store cannot be reached, refuses us or has no such bucket."""
         with self.raise_readable_errors():
-            self.client.list_objects_v2(Bucket=self.settings.bucket, Prefix=self.key(""), MaxKeys=1)
+            self.request_listing()
+
+    def request_listing(self) -> Any:
+        """Return the store's answer to listing one object."""
+        response = self.client.list_objects_v2(
+            Bucket=self.settings.bucket, Prefix=self.key(""), MaxKeys=1
+        )
+        if not LISTING_FIELDS & response.keys():
+            raise s3_errors.foreign_answer_error(self.settings)
+        return response
 
     @contextlib.contextmanager
     def raise_readable_errors(self, name: str = "") -> Iterator[None]:

@@ -57,11 +57,16 @@ def raise_readable_errors(settings: StoreSettings, name: str = "") -> Iterator[N
     except ClientError as error:
         raise describe_refusal(settings, error, name) from None
     except ResponseParserError:
-        _, endpoint_variable = settings.variables
-        raise StageError(
-            f"{settings.address} does not answer as an S3 server does: check that "
-            f"{endpoint_variable} is right."
-        ) from None
+        raise foreign_answer_error(settings) from None
+
+
+def foreign_answer_error(settings: StoreSettings) -> StageError:
+    """Return the error for an answer that is none of S3."""
+    _, endpoint_variable = settings.variables
+    return StageError(
+        f"{settings.address} does not answer as an S3 server does: check that "
+        f"{endpoint_variable} is right."
+    )
 
 
 def describe_failure(settings: StoreSettings, error: Exception) -> StageError:

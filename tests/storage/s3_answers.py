@@ -1,10 +1,12 @@
-"""A server that answers each request as an empty bucket does, and keeps what it was asked."""
+"""A server that gives each request the same answer, and keeps what it was asked."""
 
 import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-EMPTY_LIST = b'<?xml version="1.0"?><ListBucketResult></ListBucketResult>'
 LOOPBACK = "127.0.0.1"
+EMPTY_LIST = "<ListBucketResult><Name>models</Name></ListBucketResult>"
+ERROR = "<Error><Code>{code}</Code><Message>no</Message></Error>"
 
 
 @dataclass
@@ -31,21 +34,42 @@ class EmptyBucket:
         return {signature.split("/")[2] for signature in self.authorizations}
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the server answers, and how many seconds its clock is ahead."""
+
+    status: int = 200
+    body: str = EMPTY_LIST
+    seconds_ahead: int = 0
+
+
+def refusal(code: str, status: int = 403) -> Answer:
+    """The answer of a server that refuses each request."""
+    return Answer(status, ERROR.format(code=code))
+
+
 @contextlib.contextmanager
-def serve_empty_bucket(certificate: Path | None = None) -> Iterator[EmptyBucket]:
+def serve(answer: Answer, certificate: Path | None = None) -> Iterator[EmptyBucket]:
     """Serve, over TLS if there is a certificate with its key."""
     server = ThreadingHTTPServer((LOOPBACK, 0), BaseHTTPRequestHandler)
     scheme = "https" if certificate else "http"
     bucket = EmptyBucket(f"{scheme}://{LOOPBACK}:{server.server_port}")
+    body = answer.body.encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             bucket.paths.append(self.path)
             bucket.authorizations.append(self.headers["Authorization"])
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(EMPTY_LIST)))
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(answer.status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(EMPTY_LIST)
+            self.wfile.write(body)
+
+        do_PUT = do_DELETE = do_GET  # noqa: N815  the names that the library calls
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + answer.seconds_ahead)
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""
@@ -61,6 +85,20 @@ def serve_empty_bucket(certificate: Path | None = None) -> Iterator[EmptyBucket]
     finally:
         server.shutdown()
         server.server_close()
+
+
+def serve_empty_bucket(
+    certificate: Path | None = None,
+) -> contextlib.AbstractContextManager[EmptyBucket]:
+    """Serve an empty bucket."""
+    return serve(Answer(), certificate)
+
+
+@contextlib.contextmanager
+def serve_nothing() -> Iterator[str]:
+    """Accept connections, and never answer; yield the address."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        yield f"http://{LOOPBACK}:{server.getsockname()[1]}"
 
 
 def write_certificate(path: Path) -> Path:
