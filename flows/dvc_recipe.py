@@ -68,8 +68,8 @@ class LockText:
 
 def belongs_to(stage_name: str, recipe: str) -> bool:
     """Return whether a stage is the recipe's own, or none of a recipe."""
-    _, at, owner = stage_name.partition("@")
-    return not at or owner == recipe
+    _, separator, owner = stage_name.partition("@")
+    return not separator or owner == recipe
 
 
 class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not typed

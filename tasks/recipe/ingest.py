@@ -48,7 +48,7 @@ def is_text_encoding(name: str) -> bool:
         codec = codecs.lookup(name)
         data = ENCODING_SAMPLE.encode(name)
         decoder = codecs.getincrementaldecoder(name)()
-        pieces = [decoder.decode(data[at : at + 1]) for at in range(len(data))]
+        pieces = [decoder.decode(data[index : index + 1]) for index in range(len(data))]
         text = "".join(pieces) + decoder.decode(b"", final=True)
     except (LookupError, ValueError, TypeError):  # rot13 and hex turn text to text
         return False

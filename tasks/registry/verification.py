@@ -99,8 +99,8 @@ def verify_blobs(registry: Registry, manifest: Manifest) -> None:
     """
     for name, file in manifest.files.items():
         found = transfer.hash_object(registry.store, object_keys.blob_key(file.sha256))
-        if found != file.sha256:
-            fault = "is missing" if found is None else "was damaged or tampered with"
+        if digest != file.sha256:
+            fault = "is missing" if digest is None else "was damaged or tampered with"
             raise StageError(
                 f"{registry.address}: {name} of {manifest.model} {manifest.version} {fault}."
             )

@@ -57,7 +57,7 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     folder = tmp_path_factory.mktemp("rclone")
     (folder / "millrace").mkdir()
     [port] = embedded_s3.find_free_ports(1)
-    command = [RCLONE, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
+    command = [str(RCLONE), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
         [*command, "--auth-key", f"{KEY},{SECRET}"],
         env={**os.environ, "RCLONE_CONFIG": os.devnull},
