@@ -98,7 +98,7 @@ def verify_blobs(registry: Registry, manifest: Manifest) -> None:
         StageError: The store gives back other bytes, or none.
     """
     for name, file in manifest.files.items():
-        found = transfer.hash_object(registry.store, object_keys.blob_key(file.sha256))
+        digest = transfer.hash_object(registry.store, object_keys.blob_key(file.sha256))
         if digest != file.sha256:
             fault = "is missing" if digest is None else "was damaged or tampered with"
             raise StageError(
