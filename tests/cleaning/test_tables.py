@@ -58,7 +58,7 @@ def test_rows_outside_a_range_go_with_the_bound_and_null_is_neither() -> None:
         columns,
         columns={
             "age": {"min": 0, "max": 120},
-            "seen": {"min": day(1900, 1, 1), "max": "2100-01-01"},
+            "seen": {"min": "1900-01-01", "max": "2100-01-01"},
         },
     )
     assert reasons == [

@@ -166,16 +166,19 @@ def test_the_same_values_are_not_trained_twice(here: Path) -> None:
 
 
 def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(here: Path) -> None:
-    space = "space: {weight_decay: [0.0, 1e30]}\n"
-    outputs = run(recipe(here, (SPACE, space), ("trials: 10", "trials: 4")), here)
+    # Each step multiplies the weights by 1 - 0.9 * 1000.
+    large_steps = [("learning_rate: 0.0001", "learning_rate: 0.9"), ("epochs: 6", "epochs: 40")]
+    space = "space: {weight_decay: [0.0, 1000.0]}\n"
+    config = recipe(here, (SPACE, space), ("trials: 10", "trials: 4"), *large_steps)
+    outputs = run(config, here)
     states = {(row[1], row[3]) for row in list_rows(outputs)}
-    assert states == {("done", "0.0"), ("failed", "1e+30")}
+    assert states == {("done", "0.0"), ("failed", "1000.0")}
     assert json.loads(outputs["best.json"]) == {"weight_decay": 0.0}
     assert b"training diverged" in outputs["index.html"]
-    space = "space: {weight_decay: [1e30]}\n"
+    space = "space: {weight_decay: [1000.0]}\n"
     message = "none of 2 trials could be trained; the first: training diverged"
     with pytest.raises(StageError, match=message):
-        run(recipe(here, (SPACE, space), ("trials: 10", "trials: 2")), here)
+        run(recipe(here, (SPACE, space), ("trials: 10", "trials: 2"), *large_steps), here)
 
 
 def test_cross_validation_takes_the_folds_of_the_split_and_never_the_validation_rows(
