@@ -40,8 +40,14 @@ def bucket(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.settings.key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.settings.secret)
     monkeypatch.setenv("S3_ENDPOINT", store.settings.endpoint)
+    delete_inputs(store)  # other modules share the server
     yield store
-    for item in store.list_objects("in/"):
+    delete_inputs(store)
+
+
+def delete_inputs(store: ObjectStore) -> None:
+    """Delete all objects below `in/`."""
+    for item in list(store.list_objects("in/")):
         store.client.delete_object(Bucket=BUCKET, Key=item.name)
 
 
