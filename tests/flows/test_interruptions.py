@@ -68,6 +68,8 @@ def test_a_prefect_server_shows_the_run_its_tasks_and_its_artifacts(
         "label": ("Completed", 3),
         "gate against the champion": ("Completed", 1),
         "push": ("Completed", 1),
+        "publish": ("Completed", 1),
+        "validate": ("Completed", 1),
         "promote": ("Completed", 1),
     }
     assert {artifact["key"] for artifact in query("artifacts")} == {
