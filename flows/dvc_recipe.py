@@ -18,8 +18,10 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml
 from tasks.storage import files
 
 MATRIX_OVER_RECIPES = {"recipe": "${recipes}"}
-FIRST_LINES = ("schema: '2.0'", "stages:")
-STAGE_LINE = re.compile(r"  ([\w.@-]+):")
+SCHEMA_LINE = "schema: '2.0'\n"
+HEAD = f"{SCHEMA_LINE}stages:\n"
+STAGE_BEGIN = re.compile(r"(?<=\n)(?=  \S)")
+STAGE_PART = re.compile(r"  ([\w.@-]+):\n(?:   .*\n)+")
 
 
 @dataclass(frozen=True)
@@ -35,31 +37,24 @@ class LockText:
     @classmethod
     def split(cls, text: str) -> "LockText | None":
         """Cut a text as DVC writes it; None if it has another form, such as after a merge."""
-        lines = text.splitlines(keepends=True)
-        if [line.rstrip("\n") for line in lines[:2]] != list(FIRST_LINES):
+        if not text.startswith(HEAD):
             return None
-        stages: dict[str, list[str]] = {}
-        current: list[str] | None = None
-        for line in lines[2:]:
-            if line.startswith(("    ", "   ")):
-                if current is None:
-                    return None
-                current.append(line)
-                continue
-            match = STAGE_LINE.fullmatch(line.rstrip("\n"))
+        stages: dict[str, str] = {}
+        for part in STAGE_BEGIN.split(text[len(HEAD) :]):
+            match = STAGE_PART.fullmatch(part)
             if not match or match[1] in stages:
                 return None
-            current = stages[match[1]] = [line]
-        return cls({name: "".join(part) for name, part in stages.items()})
+            stages[match[1]] = part
+        return cls(stages)
 
     def select(self, recipe: str) -> str:
         """Return the text with the stages of one recipe, and those of no recipe."""
         chosen = [part for name, part in self.stages.items() if belongs_to(name, recipe)]
-        return self.join(chosen) if chosen else f"{FIRST_LINES[0]}\n"
+        return self.join(chosen) if chosen else SCHEMA_LINE
 
     def join(self, parts: list[str]) -> str:
         """Return these stages as a whole file."""
-        return "".join(f"{line}\n" for line in FIRST_LINES) + "".join(parts)
+        return HEAD + "".join(parts)
 
     def replace(self, name: str, part: str) -> str:
         """Return the whole text with one stage replaced, or added at the end."""
