@@ -17,6 +17,7 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml
 
 from tasks.storage import files
 
+Untyped = Any  # DVC has no types
 MATRIX_OVER_RECIPES = {"recipe": "${recipes}"}
 SCHEMA_LINE = "schema: '2.0'\n"
 HEAD = f"{SCHEMA_LINE}stages:\n"
@@ -70,7 +71,7 @@ def belongs_to(stage_name: str, recipe: str) -> bool:
 class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not typed
     """dvc.lock, of which only one recipe's stages are parsed and rewritten."""
 
-    def __init__(self, repo: Any, path: str, recipe: str) -> None:
+    def __init__(self, repo: Untyped, path: str, recipe: str) -> None:
         """Take DVC's repository, the path of the file and the recipe's name."""
         super().__init__(repo, path)
         self.recipe = recipe
@@ -83,7 +84,7 @@ class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not type
             return None
         return LockText.split(text)
 
-    def _load_yaml(self, **options: Any) -> tuple[Any, str]:
+    def _load_yaml(self, **options: Untyped) -> tuple[Untyped, str]:
         """Parse the recipe's stages; whatever looks strange is left to DVC."""
         parts = None if options else self.read_parts()
         if parts is None:
@@ -92,7 +93,7 @@ class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not type
         data = parse_yaml(text, self.path)
         return self.validate(data, self.path), text
 
-    def dump_stages(self, stages: list[Any], **options: Any) -> None:
+    def dump_stages(self, stages: list[Untyped], **options: Untyped) -> None:
         """Write the entries of stages."""
         for stage in stages:
             parts = self.read_parts()
@@ -119,7 +120,7 @@ class RecipeProjectFile(dvcfile.ProjectFile):  # type: ignore[misc]  # DVC is no
     def _lockfile(self) -> RecipeLockfile:
         return RecipeLockfile(self.repo, str(Path(self.path).with_suffix(".lock")), self.recipe)
 
-    def _load(self, **options: Any) -> tuple[Any, str]:
+    def _load(self, **options: Untyped) -> tuple[Untyped, str]:
         data, text = super()._load(**options)
         for stage in data.get("stages", {}).values():
             if stage.get("matrix") == MATRIX_OVER_RECIPES:
@@ -127,7 +128,7 @@ class RecipeProjectFile(dvcfile.ProjectFile):  # type: ignore[misc]  # DVC is no
         return data, text
 
 
-def load_project_file(repo: Any, recipe: str) -> RecipeProjectFile:
+def load_project_file(repo: Untyped, recipe: str) -> RecipeProjectFile:
     """Load the dvc.yaml of the working directory as the recipe sees it."""
     project_file = RecipeProjectFile(repo, dvcfile.PROJECT_FILE)
     project_file.recipe = recipe
@@ -141,7 +142,7 @@ def narrow_dvc_to(recipe: str) -> None:
     class ProjectFile(RecipeProjectFile):
         pass
 
-    def collect_files(repo: Any, onerror: Any = None) -> Iterator[tuple[str, Any]]:  # noqa: ARG001
+    def collect_files(repo: Untyped, **_: object) -> Iterator[tuple[str, Untyped]]:
         yield dvcfile.PROJECT_FILE, index.Index.from_file(repo, dvcfile.PROJECT_FILE)
 
     ProjectFile.recipe = recipe

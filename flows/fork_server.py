@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 # Imported before the first fork. The threads of some, OpenBLAS's and Arrow's, begin anew after it.
 PRELOADED = (
@@ -141,12 +141,14 @@ def fork_stages_early(sources: Sources) -> None:
     run_in_shell = run._run
     waiting = [WaitingStage()]
 
-    def run_command(executable: str, command: str, **options: Any) -> None:
+    def run_command(
+        executable: str, command: str, cwd: str, env: Mapping[str, str], **options: object
+    ) -> None:
         match = STAGE_COMMAND.fullmatch(command)
         if not (match and waiting and is_current(sources)):
-            run_in_shell(executable, command, **options)
+            run_in_shell(executable, command, cwd=cwd, env=env, **options)
             return
-        exit_status = waiting.pop().run(match[1], [match[2]], options["cwd"], options["env"])
+        exit_status = waiting.pop().run(match[1], [match[2]], cwd, env)
         if exit_status:
             raise StageCmdFailedError(command, exit_status)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import reduction
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
@@ -56,7 +56,7 @@ class ForkServer:
             RetryableError: The server was killed.
         """
         try:
-            pid: int = self.executor.submit(self.exchange, request, output).result()
+            pid = self.executor.submit(self.exchange, request, output).result()
         except (EOFError, OSError):
             self.end()
             raise RetryableError(
@@ -66,6 +66,7 @@ class ForkServer:
         except BaseException:
             self.end()  # nobody would know the child
             raise
+        assert pid is not None  # only a question about a child is answered by None
         return pid
 
     def poll(self, pid: int) -> int | None:
@@ -75,18 +76,18 @@ class ForkServer:
         """
         if not self.connection.closed:
             with contextlib.suppress(EOFError, OSError):
-                status: int | None = self.executor.submit(self.exchange, PollRequest(pid)).result()
-                return status
+                return self.executor.submit(self.exchange, PollRequest(pid)).result()
         with contextlib.suppress(psutil.NoSuchProcess):
             return None if is_alive(psutil.Process(pid)) else KILLED
         return KILLED
 
-    def exchange(self, request: ForkRequest | PollRequest, output: int | None = None) -> Any:
+    def exchange(self, request: ForkRequest | PollRequest, output: int | None = None) -> int | None:
         """Send a request, with an open file if there is one; return the answer."""
         self.connection.send(request)
         if output is not None:
             reduction.send_handle(self.connection, output, self.process.pid)
-        return self.connection.recv()
+        answer: int | None = self.connection.recv()
+        return answer
 
     def is_alive(self) -> bool:
         """Return whether it can start children."""
