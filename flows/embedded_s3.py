@@ -95,15 +95,20 @@ def run_server() -> Iterator[ObjectStore]:
     end_orphan_servers()
     process, store = start_server()
     try:
-        with contextlib.suppress(
-            store.client.exceptions.BucketAlreadyOwnedByYou,
-            store.client.exceptions.BucketAlreadyExists,
-        ):
-            store.client.create_bucket(Bucket=BUCKET)
+        create_bucket(store)
         yield store
     finally:
         stop_server(process)
         PORT_FILE.unlink(missing_ok=True)
+
+
+def create_bucket(store: ObjectStore) -> None:
+    """Create the bucket of the embedded server, unless it exists."""
+    with contextlib.suppress(
+        store.client.exceptions.BucketAlreadyOwnedByYou,
+        store.client.exceptions.BucketAlreadyExists,
+    ):
+        store.client.create_bucket(Bucket=BUCKET)
 
 
 def configure_dvc_remote(store: ObjectStore) -> None:

@@ -66,6 +66,7 @@ class ObjectStore:
             except self.client.exceptions.ClientError as error:
                 if s3_errors.get_error_code(error) in s3_errors.MISSING_CODES:
                     return None
+                self.request_listing()  # its error has a reason, which answers to HEAD have not
                 raise
             return int(response["ContentLength"])
 

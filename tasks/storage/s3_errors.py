@@ -94,7 +94,7 @@ def describe_failure(settings: StoreSettings, error: Exception) -> StageError:
             f"{address} shows a certificate that is not trusted here: name the file of its "
             "authority's certificate in AWS_CA_BUNDLE, or as ca_bundle of the profile."
         )
-    if isinstance(error, exceptions.ReadTimeoutError):
+    if is_timeout(error):
         return RetryableError(
             f"{address} does not answer within {s3_client.READ_SECONDS} s ({kind}): it hangs or "
             f"is overloaded; check it, and that {endpoint_variable} is right."
@@ -103,6 +103,16 @@ def describe_failure(settings: StoreSettings, error: Exception) -> StageError:
         f"{address} cannot be reached ({kind}): check that it runs and that {endpoint_variable} "
         "is right."
     )
+
+
+def is_timeout(error: Exception) -> bool:
+    """Return whether a server took too long to answer, or to take what is sent."""
+    from botocore.exceptions import HTTPClientError, ReadTimeoutError
+
+    if isinstance(error, ReadTimeoutError):
+        return True
+    cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
+    return any(isinstance(reason, TimeoutError) for reason in getattr(cause, "args", ()))
 
 
 def is_credentials_failure(error: Exception) -> bool:
@@ -189,8 +199,8 @@ def is_worth_retry(error: Exception) -> bool:
 
     A server that hangs has been waited for long enough.
     """
-    from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError, SSLError
+    from botocore.exceptions import ConnectTimeoutError, SSLError
 
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, SSLError)):
+    if is_timeout(error) or isinstance(error, (ConnectTimeoutError, SSLError)):
         return False
     return is_outcome_unknown(error)

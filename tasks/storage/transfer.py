@@ -15,7 +15,8 @@ from tasks.storage.object_store import ObjectStore
 PART_BYTES = 16 << 20
 # More at once is not faster, and two numbers more of parts are held in memory.
 CONCURRENCY = 8
-ATTEMPTS = 3  # of one part
+ATTEMPTS = 3  # to read one part
+UPLOAD_ATTEMPTS = 2  # to write one; a server that hangs is waited for each time
 BACKOFF_SECONDS = 0.5
 
 OnBytes = Callable[[int], None]
@@ -66,7 +67,7 @@ def upload(store: ObjectStore, name: str, path: Path, on_bytes: OnBytes = ignore
         on_bytes(size)
         return
     # A part that is sent twice is the same part, so these requests may be repeated.
-    client = s3_client.connect(store.settings, ATTEMPTS).client
+    client = s3_client.connect(store.settings, UPLOAD_ATTEMPTS).client
     with store.raise_readable_errors(), path.open("rb") as file:
         client.upload_fileobj(
             file,

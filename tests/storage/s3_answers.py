@@ -64,9 +64,10 @@ def serve(answer: Answer, certificate: Path | None = None) -> Iterator[EmptyBuck
             self.send_response(answer.status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
-        do_PUT = do_DELETE = do_GET  # noqa: N815  the names that the library calls
+        do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815  the names that the library calls
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             return super().date_time_string(time.time() + answer.seconds_ahead)
