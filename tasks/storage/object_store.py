@@ -184,13 +184,9 @@ class ObjectStore:
         return response
 
     @contextlib.contextmanager
-    def raise_readable_errors(self, name: str = "") -> Iterator[None]:
-        """Raise the SDK's errors as sentences.
-
-        Args:
-            name: The object that the block reads, if its absence is an error.
-        """
-        with s3_errors.raise_readable_errors(self.settings, name):
+    def raise_readable_errors(self) -> Iterator[None]:
+        """Raise the SDK's errors as sentences."""
+        with s3_errors.raise_readable_errors(self.settings):
             yield
 
 

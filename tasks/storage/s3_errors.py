@@ -40,13 +40,8 @@ MISSING_BUCKET_CODES = {"NoSuchBucket", "404"}
 
 
 @contextlib.contextmanager
-def raise_readable_errors(settings: StoreSettings, name: str = "") -> Iterator[None]:
-    """Raise the SDK's errors as sentences.
-
-    Args:
-        settings: The store.
-        name: The object that the block reads, if its absence is an error.
-    """
+def raise_readable_errors(settings: StoreSettings) -> Iterator[None]:
+    """Raise the SDK's errors as sentences."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
@@ -55,7 +50,7 @@ def raise_readable_errors(settings: StoreSettings, name: str = "") -> Iterator[N
     except BotoCoreError as error:
         raise describe_failure(settings, error) from None
     except ClientError as error:
-        raise describe_refusal(settings, error, name) from None
+        raise describe_refusal(settings, error) from None
     except ResponseParserError:
         raise foreign_answer_error(settings) from None
 
@@ -133,7 +128,7 @@ def is_credentials_failure(error: Exception) -> bool:
     )
 
 
-def describe_refusal(settings: StoreSettings, error: Exception, name: str) -> StageError:
+def describe_refusal(settings: StoreSettings, error: Exception) -> StageError:
     """Return the sentence for a request that the store refused."""
     address = settings.address
     bucket_variable, _ = settings.variables
@@ -141,10 +136,6 @@ def describe_refusal(settings: StoreSettings, error: Exception, name: str) -> St
     sentence = describe_refused_identity(settings, code, getattr(error, "operation_name", ""))
     if sentence:
         return StageError(sentence)
-    if name and code in MISSING_CODES:
-        return StageError(
-            f"{address} has no object {name}: it was deleted, or the upload never ended."
-        )
     if code in MISSING_BUCKET_CODES:
         return StageError(
             f"{address}: there is no bucket {settings.bucket!r}: create it, or correct "

@@ -70,7 +70,7 @@ def ask(store: ObjectStore) -> Answer:
             response = store.request_listing()
         except ClientError as error:
             response = error.response
-            sentence = str(s3_errors.describe_refusal(store.settings, error, ""))
+            sentence = str(s3_errors.describe_refusal(store.settings, error))
             code = s3_errors.get_error_code(error)
         else:
             code = sentence = ""
