@@ -48,10 +48,20 @@ class Scratch:
         return name
 
     def clear(self) -> None:
-        """Delete the objects."""
-        while self.names:
-            self.store.delete(self.names[-1])
-            self.names.pop()
+        """Delete the objects.
+
+        Raises:
+            StageError: Some cannot be deleted; the others are.
+        """
+        failures = []
+        for name in list(self.names):
+            try:
+                self.store.delete(name)
+                self.names.remove(name)
+            except StageError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 def probe_create_once(scratch: Scratch) -> str:

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 
 from tasks.core.errors import RetryableError, StageError
-from tasks.storage import s3_client
 from tasks.storage.store_settings import StoreSettings
 
 REFUSED_CODES = {
@@ -91,8 +90,8 @@ def describe_failure(settings: StoreSettings, error: Exception) -> StageError:
         )
     if is_timeout(error):
         return RetryableError(
-            f"{address} does not answer within {s3_client.READ_SECONDS} s ({kind}): it hangs or "
-            f"is overloaded; check it, and that {endpoint_variable} is right."
+            f"{address} does not answer in time ({kind}): it hangs or is overloaded; check it, "
+            f"and that {endpoint_variable} is right."
         )
     return RetryableError(
         f"{address} cannot be reached ({kind}): check that it runs and that {endpoint_variable} "

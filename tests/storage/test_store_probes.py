@@ -108,7 +108,6 @@ def test_a_store_that_ignores_conditions_is_caught_and_refused(
     for _ in range(2):  # a failure is not remembered as a success
         with pytest.raises(StageError, match=sentence):
             conditional_probes.require_conditional_writes(careless)
-    assert list(careless.list_names("")) == []
 
 
 def test_a_store_that_has_passed_is_asked_again_after_a_day_only(
@@ -180,4 +179,4 @@ def test_a_server_that_hangs_is_told_after_a_while(monkeypatch: pytest.MonkeyPat
     with s3_answers.serve_nothing() as endpoint:
         results = probe(open_store(endpoint))
     assert list(failed(results)) == ["server"]
-    assert "does not answer within 0.5 s" in results["server"].sentence
+    assert "does not answer in time" in results["server"].sentence
