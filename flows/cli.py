@@ -63,8 +63,8 @@ def main() -> None:
 def run(recipe: "Recipe") -> None:
     """Retrain RECIPE now, and promote the result if the gate allows it.
 
-    Exit status: 0 promoted or unchanged, 3 rejected, 4 inconclusive, 5 superseded, 2 a mistake in
-    the call or the recipe, 1 any other failure.
+    Exit status: 0 promoted or unchanged, 3 rejected or frozen, 4 inconclusive, 5 superseded, 2 a
+    mistake in the call or the recipe, 1 any other failure.
     """
     run_flow(recipe.name)
 

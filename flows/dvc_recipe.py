@@ -9,15 +9,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dvc import dvcfile
 from dvc.stage import serialize
 from dvc.utils.serialize import dumps_yaml, parse_yaml
 
+from tasks.contracts.base import JsonObject
 from tasks.storage import files
 
-Untyped = Any  # DVC has no types
+if TYPE_CHECKING:  # DVC has no types: for a checker they are of any kind
+    from dvc.repo import Repo
+    from dvc.repo.index import Index
+    from dvc.stage import Stage
+
 MATRIX_OVER_RECIPES = {"recipe": "${recipes}"}
 SCHEMA_LINE = "schema: '2.0'\n"
 HEAD = f"{SCHEMA_LINE}stages:\n"
@@ -71,7 +76,7 @@ def belongs_to(stage_name: str, recipe: str) -> bool:
 class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not typed
     """dvc.lock, of which only one recipe's stages are parsed and rewritten."""
 
-    def __init__(self, repo: Untyped, path: str, recipe: str) -> None:
+    def __init__(self, repo: "Repo", path: str, recipe: str) -> None:
         """Take DVC's repository, the path of the file and the recipe's name."""
         super().__init__(repo, path)
         self.recipe = recipe
@@ -84,7 +89,7 @@ class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not type
             return None
         return LockText.split(text)
 
-    def _load_yaml(self, **options: Untyped) -> tuple[Untyped, str]:
+    def _load_yaml(self, **options: object) -> tuple[JsonObject, str]:
         """Parse the recipe's stages; whatever looks strange is left to DVC."""
         parts = None if options else self.read_parts()
         if parts is None:
@@ -93,7 +98,7 @@ class RecipeLockfile(dvcfile.Lockfile):  # type: ignore[misc]  # DVC is not type
         data = parse_yaml(text, self.path)
         return self.validate(data, self.path), text
 
-    def dump_stages(self, stages: list[Untyped], **options: Untyped) -> None:
+    def dump_stages(self, stages: list["Stage"], **options: object) -> None:
         """Write the entries of stages."""
         for stage in stages:
             parts = self.read_parts()
@@ -120,7 +125,7 @@ class RecipeProjectFile(dvcfile.ProjectFile):  # type: ignore[misc]  # DVC is no
     def _lockfile(self) -> RecipeLockfile:
         return RecipeLockfile(self.repo, str(Path(self.path).with_suffix(".lock")), self.recipe)
 
-    def _load(self, **options: Untyped) -> tuple[Untyped, str]:
+    def _load(self, **options: object) -> tuple[JsonObject, str]:
         data, text = super()._load(**options)
         for stage in data.get("stages", {}).values():
             if stage.get("matrix") == MATRIX_OVER_RECIPES:
@@ -128,7 +133,7 @@ class RecipeProjectFile(dvcfile.ProjectFile):  # type: ignore[misc]  # DVC is no
         return data, text
 
 
-def load_project_file(repo: Untyped, recipe: str) -> RecipeProjectFile:
+def load_project_file(repo: "Repo", recipe: str) -> RecipeProjectFile:
     """Load the dvc.yaml of the working directory as the recipe sees it."""
     project_file = RecipeProjectFile(repo, dvcfile.PROJECT_FILE)
     project_file.recipe = recipe
@@ -142,7 +147,7 @@ def narrow_dvc_to(recipe: str) -> None:
     class ProjectFile(RecipeProjectFile):
         pass
 
-    def collect_files(repo: Untyped, **_: object) -> Iterator[tuple[str, Untyped]]:
+    def collect_files(repo: "Repo", **_: object) -> Iterator[tuple[str, "Index"]]:
         yield dvcfile.PROJECT_FILE, index.Index.from_file(repo, dvcfile.PROJECT_FILE)
 
     ProjectFile.recipe = recipe

@@ -19,6 +19,7 @@ import psutil
 from flows import server_secrets
 from flows.server_secrets import BUCKET, CREDENTIALS_FILE, SERVER_FOLDER
 from tasks.core.errors import StageError
+from tasks.storage import files
 from tasks.storage.locks import file_lock
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
@@ -172,7 +173,7 @@ def start_server() -> tuple[psutil.Popen, ObjectStore]:
         )
     try:
         port = ports["s3.port"]
-        server_secrets.write_private_file(PORT_FILE, json.dumps({"port": port}))
+        files.write_private(PORT_FILE, files.encode_json({"port": port}))
         wait_until_listening(process, port)
         return process, build_store(port)
     except BaseException:

@@ -20,6 +20,7 @@ DEFAULT_ENVIRONMENT = {
 AUTH_VARIABLES = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 AUTH_BYTES = 32
 START_ATTEMPTS = 3
+ANSWER_SECONDS = 60  # a loaded machine takes its time
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 EVERY_HOST = "*"
 
@@ -114,8 +115,11 @@ def answers_nobody_else(api_url: str) -> bool:
 
     url = f"{api_url}/admin/version"
     user, _, password = os.environ[AUTH_VARIABLES[0]].partition(":")
-    without = httpx.get(url)
-    ours = httpx.get(url, auth=(user, password))
+    try:
+        without = httpx.get(url, timeout=ANSWER_SECONDS)
+        ours = httpx.get(url, auth=(user, password), timeout=ANSWER_SECONDS)
+    except httpx.HTTPError:
+        return False
     return without.status_code == httpx.codes.UNAUTHORIZED and ours.is_success
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from tasks.registry import (
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.moves import MoveResult, Promotion
 from tasks.registry.registry import Registry
-from tasks.storage import hashing
+from tasks.storage import files, hashing
 from tasks.storage.layout import ModelFolder, StagePaths
 from tasks.storage.object_store import ObjectStore
 
@@ -138,9 +137,9 @@ def push_outputs(store: ObjectStore, stages: list[Stage]) -> None:
 def publish_candidate(registry: Registry, candidate: Candidate) -> None:
     """Upload the version: the model's files and its golden requests, signed, and its documents."""
     paths = StagePaths.of_recipe(candidate.recipe)
-    with tempfile.TemporaryDirectory(dir=".millrace", prefix="publish-") as folder:
-        link_files(paths, Path(folder))
-        manifests.publish_version(registry, Path(folder), candidate.manifest, candidate.provenance)
+    with files.temporary_folder(Path(f".millrace/publish-{candidate.recipe}")) as folder:
+        link_files(paths, folder)
+        manifests.publish_version(registry, folder, candidate.manifest, candidate.provenance)
     documents.publish_documents(registry, candidate.manifest, artifacts.list_documents(paths))
 
 

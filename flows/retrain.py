@@ -89,8 +89,8 @@ class RunLog:
 def retrain(recipe: str, override: Override | None = None, channel: str | None = None) -> State:
     """Retrain, judge and promote one registered recipe.
 
-    The flow ends in the state Promoted, Unchanged, Rejected, Inconclusive, Superseded or Failed,
-    with a sentence.
+    The flow ends in the state Promoted, Unchanged, Rejected, Inconclusive, Frozen, Superseded or
+    Failed, with a sentence.
 
     Args:
         recipe: The recipe's name.

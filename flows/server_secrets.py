@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tasks.storage import files
+
 SERVER_FOLDER = Path(".millrace/s3")
 CREDENTIALS_FILE = SERVER_FOLDER / "s3.json"
 CERTIFICATE_FILE = SERVER_FOLDER / "certificate.pem"
@@ -82,15 +84,15 @@ def write_certificate() -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_private_file(CERTIFICATE_KEY_FILE, private_key.decode())
+    files.write_private(CERTIFICATE_KEY_FILE, private_key)
     public = certificate.public_bytes(serialization.Encoding.PEM)
-    write_private_file(CERTIFICATE_FILE, public.decode())
+    files.write_private(CERTIFICATE_FILE, public)
 
 
 def load_or_create_credentials() -> tuple[str, str]:
     """Return the server's first key and its secret; they are created on first use."""
     if not CREDENTIALS_FILE.exists():
-        write_private_file(CREDENTIALS_FILE, json.dumps(create_credentials()))
+        files.write_private(CREDENTIALS_FILE, files.encode_json(create_credentials()))
     identity, *_ = json.loads(CREDENTIALS_FILE.read_text())["identities"]
     [credentials] = identity["credentials"]
     return credentials["accessKey"], credentials["secretKey"]
@@ -108,11 +110,3 @@ def create_credentials() -> dict[str, object]:
         "actions": [f"{action}:{BUCKET}" for action in ACTIONS],
     }
     return {"identities": [identity]}
-
-
-def write_private_file(path: Path, text: str) -> None:
-    """Write a file whole that only its owner may read."""
-    temporary = path.with_suffix(".tmp")
-    temporary.touch(0o600)
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -1,6 +1,7 @@
 """Running a stage as a process: its output line by line, with a deadline, and never left behind."""
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -47,7 +48,7 @@ class Process(Protocol):
         ...
 
 
-Starter = Callable[[Sequence[str], Mapping[str, str]], Process]
+Starter = Callable[[Mapping[str, str]], Process]  # takes the variables of the process
 OnLine = Callable[[str], None]
 OnProgress = Callable[[Mapping[str, tuple[int, int]]], None]
 
@@ -83,17 +84,27 @@ def run_process(
     timeout: float,
     on_line: OnLine,
     on_progress: OnProgress | None = None,
-    start: Starter | None = None,
 ) -> ProcessResult:
-    """Run a command to its end. Whatever ends this call ends the whole process group.
+    """Run a command in an interpreter of its own to its end, as `supervise` does."""
+    start = functools.partial(start_process, command)
+    return supervise(start, name, timeout, on_line, on_progress)
+
+
+def supervise(
+    start: Starter,
+    name: str,
+    timeout: float,
+    on_line: OnLine,
+    on_progress: OnProgress | None = None,
+) -> ProcessResult:
+    """Run a process to its end. Whatever ends this call ends the whole process group.
 
     Args:
-        command: The command.
+        start: Starts the process.
         name: What it is, for messages.
         timeout: Its limit in seconds.
         on_line: Called with each line that it prints.
         on_progress: Called with the progress that a stage reports.
-        start: Starts the command with an environment; by default as a process of its own.
 
     Raises:
         RetryableError: It was killed, took too long, or met an error that may pass.
@@ -101,7 +112,7 @@ def run_process(
     """
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         status_path = Path(folder) / "status.json"
-        process = (start or start_process)(command, build_environment(status_path))
+        process = start(build_environment(status_path))
         lines: list[str] = []
         try:
             for line in poll_lines(process, timeout, name):

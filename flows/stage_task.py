@@ -75,14 +75,11 @@ def run_stage(stage: Stage, reasons: list[str]) -> StageEntry:
             logger.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
 
     with gpus.reserve_gpus(stage) as variables:
-        result = stage_process.run_process(
-            repro_command(stage, reasons),
-            stage.address,
-            stage.timeout,
-            log_line,
-            bar.update,
-            functools.partial(prepared_process.start_dvc, recipe=stage.recipe, extra=variables),
+        command = repro_command(stage, reasons)
+        start = functools.partial(
+            prepared_process.start_dvc, command, recipe=stage.recipe, extra=variables
         )
+        result = stage_process.supervise(start, stage.address, stage.timeout, log_line, bar.update)
     has_run = any(line.startswith("Running stage") for line in result.lines)
     return StageEntry(
         stage=stage.address,

@@ -6,6 +6,7 @@ Fetches the version to an empty folder, verifies it, loads it and asks it its go
 """
 
 import argparse
+import faulthandler
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +17,11 @@ from tasks.core.errors import RetryableError, StageError
 from tasks.recipe.promote import Promote
 from tasks.registry import manifests
 
-VALIDATION_SECONDS = 300.0  # a model that does not answer within it cannot be served
+FETCH_SECONDS = 3600.0  # a limit for the whole process
+VALIDATION_SECONDS = 300.0  # a model that is fetched and does not answer within it hangs
+TIMEOUT = "Timeout ("  # what faulthandler prints first when they are over
 NAME = "validation"
+RETRYABLE = "retryable: "  # before the last line of a process that could not reach the store
 
 
 class InvalidVersionError(StageError):
@@ -45,11 +49,11 @@ def run_validation(model: str, version: str, budgets: Promote) -> ValidationResu
         command += ["--output", str(output), "--promote", budgets.model_dump_json()]
         lines: list[str] = []
         try:
-            stage_process.run_process(command, NAME, VALIDATION_SECONDS, lines.append)
-        except StageError as error:
-            if output.is_file():
-                return ValidationResult.read(output)
-            return describe_crash(lines, error)
+            stage_process.run_process(command, NAME, FETCH_SECONDS, lines.append)
+        except RetryableError:  # it took too long to fetch the version
+            raise
+        except StageError:
+            return ValidationResult(verdict="fail", reason=describe_crash(lines))
         return ValidationResult.read(output)
 
 
@@ -64,18 +68,23 @@ def require_valid(model: str, version: str, budgets: Promote) -> None:
         raise InvalidVersionError(f"{model} {version}: {result.reason} Nothing was moved.")
 
 
-def describe_crash(lines: list[str], error: StageError) -> ValidationResult:
-    """Return the verdict on a version whose process was killed, aborted or hung.
+def describe_crash(lines: list[str]) -> str:
+    """Return why a process gave no verdict: it hung, was killed, or aborted.
 
     Raises:
         RetryableError: The process could not reach the store.
     """
-    last = lines[-1] if lines else str(error)
-    if last.startswith("retryable: "):
-        raise RetryableError(last.removeprefix("retryable: "))
-    return ValidationResult(
-        verdict="fail",
-        reason=f"The process that loads the version ended without a verdict: {last}",
+    last = lines[-1] if lines else "it printed nothing"
+    if last.startswith(RETRYABLE):
+        raise RetryableError(last.removeprefix(RETRYABLE))
+    if any(line.startswith(TIMEOUT) for line in lines):
+        return (
+            f"The version does not answer within {VALIDATION_SECONDS:g} s: it hangs, or is far too "
+            "slow. `millrace pull` fetches it, to be looked at."
+        )
+    return (
+        f"The process that loads the version ended without a verdict ({last}): it was killed, "
+        "possibly for want of memory, or the runtime aborted."
     )
 
 
@@ -92,7 +101,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="millrace-version-") as folder:
             result = fetch_and_validate(arguments.model, arguments.version, Path(folder), budgets)
     except RetryableError as error:
-        print(f"retryable: {error}")
+        print(f"{RETRYABLE}{error}")
         sys.exit(1)
     result.write(arguments.output)
 
@@ -110,6 +119,7 @@ def fetch_and_validate(
         raise
     except StageError as error:
         return ValidationResult(verdict="fail", reason=str(error))
+    faulthandler.dump_traceback_later(VALIDATION_SECONDS, exit=True)  # whatever the runtime does
     return infra_validation.validate_folder(target, budgets)
 
 

@@ -3,6 +3,7 @@
 They have strict fields and a schema version, and a file that does not fit is refused in a sentence.
 """
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -41,6 +42,19 @@ class Contract(Record):
                 fields are not those of this version.
         """
         return cls.parse(files.read_json(path), str(path))
+
+    @classmethod
+    def parse_bytes(cls, data: bytes, name: str) -> Self:
+        """Check bytes that were read from `name`, which may hold anything.
+
+        Raises:
+            StageError: They are not JSON, have another schema version, or other fields.
+        """
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            content = None
+        return cls.parse(content, name)
 
     @classmethod
     def parse(cls, content: Any, name: str) -> Self:

@@ -50,22 +50,25 @@ class ModelPredicate(StatementPart):
     resources: list[Resource]
 
 
-class ModelStatement(StatementPart):
-    """The statement of OpenSSF Model Signing v1.0. It has one subject: the hash of all hashes."""
+class Statement(StatementPart):
+    """What all statements have in common."""
 
     type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
-    subject: list[Subject] = Field(min_length=1, max_length=1)
+    subject: list[Subject] = Field(min_length=1)
+
+
+class ModelStatement(Statement):
+    """The statement of OpenSSF Model Signing v1.0. It has one subject: the hash of all hashes."""
+
     predicate_type: Literal["https://model_signing/signature/v1.0"] = Field(
         MODEL_PREDICATE, alias="predicateType"
     )
     predicate: ModelPredicate
 
 
-class ProvenanceStatement(StatementPart):
+class ProvenanceStatement(Statement):
     """A statement of SLSA provenance; its predicate is JSON for other tools."""
 
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
-    subject: list[Subject] = Field(min_length=1, max_length=1)
     predicate_type: Literal["https://slsa.dev/provenance/v1"] = Field(
         PROVENANCE_PREDICATE, alias="predicateType"
     )
@@ -79,11 +82,9 @@ class DocumentedVersion(StatementPart):
     version: str
 
 
-class DocumentsStatement(StatementPart):
+class DocumentsStatement(Statement):
     """A statement over the documents beside a version, such as its card."""
 
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
-    subject: list[Subject] = Field(min_length=1)
     predicate_type: Literal["urn:millrace:documents:v1"] = Field(
         DOCUMENTS_PREDICATE, alias="predicateType"
     )

@@ -21,7 +21,7 @@ DIGITS = 6  # of an answer
 
 
 def write_golden_requests(path: Path, context: EvaluationContext) -> None:
-    """Write golden requests: `input`, `answers` (numbers `[width]`) and `id`, hashed."""
+    """Write golden requests: `input`, `answers` (numbers `[width]`), `labels` and `id`, hashed."""
     ids = [str(row_id) for row_id in context.test["id"].to_pylist()]
     chosen = select_rows(ids, context.inputs, context.answers.argmax(axis=1).tolist())
     inputs = [context.inputs[row] for row in chosen]
@@ -32,6 +32,7 @@ def write_golden_requests(path: Path, context: EvaluationContext) -> None:
             "id": pa.array([hashing.hash_row_id(ids[row]) for row in chosen], pa.binary(8)),
             "input": pa.array(inputs),
             "answers": pa.array(np.round(answers, DIGITS).tolist()),
+            "labels": pa.array([context.predictor.labels] * len(chosen)),
         }
     )
     files.write_table(path, table)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from tasks.contracts.model_info import ModelInfo
 from tasks.contracts.validation_result import ValidationResult
 from tasks.core import stage
 from tasks.core.errors import StageError
-from tasks.modalities.base import Predictor
+from tasks.modalities.base import InputRow, Predictor
 from tasks.recipe.promote import Promote
 from tasks.statistics.array_types import Floats
 from tasks.storage import files
@@ -32,6 +31,7 @@ MAX_DEVIATING_SHARE = 0.1
 QUANTILE = 0.95
 MIN_CALLS = 20
 MAX_REASON = 300
+MAX_LABELS = 5
 # What onnxruntime says of inputs of another type, name or shape.
 WRONG_INPUT = ("data type", "input feed", "Invalid rank", "Invalid Feed Input Name", "dimensions")
 
@@ -42,10 +42,11 @@ class ValidationFault(StageError):  # noqa: N818  a verdict on the version
 
 @dataclass(frozen=True)
 class GoldenRequests:
-    """Rows, and the answers that the evaluation recorded, `[rows, width]`."""
+    """Rows, the answers that the evaluation recorded, `[rows, width]`, and their labels."""
 
-    inputs: list[Any]
+    inputs: list[InputRow]
     answers: Floats
+    labels: list[str]
 
 
 def validate_folder(folder: Path, budgets: Promote) -> ValidationResult:
@@ -129,6 +130,7 @@ def read_golden_requests(path: Path) -> GoldenRequests:
         table = files.read_table(path)
         inputs = table["input"].to_pylist()
         answers = np.array(table["answers"].to_pylist(), dtype=np.float64)
+        labels = table["labels"].to_pylist()
     except (StageError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise ValidationFault(
             f"{path.name} holds no golden requests ({type(error).__name__}): evaluate the model "
@@ -138,10 +140,10 @@ def read_golden_requests(path: Path) -> GoldenRequests:
         raise ValidationFault(
             f"{path.name} holds no golden request with finite answers: evaluate the model again."
         )
-    return GoldenRequests(inputs, answers)
+    return GoldenRequests(inputs, answers, labels[0])
 
 
-def ask(predictor: Predictor, rows: Sequence[Any]) -> Floats:
+def ask(predictor: Predictor, rows: Sequence[InputRow]) -> Floats:
     """Return the answers, `[rows, width]`.
 
     Raises:
@@ -183,12 +185,23 @@ def require_labels(info: ModelInfo, answers: Floats, golden: GoldenRequests) -> 
             f"The label map is wrong: the model gives {answers.shape[1]} numbers for a row, but "
             f"its golden requests have {golden.answers.shape[1]}."
         )
+    if info.labels != golden.labels:
+        raise ValidationFault(
+            f"The label map is wrong: model.json names the labels {shorten(info.labels)}, but the "
+            f"model was judged with {shorten(golden.labels)}."
+        )
     has_output_per_label = info.problem in ("classification", "multilabel")
     if has_output_per_label and answers.shape[1] != len(info.labels):
         raise ValidationFault(
             f"The label map is wrong: model.json names {len(info.labels)} labels, but the model "
             f"gives {answers.shape[1]} numbers for a row."
         )
+
+
+def shorten(labels: Sequence[str]) -> str:
+    """Return the first labels."""
+    shown = ", ".join(labels[:MAX_LABELS])
+    return f"{shown}, …" if len(labels) > MAX_LABELS else shown
 
 
 def require_same_answers(answers: Floats, golden: GoldenRequests) -> float:
@@ -222,7 +235,7 @@ def is_reordered(answers: Floats, recorded: Floats) -> bool:
     return is_permutation and bool(np.abs(answers - recorded[:, matches]).max() <= TOLERANCE)
 
 
-def measure_latency(predictor: Predictor, rows: Sequence[Any]) -> float:
+def measure_latency(predictor: Predictor, rows: Sequence[InputRow]) -> float:
     """Return the 95th percentile of the time for one row, in milliseconds."""
     seconds = []
     for call in range(max(MIN_CALLS, len(rows))):

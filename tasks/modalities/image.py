@@ -36,21 +36,22 @@ PREDICTION_BATCH = 256  # images
 Pixels = NDArray[np.uint8]
 
 
-def decode_images(rows: Sequence[bytes], n_channels: int | None = None) -> Pixels:
+def decode_images(rows: Sequence[bytes]) -> Pixels:
     """Decode images to values from 0 to 255, `[rows, channels, height, width]`.
 
-    Args:
-        rows: The images' bytes.
-        n_channels: 1 for grey, 3 for colour; None for colour if any of them has it, which loses
-            nothing.
+    They are all read in colour if any of them has it, which loses nothing.
 
     Raises:
         StageError: An image cannot be decoded, or their sizes differ.
     """
-    images = list(map(image_decoding.decode_image, rows))
+    return stack_images(list(map(image_decoding.decode_image, rows)))
+
+
+def stack_images(images: Sequence[Image.Image]) -> Pixels:
+    """Return the pixels of decoded images of one size, `[images, channels, height, width]`."""
     require_one_size(images)
-    width = n_channels or max(map(count_channels, images))
-    return np.stack([to_array(image, width) for image in images])
+    n_channels = max(map(count_channels, images))
+    return np.stack([to_array(image, n_channels) for image in images])
 
 
 def count_channels(image: Image.Image) -> int:
@@ -135,9 +136,10 @@ class ImageTrainer(ModelTrainer):
 
         self.config = config
         self.problem = problem
-        images = decode_images(rows)
+        decoded = list(map(image_decoding.decode_image, rows))
+        images = stack_images(decoded)
         check_contrast(images)
-        self.warnings = warn_of_mixed_modes(rows, images.shape[1])
+        self.warnings = warn_of_mixed_modes(decoded)
         torch.manual_seed(config.seed)
         std = float(images.std(dtype=np.float32)) or 1.0
         scale = PixelScale(float(images.mean()), std)
@@ -173,14 +175,14 @@ class ImageTrainer(ModelTrainer):
         return ImageInput(shape=(channels, height, width))
 
 
-def warn_of_mixed_modes(rows: Sequence[bytes], n_channels: int) -> list[str]:
+def warn_of_mixed_modes(images: Sequence[Image.Image]) -> list[str]:
     """Say how many of the training images are grey, if others have colour."""
-    n_grey = 0
-    if n_channels > 1:
-        n_grey = sum(count_channels(image_decoding.decode_image(data)) == 1 for data in rows)
-    if not n_grey:
+    n_grey = sum(count_channels(image) == 1 for image in images)
+    if n_grey in (0, len(images)):
         return []
-    return [f"{n_grey} of {len(rows)} training images are grey, and are read as colour like others"]
+    return [
+        f"{n_grey} of {len(images)} training images are grey, and are read as colour like others"
+    ]
 
 
 def augment_images(

@@ -5,7 +5,6 @@ ETag. An ETag is a hash of content, so a pointer that came back to old bytes wou
 writer pass; each pointer therefore holds a random promotion id, and no two are equal.
 """
 
-import json
 from dataclasses import dataclass
 
 from tasks.contracts.channel_pointer import ChannelPointer
@@ -135,21 +134,13 @@ def parse_unsigned_record(
 ) -> ChannelPointer:
     """Check the bytes of a pointer or of a record, but for their signature."""
     name = f"{registry.address}: {key}"
-    record = ChannelPointer.parse(decode_json(data), name)
+    record = ChannelPointer.parse_bytes(data, name)
     if (record.model, record.channel) != (model, channel):
         raise UntrustedError(
             f"{name} is a record of {record.model} {record.channel}: it was copied there; it is "
             "not believed."
         )
     return record
-
-
-def decode_json(data: bytes) -> object:
-    """Return the JSON value of these bytes; None if they are none."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
 
 
 def require_pointer(registry: Registry, model: str, channel: str) -> CurrentPointer:

@@ -35,6 +35,18 @@ def publish_documents(registry: Registry, manifest: Manifest, paths: Sequence[Pa
     registry.store.put(key, bundle)
 
 
+def verify_documents(registry: Registry, manifest: Manifest) -> None:
+    """Check the documents beside a version, if there are any.
+
+    Raises:
+        UntrustedError: They are not signed by a trusted key, or not as they were signed.
+    """
+    prefix = object_keys.version_key(manifest.model, manifest.version, "")
+    names = {key.removeprefix(prefix) for key in registry.store.list_names(prefix)}
+    if names - object_keys.VERSION_NAMES:
+        read_documents(registry, manifest)
+
+
 def read_documents(registry: Registry, manifest: Manifest) -> dict[str, bytes]:
     """Read the documents of a version, by their names.
 

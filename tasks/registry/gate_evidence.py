@@ -6,7 +6,6 @@ import itertools
 from tasks.contracts.evidence import ComparisonClaim, Evidence
 from tasks.core.errors import StageError
 from tasks.registry import object_keys, signing
-from tasks.registry.channel_pointer import decode_json
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
 from tasks.storage import object_store
@@ -35,7 +34,7 @@ def parse_evidence(
 ) -> Evidence:
     """Check the bytes of evidence for (model, channel, version, champion); return what they say."""
     name = f"{registry.address}: {key}"
-    evidence = Evidence.parse(decode_json(data), name)
+    evidence = Evidence.parse_bytes(data, name)
     if (evidence.model, evidence.channel, evidence.version, evidence.champion) != pair:
         raise UntrustedError(
             f"{name} is evidence for {evidence.model} {evidence.version} against "
@@ -60,7 +59,7 @@ def parse_unsigned_object(registry: Registry, key: str) -> Evidence:
     """Read evidence of which only the key is known, and check it but for its signature."""
     name = f"{registry.address}: {key}"
     stored = registry.store.get(key)
-    evidence = Evidence.parse(decode_json(stored[0]) if stored else None, name)
+    evidence = Evidence.parse_bytes(stored[0] if stored else b"", name)
     if evidence_key(evidence) != key:
         raise UntrustedError(
             f"{name} is evidence for {evidence.model} {evidence.version} against "
@@ -121,7 +120,7 @@ def find_or_claim(registry: Registry, claim: ComparisonClaim) -> ComparisonClaim
     name = f"{registry.address}: {key}"
     signed = signing.sign_contract(registry.keyring, claim)
     existing = object_store.create_or_get(registry.store, key, signed.to_bytes())
-    holder = ComparisonClaim.parse(decode_json(existing), name)
+    holder = ComparisonClaim.parse_bytes(existing, name)
     if (holder.model, holder.champion, holder.number) != (
         claim.model,
         claim.champion,

@@ -1,15 +1,19 @@
 """The journal of a channel: a record for each move, and whether it agrees with the pointer."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from tasks.contracts.channel_pointer import ChannelPointer
-from tasks.core.errors import StageError
+from tasks.core.errors import RetryableError, StageError
 from tasks.registry import channel_pointer, manifests, object_keys, seen_generations
 from tasks.registry.channel_pointer import CurrentPointer
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
 from tasks.storage import hashing
+
+READ_THREADS = 16  # a journal has a record for each move
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,34 @@ def read_records(
     registry: Registry, model: str, channel: str, faults: list[str]
 ) -> dict[int, ChannelPointer]:
     """Return the journal's records by generation; add to `faults` those that are not believed."""
+    read = partial(read_record_or_fault, registry, model, channel)
+    keys = registry.store.list_names(object_keys.journal_prefix(model, channel))
     records = {}
-    for key in registry.store.list_names(object_keys.journal_prefix(model, channel)):
-        generation = object_keys.parse_generation(key)
-        if key != object_keys.journal_key(model, channel, generation):
-            faults.append(f"{registry.address}: {key} is no name of a record.")
-            continue
-        try:
-            record = channel_pointer.read_record(registry, model, channel, generation)
-        except StageError as error:
-            faults.append(str(error))
-            continue
-        if record:
-            records[generation] = record
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        for record in pool.map(read, keys):
+            if isinstance(record, str):
+                faults.append(record)
+            elif record:
+                records[record.generation] = record
     return records
+
+
+def read_record_or_fault(
+    registry: Registry, model: str, channel: str, key: str
+) -> ChannelPointer | str | None:
+    """Return the record under a key of the journal, or why it is not believed.
+
+    None if it was deleted meanwhile.
+    """
+    generation = object_keys.parse_generation(key)
+    if key != object_keys.journal_key(model, channel, generation):
+        return f"{registry.address}: {key} is no name of a record."
+    try:
+        return channel_pointer.read_record(registry, model, channel, generation)
+    except RetryableError:
+        raise
+    except StageError as error:
+        return str(error)
 
 
 def read_current(
@@ -70,6 +88,8 @@ def read_current(
     """Return the channel's pointer; None, and an entry in `faults`, if it is not believed."""
     try:
         return channel_pointer.read_pointer(registry, model, channel)
+    except RetryableError:
+        raise
     except StageError as error:
         faults.append(str(error))
         return None

@@ -23,7 +23,6 @@ from tasks.storage.layout import shared_path
 from tasks.storage.locks import file_lock
 
 KEY_ID_DIGITS = 16
-PRIVATE_MODE = 0o600
 FOLDER_MODE = 0o700
 
 
@@ -217,9 +216,7 @@ def write_private_key(path: Path, private: ec.EllipticCurvePrivateKey) -> None:
     data = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
     )
-    with files.atomic_file(path) as temporary:
-        temporary.touch(PRIVATE_MODE)
-        temporary.write_bytes(data)
+    files.write_private(path, data)
 
 
 def read_passphrase() -> bytes | None:

@@ -17,7 +17,6 @@ from tasks.contracts.snapshot import Snapshot
 from tasks.core.errors import StageError
 from tasks.recipe.resolved import ResolvedRecipe
 from tasks.registry import blobs, model_signature, object_keys, signing
-from tasks.registry.channel_pointer import decode_json
 from tasks.registry.formats import version_files
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
@@ -128,7 +127,7 @@ def read_unsigned_manifest(registry: Registry, model: str, version: str) -> Mani
     data, _ = stored
     if manifest_contract.derive_version(data) != version:
         raise untrusted_manifest_error(registry, model, version, "not the one that its name says")
-    manifest = Manifest.parse(decode_json(data), f"{registry.address}: {key}")
+    manifest = Manifest.parse_bytes(data, f"{registry.address}: {key}")
     if manifest.model != model or manifest.to_bytes() != data:
         raise untrusted_manifest_error(registry, model, version, f"that of {manifest.model}")
     return manifest
@@ -165,7 +164,7 @@ def read_unsigned_provenance(registry: Registry, model: str, version: str) -> Pr
     if stored is None:
         return None
     name = f"{registry.address}: {key}"
-    provenance = Provenance.parse(decode_json(stored[0]), name)
+    provenance = Provenance.parse_bytes(stored[0], name)
     if (provenance.model, provenance.version) != (model, version):
         raise UntrustedError(
             f"{name} is the provenance of {provenance.model} {provenance.version}: it was copied "

@@ -29,9 +29,9 @@ IGNORED_PATHS = (
     ".gitignore",
     "README.md",
     "bom.cdx.json",
-    "model.sig",
-    "provenance.json",
-    "provenance.sig",
+    object_keys.SIGNATURE_NAME,
+    object_keys.PROVENANCE_NAME,
+    object_keys.PROVENANCE_SIGNATURE_NAME,
 )
 
 

@@ -16,7 +16,15 @@ blobs/sha256/<hex>                          contents, named by their hash, of al
 <model>/runs/<run>.json                     one record for each run
 """
 
+# The names of what lies beside the files of a version, in the store and where it is fetched to.
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "model.sig"
+PROVENANCE_NAME = "provenance.json"
+PROVENANCE_SIGNATURE_NAME = "provenance.sig"
+# What a version has without any document.
+VERSION_NAMES = frozenset(
+    {MANIFEST_NAME, SIGNATURE_NAME, PROVENANCE_NAME, PROVENANCE_SIGNATURE_NAME}
+)
 
 
 def blob_key(sha256: str) -> str:
@@ -41,12 +49,12 @@ def manifest_key(model: str, version: str) -> str:
 
 def signature_key(model: str, version: str) -> str:
     """Return the key of a version's signature."""
-    return version_key(model, version, "model.sig")
+    return version_key(model, version, SIGNATURE_NAME)
 
 
 def provenance_signature_key(model: str, version: str) -> str:
     """Return the key of a version's signed SLSA provenance."""
-    return version_key(model, version, "provenance.sig")
+    return version_key(model, version, PROVENANCE_SIGNATURE_NAME)
 
 
 def documents_signature_key(model: str, version: str) -> str:
@@ -56,7 +64,7 @@ def documents_signature_key(model: str, version: str) -> str:
 
 def provenance_key(model: str, version: str) -> str:
     """Return the key of a version's provenance."""
-    return version_key(model, version, "provenance.json")
+    return version_key(model, version, PROVENANCE_NAME)
 
 
 def evidence_key(

@@ -10,18 +10,27 @@ from tasks.contracts import manifest as manifest_contract
 from tasks.contracts.manifest import Manifest
 from tasks.core.errors import ConfigError, StageError
 from tasks.registry import bundles, documents, manifests, model_signature, object_keys
-from tasks.registry.object_keys import MANIFEST_NAME
+from tasks.registry.object_keys import (
+    MANIFEST_NAME,
+    PROVENANCE_NAME,
+    PROVENANCE_SIGNATURE_NAME,
+    SIGNATURE_NAME,
+)
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
 from tasks.storage import files, hashing, locks
 
 README = "README.md"
-SIGNATURE = "model.sig"
-PROVENANCE = "provenance.json"
-PROVENANCE_SIGNATURE = "provenance.sig"
 CARD = "card.md"  # as it lies in the store
 BILL_OF_MATERIALS = "bom.cdx.json"
-DOCUMENTS = (README, MANIFEST_NAME, SIGNATURE, PROVENANCE, PROVENANCE_SIGNATURE, BILL_OF_MATERIALS)
+DOCUMENTS = (
+    README,
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    PROVENANCE_NAME,
+    PROVENANCE_SIGNATURE_NAME,
+    BILL_OF_MATERIALS,
+)
 
 # Renders a card from the version's folder and manifest alone.
 RenderCard = Callable[[Path, Manifest], str]
@@ -117,14 +126,14 @@ def describe_held_version(folder: Path) -> str | None:
 
 def holds_version(registry: Registry, folder: Path, manifest: Manifest) -> bool:
     """Return whether a folder holds the version whole, with its signature and a card."""
-    paths = [folder / README, folder / MANIFEST_NAME, folder / SIGNATURE]
+    paths = [folder / README, folder / MANIFEST_NAME, folder / SIGNATURE_NAME]
     if not all(path.is_file() for path in paths):
         return False
     is_whole = all(
         (folder / name).is_file() and hashing.sha256(folder / name) == file.sha256
         for name, file in manifest.files.items()
     )
-    signature = (folder / SIGNATURE).read_bytes()
+    signature = (folder / SIGNATURE_NAME).read_bytes()
     return is_whole and model_signature.is_signed(registry, manifest, signature)
 
 
@@ -163,7 +172,7 @@ def write_documents(
 ) -> Iterator[str]:
     """Write what lies beside the version's files; yield what people should know."""
     (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    (folder / SIGNATURE).write_bytes(read_signature(registry, manifest))
+    (folder / SIGNATURE_NAME).write_bytes(read_signature(registry, manifest))
     yield from write_provenance(registry, folder, manifest)
     try:
         trusted = documents.read_documents(registry, manifest)
@@ -196,9 +205,9 @@ def write_provenance(registry: Registry, folder: Path, manifest: Manifest) -> It
         yield f"{error} Its provenance was left out."
         return
     if provenance:
-        (folder / PROVENANCE).write_bytes(provenance.to_bytes())
+        (folder / PROVENANCE_NAME).write_bytes(provenance.to_bytes())
     if stored:
-        (folder / PROVENANCE_SIGNATURE).write_bytes(stored[0])
+        (folder / PROVENANCE_SIGNATURE_NAME).write_bytes(stored[0])
 
 
 def replace_folder(source: Path, target: Path) -> None:

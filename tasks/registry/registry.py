@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tasks.registry import keys
 from tasks.registry.keys import Keyring
-from tasks.storage import hashing
 from tasks.storage.layout import shared_path
 from tasks.storage.object_store import ObjectStore
 
@@ -35,21 +34,8 @@ class Registry:
 
 def open_registry(store: ObjectStore) -> Registry:
     """Return the registry in a bucket, with the keys of this machine."""
-    settings = store.settings
-    identity = hashing.hash_json([settings.bucket, settings.prefix, settings_place(store)])
     return Registry(
         store=store,
         keyring=keys.load_keyring(keys.default_folder()),
-        seen=shared_path(SEEN_FOLDER) / identity[:16],
+        seen=shared_path(SEEN_FOLDER) / store.identity,
     )
-
-
-def settings_place(store: ObjectStore) -> str:
-    """Return what tells the store's server from others.
-
-    The embedded server's port changes with each start, and its objects lie in the workspace.
-    """
-    settings = store.settings
-    if settings.lock:
-        return str(settings.lock)
-    return settings.endpoint or "aws"

@@ -12,6 +12,7 @@ from tasks.core import timestamps
 from tasks.core.errors import RetryableError, StageError
 from tasks.registry import (
     channel_pointer,
+    documents,
     gate_evidence,
     journal,
     manifests,
@@ -19,7 +20,6 @@ from tasks.registry import (
     object_keys,
     signing,
 )
-from tasks.registry.channel_pointer import decode_json
 from tasks.registry.registry import Registry
 from tasks.registry.signing import UntrustedError
 from tasks.storage import object_store, transfer
@@ -81,7 +81,7 @@ def run_check(name: str, check: Callable[[], None]) -> Check:
 
 
 def verify_version(registry: Registry, model: str, version: str) -> None:
-    """Check a version's manifest, signature and provenance, and the bytes of each file.
+    """Check a version's manifest, signatures and provenance, and the bytes of each file.
 
     Raises:
         StageError: Something is missing, damaged or not signed by a trusted key.
@@ -89,6 +89,7 @@ def verify_version(registry: Registry, model: str, version: str) -> None:
     manifest = manifests.read_manifest(registry, model, version)
     verify_blobs(registry, manifest)
     manifests.read_provenance(registry, model, version)
+    documents.verify_documents(registry, manifest)
 
 
 def verify_blobs(registry: Registry, manifest: Manifest) -> None:
@@ -230,7 +231,7 @@ def sign_contract_again(registry: Registry, key: str, contract: SignedContract) 
     if not signing.needs_signature(registry.keyring, contract, name):
         return []
     stored = registry.store.get(key)
-    if stored is None or type(contract).parse(decode_json(stored[0]), name) != contract:
+    if stored is None or type(contract).parse_bytes(stored[0], name) != contract:
         raise RetryableError(f"{name} has changed meanwhile: look at it, and sign again.")
     signed = signing.sign_contract(registry.keyring, contract)
     if not registry.store.put_if_match(key, signed.to_bytes(), stored[1]):

@@ -71,8 +71,8 @@ def describe_unknown(registry: Registry, model: str, text: str, versions: list[s
     if past:
         return (
             f"{model} {past.version} was in {past.channel} in generation {past.generation}, but "
-            "its files are no longer in the store: `millrace gc` deletes what no channel, no pin "
-            "and none of the last moves needs."
+            "its files are no longer in the store: somebody deleted them; a run of the recipe at "
+            "its commit makes them again."
         )
     return (
         f"{model} has no version {text!r}, and no channel of this name. Its versions: "

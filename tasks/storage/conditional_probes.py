@@ -5,13 +5,14 @@ import copy
 import datetime
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.core.errors import RetryableError, StageError
-from tasks.storage import files, hashing
+from tasks.storage import files
 from tasks.storage.object_store import ObjectStore, WriteOutcomeUnknown
 
 PROBES_PREFIX = "probes/"
@@ -19,7 +20,8 @@ PASSED_FOLDER = Path(".millrace/probes")
 PASSED_HOURS = 24  # for so long a store that has passed is not asked again
 N_WRITERS = 8
 N_RACES = 3
-IDENTITY_DIGITS = 16
+CLEAR_ATTEMPTS = 3
+CLEAR_SECONDS = 0.2
 CONTENT_BYTES = 16
 
 
@@ -48,20 +50,31 @@ class Scratch:
         return name
 
     def clear(self) -> None:
-        """Delete the objects.
+        """Delete the objects, and look whether they are gone: a write that came late may be back.
 
         Raises:
             StageError: Some cannot be deleted; the others are.
         """
+        failures: list[StageError] = []
+        for attempt in range(CLEAR_ATTEMPTS):
+            time.sleep(CLEAR_SECONDS * attempt)
+            failures = self.delete_once()
+            if not self.names:
+                return
+        if failures:
+            raise failures[0]
+
+    def delete_once(self) -> list[StageError]:
+        """Try to delete each object; return why some cannot be."""
         failures = []
         for name in list(self.names):
             try:
                 self.store.delete(name)
-                self.names.remove(name)
+                if self.store.size(name) is None:
+                    self.names.remove(name)
             except StageError as error:
                 failures.append(error)
-        if failures:
-            raise failures[0]
+        return failures
 
 
 def probe_create_once(scratch: Scratch) -> str:
@@ -203,14 +216,8 @@ def require_conditional_writes(store: ObjectStore) -> None:
 
 
 def passed_path(store: ObjectStore) -> Path:
-    """Return the file that says when a store has passed.
-
-    The embedded store is told by its lock: its port changes with each start.
-    """
-    settings = store.settings
-    place = str(settings.lock or store.connection.endpoint)
-    identity = hashing.hash_json([place, settings.bucket, settings.prefix])
-    return PASSED_FOLDER / f"{identity[:IDENTITY_DIGITS]}.json"
+    """Return the file that says when a store has passed."""
+    return PASSED_FOLDER / f"{store.identity}.json"
 
 
 def record_outcome(store: ObjectStore, *, is_passed: bool) -> None:

@@ -20,6 +20,7 @@ from tasks.core.errors import StageError
 
 ROWS_PER_GROUP = 64_000
 FILE_MODE = 0o644
+PRIVATE_MODE = 0o600
 FOLDER_MODE = 0o755
 
 
@@ -61,6 +62,24 @@ def make_readable(folder: Path) -> None:
     """
     for path in [folder, *folder.rglob("*")]:
         path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that is deleted afterwards, or by the next call if it was killed."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file, whole, that only its owner may read."""
+    with atomic_file(path) as temporary:
+        temporary.touch(PRIVATE_MODE)
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:

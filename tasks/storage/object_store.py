@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.core.errors import RetryableError, StageError
-from tasks.storage import locks, s3_client, s3_errors
+from tasks.storage import hashing, locks, s3_client, s3_errors
 from tasks.storage.store_settings import StoreSettings
 
 COPY_BYTES = 1 << 20
+IDENTITY_DIGITS = 16
 LISTING_FIELDS = {"Name", "KeyCount", "MaxKeys", "IsTruncated"}  # a listing has some of them
 
 
@@ -43,6 +44,16 @@ class ObjectStore:
         self.settings = settings
         self.connection = s3_client.connect(settings)
         self.client: Any = self.connection.client
+
+    @property
+    def identity(self) -> str:
+        """What tells this store from others, as the name of a file.
+
+        The embedded store is told by its lock: its port changes with each start.
+        """
+        settings = self.settings
+        place = str(settings.lock or self.connection.endpoint)
+        return hashing.hash_json([place, settings.bucket, settings.prefix])[:IDENTITY_DIGITS]
 
     def key(self, name: str) -> str:
         """Return the object's whole key."""

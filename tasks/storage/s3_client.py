@@ -5,10 +5,13 @@ Region, profile, certificates and endpoint are found in boto3's own order.
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.core.errors import StageError
 from tasks.storage.store_settings import StoreSettings
+
+if TYPE_CHECKING:
+    from botocore.session import Session
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
@@ -75,7 +78,7 @@ def unusable_configuration_error(settings: StoreSettings, reason: str) -> StageE
     )
 
 
-def create_session(settings: StoreSettings) -> Any:
+def create_session(settings: StoreSettings) -> "Session":
     """Return a session of botocore.
 
     If the settings hold keys, the session reads no profile and no file of AWS: they may be wrong,
@@ -85,7 +88,7 @@ def create_session(settings: StoreSettings) -> Any:
 
     if not settings.key:
         return botocore.session.Session()
-    without_files: dict[str, Any] = {
+    without_files: dict[str, tuple[None, None, str | None, None]] = {
         "profile": (None, None, None, None),
         "config_file": (None, None, os.devnull, None),
         "credentials_file": (None, None, os.devnull, None),
@@ -94,7 +97,7 @@ def create_session(settings: StoreSettings) -> Any:
     return botocore.session.Session(session_vars=without_files)
 
 
-def find_region(settings: StoreSettings, session: Any) -> str | None:
+def find_region(settings: StoreSettings, session: "Session") -> str | None:
     """Return the region that requests are signed for.
 
     It is AWS_DEFAULT_REGION, as for boto3; else AWS_REGION, which other tools of AWS read; else
@@ -108,14 +111,16 @@ def find_region(settings: StoreSettings, session: Any) -> str | None:
     return region
 
 
-def read_region(session: Any) -> str | None:
+def read_region(session: "Session") -> str | None:
     """Return the region that the environment or the profile names."""
     named = [os.environ.get(variable) for variable in REGION_VARIABLES]
     named.append(session.get_config_variable("region"))
     return next(filter(None, named), None)
 
 
-def create_client(settings: StoreSettings, session: Any, region: str | None, attempts: int) -> Any:
+def create_client(
+    settings: StoreSettings, session: "Session", region: str | None, attempts: int
+) -> Any:
     """Return a client of boto3. With an endpoint it puts the bucket into the path."""
     import boto3
     from botocore.config import Config

@@ -84,8 +84,8 @@ def run(
 ) -> ProcessResult:
     """Run the stage of a recipe."""
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", f"work@{recipe}"]
-    start = functools.partial(prepared_process.start_dvc, recipe=recipe, extra=extra or {})
-    return stage_process.run_process(command, "work", 300, on_line, None, start)
+    start = functools.partial(prepared_process.start_dvc, command, recipe=recipe, extra=extra or {})
+    return stage_process.supervise(start, "work", 300, on_line)
 
 
 def run_in_thread(outcome: list[BaseException]) -> threading.Thread:

@@ -101,8 +101,12 @@ def take_integers(model: Any) -> None:
     model.graph.node.insert(0, cast)
 
 
-def reverse_labels(info: dict[str, Any]) -> None:
+def add_label(info: dict[str, Any]) -> None:
     info["labels"] = [*info["labels"], "one too many"]
+
+
+def reverse_labels(info: dict[str, Any]) -> None:
+    info["labels"] = info["labels"][::-1]
 
 
 def test_a_missing_tokenizer_is_named(broken: Callable[[str], Path]) -> None:
@@ -129,13 +133,16 @@ def test_an_input_of_another_type_is_named(broken: Callable[[str], Path]) -> Non
     assert "inputs of another type, name or shape" in validate(folder).reason
 
 
-def test_a_label_too_many_is_a_wrong_label_map(broken: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("change", [add_label, reverse_labels])
+def test_other_labels_in_the_description_are_a_wrong_label_map(
+    broken: Callable[[str], Path], change: Callable[[dict[str, Any]], None]
+) -> None:
     folder = broken("tabular")
-    edit_info(folder, reverse_labels)
-    assert "The label map is wrong" in validate(folder).reason
+    edit_info(folder, change)
+    assert "The label map is wrong: model.json names" in validate(folder).reason
 
 
-def test_labels_in_another_order_are_a_wrong_label_map(broken: Callable[[str], Path]) -> None:
+def test_answers_in_another_order_are_a_wrong_label_map(broken: Callable[[str], Path]) -> None:
     folder = broken("tabular")
     table = files.read_table(folder / GOLDEN)
     turned = [row[::-1] for row in table["answers"].to_pylist()]

@@ -12,7 +12,7 @@ from flows import embedded_s3, server_secrets
 from tasks.core.errors import RetryableError, StageError
 from tasks.registry import channel_pointer, manifests
 from tasks.registry.registry import Registry
-from tasks.storage import s3_client, transfer
+from tasks.storage import files, s3_client, transfer
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
 from tasks.storage.transfer import ObjectPart
@@ -137,8 +137,8 @@ def test_credentials_that_do_not_suffice_publish_nothing(server: Server, here: P
             "actions": ["Read:millrace", "List:millrace"],
         }
     )
-    server_secrets.write_private_file(
-        server_secrets.CREDENTIALS_FILE, json.dumps({"identities": identities})
+    files.write_private(
+        server_secrets.CREDENTIALS_FILE, files.encode_json({"identities": identities})
     )
     registry = server.start()
     version = examples.publish(registry, MODEL, here / "first", "first")

@@ -1,6 +1,5 @@
 """What a store that cannot be used says of itself."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from flows import embedded_s3, server_secrets
 from tasks.core.errors import StageError
+from tasks.storage import files
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_settings import StoreSettings
 
@@ -40,8 +40,8 @@ def test_a_missing_bucket_is_named(here: Path) -> None:
         "actions": ["Admin", "Read", "Write", "List"],
     }
     server_secrets.SERVER_FOLDER.mkdir(parents=True)
-    server_secrets.write_private_file(
-        server_secrets.CREDENTIALS_FILE, json.dumps({"identities": [identity]})
+    files.write_private(
+        server_secrets.CREDENTIALS_FILE, files.encode_json({"identities": [identity]})
     )
     sentence = "there is no bucket 'nowhere': create it, or correct MILLRACE_S3_BUCKET"
     with embedded_s3.open_store() as store:

@@ -1,6 +1,5 @@
 """The probes of a store: a good one passes, and each fault is told in its own line."""
 
-import json
 import os
 import re
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from flows import embedded_s3, server_secrets
 from tasks.core.errors import StageError
-from tasks.storage import conditional_probes, s3_client, store_probes
+from tasks.storage import conditional_probes, files, s3_client, store_probes
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.store_probes import ProbeResult
 from tasks.storage.store_settings import StoreSettings
@@ -44,8 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
             identity(READER, "Read:millrace", "List:millrace"),
         ]
         server_secrets.SERVER_FOLDER.mkdir(parents=True)
-        server_secrets.write_private_file(
-            server_secrets.CREDENTIALS_FILE, json.dumps({"identities": identities})
+        files.write_private(
+            server_secrets.CREDENTIALS_FILE, files.encode_json({"identities": identities})
         )
         with embedded_s3.open_store() as opened:
             yield opened
@@ -108,6 +107,7 @@ def test_a_store_that_ignores_conditions_is_caught_and_refused(
     for _ in range(2):  # a failure is not remembered as a success
         with pytest.raises(StageError, match=sentence):
             conditional_probes.require_conditional_writes(careless)
+    assert list(careless.list_names("")) == []
 
 
 def test_a_store_that_has_passed_is_asked_again_after_a_day_only(
